@@ -1,0 +1,1 @@
+//! Sockets and policy around netboot: DHCP, ProxyDHCP, TFTP, HTTP boot.

@@ -1,0 +1,1 @@
+//! XPRESS Huffman, LZX and LZMS between byte slices.

@@ -1,0 +1,1 @@
+//! Plans a deployment as data, then executes it step by step.

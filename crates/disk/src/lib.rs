@@ -1,0 +1,1 @@
+//! GPT and MBR tables, partition layouts, FAT system partitions, BIOS boot code placement.

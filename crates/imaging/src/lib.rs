@@ -1,0 +1,1 @@
+//! Sources, sinks and the bounded parallel pipeline: capture, apply, verify.

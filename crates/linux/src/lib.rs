@@ -1,0 +1,1 @@
+//! Linux system calls: mounts, block devices, netlink, reboot. The only crate where unsafe may stand.

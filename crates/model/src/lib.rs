@@ -1,0 +1,1 @@
+//! Plans, events, progress, inventory, image descriptors, API messages: plain serialisable data, versioned.

@@ -1,0 +1,1 @@
+//! DHCP, ProxyDHCP, TFTP and HTTP-range decisions with no socket in them.

@@ -1,0 +1,1 @@
+//! Windows primitives shared by formats: UTF-16LE names, FILETIME, GUID, attributes, reparse tags.

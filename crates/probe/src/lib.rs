@@ -1,0 +1,1 @@
+//! Parsers of SMBIOS and sysfs bytes into the inventory.

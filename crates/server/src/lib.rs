@@ -1,0 +1,1 @@
+//! HTTP API, database and boot configuration of the Gravure server.

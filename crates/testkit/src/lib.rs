@@ -1,0 +1,1 @@
+//! Builders, fault disks, namespaces, VM runner and oracles for tests.

@@ -1,0 +1,1 @@
+//! The file-image seam: Tree, TreeSink, ContentRef.

@@ -1,0 +1,1 @@
+//! Signed envelopes and the keys that make and check them.

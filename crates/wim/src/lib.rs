@@ -1,0 +1,1 @@
+//! WIM container: header, blob table, resources, metadata, XML, integrity.

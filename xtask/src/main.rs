@@ -1,0 +1,2 @@
+//! `cargo xtask`: set-up, tests, demo, payload and benchmarks.
+fn main() {}
