@@ -1,1 +1,19 @@
-//! The file-image seam: Tree, TreeSink, ContentRef.
+//! The file-image seam: every file image, whatever it came from, is a [`Tree`] of nodes whose content is a
+//! [`ContentRef`]; every target is a [`TreeSink`].
+//!
+//! A tree holds all that a WIM, an NTFS volume or a Unix directory can say about a file, so that reading an image,
+//! changing it and writing it again loses nothing (DESIGN section 4). It holds names and numbers, never content:
+//! content stays where it is and is streamed by the `imaging` engine.
+#![forbid(unsafe_code)]
+#![warn(clippy::arithmetic_side_effects, clippy::as_conversions, clippy::indexing_slicing)]
+#![cfg_attr(test, allow(clippy::arithmetic_side_effects, clippy::as_conversions, clippy::indexing_slicing))]
+
+mod content;
+mod node;
+mod sink;
+mod tree;
+
+pub use content::{ContentRef, Origin, Sha1Hash, SourceId};
+pub use node::{ExtendedAttribute, NamedStream, Node, Reparse, TaggedItem, Times, UnixData, UnixType};
+pub use sink::{Abilities, ContentPiece, Loss, TreeSink};
+pub use tree::{Entry, NodeId, SecurityId, Tree, TreeError, Walk, WalkEntry};
