@@ -1,15 +1,34 @@
 //! Linux system calls behind safe functions: directories by handle, mounts, block devices, loop devices, network
 //! links, firmware variables, and what PID 1 needs.
 //!
-//! This is the only crate of the project where `unsafe` may stand; most calls go through `rustix`, and what it
-//! lacks (some ioctls, `signalfd`, packet sockets) is in `sys`, each block with its reason. Nothing here knows what a deployment
-//! is: decisions belong to the engines.
+//! This is the only crate of the project where `unsafe` may stand, and there only in `sys`, each block with its
+//! reason; most calls go through `rustix`. Nothing here knows what a deployment is: decisions belong to the engines.
 
-pub mod dir;
 mod error;
 mod node;
+mod sys;
+
+pub mod dir;
 pub mod xattr;
 
+pub mod block;
+pub mod disks;
+pub mod loopdev;
+pub mod mount;
+pub mod partition;
+pub mod sysfs;
+
+pub mod kernel;
+pub mod process;
+
+pub mod efivars;
+
+pub mod link;
+mod netlink;
+pub mod packet;
+pub mod udp;
+
+pub use block::{BlockDevice, BlockFacts};
 pub use dir::{Dir, DirEntry};
 pub use error::Error;
 pub use node::{DeviceNumber, NodeKind, NodeStat, SpecialNode, Timestamp};
