@@ -1,1 +1,15 @@
 //! DHCP, ProxyDHCP, TFTP and HTTP-range decisions with no socket in them.
+//!
+//! Bytes and a moment go in, bytes, actions and an explanation come out; sockets, files and clocks are the engine's
+//! (`gravure-bootd`, `gravure-payload`). What the wire looks like and what is refused stands in FORMAT.md.
+#![forbid(unsafe_code)]
+#![warn(clippy::arithmetic_side_effects, clippy::as_conversions, clippy::indexing_slicing)]
+#![cfg_attr(test, allow(clippy::arithmetic_side_effects, clippy::as_conversions, clippy::indexing_slicing))]
+
+mod error;
+mod time;
+
+pub mod dhcp;
+
+pub use error::Error;
+pub use time::Millis;
