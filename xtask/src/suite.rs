@@ -1,0 +1,168 @@
+//! `cargo xtask test` and `prepush`: the checks and tests of DESIGN section 9, with one count over all of them.
+
+mod counts;
+mod runner;
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+use crate::console::{self, Step, seconds};
+use crate::{payload, process, setup, tidy, workspace};
+use counts::Counts;
+
+const EXAMPLES: &str = "Examples:
+  cargo xtask test            what CI runs: set-up, checks, all tests, one UEFI and one BIOS deployment
+  cargo xtask test --full     everything: all virtual machines, all faults
+  cargo xtask test --no-vm    without virtual machines
+  cargo xtask test --seed 7   the faults that were sampled with seed 7
+
+The last line counts the tests: `N passed, N failed, N skipped`.";
+
+const PREPUSH_EXAMPLES: &str = "Examples:
+  cargo xtask prepush         format, clippy, tidy, unit tests; changes nothing, needs no root
+  cargo xtask prepush --fix   let cargo fmt mend the format first";
+
+/// Options of `test`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Options {
+    /// Every virtual machine and every fault instead of a sample
+    #[arg(long)]
+    full: bool,
+    /// Leave the virtual machines out
+    #[arg(long, conflicts_with = "full")]
+    no_vm: bool,
+    /// Seed of sampled faults; default: today's number of days since 1970, printed
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
+/// Options of `prepush`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = PREPUSH_EXAMPLES)]
+pub(crate) struct PrepushOptions {
+    /// Mend the format instead of only checking it
+    #[arg(long)]
+    fix: bool,
+}
+
+/// The stages of a run: what failed, how long each took, what the tests counted.
+#[derive(Debug, Default)]
+struct Report {
+    rows: Vec<Vec<String>>,
+    failed: Vec<&'static str>,
+    counts: Counts,
+}
+
+impl Report {
+    /// Runs a stage; an error is printed and remembered, and the next stage runs all the same.
+    fn stage(&mut self, name: &'static str, work: impl FnOnce() -> Result<()>) {
+        self.counted(name, || work().map(|()| Counts::default()));
+    }
+
+    fn counted(&mut self, name: &'static str, work: impl FnOnce() -> Result<Counts>) {
+        let step = Step::start(name);
+        let start = Instant::now();
+        let outcome = match work() {
+            Ok(counts) => {
+                self.counts.add(counts);
+                if counts.failed > 0 {
+                    self.failed.push(name);
+                }
+                if counts == Counts::default() { "ok".to_owned() } else { counts.to_string() }
+            }
+            Err(error) => {
+                console::failure(&error);
+                self.failed.push(name);
+                "failed".to_owned()
+            }
+        };
+        self.rows.push(vec![name.to_owned(), seconds(start.elapsed()), outcome.clone()]);
+        step.done(outcome);
+    }
+
+    /// Prints the table and, as the very last line, the counts.
+    fn finish(self, total: Duration) -> ExitCode {
+        let mut rows = self.rows;
+        rows.push(vec!["total".into(), seconds(total), String::new()]);
+        println!();
+        console::table(&rows);
+        if !self.failed.is_empty() {
+            eprintln!("failed: {}", self.failed.join(", "));
+        }
+        println!("{}", self.counts);
+        if self.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+}
+
+/// Runs the CI tier, or everything with `--full`.
+pub(crate) fn run(options: &Options) -> Result<ExitCode> {
+    let start = Instant::now();
+    setup::ensure()?;
+    let seed = options.seed.unwrap_or_else(days_since_1970);
+    console::note(format!("seed of sampled faults: {seed}"));
+    let settings = runner::Settings { seed, full: options.full, in_ci: std::env::var_os("CI").is_some() };
+    let mut report = Report::default();
+    report.stage("format", || check_format(false));
+    report.stage("clippy", clippy);
+    report.stage("tidy", || tidy::run(&tidy::Options::default()));
+    report.counted("unit and integration tests", || {
+        runner::run(&settings, &["--workspace", "--exclude", "gravure-e2e"], &[])
+    });
+    if !options.no_vm {
+        report.stage("payload", || payload::run(&payload::Options::default()).map(drop));
+        report.stage("the gravure program", build_program);
+        report.counted("virtual machines", || {
+            runner::run(&settings, &["--package", "gravure-e2e"], &["--test-threads=1"])
+        });
+    }
+    if report.counts.passed == 0 {
+        bail!("no test ran");
+    }
+    Ok(report.finish(start.elapsed()))
+}
+
+/// The quick tier.
+pub(crate) fn prepush(options: &PrepushOptions) -> Result<ExitCode> {
+    let start = Instant::now();
+    let settings = runner::Settings { seed: days_since_1970(), full: false, in_ci: false };
+    let mut report = Report::default();
+    report.stage("format", || check_format(options.fix));
+    report.stage("clippy", clippy);
+    report.stage("tidy", || tidy::run(&tidy::Options::default()));
+    report.counted("unit tests", || runner::run(&settings, &["--workspace", "--lib", "--bins"], &[]));
+    Ok(report.finish(start.elapsed()))
+}
+
+fn check_format(fix: bool) -> Result<()> {
+    let mut cargo = workspace::cargo();
+    cargo.args(["fmt", "--all"]);
+    if !fix {
+        cargo.arg("--check");
+    }
+    process::run(&mut cargo)
+}
+
+fn clippy() -> Result<()> {
+    process::run(workspace::cargo().args([
+        "clippy",
+        "--quiet",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ]))
+}
+
+/// The program the virtual machines boot from; the test profile is good enough and already half built.
+fn build_program() -> Result<()> {
+    process::run(workspace::cargo().args(["build", "--quiet", "--package", "gravure-cli"]))
+}
+
+fn days_since_1970() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(0, |since| since.as_secs() / 86_400)
+}
