@@ -520,7 +520,8 @@ mod tests {
     #[test]
     fn refuses_packets_whose_header_makes_no_sense() {
         let good = packet(&[255]);
-        let cases: [(&dyn Fn(&mut Vec<u8>), &str); 4] = [
+        type Damage<'a> = &'a dyn Fn(&mut Vec<u8>);
+        let cases: [(Damage, &str); 4] = [
             (&|bytes| bytes.truncate(239), "packet at 0xef: at least 240 bytes expected, found 239"),
             (&|bytes| bytes.resize(9217, 0), "packet at 0x2400: at most 9216 bytes expected, found 9217"),
             (&|bytes| bytes[0] = 7, "op at 0x0: 1 or 2 expected, found 7"),
