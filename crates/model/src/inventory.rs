@@ -1,0 +1,281 @@
+//! What a machine consists of, as the payload reports it. Fields a machine does not tell are `None` or empty.
+
+use serde::{Deserialize, Serialize};
+
+use crate::identity::{Mac, MachineIdentity};
+
+/// Version of this document.
+pub const INVENTORY_VERSION: u32 = 1;
+
+/// The whole machine.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Inventory {
+    /// [`INVENTORY_VERSION`].
+    pub version: u32,
+    /// How it was started.
+    pub firmware: Firmware,
+    /// SMBIOS.
+    pub smbios: Smbios,
+    /// Processors.
+    pub cpu: Cpu,
+    /// Memory.
+    pub memory: Memory,
+    /// Disks, without partitions of others (loop, device mapper, RAM).
+    pub disks: Vec<Disk>,
+    /// Network adapters.
+    pub nics: Vec<Nic>,
+    /// PCI devices.
+    pub pci: Vec<PciDevice>,
+    /// USB devices.
+    pub usb: Vec<UsbDevice>,
+}
+
+impl Inventory {
+    /// What the server knows the machine by.
+    pub fn identity(&self) -> MachineIdentity {
+        let system = &self.smbios.system;
+        MachineIdentity::new(
+            system.uuid.as_deref(),
+            system.serial.as_deref(),
+            self.nics.iter().map(|nic| nic.mac),
+        )
+    }
+}
+
+/// How the machine was started.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Firmware {
+    /// UEFI or BIOS.
+    pub mode: FirmwareMode,
+    /// `Some` on UEFI machines that tell.
+    pub secure_boot: Option<bool>,
+    /// Secure Boot setup mode, on UEFI machines that tell.
+    pub setup_mode: Option<bool>,
+}
+
+/// UEFI or BIOS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FirmwareMode {
+    /// UEFI: boots from an EFI system partition.
+    Uefi,
+    /// BIOS or compatibility mode: boots from the first sector.
+    #[default]
+    Bios,
+}
+
+impl FirmwareMode {
+    /// The word used in messages and on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Uefi => "uefi",
+            Self::Bios => "bios",
+        }
+    }
+}
+
+/// What SMBIOS says (DSP0134, types 0, 1, 2, 3).
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Smbios {
+    /// Version of the tables, e.g. `3.2`.
+    pub version: Option<String>,
+    /// Type 0.
+    pub bios: SmbiosBios,
+    /// Type 1.
+    pub system: SmbiosSystem,
+    /// Type 2, the first.
+    pub board: SmbiosBoard,
+    /// Type 3, the first.
+    pub chassis: SmbiosChassis,
+}
+
+/// SMBIOS type 0.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct SmbiosBios {
+    /// Vendor.
+    pub vendor: Option<String>,
+    /// Version.
+    pub version: Option<String>,
+    /// Release date as written there.
+    pub date: Option<String>,
+    /// System BIOS release, `major.minor`.
+    pub release: Option<String>,
+}
+
+/// SMBIOS type 1.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct SmbiosSystem {
+    /// Manufacturer.
+    pub manufacturer: Option<String>,
+    /// Product name.
+    pub product: Option<String>,
+    /// Version; Lenovo's product names are here.
+    pub version: Option<String>,
+    /// Serial number.
+    pub serial: Option<String>,
+    /// UUID, lower case with dashes, fields in the order SMBIOS 2.6 defines.
+    pub uuid: Option<String>,
+    /// SKU number.
+    pub sku: Option<String>,
+    /// Family.
+    pub family: Option<String>,
+}
+
+/// SMBIOS type 2.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct SmbiosBoard {
+    /// Manufacturer.
+    pub manufacturer: Option<String>,
+    /// Product.
+    pub product: Option<String>,
+    /// Version.
+    pub version: Option<String>,
+    /// Serial number.
+    pub serial: Option<String>,
+}
+
+/// SMBIOS type 3.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct SmbiosChassis {
+    /// Manufacturer.
+    pub manufacturer: Option<String>,
+    /// Chassis type code, lock bit removed (DSP0134 7.4.1).
+    pub type_code: Option<u8>,
+    /// Serial number.
+    pub serial: Option<String>,
+    /// Asset tag.
+    pub asset_tag: Option<String>,
+}
+
+/// Processors, as one line: mixed processors do not occur in PCs.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Cpu {
+    /// Model name.
+    pub model: Option<String>,
+    /// Vendor string, e.g. `GenuineIntel`.
+    pub vendor: Option<String>,
+    /// Physical packages.
+    pub packages: u32,
+    /// Cores in all.
+    pub cores: u32,
+    /// Hardware threads in all.
+    pub threads: u32,
+    /// `x86_64`, `aarch64`.
+    pub architecture: String,
+}
+
+/// Memory.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Memory {
+    /// What the kernel has, bytes.
+    pub usable_bytes: u64,
+    /// What is plugged in by SMBIOS, bytes; 0 when it does not say.
+    pub installed_bytes: u64,
+    /// Modules by SMBIOS type 17, empty slots left out.
+    pub modules: Vec<MemoryModule>,
+}
+
+/// A memory module (SMBIOS type 17).
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct MemoryModule {
+    /// Slot name.
+    pub locator: Option<String>,
+    /// Size in bytes.
+    pub size_bytes: u64,
+    /// Speed in MT/s.
+    pub speed_mts: Option<u32>,
+    /// Manufacturer.
+    pub manufacturer: Option<String>,
+    /// Part number.
+    pub part_number: Option<String>,
+    /// Serial number.
+    pub serial: Option<String>,
+}
+
+/// A disk.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Disk {
+    /// Kernel name, e.g. `nvme0n1`.
+    pub name: String,
+    /// Model.
+    pub model: Option<String>,
+    /// Serial number.
+    pub serial: Option<String>,
+    /// World-wide name or NVMe EUI.
+    pub wwn: Option<String>,
+    /// Size in bytes.
+    pub size_bytes: u64,
+    /// Logical sector, bytes: 512 or 4096.
+    pub logical_sector_bytes: u32,
+    /// Physical sector, bytes.
+    pub physical_sector_bytes: u32,
+    /// Spinning.
+    pub rotational: bool,
+    /// Can be taken out (USB sticks, card readers).
+    pub removable: bool,
+    /// Write-protected.
+    pub read_only: bool,
+    /// How it is attached: `nvme`, `sata`, `scsi`, `virtio`, `usb`, `mmc`.
+    pub transport: Option<String>,
+    /// Why it must not be written now: mounted, swap, held by another device. Empty when free.
+    pub in_use: Vec<String>,
+    /// What was recognised on it, e.g. `partition table gpt`, `ext4 root`. Informative.
+    pub content: Vec<String>,
+}
+
+/// A network adapter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Nic {
+    /// Kernel name.
+    pub name: String,
+    /// Permanent address.
+    pub mac: Mac,
+    /// Driver.
+    pub driver: Option<String>,
+    /// Cable plugged in.
+    pub carrier: Option<bool>,
+    /// Link speed in Mbit/s.
+    pub speed_mbits: Option<u32>,
+    /// PCI address it hangs on, e.g. `0000:00:02.0`.
+    pub pci_address: Option<String>,
+}
+
+/// A PCI device.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct PciDevice {
+    /// `0000:00:02.0`
+    pub address: String,
+    /// Vendor id.
+    pub vendor: u16,
+    /// Device id.
+    pub device: u16,
+    /// Subsystem vendor id.
+    pub subsystem_vendor: u16,
+    /// Subsystem device id.
+    pub subsystem_device: u16,
+    /// Class, subclass, programming interface: 24 bits.
+    pub class: u32,
+    /// Revision.
+    pub revision: u8,
+    /// Driver bound in the payload, if any.
+    pub driver: Option<String>,
+}
+
+/// A USB device.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct UsbDevice {
+    /// Kernel's bus path, e.g. `1-4.2`.
+    pub path: String,
+    /// Vendor id.
+    pub vendor: u16,
+    /// Product id.
+    pub product: u16,
+    /// Device release, BCD.
+    pub release: u16,
+    /// Device class.
+    pub class: u8,
+    /// Product name.
+    pub name: Option<String>,
+    /// Serial number.
+    pub serial: Option<String>,
+}

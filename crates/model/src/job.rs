@@ -1,0 +1,99 @@
+//! Jobs: what an operator asks for. A plan is made from a job when a machine shows up (DESIGN section 4).
+
+use serde::{Deserialize, Serialize};
+
+use crate::identity::MachineSelector;
+use crate::inventory::FirmwareMode;
+use crate::{Assurance, Timestamp};
+
+/// What `gravure plan create` sends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobRequest {
+    /// For whom.
+    pub machine: MachineSelector,
+    /// File name in the server's image directory.
+    pub image: String,
+    /// Zero-based image in the file.
+    #[serde(default)]
+    pub image_index: u32,
+    /// Host name template: `{serial}`, `{uuid}`, `{mac}`, `{model}`, `{n}` (count within the job).
+    pub name: String,
+    /// Which disk, when the rule "the one that is there" is not enough.
+    #[serde(default)]
+    pub disk: DiskRule,
+    /// Least assurance; the server raises it to what the job's secrets need.
+    #[serde(default = "default_assurance")]
+    pub assurance: Assurance,
+    /// Required for `any`: when the job ends.
+    #[serde(default)]
+    pub expires: Option<Timestamp>,
+    /// Required for `any`: how many machines at most.
+    #[serde(default)]
+    pub max_machines: Option<u32>,
+    /// What to do when all is verified.
+    #[serde(default)]
+    pub then: Afterwards,
+    /// Allows a target that holds data; without it the plan step refuses.
+    #[serde(default)]
+    pub wipe: bool,
+}
+
+fn default_assurance() -> Assurance {
+    Assurance::Token
+}
+
+/// A job as the server keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Job {
+    /// The server's id.
+    pub id: String,
+    /// 32 random bytes as hexadecimal digits; GUIDs and serials of the layout derive from it and the machine.
+    pub seed: String,
+    /// What was asked for.
+    pub request: JobRequest,
+    /// When.
+    pub created: Timestamp,
+}
+
+/// How the target disk is found. Removable, read-only and busy disks are never candidates unless named.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(tag = "rule", rename_all = "snake_case")]
+pub enum DiskRule {
+    /// The one candidate; more than one is refused.
+    #[default]
+    Only,
+    /// The disk with this serial number.
+    Serial {
+        /// Serial number, exact.
+        serial: String,
+    },
+    /// The disk with this kernel name, for tests and for machines without serials.
+    Name {
+        /// Kernel name, e.g. `nvme0n1`.
+        name: String,
+    },
+    /// The smallest candidate.
+    Smallest,
+    /// The largest candidate.
+    Largest,
+}
+
+/// What the payload does after the report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Afterwards {
+    /// Restart into the deployed system.
+    #[default]
+    Reboot,
+    /// Switch off.
+    PowerOff,
+}
+
+/// What the planner needs to know besides job and inventory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlanContext {
+    /// How the machine was started.
+    pub firmware: FirmwareMode,
+    /// Number of this machine within the job, from 1.
+    pub ordinal: u32,
+}

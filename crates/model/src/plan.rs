@@ -1,0 +1,229 @@
+//! Plans: what will be done to one machine, decided beforehand, signed, and refused where anything is unknown.
+
+use serde::{Deserialize, Serialize};
+
+use crate::descriptor::Digest;
+use crate::identity::MachineIdentity;
+use crate::inventory::FirmwareMode;
+use crate::job::Afterwards;
+use crate::{Assurance, Secret, Timestamp};
+
+/// Version of this document. A payload refuses any other.
+pub const PLAN_VERSION: u32 = 1;
+
+/// A deployment of one machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// [`PLAN_VERSION`].
+    pub version: u32,
+    /// The server's id of this plan.
+    pub id: String,
+    /// The job it was made from.
+    pub job: String,
+    /// The machine it is for; another refuses it.
+    pub machine: MachineIdentity,
+    /// What the payload gave when it asked; another boot refuses it.
+    pub nonce: String,
+    /// When it was made.
+    pub created: Timestamp,
+    /// From then on it is refused.
+    pub expires: Timestamp,
+    /// Least assurance.
+    pub assurance: Assurance,
+    /// How the machine was started; the other mode refuses it.
+    pub firmware: FirmwareMode,
+    /// 64 hexadecimal digits from which GUIDs and serials derive, so that a retry is identical.
+    pub seed: String,
+    /// What is applied.
+    pub image: PlannedImage,
+    /// Where to.
+    pub disk: PlannedDisk,
+    /// Name, accounts and such.
+    pub personality: Personality,
+    /// In order.
+    pub steps: Vec<Step>,
+    /// After the report.
+    pub then: Afterwards,
+}
+
+/// The image a plan applies.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlannedImage {
+    /// Path on the server's HTTP side, e.g. `/images/debian.wim`.
+    pub path: String,
+    /// BLAKE3 of the descriptor that comes with the plan.
+    pub descriptor: Digest,
+    /// Zero-based image in the file.
+    pub index: u32,
+}
+
+/// The disk a plan writes, named so that a person recognises it and a machine cannot mistake it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlannedDisk {
+    /// Kernel name at planning time. Checked together with what follows; never trusted alone.
+    pub name: String,
+    /// Model.
+    pub model: Option<String>,
+    /// Serial number.
+    pub serial: Option<String>,
+    /// Size, bytes.
+    pub size_bytes: u64,
+    /// Logical sector, bytes.
+    pub logical_sector_bytes: u32,
+    /// Data on it may be destroyed.
+    pub wipe: bool,
+}
+
+/// What makes the machine itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Personality {
+    /// Host name, checked: 1 to 63 of letters, digits and inner dashes.
+    pub host_name: String,
+    /// 32 hexadecimal digits.
+    pub machine_id: String,
+    /// How the deployed system reports its first boot.
+    pub confirm: Option<Confirm>,
+}
+
+/// How the deployed system reports its first boot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Confirm {
+    /// `https://address:port` of the server's API.
+    pub server: String,
+    /// Good for one report.
+    pub token: Secret,
+}
+
+/// What a partition is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PartitionRole {
+    /// EFI system partition, FAT.
+    Esp,
+    /// Holds GRUB's core on BIOS machines with GPT.
+    BiosBoot,
+    /// The system.
+    Root,
+}
+
+/// A partition of the layout, in disk order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlannedPartition {
+    /// What it is for; each role at most once.
+    pub role: PartitionRole,
+    /// Size in bytes; `None` takes what is left, allowed once.
+    pub size_bytes: Option<u64>,
+    /// Name in the partition table, at most 36 UTF-16 units.
+    pub label: String,
+}
+
+/// File systems the payload makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FileSystem {
+    /// FAT32, written by ourselves.
+    Fat32,
+    /// ext4, made by mke2fs.
+    Ext4,
+}
+
+/// One step. An unknown one makes the whole plan unreadable, which is intended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "step", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Step {
+    /// Find the disk, check model, serial, size and that nobody uses it.
+    CheckDisk {},
+    /// Destroy old signatures, and make the partitions known to the kernel without a table.
+    Prepare {
+        /// In disk order.
+        partitions: Vec<PlannedPartition>,
+    },
+    /// Make a file system.
+    Format {
+        /// On which partition.
+        partition: PartitionRole,
+        /// Which.
+        file_system: FileSystem,
+        /// Volume label.
+        label: String,
+    },
+    /// Apply the image.
+    Apply {
+        /// Onto which partition.
+        partition: PartitionRole,
+    },
+    /// Set host name, machine id, file system table, boot menu and the first-boot report.
+    Personalise {},
+    /// Put boot loader files on the EFI system partition.
+    InstallUefiBoot {},
+    /// Put GRUB's core into its partition and keep its boot sector for the last step.
+    InstallBiosBoot {},
+    /// Read everything back from the disk and compare.
+    Verify {},
+    /// Write boot sector and partition table: from here on the disk looks bootable.
+    WriteTable {},
+    /// Enter the system in the firmware's boot list, first.
+    FirmwareEntry {},
+}
+
+impl Step {
+    /// Stable name, as in the serialised form.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::CheckDisk {} => "check_disk",
+            Self::Prepare { .. } => "prepare",
+            Self::Format { .. } => "format",
+            Self::Apply { .. } => "apply",
+            Self::Personalise {} => "personalise",
+            Self::InstallUefiBoot {} => "install_uefi_boot",
+            Self::InstallBiosBoot {} => "install_bios_boot",
+            Self::Verify {} => "verify",
+            Self::WriteTable {} => "write_table",
+            Self::FirmwareEntry {} => "firmware_entry",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_steps_and_fields_are_refused_by_name() {
+        let error = serde_json::from_str::<Step>(r#"{"step":"format_everything"}"#).unwrap_err();
+        assert!(error.to_string().contains("format_everything"), "{error}");
+        let error = serde_json::from_str::<Step>(r#"{"step":"verify","quick":true}"#).unwrap_err();
+        assert!(error.to_string().contains("quick"), "{error}");
+    }
+
+    #[test]
+    fn the_name_is_the_serialised_one() {
+        let steps = [
+            Step::CheckDisk {},
+            Step::Prepare { partitions: Vec::new() },
+            Step::Format {
+                partition: PartitionRole::Root,
+                file_system: FileSystem::Ext4,
+                label: "root".into(),
+            },
+            Step::Apply { partition: PartitionRole::Root },
+            Step::Personalise {},
+            Step::InstallUefiBoot {},
+            Step::InstallBiosBoot {},
+            Step::Verify {},
+            Step::WriteTable {},
+            Step::FirmwareEntry {},
+        ];
+        for step in steps {
+            let value = serde_json::to_value(&step).unwrap();
+            assert_eq!(value["step"], step.name());
+            assert_eq!(serde_json::from_value::<Step>(value).unwrap(), step);
+        }
+    }
+}
