@@ -10,6 +10,7 @@ mod error;
 mod time;
 
 pub mod dhcp;
+pub mod tftp;
 
 pub use error::Error;
 pub use time::Millis;

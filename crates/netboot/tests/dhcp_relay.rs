@@ -4,15 +4,19 @@ mod wire;
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use gravure_netboot::dhcp::{Decided, Destination, IgnoredBecause, RefusedBecause, Subnet};
+use gravure_netboot::dhcp::{
+    AddressRange, Decided, Destination, IgnoredBecause, Network, RefusedBecause, Subnet,
+};
 use wire::{Full, Packet, SERVER, Seen, dhcp, proxy};
 
 const RELAY: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 1);
 
 fn network(second: u8) -> Subnet {
-    let text = |last: &str| format!("10.{second}.0.{last}");
-    let pool = format!("{}-{}", text("100"), text("150"));
-    Subnet::new(text("0/24").parse().unwrap(), pool.parse().unwrap())
+    let network = Network::new([10, second, 0, 0].into(), 24).expect("24 is a prefix");
+    Subnet::new(
+        network,
+        AddressRange { first: [10, second, 0, 100].into(), last: [10, second, 0, 150].into() },
+    )
 }
 
 fn two_networks() -> Full {
