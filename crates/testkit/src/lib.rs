@@ -1,1 +1,30 @@
-//! Builders, fault disks, namespaces, VM runner and oracles for tests.
+//! Builders, fault disks, namespaces, VM runner and oracles for tests (DESIGN section 9).
+//!
+//! Only tests, benchmarks and `cargo xtask` use this crate. Nothing here sleeps to wait for something: output of
+//! programs is read as it comes, and [`Console::wait_for`] returns when the awaited text is there.
+#![forbid(unsafe_code)]
+#![expect(clippy::print_stderr, reason = "tests tell loudly why they were skipped")]
+
+mod accelerator;
+mod artifacts;
+mod console;
+mod faulty;
+mod lab;
+mod oracle;
+mod random;
+mod running;
+mod sample;
+mod snapshot;
+mod vm;
+
+pub use accelerator::{Accelerator, accelerator};
+pub use artifacts::{full_run, gravure_program, payload_dir, seed, shared_dir};
+pub use console::Console;
+pub use faulty::{Fault, FaultyDisk, Operation};
+pub use lab::{HOST_ADDRESS, Lab, PREFIX_LEN, can_make_labs};
+pub use oracle::{oracle, oracles_required, skipped};
+pub use random::Random;
+pub use running::Running;
+pub use sample::{SampleOptions, sample_tree};
+pub use snapshot::{Entry, Kind, Snapshot};
+pub use vm::{BootOrder, Bus, Disk, Firmware, Qmp, Vm, VmOptions, fresh_mac};

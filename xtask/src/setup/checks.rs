@@ -78,7 +78,18 @@ pub(crate) fn free_space(path: &Path) -> Result<u64> {
 
 /// The programs that the packages bring, so that a broken installation is told early.
 pub(super) fn programs() -> Result<()> {
-    for program in ["qemu-system-x86_64", "qemu-img", "ip", "setpriv", "mmdebstrap", "wimlib-imagex", "7z"] {
+    for program in [
+        "qemu-system-x86_64",
+        "qemu-img",
+        "ip",
+        "setpriv",
+        "tcpdump",
+        "depmod",
+        "xz",
+        "mmdebstrap",
+        "wimlib-imagex",
+        "7z",
+    ] {
         process::tool(program)?;
     }
     Ok(())

@@ -28,6 +28,7 @@ pub(super) const NEEDED: &[(&str, &str)] = &[
     ("qemu-system-x86", "the virtual machines"),
     ("qemu-utils", "qemu-img: disks of the virtual machines"),
     ("seabios", "BIOS firmware of the virtual machines"),
+    ("tcpdump", "shows tests what goes over the lab's network"),
     ("tftp-hpa", "oracle: a foreign TFTP client"),
     ("util-linux", "setpriv, unshare, sfdisk"),
     ("wimtools", "oracle: wimlib-imagex reads what we write and writes what we read"),
