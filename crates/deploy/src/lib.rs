@@ -1,1 +1,15 @@
-//! Plans a deployment as data, then executes it step by step.
+//! Deployments: planned as data, then executed step by step.
+//!
+//! [`plan`] is pure: a job, an inventory and an image give a plan or a refusal. [`execute`] carries a plan out on the
+//! machine it was made for, in the order of writes of DESIGN section 7: whatever goes wrong, a disk that is not
+//! verified does not look bootable.
+#![forbid(unsafe_code)]
+
+mod planner;
+
+mod execute;
+mod failure;
+
+pub use execute::{ImageSource, Machine, Report, execute};
+pub use failure::Failure;
+pub use planner::{CatalogImage, PlanRequest, ROOT_LABEL, Refusal, plan};

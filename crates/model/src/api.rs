@@ -126,6 +126,19 @@ pub struct ConfirmRequest {
     pub identity: MachineIdentity,
 }
 
+/// What the deployed system needs for that report; `/etc/gravure/confirm.json` there, readable by root alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfirmSettings {
+    /// `https://address:port` of the server's API.
+    pub server: String,
+    /// Good for one report.
+    pub token: Secret,
+    /// The site's CA, PEM.
+    pub ca_pem: String,
+    /// The plan that deployed this system.
+    pub plan: String,
+}
+
 /// Where a machine stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -123,12 +123,10 @@ pub struct PlannedPartition {
     pub label: String,
 }
 
-/// File systems the payload makes.
+/// File systems a `format` step makes. The EFI system partition is not among them: its step writes it whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FileSystem {
-    /// FAT32, written by ourselves.
-    Fat32,
     /// ext4, made by mke2fs.
     Ext4,
 }
@@ -160,7 +158,7 @@ pub enum Step {
     },
     /// Set host name, machine id, file system table, boot menu and the first-boot report.
     Personalise {},
-    /// Put boot loader files on the EFI system partition.
+    /// Write the EFI system partition (FAT) with the boot loader files.
     InstallUefiBoot {},
     /// Put GRUB's core into its partition and keep its boot sector for the last step.
     InstallBiosBoot {},

@@ -1,0 +1,74 @@
+//! Reading everything back from the disk and comparing it with the image, before the disk may look bootable.
+
+use std::collections::HashMap;
+use std::process::Command;
+
+use gravure_imaging::VerifyOptions;
+use gravure_linux::mount::MountOptions;
+use gravure_linux::{Dir, block};
+use gravure_model::plan::PartitionRole;
+
+use super::disk::{run_tool, sync};
+use super::image::from_imaging;
+use super::root::RootEditor;
+use super::{Change, Run};
+use crate::failure::{StepError, code};
+
+/// What was compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Compared {
+    pub(super) files: u64,
+    pub(super) bytes: u64,
+}
+
+impl Run<'_> {
+    pub(super) fn verify(&mut self, stage: &str) -> Result<u64, StepError> {
+        let root = PartitionRole::Root;
+        self.unmount()?;
+        let device = self.target()?.device.path().to_owned();
+        sync(&self.target()?.device)?;
+        // Nothing that is compared below may come out of memory.
+        block::sync_all();
+        self.target()?.device.drop_cache()?;
+        block::drop_caches()?;
+        let partition = self.partition_device(root)?;
+        let mut check = Command::new(&self.machine.e2fsck);
+        check.args(["-f", "-n"]).arg(&partition);
+        run_tool(check)?;
+        block::drop_caches()?;
+
+        self.mount(root, MountOptions { read_only: true, data: "noload", ..MountOptions::default() })?;
+        let image = self.image.take().ok_or_else(|| StepError::new(code::REFUSED, "no image was applied"))?;
+        let changed: HashMap<&str, &Change> =
+            self.changes.iter().map(|change| (change.path.as_str(), change)).collect();
+        let is_changed = |path: &str| changed.contains_key(path.trim_start_matches('/'));
+        let options = VerifyOptions { stage: stage.to_owned(), except: &is_changed };
+        let report =
+            gravure_imaging::verify_directory(&image, &self.machine.mount_point, &options, self.ctl, self.observer)
+                .map_err(from_imaging)?;
+        let ours = self.verify_changes()?;
+        let boot = self.verify_esp()?.saturating_add(self.verify_bios()?);
+        self.unmount()?;
+        tracing::debug!(disk = %device.display(), files = report.files, "compared");
+        let files = report.files.saturating_add(ours).saturating_add(boot);
+        self.compared = Some(Compared { files, bytes: report.bytes });
+        Ok(report.bytes)
+    }
+
+    /// What the personality changed is compared with what it was meant to be.
+    fn verify_changes(&self) -> Result<u64, StepError> {
+        let root = RootEditor::new(Dir::open_root(&self.machine.mount_point)?);
+        let mut count = 0u64;
+        for change in &self.changes {
+            let Some(wanted) = &change.content else { continue };
+            let found = root.read(&change.path)?;
+            if found.as_ref() != Some(wanted) {
+                let found = found.map_or_else(|| "nothing".to_owned(), |bytes| format!("{} other bytes", bytes.len()));
+                let message = format!("/{}: expected {} bytes as written, found {found}", change.path, wanted.len());
+                return Err(StepError::new(code::INTEGRITY, message));
+            }
+            count = count.saturating_add(1);
+        }
+        Ok(count)
+    }
+}

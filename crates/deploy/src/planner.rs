@@ -1,0 +1,264 @@
+//! From a job and an inventory to a plan: pure, so that the same question always has the same answer and every
+//! refusal can be shown before anything is touched (DESIGN sections 4 and 8).
+
+mod host_name;
+mod layout;
+mod target;
+
+use gravure_model::Timestamp;
+use gravure_model::descriptor::{Digest, ImageDescriptor, SystemKind};
+use gravure_model::identity::MachineIdentity;
+use gravure_model::inventory::{FirmwareMode, Inventory};
+use gravure_model::job::Job;
+use gravure_model::plan::{
+    Confirm, FileSystem, PLAN_VERSION, PartitionRole, Personality, Plan, PlannedImage, Step,
+};
+
+pub use layout::ROOT_LABEL;
+pub(crate) use layout::{ESP_LABEL, disk_layout};
+
+/// BLAKE3 contexts; a change changes every identifier of a retried plan.
+const PLAN_SEED: &str = "gravure-deploy v1 plan seed";
+const MACHINE_ID: &str = "gravure-deploy v1 machine id";
+
+/// An image the server has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CatalogImage {
+    /// Path on the server's HTTP side, e.g. `/images/debian.wim`.
+    pub path: String,
+    /// BLAKE3 of the descriptor's exact bytes.
+    pub digest: Digest,
+    /// The descriptor.
+    pub descriptor: ImageDescriptor,
+}
+
+/// What one asking payload adds to its job.
+#[derive(Debug, Clone)]
+pub struct PlanRequest {
+    /// The server's id for the new plan.
+    pub plan: String,
+    /// Who asks.
+    pub identity: MachineIdentity,
+    /// From its hello.
+    pub nonce: String,
+    /// The server's clock.
+    pub now: Timestamp,
+    /// How long the plan may be begun, seconds.
+    pub lifetime_seconds: i64,
+    /// Number of this machine within the job, from 1.
+    pub ordinal: u32,
+    /// How the deployed system reports its first boot; `None` leaves the report out.
+    pub confirm: Option<Confirm>,
+}
+
+/// Why there is no plan. The text says what stands in the way; [`Refusal::cure`] what to do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The file has no such image.
+    #[error("{path} holds {count} images, image {index} (counted from 0) was asked for")]
+    NoSuchImage {
+        /// Image file.
+        path: String,
+        /// Images in it.
+        count: usize,
+        /// Asked for.
+        index: u32,
+    },
+    /// An operating system that cannot be deployed yet.
+    #[error("{path} image {index} holds {system}, only Linux systems can be deployed")]
+    UnsupportedSystem {
+        /// Image file.
+        path: String,
+        /// Image.
+        index: u32,
+        /// In words.
+        system: &'static str,
+    },
+    /// No disk fits the rule.
+    #[error("no disk can be written: {}", if .reasons.is_empty() { "the machine has none".to_owned() } else { .reasons.join("; ") })]
+    NoDisk {
+        /// One line for each disk of the machine.
+        reasons: Vec<String>,
+    },
+    /// The rule fits several disks.
+    #[error("{} disks could be meant: {}", .disks.len(), .disks.join("; "))]
+    ManyDisks {
+        /// The candidates by name, model, serial, size.
+        disks: Vec<String>,
+    },
+    /// The disk holds data and the job does not allow destroying it.
+    #[error("{disk} holds data ({content})")]
+    HoldsData {
+        /// The disk.
+        disk: String,
+        /// What was recognised.
+        content: String,
+    },
+    /// The layout is larger than the disk.
+    #[error("{disk} is too small: {wanted_bytes} bytes needed, {available_bytes} available")]
+    TooSmall {
+        /// The disk.
+        disk: String,
+        /// Needed.
+        wanted_bytes: u64,
+        /// There.
+        available_bytes: u64,
+    },
+    /// A sector size this way of booting cannot use.
+    #[error("{disk} has sectors of {sector_bytes} bytes, which {firmware} cannot start from")]
+    SectorSize {
+        /// The disk.
+        disk: String,
+        /// Its sector, bytes.
+        sector_bytes: u32,
+        /// `bios` or `uefi`.
+        firmware: &'static str,
+    },
+    /// The host name template gives no name.
+    #[error("host name template {template:?} gives {found:?}: {why}")]
+    HostName {
+        /// From the job.
+        template: String,
+        /// What came out.
+        found: String,
+        /// In words.
+        why: String,
+    },
+    /// The job's seed is not what the server writes.
+    #[error("seed of job {job} is not 64 hexadecimal digits")]
+    Seed {
+        /// Job id.
+        job: String,
+    },
+    /// A machine nobody could tell from another.
+    #[error("the machine has no UUID, serial number or network address to be known by")]
+    Nameless,
+}
+
+impl Refusal {
+    /// Exit code family of DESIGN section 5.
+    pub fn code(&self) -> u8 {
+        match self {
+            Self::NoSuchImage { .. } => 3,
+            Self::UnsupportedSystem { .. } | Self::SectorSize { .. } => 9,
+            Self::Seed { .. } => 1,
+            _ => 4,
+        }
+    }
+
+    /// What the operator can do.
+    pub fn cure(&self) -> String {
+        match self {
+            Self::NoSuchImage { .. } => "`gravure info` lists the images of a file".into(),
+            Self::UnsupportedSystem { .. } => "choose an image of a Linux system with GRUB".into(),
+            Self::NoDisk { .. } => "free or attach a disk; removable disks must be named with --disk serial=...".into(),
+            Self::ManyDisks { .. } => "name the disk in the plan: --disk serial=..., smallest or largest".into(),
+            Self::HoldsData { .. } => "make the plan with --wipe if this data may be destroyed".into(),
+            Self::TooSmall { .. } => "use a larger disk or a smaller image".into(),
+            Self::SectorSize { .. } => "start this machine in UEFI mode".into(),
+            Self::HostName { .. } => "use another --name, e.g. 'pc-{mac}'".into(),
+            Self::Seed { .. } => "delete the job and create it again".into(),
+            Self::Nameless => "enter a serial number in the machine's firmware".into(),
+        }
+    }
+}
+
+/// Decides everything about one deployment.
+pub fn plan(
+    job: &Job,
+    inventory: &Inventory,
+    image: &CatalogImage,
+    request: PlanRequest,
+) -> Result<Plan, Refusal> {
+    if request.identity.is_empty() {
+        return Err(Refusal::Nameless);
+    }
+    let index = job.request.image_index;
+    let described = usize::try_from(index).ok().and_then(|index| image.descriptor.images.get(index));
+    let described = described.ok_or_else(|| Refusal::NoSuchImage {
+        path: image.path.clone(),
+        count: image.descriptor.images.len(),
+        index,
+    })?;
+    let unsupported = |system| Refusal::UnsupportedSystem { path: image.path.clone(), index, system };
+    match described.system {
+        SystemKind::Linux => {}
+        SystemKind::Windows => return Err(unsupported("a Windows system")),
+        SystemKind::Unknown => return Err(unsupported("no system that is known")),
+    }
+    let firmware = inventory.firmware.mode;
+    let disk = target::choose(job, inventory, firmware)?;
+    let partitions = layout::partitions(firmware, disk.size_bytes);
+    let seed = seed(job, &request.identity)?;
+    layout::check_room(&disk, &partitions, &seed, described.content_bytes, described.file_count)?;
+    let name = host_name::fill(&job.request.name, inventory, &request.identity, request.ordinal)?;
+    let mut steps = vec![Step::CheckDisk {}, Step::Prepare { partitions }];
+    let root = PartitionRole::Root;
+    steps.push(Step::Format { partition: root, file_system: FileSystem::Ext4, label: ROOT_LABEL.into() });
+    steps.extend([Step::Apply { partition: root }, Step::Personalise {}]);
+    match firmware {
+        FirmwareMode::Uefi => steps.push(Step::InstallUefiBoot {}),
+        FirmwareMode::Bios => steps.push(Step::InstallBiosBoot {}),
+    }
+    steps.extend([Step::Verify {}, Step::WriteTable {}]);
+    if firmware == FirmwareMode::Uefi {
+        steps.push(Step::FirmwareEntry {});
+    }
+    Ok(Plan {
+        version: PLAN_VERSION,
+        id: request.plan,
+        job: job.id.clone(),
+        machine: request.identity,
+        nonce: request.nonce,
+        created: request.now,
+        expires: request.now.plus_seconds(request.lifetime_seconds),
+        assurance: job.request.assurance,
+        firmware,
+        personality: Personality {
+            host_name: name,
+            machine_id: machine_id(&seed),
+            confirm: request.confirm,
+        },
+        seed: blake3::Hash::from_bytes(seed).to_hex().to_string(),
+        image: PlannedImage { path: image.path.clone(), descriptor: image.digest, index },
+        disk,
+        steps,
+        then: job.request.then,
+    })
+}
+
+/// Derives the plan's seed from the job and the machine: a retry of the same job on the same machine is identical,
+/// two machines of one job differ.
+fn seed(job: &Job, identity: &MachineIdentity) -> Result<[u8; 32], Refusal> {
+    let job_seed = parse_seed(&job.seed).ok_or_else(|| Refusal::Seed { job: job.id.clone() })?;
+    let mut hasher = blake3::Hasher::new_derive_key(PLAN_SEED);
+    hasher.update(&job_seed);
+    // The strongest name alone: an adapter that is plugged in for the retry must not change the layout.
+    match (&identity.uuid, &identity.serial) {
+        (Some(uuid), _) => hasher.update(b"uuid").update(uuid.as_bytes()),
+        (None, Some(serial)) => hasher.update(b"serial").update(serial.as_bytes()),
+        (None, None) => hasher.update(b"mac").update(&identity.macs.first().map_or([0; 6], |mac| mac.0)),
+    };
+    Ok(*hasher.finalize().as_bytes())
+}
+
+/// Reads a seed of 64 hexadecimal digits.
+pub(crate) fn parse_seed(text: &str) -> Option<[u8; 32]> {
+    text.parse::<Digest>().ok().map(|digest| digest.0)
+}
+
+/// systemd's machine id: a random-looking UUID of version 4 without dashes.
+fn machine_id(seed: &[u8; 32]) -> String {
+    let hash = blake3::derive_key(MACHINE_ID, seed);
+    let mut id = [0; 16];
+    for (to, from) in id.iter_mut().zip(hash) {
+        *to = from;
+    }
+    id[6] = id[6] & 0x0f | 0x40;
+    id[8] = id[8] & 0x3f | 0x80;
+    id.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,186 @@
+//! Every refusal once, and one whole plan.
+
+use gravure_model::Assurance;
+use gravure_model::descriptor::{DESCRIPTOR_VERSION, DescribedImage, RANGE_BYTES};
+use gravure_model::identity::{Mac, MachineSelector};
+use gravure_model::inventory::{Disk, Firmware};
+use gravure_model::job::{Afterwards, DiskRule, JobRequest};
+
+use super::*;
+
+const GIB: u64 = 1 << 30;
+
+fn job(change: impl FnOnce(&mut JobRequest)) -> Job {
+    let mut request = JobRequest {
+        machine: MachineSelector::Mac(Mac([2, 0, 0, 0, 0, 1])),
+        image: "x.wim".into(),
+        image_index: 0,
+        name: "pc-{serial}".into(),
+        disk: DiskRule::Only,
+        assurance: Assurance::Token,
+        expires: None,
+        max_machines: None,
+        then: Afterwards::Reboot,
+        wipe: false,
+    };
+    change(&mut request);
+    Job { id: "j1".into(), seed: "ab".repeat(32), request, created: Timestamp(1) }
+}
+
+fn disk(name: &str, size_bytes: u64) -> Disk {
+    Disk {
+        name: name.into(),
+        model: Some("Model".into()),
+        serial: Some(format!("S-{name}")),
+        size_bytes,
+        logical_sector_bytes: 512,
+        physical_sector_bytes: 512,
+        transport: Some("virtio".into()),
+        ..Disk::default()
+    }
+}
+
+fn inventory(disks: Vec<Disk>) -> Inventory {
+    let mut inventory = Inventory {
+        firmware: Firmware { mode: FirmwareMode::Uefi, ..Firmware::default() },
+        disks,
+        ..Inventory::default()
+    };
+    inventory.smbios.system.serial = Some("XY12".into());
+    inventory
+}
+
+fn image(system: SystemKind) -> CatalogImage {
+    CatalogImage {
+        path: "/images/x.wim".into(),
+        digest: Digest([7; 32]),
+        descriptor: ImageDescriptor {
+            version: DESCRIPTOR_VERSION,
+            format: "wim".into(),
+            size_bytes: 1,
+            range_bytes: RANGE_BYTES,
+            ranges: vec![Digest([1; 32])],
+            tables: Digest([2; 32]),
+            images: vec![DescribedImage {
+                name: "x".into(),
+                system,
+                file_count: 1000,
+                directory_count: 10,
+                content_bytes: GIB / 2,
+            }],
+        },
+    }
+}
+
+fn request() -> PlanRequest {
+    PlanRequest {
+        plan: "p1".into(),
+        identity: MachineIdentity::new(None, Some("XY12"), [Mac([2, 0, 0, 0, 0, 1])]),
+        nonce: "n".into(),
+        now: Timestamp(1_000_000),
+        lifetime_seconds: 600,
+        ordinal: 1,
+        confirm: None,
+    }
+}
+
+fn refused(job: &Job, inventory: &Inventory) -> String {
+    plan(job, inventory, &image(SystemKind::Linux), request()).unwrap_err().to_string()
+}
+
+#[test]
+fn a_whole_plan() {
+    let inventory = inventory(vec![disk("vda", 20 * GIB)]);
+    let made = plan(&job(|_| {}), &inventory, &image(SystemKind::Linux), request()).unwrap();
+    let steps: Vec<&str> = made.steps.iter().map(Step::name).collect();
+    let wanted = [
+        "check_disk", "prepare", "format", "apply", "personalise", "install_uefi_boot", "verify",
+        "write_table", "firmware_entry",
+    ];
+    assert_eq!(steps, wanted);
+    assert_eq!(made.personality.host_name, "pc-xy12");
+    assert_eq!(made.personality.machine_id.len(), 32);
+    assert_eq!(made.expires, Timestamp(601_000_000));
+    let again = plan(&job(|_| {}), &inventory, &image(SystemKind::Linux), request()).unwrap();
+    assert_eq!(made, again);
+}
+
+#[test]
+fn bios_machines_get_grubs_partition_and_no_firmware_entry() {
+    let mut inventory = inventory(vec![disk("sda", 20 * GIB)]);
+    inventory.firmware.mode = FirmwareMode::Bios;
+    let made = plan(&job(|_| {}), &inventory, &image(SystemKind::Linux), request()).unwrap();
+    let Step::Prepare { partitions } = &made.steps[1] else { panic!("{:?}", made.steps[1]) };
+    let roles: Vec<_> = partitions.iter().map(|partition| partition.role).collect();
+    assert_eq!(roles, [PartitionRole::BiosBoot, PartitionRole::Root]);
+    assert_eq!(made.steps.last().map(Step::name), Some("write_table"));
+    inventory.disks[0].logical_sector_bytes = 4096;
+    assert!(refused(&job(|_| {}), &inventory).contains("sectors of 4096 bytes, which bios cannot start from"));
+}
+
+#[test]
+fn two_machines_of_a_job_differ_and_a_retry_does_not() {
+    let inventory = inventory(vec![disk("vda", 20 * GIB)]);
+    let with = |serial: &str, nonce: &str, mac: u8| {
+        let identity = MachineIdentity::new(None, Some(serial), [Mac([2, 0, 0, 0, 0, mac])]);
+        let request = PlanRequest { identity, nonce: nonce.into(), ..request() };
+        plan(&job(|_| {}), &inventory, &image(SystemKind::Linux), request).unwrap()
+    };
+    assert_eq!(with("A", "1", 1).seed, with("A", "2", 9).seed);
+    assert_ne!(with("A", "1", 1).seed, with("B", "1", 1).seed);
+    assert_ne!(with("A", "1", 1).personality.machine_id, with("B", "1", 1).personality.machine_id);
+}
+
+#[test]
+fn disks_that_must_not_be_written_are_refused_with_the_reason() {
+    let usb = Disk { removable: true, ..disk("sdb", 8 * GIB) };
+    let stick = Disk { transport: Some("usb".into()), ..disk("sdc", 8 * GIB) };
+    let busy = Disk { in_use: vec!["mounted at /".into()], ..disk("sda", 8 * GIB) };
+    let sealed = Disk { read_only: true, ..disk("sdd", 8 * GIB) };
+    let empty = disk("sde", 0);
+    let none = refused(&job(|_| {}), &inventory(vec![usb.clone(), stick, busy.clone(), sealed, empty]));
+    for wanted in ["sdb", "removable", "attached by USB", "in use (mounted at /)", "write-protected", "no medium"] {
+        assert!(none.contains(wanted), "{wanted}: {none}");
+    }
+    assert_eq!(refused(&job(|_| {}), &inventory(Vec::new())), "no disk can be written: the machine has none");
+
+    let two = inventory(vec![disk("vda", 20 * GIB), disk("vdb", 30 * GIB), usb.clone()]);
+    let many = refused(&job(|_| {}), &two);
+    assert!(many.starts_with("2 disks could be meant: vda (Model, serial S-vda, 21.4 GB); vdb"), "{many}");
+    for (rule, wanted) in [
+        (DiskRule::Smallest, "vda"),
+        (DiskRule::Largest, "vdb"),
+        (DiskRule::Serial { serial: "S-vdb".into() }, "vdb"),
+        (DiskRule::Serial { serial: "S-sdb".into() }, "sdb"),
+        (DiskRule::Name { name: "vda".into() }, "vda"),
+    ] {
+        let made = plan(&job(|job| job.disk = rule), &two, &image(SystemKind::Linux), request()).unwrap();
+        assert_eq!(made.disk.name, wanted);
+    }
+    let same = inventory(vec![disk("vda", 20 * GIB), disk("vdb", 20 * GIB)]);
+    assert!(refused(&job(|job| job.disk = DiskRule::Smallest), &same).starts_with("2 disks"));
+    // A named disk that is in use stays refused.
+    let named = refused(&job(|job| job.disk = DiskRule::Name { name: "sda".into() }), &inventory(vec![busy]));
+    assert!(named.contains("in use"), "{named}");
+}
+
+#[test]
+fn data_is_destroyed_only_on_the_jobs_word() {
+    let full = inventory(vec![Disk { content: vec!["ntfs \"Windows\"".into()], ..disk("vda", 20 * GIB) }]);
+    assert!(refused(&job(|_| {}), &full).contains("holds data (ntfs \"Windows\")"));
+    let made = plan(&job(|job| job.wipe = true), &full, &image(SystemKind::Linux), request()).unwrap();
+    assert!(made.disk.wipe);
+}
+
+#[test]
+fn what_does_not_fit_or_is_not_there_is_refused() {
+    let small = refused(&job(|_| {}), &inventory(vec![disk("vda", 600 << 20)]));
+    assert!(small.contains("is too small"), "{small}");
+    let free = inventory(vec![disk("vda", 20 * GIB)]);
+    let index = refused(&job(|job| job.image_index = 3), &free);
+    assert!(index.contains("holds 1 images, image 3"), "{index}");
+    let windows = plan(&job(|_| {}), &free, &image(SystemKind::Windows), request()).unwrap_err();
+    assert_eq!(windows.code(), 9);
+    let nobody = PlanRequest { identity: MachineIdentity::default(), ..request() };
+    assert_eq!(plan(&job(|_| {}), &free, &image(SystemKind::Linux), nobody), Err(Refusal::Nameless));
+}
