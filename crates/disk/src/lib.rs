@@ -1,1 +1,36 @@
-//! GPT and MBR tables, partition layouts, FAT system partitions, BIOS boot code placement.
+//! What stands on a disk besides the systems themselves: partition layouts, GPT and MBR tables, FAT system partitions, GRUB's
+//! BIOS boot code, firmware boot entries, and the signatures of whatever was there before.
+//!
+//! Bytes only: everything is computed from sizes and a seed and goes through `ReadAt` and `WriteAt`. Layouts and
+//! identifiers are pure functions of the plan, so a retry writes the same bytes. Tables of offsets, sources and quirks are in
+//! `FORMAT.md`.
+#![forbid(unsafe_code)]
+#![warn(clippy::arithmetic_side_effects, clippy::as_conversions, clippy::indexing_slicing)]
+#![cfg_attr(test, allow(clippy::arithmetic_side_effects, clippy::as_conversions, clippy::indexing_slicing))]
+
+mod error;
+mod identity;
+
+pub mod guid;
+pub mod layout;
+
+pub mod gpt;
+pub mod mbr;
+pub mod table;
+
+pub mod bios;
+pub mod efi;
+pub mod fat;
+
+pub mod recognise;
+pub mod wipe;
+
+#[doc(hidden)]
+pub mod fuzz;
+
+pub use error::Error;
+pub use gravure_nttypes::Guid;
+pub use identity::Identity;
+pub use layout::{DiskShape, Layout, Partition, PartitionRequest, PartitionSize, Role};
+pub use recognise::{Found, FoundKind, recognise};
+pub use table::{Table, TableImage};
