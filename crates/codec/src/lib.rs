@@ -1,1 +1,24 @@
-//! XPRESS Huffman, LZX and LZMS between byte slices.
+//! XPRESS Huffman and LZX (WIM flavour) between byte slices.
+//!
+//! One call decodes or encodes one WIM chunk. No I/O, no threads, no unsafe code; decoders never panic and never
+//! read outside their input, whatever it holds. The formats are described in `FORMAT.md`.
+//!
+//! The arithmetic and indexing lints of the other base crates are off here: nearly every line works on bits and
+//! table indices, where checked forms cost speed and hide the algorithm. All slices are still bounds-checked, all
+//! values from outside are range-checked by name, and the decoders are fuzzed instead (module `fuzz`).
+#![forbid(unsafe_code)]
+
+mod decoder;
+mod error;
+mod method;
+
+mod lzx;
+mod xpress;
+
+mod decode_table;
+mod window;
+mod word_reader;
+
+pub use decoder::Decoder;
+pub use error::Error;
+pub use method::{Level, Method};

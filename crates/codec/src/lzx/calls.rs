@@ -1,0 +1,52 @@
+//! Translation of x86 CALL targets between relative and absolute: always on in WIM chunks.
+
+/// The opcode whose four operand bytes are translated.
+const CALL: u8 = 0xe8;
+
+/// The "file size" of the translation, a constant in WIM.
+const TRANSLATION_SIZE: i32 = 12_000_000;
+
+/// The last bytes of a chunk never start a translation.
+const TAIL: usize = 10;
+
+/// Undoes the translation after decoding.
+pub(super) fn to_relative(chunk: &mut [u8]) {
+    for_each_call(chunk, |pos, absolute| {
+        if (0..TRANSLATION_SIZE).contains(&absolute) {
+            Some(absolute - pos)
+        } else if (-pos..0).contains(&absolute) {
+            Some(absolute + TRANSLATION_SIZE)
+        } else {
+            None
+        }
+    });
+}
+
+/// Calls `translate` with position and operand of each opcode and writes back what it returns.
+fn for_each_call(chunk: &mut [u8], translate: impl Fn(i32, i32) -> Option<i32>) {
+    let Some(end) = chunk.len().checked_sub(TAIL) else { return };
+    let mut pos = 0;
+    while let Some(found) = find_call(&chunk[pos.min(end)..end]) {
+        pos += found;
+        if let Some(operand) = chunk[pos + 1..].first_chunk_mut::<4>() {
+            // A chunk has at most 2 MiB, so its positions fit.
+            if let Some(value) = translate(pos as i32, i32::from_le_bytes(*operand)) {
+                *operand = value.to_le_bytes();
+            }
+        }
+        pos += 5;
+    }
+}
+
+/// Index of the first opcode, found 32 bytes at a time.
+fn find_call(bytes: &[u8]) -> Option<usize> {
+    let (blocks, rest) = bytes.as_chunks::<32>();
+    for (index, block) in blocks.iter().enumerate() {
+        if block.iter().fold(false, |hit, &byte| hit | (byte == CALL)) {
+            let within = block.iter().position(|&byte| byte == CALL)?;
+            return Some(index * 32 + within);
+        }
+    }
+    let within = rest.iter().position(|&byte| byte == CALL)?;
+    Some(blocks.len() * 32 + within)
+}
