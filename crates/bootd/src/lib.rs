@@ -1,1 +1,23 @@
-//! Sockets and policy around netboot: DHCP, ProxyDHCP, TFTP, HTTP boot.
+//! Sockets and policy around `gravure-netboot`: DHCP, ProxyDHCP, TFTP and HTTP as firmware and loaders speak them.
+//!
+//! What is served comes from a [`Library`]; who sits behind which address, and whose connections died with its last
+//! boot, is in [`Presence`]. Decisions about packets are netboot's, decisions about machines are the server's.
+#![forbid(unsafe_code)]
+
+mod content;
+mod directory;
+mod error;
+mod interface;
+mod name;
+mod presence;
+
+pub mod dhcp;
+pub mod http;
+pub mod tftp;
+
+pub use content::{Ask, Asking, Found, Library, Media, Via};
+pub use directory::Directory;
+pub use error::Error;
+pub use interface::{Interface, interfaces};
+pub use name::clean_name;
+pub use presence::{Connection, Presence, Seen};

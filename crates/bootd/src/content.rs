@@ -1,0 +1,126 @@
+//! What is asked for and what is found: the seam between the two file services and whoever knows the files.
+
+use std::fs::File;
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::time::SystemTime;
+
+use hyper::body::Bytes;
+
+/// By which way a file is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Via {
+    /// TFTP.
+    Tftp,
+    /// HTTP.
+    Http,
+}
+
+/// Whether the content itself is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asking {
+    /// Only its length (HTTP HEAD). Nothing that is given once may be given for that.
+    Length,
+    /// The content.
+    Content,
+}
+
+/// A request for a file.
+#[derive(Debug, Clone)]
+pub struct Ask {
+    /// Relative name with single slashes; see [`crate::clean_name`].
+    pub name: String,
+    /// Fields of the query, decoded, in order.
+    pub query: Vec<(String, String)>,
+    /// Who asks.
+    pub peer: IpAddr,
+    /// Our address and port the request came to.
+    pub local: SocketAddr,
+    /// How.
+    pub via: Via,
+    /// What for.
+    pub asking: Asking,
+}
+
+impl Ask {
+    /// The first value of a field of the query.
+    pub fn field(&self, name: &str) -> Option<&str> {
+        self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// What kind of file it is, for clients that decide by that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Media {
+    /// An EFI program: firmware tells it from a disk image by this.
+    Efi,
+    /// Text for people or scripts.
+    Text,
+    /// Anything else.
+    Binary,
+}
+
+impl Media {
+    /// By the name's ending.
+    pub fn of(name: &str) -> Self {
+        let ending = name.rsplit_once('.').map(|(_, ending)| ending.to_ascii_lowercase());
+        match ending.as_deref() {
+            Some("efi") => Self::Efi,
+            Some("cfg" | "ipxe" | "txt" | "json" | "toml") => Self::Text,
+            _ => Self::Binary,
+        }
+    }
+
+    /// For the `Content-Type` header.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Efi => "application/efi",
+            Self::Text => "text/plain; charset=utf-8",
+            Self::Binary => "application/octet-stream",
+        }
+    }
+}
+
+/// The answer to an [`Ask`].
+#[derive(Debug)]
+pub enum Found {
+    /// No such file.
+    Nothing,
+    /// Made for this request.
+    Bytes {
+        /// The content.
+        bytes: Bytes,
+        /// What it is.
+        media: Media,
+    },
+    /// A file on disk.
+    File {
+        /// Opened for reading.
+        file: File,
+        /// Its length in bytes when it was opened.
+        len: u64,
+        /// When it was changed last.
+        modified: SystemTime,
+        /// What it is.
+        media: Media,
+    },
+}
+
+impl Found {
+    /// A text made for this request.
+    pub fn text(text: String) -> Self {
+        Self::Bytes { bytes: Bytes::from(text), media: Media::Text }
+    }
+
+    /// Bytes made for this request.
+    pub fn binary(bytes: Vec<u8>) -> Self {
+        Self::Bytes { bytes: Bytes::from(bytes), media: Media::Binary }
+    }
+}
+
+/// Knows the files. Shared by all transfers, so it must not block: what touches disk or database runs elsewhere.
+pub trait Library: Send + Sync + 'static {
+    /// Looks for what is asked.
+    fn find(&self, ask: Ask) -> Pin<Box<dyn Future<Output = Found> + Send + '_>>;
+}

@@ -1,0 +1,128 @@
+//! Files of one directory tree, found by names that may differ in case and never outside the tree.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::{Found, Media};
+
+/// Entries of a directory looked through for a name in another case; more is no boot directory.
+const MAX_ENTRIES: usize = 4096;
+
+/// A directory whose files are served.
+#[derive(Debug, Clone)]
+pub struct Directory {
+    root: PathBuf,
+}
+
+impl Directory {
+    /// Serves what lies below `root`, which must exist.
+    pub fn new(root: &Path) -> io::Result<Self> {
+        Ok(Self { root: root.canonicalize()? })
+    }
+
+    /// Where it is.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Opens the regular file `name` (as [`crate::clean_name`] made it). Links are followed as long as they stay inside.
+    /// Blocks: call it off the event loop.
+    pub fn open(&self, name: &str) -> Found {
+        match self.try_open(name) {
+            Ok(Some(found)) => found,
+            Ok(None) => Found::Nothing,
+            Err(error) => {
+                // Absence is everyday (firmware probes); a file that is there and cannot be read is not.
+                if error.kind() != io::ErrorKind::NotFound {
+                    tracing::warn!(name, %error, "cannot open a file to serve");
+                }
+                Found::Nothing
+            }
+        }
+    }
+
+    fn try_open(&self, name: &str) -> io::Result<Option<Found>> {
+        let Some(path) = self.locate(name)? else { return Ok(None) };
+        let path = path.canonicalize()?;
+        if !path.starts_with(&self.root) {
+            tracing::warn!(name, "link leads out of the served directory");
+            return Ok(None);
+        }
+        let file = File::open(&path)?;
+        let facts = file.metadata()?;
+        if !facts.is_file() {
+            return Ok(None);
+        }
+        let modified = facts.modified()?;
+        Ok(Some(Found::File { file, len: facts.len(), modified, media: Media::of(name) }))
+    }
+
+    /// The path of `name`, each part exactly or, if there is none, in another case.
+    fn locate(&self, name: &str) -> io::Result<Option<PathBuf>> {
+        let mut path = self.root.clone();
+        if name.is_empty() {
+            return Ok(None);
+        }
+        for part in name.split('/') {
+            if matches!(part, "" | "." | "..") {
+                return Ok(None);
+            }
+            let exact = path.join(part);
+            if exact.symlink_metadata().is_ok() {
+                path = exact;
+                continue;
+            }
+            let entries = fs::read_dir(&path)?.take(MAX_ENTRIES).filter_map(Result::ok);
+            let other = entries
+                .map(|entry| entry.file_name())
+                .find(|other| other.to_str().is_some_and(|other| other.eq_ignore_ascii_case(part)));
+            match other {
+                Some(other) => path.push(other),
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(path))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn len(found: &Found) -> Option<u64> {
+        match found {
+            Found::File { len, .. } => Some(*len),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn finds_in_any_case_and_never_outside() {
+        let outer = tempfile::tempdir().unwrap();
+        let root = outer.path().join("boot");
+        fs::create_dir_all(root.join("EFI/Boot")).unwrap();
+        fs::write(outer.path().join("secret"), "0123").unwrap();
+        fs::write(root.join("EFI/Boot/bootx64.efi"), "12").unwrap();
+        fs::write(root.join("README"), "1").unwrap();
+        fs::write(root.join("readme"), "123").unwrap();
+        std::os::unix::fs::symlink("../secret", root.join("out")).unwrap();
+        std::os::unix::fs::symlink("README", root.join("in")).unwrap();
+        let directory = Directory::new(&root).unwrap();
+        let cases = [
+            ("EFI/Boot/bootx64.efi", Some(2)),
+            ("efi/boot/BOOTX64.EFI", Some(2)),
+            ("README", Some(1)),
+            ("readme", Some(3)),
+            ("in", Some(1)),
+            ("out", None),
+            ("../secret", None),
+            ("EFI", None),
+            ("EFI/none", None),
+            ("", None),
+        ];
+        for (name, expected) in cases {
+            assert_eq!(len(&directory.open(name)), expected, "{name}");
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! HTTP as firmware and loaders need it: exact lengths, never chunked, and connections that end by reset.
+
+mod body;
+mod connection;
+mod respond;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+use crate::{Error, Library, Presence};
+
+const SERVICE: &str = "HTTP";
+/// Connections one address may hold: a payload fetches on a handful.
+const MAX_CONNECTIONS_PER_PEER: usize = 64;
+
+/// The HTTP service, listening but not yet answering.
+pub struct Service {
+    listener: TcpListener,
+    library: Arc<dyn Library>,
+    presence: Arc<Presence>,
+}
+
+impl std::fmt::Debug for Service {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "http::Service({:?})", self.listener.local_addr())
+    }
+}
+
+impl Service {
+    /// Listens on `local` (port 0 for any free one).
+    pub async fn open(
+        local: SocketAddr,
+        library: Arc<dyn Library>,
+        presence: Arc<Presence>,
+    ) -> Result<Self, Error> {
+        let listener = TcpListener::bind(local).await;
+        let listener = listener.map_err(|source| Error::listen(SERVICE, local, source))?;
+        Ok(Self { listener, library, presence })
+    }
+
+    /// Where it listens.
+    pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Answers until `stop` turns true; then no new connection is taken and running ones end after their request.
+    pub async fn run(self, mut stop: watch::Receiver<bool>) {
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.listener.accept() => accepted,
+                _ = stop.wait_for(|stop| *stop) => return,
+            };
+            match accepted {
+                Ok((stream, peer)) => self.take(stream, peer, stop.clone()),
+                Err(error) => {
+                    // Out of descriptors, or the client has gone already: neither is cured by asking at once.
+                    tracing::debug!(%error, "HTTP accept");
+                    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                }
+            }
+        }
+    }
+
+    fn take(&self, stream: TcpStream, peer: SocketAddr, stop: watch::Receiver<bool>) {
+        if self.presence.connections(peer.ip()) >= MAX_CONNECTIONS_PER_PEER {
+            tracing::warn!(%peer, limit = MAX_CONNECTIONS_PER_PEER, "too many HTTP connections of one client");
+            return;
+        }
+        let connection = self.presence.connection(peer.ip());
+        tokio::spawn(connection::run(stream, peer, Arc::clone(&self.library), connection, stop));
+    }
+}

@@ -1,0 +1,42 @@
+//! The network interfaces a boot service can work on.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use gravure_linux::link::Links;
+
+use crate::Error;
+
+/// An interface with an IPv4 address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interface {
+    /// The kernel's number.
+    pub index: u32,
+    /// Its name, e.g. `enp1s0`.
+    pub name: String,
+    /// Its address; the first when there are several.
+    pub address: Ipv4Addr,
+    /// Length of the network part in bits.
+    pub prefix_len: u8,
+    /// It is the loopback.
+    pub loopback: bool,
+}
+
+/// All interfaces that have an IPv4 address, one entry for each address, by index.
+pub fn interfaces() -> Result<Vec<Interface>, Error> {
+    let mut links = Links::open()?;
+    let list = links.list()?;
+    let mut found = Vec::new();
+    for address in links.addresses()? {
+        let IpAddr::V4(ip) = address.address else { continue };
+        let Some(link) = list.iter().find(|link| link.index == address.index) else { continue };
+        found.push(Interface {
+            index: link.index,
+            name: link.name.clone(),
+            address: ip,
+            prefix_len: address.prefix_len,
+            loopback: link.loopback,
+        });
+    }
+    found.sort_by_key(|interface| interface.index);
+    Ok(found)
+}

@@ -1,0 +1,159 @@
+//! Who uses which address, and which connections belong to it.
+//!
+//! GRUB's TCP starts every boot with the same ports and sequence numbers and never answers a challenge with a reset. If
+//! we still hold a connection of the machine's last boot, each of its files hangs for 16 s. So connections are ended by
+//! reset when their machine starts anew (specs/netboot.md, finding 3).
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use gravure_netboot::dhcp::MachineUuid;
+use tokio::sync::watch;
+
+/// Machines remembered. A flood of made-up DHCP requests pushes out the oldest; they are learnt again when they boot.
+const MAX_MACHINES: usize = 16384;
+
+/// A machine behind an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    /// Its link-layer address.
+    pub mac: [u8; 6],
+    /// Its SMBIOS UUID, if it told.
+    pub uuid: Option<MachineUuid>,
+}
+
+/// Shared by all services of one server.
+#[derive(Debug, Default)]
+pub struct Presence {
+    tables: Mutex<Tables>,
+}
+
+#[derive(Debug, Default)]
+struct Tables {
+    machines: HashMap<IpAddr, (Seen, Instant)>,
+    connections: HashMap<IpAddr, Vec<(u64, watch::Sender<bool>)>>,
+    last: u64,
+}
+
+/// A connection or transfer that can be ended from outside. Leaves the register when dropped.
+#[derive(Debug)]
+pub struct Connection {
+    presence: Arc<Presence>,
+    peer: IpAddr,
+    number: u64,
+    ended: watch::Receiver<bool>,
+}
+
+impl Connection {
+    /// Returns once the connection must end because its machine has restarted.
+    pub async fn ended(&mut self) {
+        // An error means that the sender is gone, which only happens after it was told.
+        let _ = self.ended.wait_for(|ended| *ended).await;
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.presence.forget(self.peer, self.number);
+    }
+}
+
+impl Presence {
+    fn tables(&self) -> MutexGuard<'_, Tables> {
+        // The tables are plain data; a panic elsewhere leaves them usable.
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A machine was seen using `address`.
+    pub fn saw(&self, address: IpAddr, seen: Seen) {
+        let mut tables = self.tables();
+        if tables.machines.len() >= MAX_MACHINES && !tables.machines.contains_key(&address) {
+            let oldest = tables.machines.iter().min_by_key(|(_, (_, at))| *at).map(|(address, _)| *address);
+            oldest.map(|address| tables.machines.remove(&address));
+        }
+        // Without a UUID the one known before stays, if it is the same machine.
+        let old = tables.machines.get(&address).filter(|(old, _)| old.mac == seen.mac);
+        let uuid = seen.uuid.or_else(|| old.and_then(|(old, _)| old.uuid));
+        tables.machines.insert(address, (Seen { uuid, ..seen }, Instant::now()));
+    }
+
+    /// Who uses `address`, as far as we saw.
+    pub fn who(&self, address: IpAddr) -> Option<Seen> {
+        self.tables().machines.get(&address).map(|(seen, _)| *seen)
+    }
+
+    /// Enters a connection from `peer`.
+    pub fn connection(self: &Arc<Self>, peer: IpAddr) -> Connection {
+        let (sender, ended) = watch::channel(false);
+        let mut tables = self.tables();
+        tables.last = tables.last.wrapping_add(1);
+        let number = tables.last;
+        tables.connections.entry(peer).or_default().push((number, sender));
+        Connection { presence: Arc::clone(self), peer, number, ended }
+    }
+
+    /// Connections from `peer` now.
+    pub fn connections(&self, peer: IpAddr) -> usize {
+        self.tables().connections.get(&peer).map_or(0, Vec::len)
+    }
+
+    /// The machine with this address begins to boot: ends what is left of its last boot, and says how much that was.
+    pub fn restarted(&self, mac: [u8; 6]) -> usize {
+        let tables = self.tables();
+        let addresses = tables.machines.iter().filter(|(_, (seen, _))| seen.mac == mac);
+        let dead = addresses.filter_map(|(address, _)| tables.connections.get(address)).flatten();
+        dead.map(|(_, sender)| sender.send_replace(true)).filter(|already| !already).count()
+    }
+
+    fn forget(&self, peer: IpAddr, number: u64) {
+        let mut tables = self.tables();
+        if let Some(list) = tables.connections.get_mut(&peer) {
+            list.retain(|(other, _)| *other != number);
+            if list.is_empty() {
+                tables.connections.remove(&peer);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
+    const B: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2));
+
+    #[tokio::test]
+    async fn a_restart_ends_the_machines_own_connections_only() {
+        let presence = Arc::new(Presence::default());
+        let (one, two) = ([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
+        let uuid = MachineUuid::from_wire([7; 16]);
+        presence.saw(A, Seen { mac: one, uuid });
+        presence.saw(B, Seen { mac: two, uuid: None });
+        presence.saw(A, Seen { mac: one, uuid: None });
+        assert_eq!(presence.who(A), Some(Seen { mac: one, uuid }), "the UUID is kept");
+        let mut first = presence.connection(A);
+        let second = presence.connection(A);
+        let other = presence.connection(B);
+        drop(second);
+        assert_eq!(presence.connections(A), 1);
+        assert_eq!(presence.restarted(one), 1);
+        first.ended().await;
+        assert_eq!(presence.restarted(one), 0, "told once");
+        assert!(!*other.ended.borrow());
+        drop(first);
+        assert_eq!(presence.connections(A), 0);
+    }
+
+    #[test]
+    fn the_table_is_bounded_and_the_oldest_goes() {
+        let presence = Presence::default();
+        for number in 0..=u32::try_from(MAX_MACHINES).unwrap() {
+            presence.saw(std::net::Ipv4Addr::from_bits(number).into(), Seen { mac: [2; 6], uuid: None });
+        }
+        assert_eq!(presence.tables().machines.len(), MAX_MACHINES);
+        assert_eq!(presence.who(std::net::Ipv4Addr::from_bits(0).into()), None);
+    }
+}
