@@ -28,6 +28,8 @@ mod netlink;
 pub mod packet;
 pub mod udp;
 
+pub mod machine;
+
 pub use block::{BlockDevice, BlockFacts};
 pub use dir::{Dir, DirEntry};
 pub use error::Error;

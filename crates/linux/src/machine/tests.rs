@@ -1,0 +1,168 @@
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use super::*;
+
+/// A made-up machine below a temporary directory.
+struct Made {
+    temp: tempfile::TempDir,
+    roots: Roots,
+}
+
+impl Made {
+    fn new() -> Self {
+        let temp = tempfile::tempdir().unwrap();
+        let at = |name: &str| temp.path().join(name);
+        let roots = Roots { sys: at("sys"), proc: at("proc"), dev: at("dev") };
+        let made = Self { temp, roots };
+        made.file("proc/self/mountinfo", b"");
+        made.file("proc/swaps", b"Filename Type Size Used Priority\n");
+        made
+    }
+
+    fn file(&self, path: &str, content: &[u8]) {
+        let path = self.temp.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+
+    fn link(&self, path: &str, target: &str) {
+        let path = self.temp.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        symlink(self.temp.path().join(target), path).unwrap();
+    }
+
+    fn texts(&self, dir: &str, texts: &[(&str, &str)]) {
+        for (leaf, text) in texts {
+            self.file(&format!("{dir}/{leaf}"), text.as_bytes());
+        }
+    }
+}
+
+const CARD: &str = "sys/devices/pci0000:00/0000:00:03.0";
+
+/// One NVMe disk in use, a CD drive, a loop device, a virtio card and a bridge.
+fn machine() -> Made {
+    let made = Made::new();
+    made.texts(
+        CARD,
+        &[
+            ("vendor", "0x1af4\n"),
+            ("device", "0x1000\n"),
+            ("class", "0x020000\n"),
+            ("subsystem_vendor", "0x1af4\n"),
+            ("subsystem_device", "0x0001\n"),
+            ("revision", "0x00\n"),
+            ("modalias", "pci:v00001AF4d00001000\n"),
+            ("virtio0/modalias", "virtio:d00000001v00001AF4\n"),
+            ("virtio0/net/eth0/type", "1\n"),
+            ("virtio0/net/eth0/address", "52:54:00:12:34:56\n"),
+            ("virtio0/net/eth0/carrier", "1\n"),
+            ("virtio0/net/eth0/speed", "-1\n"),
+        ],
+    );
+    made.link("sys/bus/pci/devices/0000:00:03.0", CARD);
+    made.link(&format!("{CARD}/virtio0/driver"), "sys/bus/virtio/drivers/virtio_net");
+    made.link("sys/class/net/eth0", &format!("{CARD}/virtio0/net/eth0"));
+    made.link(&format!("{CARD}/virtio0/net/eth0/device"), &format!("{CARD}/virtio0"));
+    made.texts("sys/class/net/br0", &[("type", "1\n"), ("address", "52:54:00:99:99:99\n")]);
+    for (name, dir, extra) in [
+        ("nvme0n1", "sys/devices/pci0000:00/0000:00:04.0/nvme/nvme0/nvme0n1", ("serial", "S123 \n")),
+        (
+            "sr0",
+            "sys/devices/pci0000:00/0000:00:05.0/ata1/host0/target0/0:0:0:0/block/sr0",
+            ("device/type", "5\n"),
+        ),
+        ("loop0", "sys/devices/virtual/block/loop0", ("ro", "0\n")),
+        ("mmcblk0boot0", "sys/devices/platform/mmc_host/mmc0/block/mmcblk0boot0", ("ro", "1\n")),
+    ] {
+        made.texts(dir, &[("dev", "259:0\n"), ("size", "2048\n"), ("queue/rotational", "0\n"), extra]);
+        made.link(&format!("sys/block/{name}"), dir);
+        made.link(&format!("sys/class/block/{name}"), dir);
+    }
+    let mut start = vec![0; 4096];
+    start[0x200..0x208].copy_from_slice(b"EFI PART");
+    made.file("dev/nvme0n1", &start);
+    made.file("proc/self/mountinfo", b"30 1 259:0 / /mnt rw - ext4 /dev/nvme0n1 rw\n");
+    made.file("proc/cpuinfo", b"processor\t: 0\nmodel name\t: CPU\n\n");
+    made.file("proc/meminfo", b"MemTotal: 1024 kB\n");
+    let usb = "sys/bus/usb/devices/1-1";
+    made.file(
+        &format!("{usb}/descriptors"),
+        &[18, 1, 0, 2, 3, 0, 0, 8, 0x34, 0x12, 0x78, 0x56, 1, 0, 1, 2, 0, 1],
+    );
+    made.texts(usb, &[("product", "Keyboard\n")]);
+    made.file("sys/bus/usb/devices/1-1:1.0/descriptors", b"");
+    made
+}
+
+#[test]
+fn a_made_up_machine_is_told_as_it_is() {
+    let made = machine();
+    let Collected { inventory, warnings } = collect(&made.roots);
+    assert_eq!(inventory.version, INVENTORY_VERSION);
+
+    let [nic] = inventory.nics.as_slice() else { panic!("{:?}", inventory.nics) };
+    assert_eq!((nic.name.as_str(), nic.mac.to_string().as_str()), ("eth0", "52:54:00:12:34:56"));
+    assert_eq!(
+        (nic.driver.as_deref(), nic.pci_address.as_deref()),
+        (Some("virtio_net"), Some("0000:00:03.0"))
+    );
+    assert_eq!((nic.carrier, nic.speed_mbits), (Some(true), None));
+
+    let [disk] = inventory.disks.as_slice() else { panic!("{:?}", inventory.disks) };
+    assert_eq!(
+        (disk.name.as_str(), disk.serial.as_deref(), disk.size_bytes),
+        ("nvme0n1", Some("S123"), 1 << 20)
+    );
+    assert_eq!((disk.transport.as_deref(), disk.rotational, disk.removable), (Some("nvme"), false, false));
+    assert_eq!(disk.in_use, ["nvme0n1 is mounted on /mnt"]);
+    assert_eq!(disk.content, ["partition table gpt"]);
+
+    let [card] = inventory.pci.as_slice() else { panic!("{:?}", inventory.pci) };
+    assert_eq!((card.vendor, card.device, card.class, card.subsystem_device), (0x1af4, 0x1000, 0x02_0000, 1));
+    let [keyboard] = inventory.usb.as_slice() else { panic!("{:?}", inventory.usb) };
+    assert_eq!((keyboard.vendor, keyboard.class, keyboard.name.as_deref()), (0x1234, 3, Some("Keyboard")));
+    assert_eq!((inventory.cpu.threads, inventory.memory.usable_bytes), (1, 1 << 20));
+    assert_eq!(inventory.firmware.mode, FirmwareMode::Bios);
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].starts_with("no SMBIOS tables"), "{warnings:?}");
+}
+
+#[test]
+fn aliases_come_from_the_whole_tree() {
+    let made = machine();
+    let aliases: Vec<String> = modaliases(&made.roots).into_iter().collect();
+    assert_eq!(aliases, ["pci:v00001AF4d00001000", "virtio:d00000001v00001AF4"]);
+}
+
+#[test]
+fn firmware_flags_and_their_absence() {
+    let made = Made::new();
+    let mut warnings = Vec::new();
+    made.file("sys/firmware/efi/fw_platform_size", b"64\n");
+    assert_eq!(firmware(&made.roots, &mut warnings).mode, FirmwareMode::Uefi);
+    assert_eq!(warnings.len(), 1);
+    made.file(&format!("sys/firmware/efi/efivars/SecureBoot-{GLOBAL}"), &[6, 0, 0, 0, 1]);
+    made.file(&format!("sys/firmware/efi/efivars/SetupMode-{GLOBAL}"), &[6, 0, 0, 0, 7]);
+    let mut warnings = Vec::new();
+    let found = firmware(&made.roots, &mut warnings);
+    assert_eq!((found.secure_boot, found.setup_mode), (Some(true), None));
+    assert!(warnings[0].starts_with("SetupMode: firmware flag"), "{warnings:?}");
+}
+
+#[test]
+fn an_empty_tree_gives_an_empty_inventory_and_reasons() {
+    let made = Made::new();
+    let Collected { inventory, warnings } = collect(&made.roots);
+    assert!(inventory.disks.is_empty() && inventory.nics.is_empty() && inventory.identity().is_empty());
+    assert_eq!(warnings.len(), 2, "memory and SMBIOS: {warnings:?}");
+}
+
+#[test]
+fn this_machine_has_processors_and_memory() {
+    let Collected { inventory, .. } = collect(&Roots::default());
+    assert!(inventory.cpu.threads > 0 && inventory.memory.usable_bytes > 1 << 26, "{:?}", inventory.cpu);
+    assert!(Path::new("/sys/devices").is_dir());
+}
