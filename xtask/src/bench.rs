@@ -1,19 +1,52 @@
-//! `cargo xtask bench`: ours against rivals in the same run.
+//! `cargo xtask bench`: ours against rivals on the same input in the same run.
+
+mod apply;
+mod measure;
 
 use std::process::ExitCode;
 
 use anyhow::Result;
+use clap::ValueEnum;
 
 const EXAMPLES: &str = "Examples:
   cargo xtask bench apply           apply and verify against wimlib-imagex
-  cargo xtask bench apply --check   exit code 1 when the target is missed";
+  cargo xtask bench apply --check   exit code 1 when the target is missed
+  cargo xtask bench apply --source /usr --megabytes 2000   other input
+
+The table is printed and kept as JSON below `bench/` in the target directory.";
 
 /// Options of `bench`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub(crate) struct Options {}
+pub(crate) struct Options {
+    /// What to measure
+    #[arg(value_enum)]
+    name: Name,
+    /// Exit with 1 when the target is missed
+    #[arg(long)]
+    check: bool,
+    /// Directory with real files to make images of
+    #[arg(long, default_value = "/usr", value_name = "DIR")]
+    source: std::path::PathBuf,
+    /// Megabytes of files to take at least
+    #[arg(long, default_value_t = 1000)]
+    megabytes: u64,
+    /// Runs of each program; the median counts
+    #[arg(long, default_value_t = 3)]
+    runs: usize,
+}
+
+/// The benchmarks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Name {
+    /// Applying and verifying WIMs: time, processor time and memory against wimlib-imagex
+    Apply,
+}
 
 /// Runs the benchmark.
-pub(crate) fn run(_options: &Options) -> Result<ExitCode> {
-    Ok(ExitCode::SUCCESS)
+pub(crate) fn run(options: &Options) -> Result<ExitCode> {
+    let met = match options.name {
+        Name::Apply => apply::run(options)?,
+    };
+    Ok(if options.check && !met { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

@@ -1,17 +1,168 @@
 //! `cargo xtask demo`: the main job, end to end, with real parts.
+//!
+//! A blank virtual machine boots over the network from `gravure serve`, is partitioned, gets the image, is verified,
+//! restarts into the deployed system and reports. Firmware, boot files, kernel and the Debian system are real; server
+//! and machine live in a network namespace, so nothing outside can be disturbed.
 
-use anyhow::Result;
+mod image;
+mod report;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+use gravure_model::api::MachineState;
+use gravure_testkit::{BootOrder, Bus, Disk, Firmware, Lab, Site, Vm, VmOptions, accelerator};
+
+use crate::console::{self, Remedy, Step};
+use crate::{payload, process, setup, workspace};
+use report::Summary;
 
 const EXAMPLES: &str = "Examples:
-  cargo xtask demo                    a UEFI machine
-  cargo xtask demo --firmware bios    a BIOS machine";
+  cargo xtask demo                    a UEFI machine, from nothing to a confirmed system
+  cargo xtask demo --firmware bios    a BIOS machine
+  cargo xtask demo --fresh            build the image again too
+
+Everything it makes lies below `demo/` in the target directory: image, site, disk, logs and a screenshot.
+The last line is `state: confirmed`.";
+
+/// The recipe of the image that is deployed.
+const RECIPE: &str = "images/debian-minimal.toml";
+/// Size of the machine's blank disk; sparse on this side.
+const DISK_BYTES: u64 = 8 << 30;
+/// From power-on to the payload's first word, emulated and under load.
+const BOOT_PATIENCE: Duration = Duration::from_secs(300);
+/// For the whole deployment.
+const DEPLOY_PATIENCE: Duration = Duration::from_secs(1200);
+/// From restart to the deployed system's report.
+const CONFIRM_PATIENCE: Duration = Duration::from_secs(600);
 
 /// Options of `demo`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub(crate) struct Options {}
+pub(crate) struct Options {
+    /// What the machine starts with
+    #[arg(long, value_enum, default_value_t = Start::Uefi)]
+    firmware: Start,
+    /// Build the image again although the recipe did not change
+    #[arg(long)]
+    fresh: bool,
+}
+
+/// Firmware by the names of the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Start {
+    /// UEFI, through shim and GRUB
+    Uefi,
+    /// BIOS, through iPXE
+    Bios,
+}
+
+impl Start {
+    fn firmware(self) -> Firmware {
+        match self {
+            Self::Uefi => Firmware::Uefi,
+            Self::Bios => Firmware::Bios,
+        }
+    }
+}
 
 /// Runs the demo.
-pub(crate) fn run(_options: &Options) -> Result<()> {
-    crate::setup::ensure()
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let mut summary = Summary::default();
+    summary.timed("set-up", setup::ensure)?;
+    let program = summary.timed("build of gravure", build_program)?;
+    let payload = summary.timed("payload", || payload::run(&payload::Options::default()))?;
+    let dir = workspace::target().join("demo");
+    let image = summary.timed("image", || image::build(&program, RECIPE, &dir, options.fresh))?;
+
+    // A site and a disk of an earlier run would not be a blank start.
+    let run_dir = dir.join("run");
+    if run_dir.exists() {
+        std::fs::remove_dir_all(&run_dir).with_context(|| format!("cannot empty {}", run_dir.display()))?;
+    }
+    let site = summary.timed("site and server", || start_site(&program, &payload.dir, &run_dir))?;
+    let machine = machine(options.firmware, &run_dir)?;
+    let step = Step::start(format!("plan for the machine {}", machine.mac));
+    site.plan(&machine.mac, &image, "pc-{serial}")?;
+    step.done("signed and armed");
+
+    deploy(&site, &machine, &run_dir, &dir.join("screenshot.png"), &mut summary)?;
+    let machine = site.machine(&machine.mac)?;
+    summary.print(&machine);
+    if machine.state != MachineState::Confirmed {
+        bail!(
+            "the machine is {}, expected confirmed; logs are in {}",
+            machine.state.as_str(),
+            run_dir.display()
+        );
+    }
+    Ok(())
+}
+
+fn build_program() -> Result<PathBuf> {
+    let step = Step::start("gravure (release build)");
+    process::run(workspace::cargo().args(["build", "--release", "--package", "gravure-cli"]))?;
+    let path = workspace::target().join("release/gravure");
+    if !path.is_file() {
+        bail!("the build left no program at {}", path.display());
+    }
+    step.done("built");
+    Ok(path)
+}
+
+fn start_site(program: &Path, payload: &Path, run_dir: &Path) -> Result<Site> {
+    let step = Step::start("site keys and server, in a network namespace");
+    let lab = Lab::new().map_err(|error| {
+        Remedy::new(
+            format!("no network namespace: {error:#}"),
+            "run as root on a kernel with network namespaces, bridges and /dev/net/tun (in a container: with \
+             CAP_NET_ADMIN and that device)",
+        )
+    })?;
+    let site = Site::start(lab, program, payload, &run_dir.join("site"))?;
+    step.done(format!("`gravure serve` is ready, log in {}", site.dir().display()));
+    Ok(site)
+}
+
+fn machine(start: Start, run_dir: &Path) -> Result<VmOptions> {
+    let mut options = VmOptions::new("pc", start.firmware());
+    options.disk = Some(Disk::blank(&run_dir.join("disk.img"), DISK_BYTES, Bus::Virtio)?);
+    options.boot = BootOrder::NetworkFirst;
+    options.serial = "DEMO1".to_owned();
+    options.screen = true;
+    Ok(options)
+}
+
+/// Switches the machine on and follows it to its report.
+fn deploy(site: &Site, options: &VmOptions, dir: &Path, picture: &Path, summary: &mut Summary) -> Result<()> {
+    let step = Step::start(format!(
+        "virtual machine, {:?}, blank disk ({})",
+        options.firmware,
+        accelerator().name()
+    ));
+    let start = Instant::now();
+    let mut vm = site.lab().start_vm(options, dir)?;
+    let told = |what: &str, vm: &Vm| format!("{what}; serial log: {}", vm.serial_log().display());
+
+    site.wait_for_state(MachineState::Deploying, BOOT_PATIENCE)
+        .with_context(|| told("the machine did not ask for its plan", &vm))?;
+    summary.add("power-on to plan", start.elapsed());
+    console::note(format!("the payload has its plan after {}", console::seconds(start.elapsed())));
+    vm.screenshot(picture)?;
+    console::note(format!("screenshot of the payload at work: {}", picture.display()));
+
+    let start_deploy = Instant::now();
+    site.wait_for_state(MachineState::Verified, DEPLOY_PATIENCE)
+        .with_context(|| told("the deployment did not end well", &vm))?;
+    summary.add("plan to verified", start_deploy.elapsed());
+    console::note(format!("verified after {}", console::seconds(start.elapsed())));
+
+    let restart = Instant::now();
+    site.wait_for_state(MachineState::Confirmed, CONFIRM_PATIENCE)
+        .with_context(|| told("the deployed system did not report", &vm))?;
+    summary.add("verified to confirmed", restart.elapsed());
+    step.done("the deployed system reported");
+    vm.kill()
 }

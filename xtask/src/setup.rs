@@ -13,8 +13,6 @@ use anyhow::{Context, Result, bail};
 use crate::console::{self, Remedy, Step};
 use crate::{process, workspace};
 
-pub(crate) use checks::{free_space, port_is_free};
-
 const EXAMPLES: &str = "Examples:
   cargo xtask setup           install what is missing (needs root)
   cargo xtask setup --list    show the packages and what each is for

@@ -14,6 +14,7 @@ mod oracle;
 mod random;
 mod running;
 mod sample;
+mod site;
 mod snapshot;
 mod vm;
 
@@ -26,5 +27,6 @@ pub use oracle::{oracle, oracles_required, skipped};
 pub use random::Random;
 pub use running::Running;
 pub use sample::{SampleOptions, sample_tree};
+pub use site::Site;
 pub use snapshot::{Entry, Kind, Snapshot};
 pub use vm::{BootOrder, Bus, Disk, Firmware, Qmp, Vm, VmOptions, fresh_mac};

@@ -1,7 +1,5 @@
 //! Conditions that set-up, demo and tests need; each failure says what is wrong and what to do.
 
-use std::io;
-use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
@@ -68,7 +66,7 @@ fn enough(path: &Path, needed: u64, remedy: &str) -> Result<()> {
 }
 
 /// Free bytes on the file system that holds `path` or its nearest parent that exists.
-pub(crate) fn free_space(path: &Path) -> Result<u64> {
+fn free_space(path: &Path) -> Result<u64> {
     let there = path.ancestors().find(|p| p.exists()).unwrap_or(Path::new("/"));
     let printed = process::output(Command::new("df").args(["--output=avail", "-B1"]).arg(there))?;
     let text = String::from_utf8_lossy(&printed);
@@ -95,45 +93,9 @@ pub(super) fn programs() -> Result<()> {
     Ok(())
 }
 
-/// Fails when another program listens on `port` on this machine. `udp` chooses the protocol.
-pub(crate) fn port_is_free(address: Ipv4Addr, port: u16, protocol: Protocol) -> Result<()> {
-    let bound = match protocol {
-        Protocol::Udp => UdpSocket::bind((address, port)).map(drop),
-        Protocol::Tcp => TcpListener::bind((address, port)).map(drop),
-    };
-    match bound {
-        Ok(()) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => bail!(Remedy::new(
-            format!("{protocol:?} port {port} on {address} is in use"),
-            format!("find the program with `ss -lnp 'sport = {port}'` and stop it, or choose another port"),
-        )),
-        Err(error) => Err(error).with_context(|| format!("cannot try {protocol:?} port {port} on {address}")),
-    }
-}
-
-/// The protocol of a port.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Protocol {
-    /// Datagrams: DHCP, TFTP.
-    Udp,
-    /// Streams: HTTP.
-    Tcp,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_port_in_use_is_told_with_the_command_that_finds_its_owner() {
-        let holder = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let port = holder.local_addr().unwrap().port();
-        let error = port_is_free(Ipv4Addr::LOCALHOST, port, Protocol::Tcp).unwrap_err().to_string();
-        assert!(error.contains(&format!("Tcp port {port} on 127.0.0.1 is in use")), "{error}");
-        assert!(error.contains("remedy: find the program with"), "{error}");
-        drop(holder);
-        port_is_free(Ipv4Addr::LOCALHOST, port, Protocol::Tcp).unwrap();
-    }
 
     #[test]
     fn space_is_told_with_both_figures() {

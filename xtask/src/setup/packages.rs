@@ -30,6 +30,7 @@ pub(super) const NEEDED: &[(&str, &str)] = &[
     ("seabios", "BIOS firmware of the virtual machines"),
     ("tcpdump", "shows tests what goes over the lab's network"),
     ("tftp-hpa", "oracle: a foreign TFTP client"),
+    ("time", "measures processor time and memory for `bench`"),
     ("util-linux", "setpriv, unshare, sfdisk"),
     ("wimtools", "oracle: wimlib-imagex reads what we write and writes what we read"),
     ("xz-utils", "unpacks kernel modules"),
