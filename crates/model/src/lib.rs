@@ -17,6 +17,7 @@ pub mod job;
 pub mod messages;
 pub mod plan;
 mod secret;
+pub mod site;
 mod time;
 
 pub use assurance::Assurance;
