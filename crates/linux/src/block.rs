@@ -62,13 +62,22 @@ impl BlockDevice {
 
     /// Opens for reading and writing, without claiming the device.
     pub fn open_rw(path: &Path) -> Result<Self, Error> {
-        Self::open(path, File::options().read(true).write(true))
+        Self::open(path, File::options().read(true).write(true))?.writable()
     }
 
     /// Opens for reading and writing and claims the device: `EBUSY` when it, or a partition of it, is mounted, used
     /// as swap or held by another driver. While the claim on a whole disk lasts, its partitions cannot be mounted.
     pub fn open_exclusive(path: &Path) -> Result<Self, Error> {
-        Self::open(path, File::options().read(true).write(true).custom_flags(libc::O_EXCL))
+        Self::open(path, File::options().read(true).write(true).custom_flags(libc::O_EXCL))?.writable()
+    }
+
+    /// Newer kernels open a write-protected device for writing and fail each write instead.
+    fn writable(self) -> Result<Self, Error> {
+        if self.facts.read_only {
+            let why = "the device is write-protected".to_owned();
+            return Err(Error::Refused { what: "writing to", on: self.path.display().to_string(), why });
+        }
+        Ok(self)
     }
 
     fn open(path: &Path, options: &mut std::fs::OpenOptions) -> Result<Self, Error> {

@@ -12,7 +12,7 @@ use rustix::fs::Mode;
 use rustix::mount::MountPropagationFlags;
 use rustix::process::{WaitIdOptions, WaitOptions};
 
-use crate::sys::task;
+use crate::sys::task::{self, Namespace};
 use crate::{Dir, Error, NodeKind};
 
 /// Signals this crate delivers.
@@ -57,8 +57,9 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Takes `signals` out of normal delivery, in this thread and in threads it makes later, and queues them here. Call it
-    /// first thing in `main`. Programs started with `std::process::Command` begin with nothing blocked.
+    /// Takes `signals` out of normal delivery, in this thread and in threads it makes later, and queues them here. Call
+    /// it first thing in `main`. Programs started later inherit that and would, for one, not notice `SIGTERM`: start
+    /// them with `with_default_signals` or one of the other functions here that prepare a command.
     pub fn take(signals: &[Signal]) -> Result<Self, Error> {
         let numbers: Vec<_> = signals.iter().map(|signal| signal.number()).collect();
         let fd = task::signal_fd(&numbers).map_err(|e| Error::io("take", "signals", e))?;
@@ -151,13 +152,12 @@ pub fn kill(pid: u32) -> Result<(), Error> {
     signal_process(pid, libc::SIGKILL)
 }
 
-/// Sends `SIGTERM`, then the caller waits, to every process but PID 1 and ourselves; `SIGKILL` with `kill_all`.
+/// Asks every process but PID 1 to end (`SIGTERM`); refused to anybody but PID 1.
 pub fn terminate_all() -> Result<(), Error> {
     everyone(rustix::process::Signal::TERM)
 }
 
-/// Ends every process but PID 1 and ourselves at once. For PID 1 before it unmounts; dangerous to call as anything else, so
-/// that is refused.
+/// Ends every process but PID 1 at once (`SIGKILL`), before it unmounts; refused to anybody but PID 1.
 pub fn kill_all() -> Result<(), Error> {
     everyone(rustix::process::Signal::KILL)
 }
@@ -181,6 +181,11 @@ fn signal_process(pid: u32, number: libc::c_int) -> Result<(), Error> {
     let signal = rustix::process::Signal::from_named_raw(number)
         .ok_or_else(|| Error::Unsupported { what: "signal", value: number.to_string() })?;
     rustix::process::kill_process(target, signal).map_err(failed)
+}
+
+/// Lets `command` start with no signal blocked, whatever `Signals::take` did here. The functions below do it too.
+pub fn with_default_signals(command: &mut Command) {
+    task::before_exec(command, (), |()| Ok(()));
 }
 
 /// Lets `command` start as leader of a new session with `terminal` as its controlling terminal, standard input, output
@@ -211,10 +216,15 @@ pub fn in_root(command: &mut Command, root: Dir) {
 /// Lets `command` start in a mount namespace of its own: what it mounts vanishes with it.
 pub fn in_private_mounts(command: &mut Command) {
     task::before_exec(command, (), |()| {
-        task::unshare_mounts()?;
+        task::unshare(Namespace::Mounts)?;
         let flags = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
         Ok(rustix::mount::mount_change(c"/", flags)?)
     });
+}
+
+/// Lets `command` start in a network namespace of its own, where it sees nothing but a loopback that is down.
+pub fn in_private_network(command: &mut Command) {
+    task::before_exec(command, (), |()| task::unshare(Namespace::Network));
 }
 
 /// Modes given to calls of this process are used as they are: an apply must set exactly what the image says.

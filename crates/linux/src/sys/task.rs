@@ -5,6 +5,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
+use rustix::thread::UnshareFlags;
+
 use super::{checked, checked_len};
 
 /// Blocks `signals` in the calling thread (threads made later inherit that) and returns a descriptor that delivers
@@ -41,7 +43,7 @@ pub(crate) fn read_signal(fd: BorrowedFd<'_>) -> io::Result<(u32, u32)> {
     Ok((info.ssi_signo, info.ssi_pid))
 }
 
-/// Lets the child of `command` run `step` on `data` after fork and before exec.
+/// Lets the child of `command` run `step` on `data` after fork and before exec, with no signal blocked.
 ///
 /// `step` must only make system calls: no allocation, no locks, no environment. That is why this is crate-private and
 /// takes a function pointer.
@@ -52,11 +54,39 @@ pub(crate) fn before_exec<D: Send + Sync + 'static>(
 ) {
     // SAFETY: the steps handed in by this crate (see `process`) make only system calls through rustix, which neither
     // allocates nor locks, so they are fit for the child of a program with threads. `data` lives in the closure.
-    unsafe { command.pre_exec(move || step(&data)) };
+    unsafe {
+        command.pre_exec(move || {
+            unblock_signals()?;
+            step(&data)
+        })
+    };
 }
 
-/// Gives the calling child of `before_exec` a mount namespace of its own.
-pub(crate) fn unshare_mounts() -> io::Result<()> {
-    // SAFETY: the rule of `unshare_unsafe` is about shared descriptor tables (CLONE_FILES); CLONE_NEWNS keeps them.
-    Ok(unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS) }?)
+/// Makes the calling thread get all signals again.
+fn unblock_signals() -> io::Result<()> {
+    // SAFETY: sigset_t is an array of integers; zeros are a valid value and sigemptyset initialises it anyway.
+    let mut none: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `none` is valid and outlives both calls; no old set is asked for.
+    let result = unsafe {
+        libc::sigemptyset(&raw mut none);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut())
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(result)) }
+}
+
+/// Gives the calling child of `before_exec` a namespace of its own.
+pub(crate) fn unshare(space: Namespace) -> io::Result<()> {
+    let flags = match space {
+        Namespace::Mounts => UnshareFlags::NEWNS,
+        Namespace::Network => UnshareFlags::NEWNET,
+    };
+    // SAFETY: the rule of `unshare_unsafe` is about shared descriptor tables (CLONE_FILES); these two keep them.
+    Ok(unsafe { rustix::thread::unshare_unsafe(flags) }?)
+}
+
+/// What `unshare` can separate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Namespace {
+    Mounts,
+    Network,
 }
