@@ -9,16 +9,20 @@
 #![forbid(unsafe_code)]
 
 mod decoder;
+mod encoder;
 mod error;
 mod method;
 
 mod lzx;
 mod xpress;
 
+mod code_builder;
 mod decode_table;
+mod matches;
 mod window;
 mod word_reader;
 
 pub use decoder::Decoder;
+pub use encoder::Encoder;
 pub use error::Error;
 pub use method::{Level, Method};

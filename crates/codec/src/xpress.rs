@@ -1,8 +1,11 @@
 //! XPRESS: LZ77 items in one Huffman code, bit words and literal bytes interleaved ([MS-XCA] "LZ77+Huffman").
 
 mod decode;
+mod encode;
+mod write;
 
 pub(crate) use decode::Decoder;
+pub(crate) use encode::Encoder;
 
 /// Literals 0 to 255, matches above.
 const SYMBOLS: usize = 512;
@@ -12,3 +15,9 @@ const TABLE_BYTES: usize = SYMBOLS / 2;
 
 /// Shortest match.
 const MIN_MATCH: usize = 3;
+
+/// Longest codeword.
+const MAX_CODE_LEN: usize = 15;
+
+/// Symbol that ends the data; as a match it would be the nearest and shortest.
+const END: usize = 256;
