@@ -74,21 +74,28 @@ fn free_space(path: &Path) -> Result<u64> {
     number.parse().with_context(|| format!("df printed {text:?}, expected a number of bytes"))
 }
 
-/// The programs that the packages bring, so that a broken installation is told early.
+/// Programs that must work, with the package that brings each: a broken installation is told early.
+const PROGRAMS: [(&str, &str); 9] = [
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("qemu-img", "qemu-utils"),
+    ("ip", "iproute2"),
+    ("setpriv", "util-linux"),
+    ("tcpdump", "tcpdump"),
+    ("depmod", "kmod"),
+    ("xz", "xz-utils"),
+    ("mmdebstrap", "mmdebstrap"),
+    ("wimlib-imagex", "wimtools"),
+];
+
+/// Checks that the installed packages brought their programs.
 pub(super) fn programs() -> Result<()> {
-    for program in [
-        "qemu-system-x86_64",
-        "qemu-img",
-        "ip",
-        "setpriv",
-        "tcpdump",
-        "depmod",
-        "xz",
-        "mmdebstrap",
-        "wimlib-imagex",
-        "7z",
-    ] {
-        process::tool(program)?;
+    for (program, package) in PROGRAMS {
+        if process::find(program).is_none() {
+            bail!(Remedy::new(
+                format!("{program} is missing although its package is installed"),
+                format!("apt-get install --reinstall {package}"),
+            ));
+        }
     }
     Ok(())
 }
