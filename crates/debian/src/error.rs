@@ -67,6 +67,22 @@ pub enum Error {
         /// The package it was asked about.
         package: String,
     },
+    /// The recipe of a system is not valid.
+    #[error("recipe {path}: {reason}")]
+    Recipe {
+        /// The file.
+        path: PathBuf,
+        /// Place and reason.
+        reason: String,
+    },
+    /// A recipe keeps a kernel module that does not exist.
+    #[error("kernel {release} has no module {module}")]
+    NoModule {
+        /// Its name.
+        module: String,
+        /// Kernel release.
+        release: String,
+    },
     /// The lock file is not valid.
     #[error("lock file {path}: {reason}")]
     Lock {
