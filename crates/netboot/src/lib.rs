@@ -10,7 +10,13 @@ mod error;
 mod time;
 
 pub mod dhcp;
+pub mod dhcp_client;
+pub mod http;
+pub mod names;
 pub mod tftp;
+
+#[doc(hidden)]
+pub mod fuzz;
 
 pub use error::Error;
 pub use time::Millis;

@@ -18,6 +18,7 @@ mod subnet;
 
 pub use arch::{ArchCode, Platform, Transport};
 pub use client::{BootClient, ClientClass, Loader, MachineUuid, Relay};
+pub(crate) use compose::Composer;
 pub use config::{
     Authority, DhcpConfig, DhcpMode, FullDhcp, Identify, MAX_LEASE, MAX_POOL_ADDRESSES, MIN_LEASE,
     ProxyStyle, Reservation, Subnet,
