@@ -22,6 +22,12 @@ const REPLACE: u16 = 0x100;
 const CREATE: u16 = 0x400;
 /// `IFF_UP`.
 const UP: u32 = 1;
+/// `IF_OPER_UNKNOWN` and `IF_OPER_UP`.
+const OPER_UNKNOWN: u8 = 0;
+const OPER_UP: u8 = 6;
+/// How long an interface with a carrier may leave its operational state open before it counts as a driver that has
+/// none. The kernel sets it within milliseconds where it does.
+const SETTLING_TIME: Duration = Duration::from_millis(300);
 /// `ARPHRD_LOOPBACK`.
 const ARPHRD_LOOPBACK: u16 = 772;
 
@@ -40,6 +46,9 @@ pub struct Link {
     pub up: bool,
     /// A cable is in and the other side answers; meaningless while it is not up.
     pub carrier: bool,
+    /// Packets pass (RFC 2863 operational state); `None` when the driver never says, or has not yet. Follows the
+    /// carrier after a moment, in which the kernel drops what is sent.
+    pub operational: Option<bool>,
     /// It is the loopback.
     pub loopback: bool,
     /// `ARPHRD_*` kind of hardware: 1 Ethernet, 772 loopback.
@@ -205,18 +214,29 @@ impl Links {
         self.ask("set", on, request, |_, _| Ok(()))
     }
 
-    /// Waits until the interface has a carrier; whether it came within `timeout`. The interface must be up.
+    /// Waits until the interface has a carrier and packets pass; whether it came within `timeout`. The interface must be up.
     pub fn wait_for_carrier(&mut self, index: u32, timeout: Duration) -> Result<bool, Error> {
         let group = libc::RTMGRP_LINK.unsigned_abs();
         // Listen first, then look: a change in between is then seen by one of the two.
         let news = channel(group)?;
         let deadline = Instant::now() + timeout;
+        let mut open_since = None;
         loop {
-            if self.list()?.iter().any(|link| link.index == index && link.up && link.carrier) {
-                return Ok(true);
+            let now = Instant::now();
+            let mut left = deadline.saturating_duration_since(now);
+            let link = self.list()?.into_iter().find(|link| link.index == index && link.up && link.carrier);
+            match link.map(|link| link.operational) {
+                Some(Some(true)) => return Ok(true),
+                Some(None) => {
+                    let settled = *open_since.get_or_insert(now) + SETTLING_TIME;
+                    if now >= settled {
+                        return Ok(true);
+                    }
+                    left = left.min(settled - now);
+                }
+                Some(Some(false)) | None => open_since = None,
             }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            if now >= deadline {
                 return Ok(false);
             }
             if process::wait_readable(&news, left)? {
@@ -343,6 +363,7 @@ fn parse_link(body: &[u8]) -> io::Result<Link> {
         mtu: 0,
         up: flags & UP != 0,
         carrier: false,
+        operational: None,
         loopback: hardware == ARPHRD_LOOPBACK,
         hardware,
     };
@@ -352,6 +373,9 @@ fn parse_link(body: &[u8]) -> io::Result<Link> {
             libc::IFLA_ADDRESS => link.mac = value.try_into().ok(),
             libc::IFLA_MTU => link.mtu = number(value).unwrap_or(0),
             libc::IFLA_CARRIER => link.carrier = value == [1],
+            libc::IFLA_OPERSTATE => {
+                link.operational = value.first().filter(|s| **s != OPER_UNKNOWN).map(|s| *s == OPER_UP)
+            }
             _ => {}
         }
     }
