@@ -303,6 +303,7 @@ mod tests {
             "grub-efi-amd64-signed",
             "initramfs-tools",
             "linux-image-amd64",
+            "passwd",
             "shim-signed",
             "systemd",
             "zstd",
