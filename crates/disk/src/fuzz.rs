@@ -17,7 +17,7 @@ pub fn table(data: &[u8]) {
 
 /// Signatures.
 pub fn signatures(data: &[u8]) {
-    for found in recognise(&data.to_vec()) {
+    for found in recognise(&data.to_vec()).unwrap_or_default() {
         let _ = found.to_string();
     }
 }

@@ -54,11 +54,6 @@ pub const fn to_printed(guid: Guid) -> [u8; 16] {
     from_printed(guid.0).0
 }
 
-/// Prints a UUID given in printing order, e.g. of `Identity::volume_uuid`.
-pub fn print(uuid: [u8; 16]) -> String {
-    from_printed(uuid).to_string()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

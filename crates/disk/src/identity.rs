@@ -76,6 +76,11 @@ impl Identity {
     }
 }
 
+/// Prints a UUID given in printing order, e.g. for `mke2fs -U`.
+pub fn print_uuid(uuid: [u8; 16]) -> String {
+    crate::guid::from_printed(uuid).to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,7 +102,7 @@ mod tests {
         assert_eq!((text.len(), &text[14..15]), (36, "8"), "{text}");
         assert!("89ab".contains(&text[19..20]), "{text}");
         assert_eq!(text, "1d5c7952-a18d-8b80-84af-5885bb528cea");
-        assert_eq!(crate::guid::print(identity.volume_uuid(1)), "8e9d74c8-3713-88fd-baa8-23c4e117192f");
+        assert_eq!(print_uuid(identity.volume_uuid(1)), "8e9d74c8-3713-88fd-baa8-23c4e117192f");
         assert_eq!(identity.fat_serial(0), 2543958259);
     }
 }

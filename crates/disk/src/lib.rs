@@ -9,9 +9,9 @@
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, clippy::as_conversions, clippy::indexing_slicing))]
 
 mod error;
-mod identity;
 
 pub mod guid;
+pub mod identity;
 pub mod layout;
 
 pub mod gpt;

@@ -2,9 +2,9 @@
 //! opened or checked beyond that; several finds on one place are all reported.
 
 use gravure_io::{Cursor, ReadAt};
-
-use crate::guid;
 use gravure_nttypes::Guid;
+
+use crate::{Error, guid};
 
 /// A kind of content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -107,17 +107,18 @@ const HEAD_BYTES: u64 = 256 << 10;
 /// Bytes read from the end, for RAID members.
 const TAIL_BYTES: u64 = 192 << 10;
 
-/// Recognises what `volume` (a partition, or a whole disk without a table) holds. Places that cannot be read hold nothing; a
-/// failing disk shows when it is written.
-pub fn recognise(volume: &dyn ReadAt) -> Vec<Found> {
+/// Recognises what `volume` (a partition, or a whole disk without a table) holds. A place that cannot be read is an
+/// error: an empty answer lets callers take the volume for blank.
+pub fn recognise(volume: &dyn ReadAt) -> Result<Vec<Found>, Error> {
     let size = volume.size();
     let read = |offset: u64, len: u64| {
-        usize::try_from(len).ok().and_then(|len| volume.read_vec_at(offset, len).ok()).unwrap_or_default()
+        let len = usize::try_from(len).unwrap_or(usize::MAX);
+        volume.read_vec_at(offset, len).map_err(Error::io("read signatures", offset))
     };
-    let head = read(0, size.min(HEAD_BYTES));
+    let head = read(0, size.min(HEAD_BYTES))?;
     let tail_start = size.saturating_sub(TAIL_BYTES.min(size));
-    let tail = Tail { bytes: read(tail_start, size.saturating_sub(tail_start)), start: tail_start, size };
-    recognise_bytes(&head, &tail)
+    let tail = Tail { bytes: read(tail_start, size.saturating_sub(tail_start))?, start: tail_start, size };
+    Ok(recognise_bytes(&head, &tail))
 }
 
 struct Tail {

@@ -11,7 +11,7 @@ fn volume(len: usize, fields: &[(usize, &[u8])]) -> Vec<u8> {
 }
 
 fn one(bytes: &[u8]) -> Found {
-    let all = recognise(&bytes);
+    let all = recognise(&bytes).unwrap();
     assert_eq!(all.len(), 1, "{all:?}");
     all.into_iter().next().unwrap()
 }
@@ -19,8 +19,8 @@ fn one(bytes: &[u8]) -> Found {
 #[test]
 fn nothing_is_found_in_nothing() {
     for len in [0, 1, 511, 512, 4096, 1 << 20] {
-        assert_eq!(recognise(&vec![0; len]), [], "{len}");
-        assert_eq!(recognise(&vec![0xff; len]), [], "{len}");
+        assert_eq!(recognise(&vec![0; len]).unwrap(), [], "{len}");
+        assert_eq!(recognise(&vec![0xff; len]).unwrap(), [], "{len}");
     }
 }
 
@@ -84,7 +84,7 @@ fn luks_zfs_and_the_plain_ones() {
 #[test]
 fn several_finds_are_all_named() {
     let both = volume(1 << 20, &[(0, b"XFSB"), (4086, b"SWAPSPACE2")]);
-    let kinds: Vec<_> = recognise(&both).iter().map(|found| found.kind).collect();
+    let kinds: Vec<_> = recognise(&both).unwrap().iter().map(|found| found.kind).collect();
     assert_eq!(kinds, [FoundKind::Xfs, FoundKind::Swap]);
 }
 
