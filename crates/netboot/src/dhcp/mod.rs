@@ -15,6 +15,7 @@ mod offer;
 mod policy;
 mod server;
 mod subnet;
+mod watch;
 
 pub use arch::{ArchCode, Platform, Transport};
 pub use client::{BootClient, ClientClass, Loader, MachineUuid, Relay};
@@ -37,3 +38,4 @@ pub use policy::{
 };
 pub use server::{Outcome, PacketSource, ServerPort, Sighting, reply};
 pub use subnet::{AddressRange, Network};
+pub use watch::{Finding, OfferWatch};
