@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{Error, Level, Method, xpress};
+use crate::{Error, Level, Method, lzx, xpress};
 
 /// Encodes chunks of one method, chunk size and level. Make one per thread and reuse it: encoding allocates nothing,
 /// and what a chunk becomes does not depend on the chunks before it.
@@ -15,6 +15,7 @@ pub struct Encoder {
 
 enum State {
     Xpress(Box<xpress::Encoder>),
+    Lzx(Box<lzx::Encoder>),
 }
 
 impl Encoder {
@@ -24,7 +25,7 @@ impl Encoder {
         let chunk_size = chunk_size as usize;
         let state = match method {
             Method::Xpress => State::Xpress(Box::new(xpress::Encoder::new(chunk_size, level))),
-            Method::Lzx => return Err(Error::Unsupported { what: "encoding", method }),
+            Method::Lzx => State::Lzx(Box::new(lzx::Encoder::new(chunk_size, level))),
         };
         Ok(Self { method, chunk_size, level, state })
     }
@@ -37,6 +38,7 @@ impl Encoder {
         }
         match &mut self.state {
             State::Xpress(encoder) => encoder.encode(input, output),
+            State::Lzx(encoder) => encoder.encode(input, output),
         }
     }
 

@@ -26,14 +26,6 @@ pub enum Error {
         /// Length of the compressed chunk in bytes.
         len: usize,
     },
-    /// Something the crate does not do yet.
-    #[error("{method} {what} is not supported")]
-    Unsupported {
-        /// What was asked for.
-        what: &'static str,
-        /// The method asked for.
-        method: Method,
-    },
     /// A chunk size the method does not have.
     #[error("{method} chunk size: expected a power of two from {least} to {most}, found {found}")]
     ChunkSize {

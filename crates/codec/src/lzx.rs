@@ -1,9 +1,15 @@
 //! LZX as WIM chunks use it: every chunk a stream of its own, call translation always on.
 
-mod calls;
 mod decode;
+mod encode;
+
+mod calls;
+mod fast;
+mod split;
+mod write;
 
 pub(crate) use decode::Decoder;
+pub(crate) use encode::Encoder;
 
 /// Literals come first in the main alphabet.
 const LITERALS: usize = 256;

@@ -194,3 +194,10 @@ fn xpress_chunks_survive_a_round_trip() {
         round_trips(Method::Xpress, 1 << log2);
     }
 }
+
+#[test]
+fn lzx_chunks_survive_a_round_trip() {
+    for log2 in 15..=21 {
+        round_trips(Method::Lzx, 1 << log2);
+    }
+}

@@ -22,6 +22,19 @@ pub(super) fn to_relative(chunk: &mut [u8]) {
     });
 }
 
+/// Translates a chunk before encoding.
+pub(super) fn to_absolute(chunk: &mut [u8]) {
+    for_each_call(chunk, |pos, relative| {
+        if !(-pos..TRANSLATION_SIZE).contains(&relative) {
+            None
+        } else if relative < TRANSLATION_SIZE - pos {
+            Some(relative + pos)
+        } else {
+            Some(relative - TRANSLATION_SIZE)
+        }
+    });
+}
+
 /// Calls `translate` with position and operand of each opcode and writes back what it returns.
 fn for_each_call(chunk: &mut [u8], translate: impl Fn(i32, i32) -> Option<i32>) {
     let Some(end) = chunk.len().checked_sub(TAIL) else { return };
