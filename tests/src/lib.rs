@@ -1,1 +1,9 @@
-//! End-to-end tests live in `tests/tests`; this library is empty.
+//! What the end-to-end tests share: a site with its server, a machine with a blank disk, and looks at that disk with
+//! foreign tools. The tests themselves are in `tests/tests`.
+#![forbid(unsafe_code)]
+
+mod disk;
+mod scenario;
+
+pub use disk::{looks_blank, partition_start, read_text};
+pub use scenario::{APPLY_PATIENCE, BOOT_PATIENCE, Scenario};

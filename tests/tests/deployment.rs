@@ -1,0 +1,50 @@
+//! A blank machine boots from our server and comes up in the system we deployed: UEFI and BIOS.
+
+use std::path::Path;
+
+use anyhow::Result;
+use gravure_disk::Table;
+use gravure_e2e::Scene;
+use gravure_model::Assurance;
+use gravure_testkit::Firmware;
+
+fn deploys(firmware: Firmware) -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let cache = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let Some(scene) = Scene::new(firmware, dir.path(), cache)? else { return Ok(()) };
+    scene.order()?;
+    let mut vm = scene.switch_on()?;
+    let report = scene.expect_confirmed(&vm)?;
+    vm.kill()?;
+
+    assert_eq!(report.host_name.as_deref(), Some("pc-e2e-1"));
+    assert_eq!(report.assurance, Assurance::Token);
+    let plan = report.plan.expect("a confirmed machine has a plan");
+    assert!(plan.failure.is_none(), "{:?}", plan.failure);
+    let stages: Vec<&str> = plan.stages.iter().map(|stage| stage.stage.as_str()).collect();
+    for wanted in ["check_disk", "prepare", "format", "apply", "personalise", "verify", "write_table"] {
+        assert!(stages.contains(&wanted), "{wanted} is missing in {stages:?}");
+    }
+    let bytes =
+        |name: &str| plan.stages.iter().find(|stage| stage.stage == name).map_or(0, |stage| stage.bytes);
+    assert!(bytes("apply") > 50 << 20, "{} bytes applied", bytes("apply"));
+    assert_eq!(bytes("verify"), bytes("apply"));
+    match scene.table()? {
+        Table::Gpt { gpt, faults, .. } => {
+            assert!(faults.is_empty(), "{faults:?}");
+            assert_eq!(gpt.entries.len(), 2);
+        }
+        other => panic!("expected a GPT, found {other}"),
+    }
+    Ok(())
+}
+
+#[test]
+fn a_uefi_machine_comes_up_in_the_deployed_system() -> Result<()> {
+    deploys(Firmware::Uefi)
+}
+
+#[test]
+fn a_bios_machine_comes_up_in_the_deployed_system() -> Result<()> {
+    deploys(Firmware::Bios)
+}
