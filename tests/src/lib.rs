@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod disk;
-mod scenario;
+mod scene;
 
 pub use disk::{looks_blank, partition_start, read_text};
-pub use scenario::{APPLY_PATIENCE, BOOT_PATIENCE, Scenario};
+pub use scene::{APPLY_PATIENCE, BOOT_PATIENCE, Scene};

@@ -4,7 +4,6 @@
 //! restarts into the deployed system and reports. Firmware, boot files, kernel and the Debian system are real; server
 //! and machine live in a network namespace, so nothing outside can be disturbed.
 
-mod image;
 mod report;
 
 use std::path::{Path, PathBuf};
@@ -16,7 +15,7 @@ use gravure_model::api::MachineState;
 use gravure_testkit::{BootOrder, Bus, Disk, Firmware, Lab, Site, Vm, VmOptions, accelerator};
 
 use crate::console::{self, Remedy, Step};
-use crate::{payload, process, setup, workspace};
+use crate::{image, payload, process, setup, workspace};
 use report::Summary;
 
 const EXAMPLES: &str = "Examples:
@@ -75,7 +74,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let program = summary.timed("build of gravure", build_program)?;
     let payload = summary.timed("payload", || payload::run(&payload::Options::default()))?;
     let dir = workspace::target().join("demo");
-    let image = summary.timed("image", || image::build(&program, RECIPE, &dir, options.fresh))?;
+    let image = summary.timed("image", || image::build(&program, RECIPE, options.fresh))?;
 
     // A site and a disk of an earlier run would not be a blank start.
     let run_dir = dir.join("run");
@@ -146,10 +145,12 @@ fn deploy(site: &Site, options: &VmOptions, dir: &Path, picture: &Path, summary:
     let mut vm = site.lab().start_vm(options, dir)?;
     let told = |what: &str, vm: &Vm| format!("{what}; serial log: {}", vm.serial_log().display());
 
-    site.wait_for_state(MachineState::Deploying, BOOT_PATIENCE)
-        .with_context(|| told("the machine did not ask for its plan", &vm))?;
+    vm.wait_for("Deploying ", BOOT_PATIENCE)
+        .with_context(|| told("the payload did not get its plan", &vm))?;
     summary.add("power-on to plan", start.elapsed());
     console::note(format!("the payload has its plan after {}", console::seconds(start.elapsed())));
+    vm.wait_for("Apply image: ", DEPLOY_PATIENCE)
+        .with_context(|| told("the payload did not get to its image", &vm))?;
     vm.screenshot(picture)?;
     console::note(format!("screenshot of the payload at work: {}", picture.display()));
 

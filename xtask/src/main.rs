@@ -8,6 +8,7 @@
 mod bench;
 mod console;
 mod demo;
+mod image;
 mod payload;
 mod process;
 mod setup;

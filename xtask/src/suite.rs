@@ -3,13 +3,14 @@
 mod counts;
 mod runner;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
 use crate::console::{self, Step, seconds};
-use crate::{payload, process, setup, tidy, workspace};
+use crate::{image, payload, process, setup, tidy, workspace};
 use counts::Counts;
 
 const EXAMPLES: &str = "Examples:
@@ -23,6 +24,9 @@ The last line counts the tests: `N passed, N failed, N skipped`.";
 const PREPUSH_EXAMPLES: &str = "Examples:
   cargo xtask prepush         format, clippy, tidy, unit tests; changes nothing, needs no root
   cargo xtask prepush --fix   let cargo fmt mend the format first";
+
+/// Recipe of the image that tests deploy: the smallest system that starts and reports.
+const TEST_RECIPE: &str = "images/tiny.toml";
 
 /// Options of `test`.
 #[derive(Debug, clap::Args)]
@@ -114,6 +118,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     if !options.no_vm {
         report.stage("payload", || payload::run(&payload::Options::default()).map(drop));
         report.stage("the gravure program", build_program);
+        report.stage("test image", || image::build(&program_path(), TEST_RECIPE, false).map(drop));
         report.counted("virtual machines", || {
             runner::run(&settings, &["--package", "gravure-e2e"], &["--test-threads=1"])
         });
@@ -155,6 +160,11 @@ fn clippy() -> Result<()> {
         "-D",
         "warnings",
     ]))
+}
+
+/// Where [`build_program`] leaves its program.
+fn program_path() -> PathBuf {
+    workspace::target().join("debug/gravure")
 }
 
 /// The program the virtual machines boot from; the test profile is good enough and already half built.

@@ -30,6 +30,24 @@ pub fn gravure_program() -> Option<PathBuf> {
     built("GRAVURE_BIN", "")
 }
 
+/// The image `cargo xtask test` built for deployments; a loud skip when it was not built.
+///
+/// # Panics
+/// When it is missing and oracles are required.
+pub fn test_image() -> Option<PathBuf> {
+    built("GRAVURE_TEST_IMAGE", "")
+}
+
+/// Whether part `index` of `count` is in this run's sample: all are in a full run, else the seed chooses one. A part
+/// that is left out says so and counts as skipped.
+pub fn in_sample(index: u64, count: u64) -> bool {
+    let chosen = full_run() || seed() % count.max(1) == index;
+    if !chosen {
+        eprintln!("SKIPPED: not in the sample of seed {}; `cargo xtask test --full` runs it", seed());
+    }
+    chosen
+}
+
 fn built(variable: &str, inside: &str) -> Option<PathBuf> {
     let path = std::env::var_os(variable).map(PathBuf::from);
     let there = path.filter(|path| path.join(inside).exists() || (inside.is_empty() && path.exists()));

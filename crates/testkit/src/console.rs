@@ -108,6 +108,11 @@ impl Console {
         self.state().text.clone()
     }
 
+    /// The last lines, for an error.
+    pub fn last_lines(&self) -> String {
+        last_lines(&self.state().text)
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         // The text is valid whatever thread died while holding it.
         self.shared.0.lock().unwrap_or_else(PoisonError::into_inner)

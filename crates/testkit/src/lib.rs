@@ -19,7 +19,7 @@ mod snapshot;
 mod vm;
 
 pub use accelerator::{Accelerator, accelerator};
-pub use artifacts::{full_run, gravure_program, payload_dir, seed, shared_dir};
+pub use artifacts::{full_run, gravure_program, in_sample, payload_dir, seed, shared_dir, test_image};
 pub use console::Console;
 pub use faulty::{Fault, FaultyDisk, Operation};
 pub use lab::{HOST_ADDRESS, Lab, PREFIX_LEN, can_make_labs};

@@ -11,7 +11,7 @@ use std::process::Stdio;
 use anyhow::{Context, Result, bail};
 
 use super::counts::{Counts, parse_result_line};
-use crate::{payload, workspace};
+use crate::{image, payload, workspace};
 
 /// What the tests are told through their environment.
 #[derive(Debug)]
@@ -44,7 +44,8 @@ pub(super) fn run(settings: &Settings, selection: &[&str], harness: &[&str]) -> 
     cargo.args(["test", "--no-fail-fast"]).args(selection).args(["--", "--show-output"]).args(harness);
     cargo.env("GRAVURE_SEED", settings.seed.to_string());
     cargo.env("GRAVURE_PAYLOAD_DIR", payload::output_dir());
-    cargo.env("GRAVURE_BIN", workspace::target().join("debug/gravure"));
+    cargo.env("GRAVURE_BIN", super::program_path());
+    cargo.env("GRAVURE_TEST_IMAGE", image::path(super::TEST_RECIPE));
     if settings.full {
         cargo.env("GRAVURE_FULL", "1");
     }

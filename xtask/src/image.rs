@@ -1,4 +1,4 @@
-//! The image the demo deploys, built once per recipe.
+//! Images for demo and tests, built by `gravure image build` once per recipe.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,11 +8,17 @@ use anyhow::{Context, Result};
 use crate::console::{self, Step, size};
 use crate::{process, workspace};
 
-/// Builds the image of `recipe` below `dir` unless it is there from the same recipe.
-pub(super) fn build(program: &Path, recipe: &str, dir: &Path, fresh: bool) -> Result<PathBuf> {
-    std::fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
-    let name = Path::new(recipe).file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let (image, stamp) = (dir.join(format!("{name}.wim")), dir.join(format!("{name}.built-from")));
+/// Where the image of `recipe` is built.
+pub(crate) fn path(recipe: &str) -> PathBuf {
+    let name = Path::new(recipe).file_stem().unwrap_or_default();
+    workspace::target().join("images").join(name).with_extension("wim")
+}
+
+/// Builds the image of `recipe` unless it is there from the same recipe.
+pub(crate) fn build(program: &Path, recipe: &str, fresh: bool) -> Result<PathBuf> {
+    let image = path(recipe);
+    let (dir, stamp) = (workspace::target().join("images"), image.with_extension("built-from"));
+    std::fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
     let path = workspace::root().join(recipe);
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let step = Step::start(format!("image of {recipe}"));

@@ -1,0 +1,90 @@
+//! A site and a machine with a blank disk, ready for a test to switch on.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use gravure_disk::Table;
+use gravure_io::FileAt;
+use gravure_model::api::{MachineReport, MachineState};
+use gravure_testkit::{
+    Bus, Disk, Firmware, Lab, Site, Vm, VmOptions, can_make_labs, gravure_program, oracle, payload_dir,
+    test_image,
+};
+
+/// From power-on to the payload's plan, emulated on a loaded machine.
+pub const BOOT_PATIENCE: Duration = Duration::from_secs(300);
+/// For each later part of a deployment.
+pub const APPLY_PATIENCE: Duration = Duration::from_secs(600);
+
+/// Size of the blank disk; sparse.
+const DISK_BYTES: u64 = 4 << 30;
+/// Its sector size, bytes.
+const SECTOR_BYTES: u32 = 512;
+
+/// A running site, an image of its own, and a machine that is switched off.
+#[derive(Debug)]
+pub struct Scene {
+    /// The server and its lab.
+    pub site: Site,
+    /// The machine; its firmware variables live from start to start.
+    pub machine: VmOptions,
+    /// A private copy of the image, so that a test may damage it.
+    pub image: PathBuf,
+    dir: PathBuf,
+}
+
+impl Scene {
+    /// Starts a site in `dir`; `None` after a loud skip when something it needs is missing.
+    pub fn new(firmware: Firmware, dir: &Path) -> Result<Option<Self>> {
+        let (Some(program), Some(payload), Some(image)) = (gravure_program(), payload_dir(), test_image())
+        else {
+            return Ok(None);
+        };
+        let tools = ["qemu-system-x86_64", "sgdisk", "debugfs"].iter().all(|tool| oracle(tool).is_some());
+        if !tools || !can_make_labs() {
+            return Ok(None);
+        }
+        let own = dir.join("image.wim");
+        std::fs::copy(&image, &own).with_context(|| format!("cannot copy {}", image.display()))?;
+        let mut machine = VmOptions::new("pc", firmware);
+        machine.disk = Some(Disk::blank(&dir.join("disk.img"), DISK_BYTES, Bus::Virtio)?);
+        "E2E-1".clone_into(&mut machine.serial);
+        let site = Site::start(Lab::new()?, &program, &payload, &dir.join("site"))?;
+        Ok(Some(Self { site, machine, image: own, dir: dir.to_owned() }))
+    }
+
+    /// Plans the image for the machine.
+    pub fn order(&self) -> Result<()> {
+        self.site.plan(&self.machine.mac, &self.image, "pc-{serial}").map(drop)
+    }
+
+    /// Switches the machine on.
+    pub fn switch_on(&self) -> Result<Vm> {
+        self.site.lab().start_vm(&self.machine, &self.dir)
+    }
+
+    /// Waits until the machine gets to `state` and returns what the server knows then.
+    pub fn expect(&self, vm: &Vm, state: MachineState) -> Result<MachineReport> {
+        let waited = self.site.wait_for_state(state, APPLY_PATIENCE);
+        waited.with_context(|| format!("the machine's screen said:\n{}", vm.console().last_lines()))?;
+        self.site.machine(&self.machine.mac)
+    }
+
+    /// Waits for the deployed system's report.
+    pub fn expect_confirmed(&self, vm: &Vm) -> Result<MachineReport> {
+        self.expect(vm, MachineState::Verified)?;
+        self.expect(vm, MachineState::Confirmed)
+    }
+
+    /// The image file of the machine's disk.
+    pub fn disk(&self) -> PathBuf {
+        self.dir.join("disk.img")
+    }
+
+    /// The partition table on the disk, as our own reader sees it.
+    pub fn table(&self) -> Result<Table> {
+        let disk = FileAt::open(&self.disk()).context("cannot open the machine's disk")?;
+        Table::read(&disk, SECTOR_BYTES).context("cannot read the machine's partition table")
+    }
+}
