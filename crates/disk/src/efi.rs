@@ -102,6 +102,18 @@ impl LoadOption {
         layout.partitions.iter().any(|partition| guid == Some(partition.unique_guid))
     }
 
+    /// Whether it has the same title and file as `other`, on whichever partition: an entry that an earlier deployment of
+    /// the same system left.
+    pub fn is_same_loader(&self, other: &Self) -> bool {
+        let file = |option: &Self| {
+            option.path.iter().find_map(|node| match node {
+                PathNode::File(path) => Some(path.to_lowercase()),
+                _ => None,
+            })
+        };
+        self.description == other.description && file(self).is_some() && file(self) == file(other)
+    }
+
     /// The variable's data.
     pub fn to_bytes(&self) -> Result<Vec<u8>, Error> {
         let mut path = Vec::new();
@@ -343,6 +355,22 @@ mod tests {
         };
         assert_eq!(LoadOption::parse(&option.to_bytes().unwrap()).unwrap(), option);
         assert_eq!(option.partition_guid(), None);
+    }
+
+    #[test]
+    fn the_same_loader_on_another_disk_is_recognised() {
+        let ours =
+            LoadOption::for_file("debian", &layout().partitions[0], "/EFI/debian/shimx64.efi").unwrap();
+        let mut partition = layout().partitions[0].clone();
+        partition.unique_guid = Guid([9; 16]);
+        let old = LoadOption::for_file("debian", &partition, "\\EFI\\Debian\\SHIMX64.EFI").unwrap();
+        assert!(ours.is_same_loader(&old) && !old.points_into(&layout()));
+        let other = LoadOption::for_file("debian", &partition, "/EFI/debian/grubx64.efi").unwrap();
+        assert!(!ours.is_same_loader(&other));
+        let titled = LoadOption { description: "Windows".into(), ..old };
+        assert!(!ours.is_same_loader(&titled));
+        let bare = LoadOption { path: Vec::new(), ..ours.clone() };
+        assert!(!bare.is_same_loader(&bare));
     }
 
     #[test]

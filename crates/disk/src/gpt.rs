@@ -1,9 +1,9 @@
 //! GUID partition tables (UEFI 2.10, 5.3): headers and entries as bytes and back. Where copies go and in which order they
 //! are written is the business of `table`.
 //!
-//! Own code rather than `gptman` or `gpt`: both write through a shared cursor with the primary copy first, gptman 3.1.1 asserts
-//! on entry sizes and allocates what a header asks for (up to 600 GB), gpt 4.1 is alike; here every field is bounded and the order of writes is ours. `gptman`
-//! and `sgdisk` are oracles in the tests, for both sector sizes.
+//! Own code rather than a crate: gptman 3.1.1 asserts on entry sizes and reserves what a header asks for (up to 2^32
+//! entries), and writes the primary copy first; here every field is bounded and the order of writes is ours. `gptman`,
+//! `sgdisk` and libblkid are oracles in the tests, for both sector sizes.
 
 use gravure_io::ReadAt;
 use gravure_nttypes::Guid;

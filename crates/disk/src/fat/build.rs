@@ -260,11 +260,13 @@ impl FatImage<'_> {
             let offset = geometry.cluster_offset(place.first);
             match &node.content {
                 Content::Directory(_) if place.first == 0 => {
-                    put("write FAT root directory", geometry.root_offset(), &self.directory(index))?;
+                    let mut bytes = self.directory(index);
+                    pad(&mut bytes, geometry.sector_bytes);
+                    put("write FAT root directory", geometry.root_offset(), &bytes)?;
                 }
                 Content::Directory(_) => {
                     let mut bytes = self.directory(index);
-                    self.pad(&mut bytes);
+                    pad(&mut bytes, geometry.cluster_bytes());
                     put("write FAT directory", offset, &bytes)?;
                 }
                 Content::File(content) => self.write_file(target, *content, offset)?,
@@ -329,18 +331,12 @@ impl FatImage<'_> {
             let len = usize::try_from(len).unwrap_or(0);
             let mut bytes =
                 content.read_vec_at(done, len).map_err(Error::io("read file for FAT volume", done))?;
-            self.pad(&mut bytes);
+            pad(&mut bytes, self.builder.geometry.cluster_bytes());
             let at = offset.saturating_add(done);
             target.write_all_at(at, &bytes).map_err(Error::io("write file to FAT volume", at))?;
             done = done.saturating_add(STEP_BYTES);
         }
         Ok(())
-    }
-
-    /// Pads to whole clusters; the step of copying is a multiple of every cluster size.
-    fn pad(&self, bytes: &mut Vec<u8>) {
-        let cluster = usize::try_from(self.builder.geometry.cluster_bytes()).unwrap_or(1).max(1);
-        bytes.resize(bytes.len().checked_next_multiple_of(cluster).unwrap_or(bytes.len()), 0);
     }
 
     fn directory(&self, index: usize) -> Vec<u8> {
@@ -491,4 +487,10 @@ impl FatImage<'_> {
         bytes.resize(usize::try_from(self.builder.geometry.sector_bytes).unwrap_or(512), 0);
         bytes
     }
+}
+
+/// Pads to whole units: the step of copying is a multiple of every cluster size, and writes are whole sectors.
+fn pad(bytes: &mut Vec<u8>, unit: u64) {
+    let unit = usize::try_from(unit).unwrap_or(1).max(1);
+    bytes.resize(bytes.len().checked_next_multiple_of(unit).unwrap_or(bytes.len()), 0);
 }
