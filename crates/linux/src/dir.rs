@@ -7,11 +7,14 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
+use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, StatxFlags, Timestamps};
+use rustix::fs::{
+    AtFlags, CWD, FallocateFlags, FileType, Mode, OFlags, ResolveFlags, SeekFrom, StatxFlags, Timestamps,
+};
 use rustix::io::Errno;
 
 use crate::{Error, NodeKind, NodeStat, SpecialNode, Timestamp, xattr};
@@ -306,6 +309,33 @@ pub fn set_file_mode(file: impl AsFd, mode: u32) -> Result<(), Error> {
 pub fn set_file_times(file: impl AsFd, accessed: Timestamp, modified: Timestamp) -> Result<(), Error> {
     rustix::fs::futimens(file, &timestamps(accessed, modified))
         .map_err(|e| Error::io("set times of", "open file", e))
+}
+
+/// The next range of `file` at or after `offset` that may hold data; `None` when only a hole follows. File systems that know
+/// no holes say that everything is data. Moves the file's cursor.
+pub fn next_data(file: &File, offset: u64) -> Result<Option<Range<u64>>, Error> {
+    let failed = |e: Errno| Error::io("seek data in", "open file", e);
+    let start = match rustix::fs::seek(file, SeekFrom::Data(offset)) {
+        Err(Errno::NXIO) => return Ok(None), // nothing but a hole up to the end
+        other => other.map_err(failed)?,
+    };
+    let end = match rustix::fs::seek(file, SeekFrom::Hole(start)) {
+        Err(Errno::NXIO) => return Ok(None), // cut short since
+        other => other.map_err(failed)?,
+    };
+    Ok(Some(start..end))
+}
+
+/// Reserves room for `len` bytes from the start of `file`, so that it lies in one piece and a full volume shows before anything
+/// is written. Its size stays. Where the file system cannot, nothing happens.
+pub fn reserve(file: &File, len: u64) -> Result<(), Error> {
+    if len == 0 {
+        return Ok(());
+    }
+    match rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, 0, len) {
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+        other => other.map_err(|e| Error::io("reserve room for", format!("open file of {len} bytes"), e)),
+    }
 }
 
 fn timestamps(accessed: Timestamp, modified: Timestamp) -> Timestamps {
