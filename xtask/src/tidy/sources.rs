@@ -94,18 +94,23 @@ fn machine_paths(path: &Path, text: &str, found: &mut Vec<Violation>) {
     let in_code = [concat!("/t", "mp/")];
     let code = path.extension().is_some_and(|e| e == "rs");
     for (index, line) in text.lines().enumerate() {
-        let patterns = everywhere.iter().chain(in_code.iter().filter(|_| code));
-        for pattern in patterns.filter(|pattern| starts_a_path(line, pattern)) {
+        let anywhere = everywhere.iter().filter(|pattern| starts_a_path(line, pattern, false));
+        let temporary = in_code.iter().filter(|pattern| code && starts_a_path(line, pattern, true));
+        for pattern in anywhere.chain(temporary) {
             found.push(Violation::new(path, index + 1, "machine-path", format!("`{pattern}` found")));
         }
     }
 }
 
-/// Whether `pattern` stands where an absolute path would start, not inside a longer path.
-fn starts_a_path(line: &str, pattern: &str) -> bool {
+/// Whether `pattern` stands where an absolute path would start, not inside a longer path; with `named` only when a
+/// name follows (a directory as such is a fact about Linux, a file in it one about somebody's machine).
+fn starts_a_path(line: &str, pattern: &str, named: bool) -> bool {
     line.match_indices(pattern).any(|(at, _)| {
         let before = line[..at].chars().next_back();
-        before.is_none_or(|c| !c.is_alphanumeric() && !matches!(c, '.' | '_' | '-' | '}' | '>' | '*'))
+        let after = line[at + pattern.len()..].chars().next();
+        let starts =
+            before.is_none_or(|c| !c.is_alphanumeric() && !matches!(c, '.' | '_' | '-' | '}' | '>' | '*'));
+        starts && (!named || after.is_some_and(char::is_alphanumeric))
     })
 }
 
@@ -158,5 +163,6 @@ mod tests {
         let temp = concat!("/t", "mp/x");
         assert_eq!(rules("a.rs", &format!("//! A.\nopen(\"{temp}\")\n")), [("machine-path", 2)]);
         assert_eq!(rules("a.toml", &format!("path = \"{temp}\"\n")), []);
+        assert_eq!(rules("a.rs", concat!("//! A.\nclean(\"/t", "mp/*\")\n")), []);
     }
 }
