@@ -1,0 +1,148 @@
+//! The agent: network, inventory, plan, execution, report.
+
+mod api;
+mod clock;
+mod network;
+mod outbox;
+mod screen;
+mod session;
+mod settings;
+mod talk;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use gravure_linux::disks::Roots;
+use gravure_linux::machine::{self, Collected};
+use gravure_model::event::{Known, Observer as _};
+use gravure_model::messages::Message;
+
+use crate::files::{ABORT_FILE, RUN_DIR};
+use outbox::Outbox;
+use screen::Screen;
+use session::Session;
+use settings::Settings;
+
+/// Longest wait for disks to appear; SAS controllers spin theirs up one by one.
+const DISK_PATIENCE: Duration = Duration::from_secs(15);
+/// Time between two looks at the disks; two equal ones count as settled.
+const DISK_INTERVAL: Duration = Duration::from_millis(700);
+
+/// How the agent wants the machine to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leave {
+    /// Start again through the firmware.
+    Restart,
+    /// Switch off.
+    PowerOff,
+}
+
+impl Leave {
+    /// Tells init; outside what shells, panics and Rust use.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Restart => 80,
+            Self::PowerOff => 81,
+        }
+    }
+
+    /// The other direction.
+    pub fn from_exit_code(code: u8) -> Option<Self> {
+        [Self::Restart, Self::PowerOff].into_iter().find(|leave| leave.exit_code() == code)
+    }
+}
+
+/// Runs the agent; the result is the exit code that init reads.
+pub fn run() -> u8 {
+    let screen = Arc::new(Screen::default());
+    match work(&screen) {
+        Ok(leave) => leave.exit_code(),
+        Err(why) => {
+            screen.line(&format!("The agent cannot work: {why}"));
+            screen.line("What to do: check how the server made this boot, then type restart.");
+            // Starting again would change nothing; the machine stays on and says so.
+            loop {
+                std::thread::sleep(Duration::from_secs(3600));
+            }
+        }
+    }
+}
+
+fn work(screen: &Arc<Screen>) -> Result<Leave, String> {
+    let settings = Settings::load(Path::new("/"))?;
+    let dir = Path::new(RUN_DIR);
+    let session = Session::resume_or_begin(dir)?;
+    let outbox = Arc::new(Outbox::open(dir)?);
+    if let Ok(report) = std::fs::read_to_string(ABORT_FILE) {
+        report_abort(&outbox, &report);
+    }
+    screen.say(&Message::BringingUpNetwork);
+    let network = network::start(Arc::clone(screen));
+    let collected = collect_settled();
+    for warning in &collected.warnings {
+        outbox.event(Known::Warning { stage: None, message: warning.clone() }.into());
+    }
+    network.wait_for_address(screen);
+    let talk = talk::Talk {
+        settings,
+        session,
+        outbox,
+        screen: Arc::clone(screen),
+        network: Some(network),
+        deploy: &Engine,
+    };
+    Ok(talk.run(&collected.inventory))
+}
+
+/// What init wrote about the agent before this one. A plan it was working on has failed with it.
+fn report_abort(outbox: &Outbox, report: &str) {
+    let message = report.trim().to_owned();
+    match outbox.running_plan() {
+        Some((_, stage)) => {
+            let cure =
+                Some("arm the machine again; if it happens again, report it with these lines".to_owned());
+            outbox.event(Known::Failed { stage, code: 1, message, cure }.into());
+        }
+        None => outbox.event(Known::Warning { stage: None, message }.into()),
+    }
+    // Told once: it is in the spool now.
+    let _ = std::fs::remove_file(ABORT_FILE);
+}
+
+/// The inventory once the disks no longer change.
+fn collect_settled() -> Collected {
+    let start = Instant::now();
+    let mut last = machine::collect(&Roots::default());
+    loop {
+        std::thread::sleep(DISK_INTERVAL);
+        let now = machine::collect(&Roots::default());
+        let names = |collected: &Collected| -> Vec<String> {
+            collected.inventory.disks.iter().map(|disk| disk.name.clone()).collect()
+        };
+        let settled = names(&now) == names(&last) && !now.inventory.disks.is_empty();
+        if settled || start.elapsed() >= DISK_PATIENCE {
+            return now;
+        }
+        last = now;
+    }
+}
+
+/// The deployment engine.
+struct Engine;
+
+impl talk::Deploy for Engine {
+    fn deploy(
+        &self,
+        _verdict: &gravure_trust::Verdict,
+        _server: &gravure_model::site::SiteServer,
+        _observer: &dyn gravure_model::event::Observer,
+    ) -> Result<(), talk::Failed> {
+        Err(talk::Failed {
+            stage: "check_plan".to_owned(),
+            code: 9,
+            message: "this payload was built without a deployment engine".to_owned(),
+            cure: None,
+        })
+    }
+}
