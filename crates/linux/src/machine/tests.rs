@@ -1,3 +1,5 @@
+//! The inventory collected from made-up `/sys` and `/proc` trees.
+
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
