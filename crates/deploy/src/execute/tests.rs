@@ -1,0 +1,53 @@
+//! Which orders of steps are executed at all. What the steps do is tested on real devices in `tests/loop_device.rs`.
+
+use gravure_model::plan::FileSystem;
+
+use super::*;
+
+fn good() -> Vec<Step> {
+    vec![
+        Step::CheckDisk {},
+        Step::Prepare { partitions: Vec::new() },
+        Step::Format { partition: PartitionRole::Root, file_system: FileSystem::Ext4, label: "root".into() },
+        Step::Apply { partition: PartitionRole::Root },
+        Step::Personalise {},
+        Step::InstallUefiBoot {},
+        Step::Verify {},
+        Step::WriteTable {},
+        Step::FirmwareEntry {},
+    ]
+}
+
+#[test]
+fn the_planners_order_is_accepted() {
+    assert!(check_order(&good()).is_ok());
+    let mut bios = good();
+    bios[5] = Step::InstallBiosBoot {};
+    bios.pop();
+    assert!(check_order(&bios).is_ok());
+}
+
+#[test]
+fn a_table_before_the_verification_is_refused() {
+    for (first, second) in [(6, 7), (0, 1), (3, 4), (2, 3), (5, 6), (4, 5)] {
+        let mut steps = good();
+        steps.swap(first, second);
+        let error = check_order(&steps).unwrap_err();
+        assert_eq!(error.code, code::REFUSED, "{first} and {second}");
+        assert!(error.message.starts_with("steps of the plan are "), "{}", error.message);
+    }
+}
+
+#[test]
+fn missing_and_doubled_steps_are_refused() {
+    for left_out in 0..8 {
+        let mut steps = good();
+        steps.remove(left_out);
+        assert!(check_order(&steps).is_err(), "without {}", good()[left_out].name());
+    }
+    for doubled in [0, 1, 2, 3, 4, 6, 7] {
+        let mut steps = good();
+        steps.insert(doubled, good()[doubled].clone());
+        assert!(check_order(&steps).is_err(), "twice {}", good()[doubled].name());
+    }
+}
