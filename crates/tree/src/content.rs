@@ -44,6 +44,9 @@ pub enum Origin {
         /// The source's own number for this content, e.g. the index in a blob table.
         key: u64,
     },
+    /// The hash is known, the bytes are in none of the opened files: a delta image without its base, a split set with
+    /// a part missing. The size is not known and stands as 0.
+    Missing,
 }
 
 /// A stream's content: its size, its hash when known, and where to get it.
@@ -76,8 +79,8 @@ impl ContentRef {
         }
     }
 
-    /// True when there is nothing to read.
+    /// True when there is nothing to read; missing content is not empty.
     pub fn is_empty(&self) -> bool {
-        self.size == 0
+        self.size == 0 && self.origin != Origin::Missing
     }
 }

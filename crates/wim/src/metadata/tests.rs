@@ -1,0 +1,1 @@
+//! Metadata there and back.
