@@ -1,0 +1,128 @@
+//! The `gravure` program: arguments in, exit code out. What commands do is in the engines; here they are given options,
+//! progress is shown, and results are printed.
+//!
+//! Results go to standard output, everything else to standard error. Exit codes: DESIGN section 5, in `exit`.
+#![forbid(unsafe_code)]
+
+mod commands;
+mod exit;
+mod interrupt;
+mod output;
+mod progress;
+mod target;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use exit::Failure;
+use output::Format;
+use progress::Show;
+
+const EXAMPLES: &str = "Examples:
+  gravure capture /srv/reference reference.wim      a directory becomes an image
+  gravure apply reference.wim:1 /mnt/target         an image becomes a directory
+  gravure verify reference.wim                      is every byte what it should be?
+  gravure image build images/debian-minimal.toml -o debian.wim
+
+`gravure COMMAND --help` explains each command. Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 refused for safety,
+5 integrity failure, 6 I/O, 7 network, 8 permission, 9 unsupported, 10 partial, 130 interrupted.";
+
+/// Captures, builds, serves and applies operating system images
+#[derive(Debug, Parser)]
+#[command(name = "gravure", version, after_help = EXAMPLES, max_term_width = 110)]
+struct Arguments {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options every command has.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Common {
+    /// How results are printed
+    #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    /// How progress is shown: bars on a terminal, lines otherwise; jsonl for programs; none
+    #[arg(long, global = true, value_enum, default_value_t = Show::Auto)]
+    progress: Show,
+}
+
+/// All commands, in the order of DESIGN section 5.
+#[derive(Debug, Subcommand)]
+enum Command {
+    Capture(commands::capture::Options),
+    Apply(commands::apply::Options),
+    Info(commands::info::Options),
+    Ls(commands::ls::Options),
+    Extract(commands::extract::Options),
+    Verify(commands::verify::Options),
+    Image(commands::image::Options),
+    Completions(commands::completions::Options),
+}
+
+fn main() -> ExitCode {
+    // A reader that goes away (`gravure ls X | head`) is no reason for a panic: writes fail and end the command.
+    let arguments = Arguments::parse();
+    init_tracing();
+    let common = arguments.common;
+    let result = match arguments.command {
+        Command::Capture(options) => commands::capture::run(&options, &common),
+        Command::Apply(options) => commands::apply::run(&options, &common),
+        Command::Info(options) => commands::info::run(&options, &common),
+        Command::Ls(options) => commands::ls::run(&options, &common),
+        Command::Extract(options) => commands::extract::run(&options, &common),
+        Command::Verify(options) => commands::verify::run(&options, &common),
+        Command::Image(options) => commands::image::run(&options, &common),
+        Command::Completions(options) => commands::completions::run(&options),
+    };
+    finish(result)
+}
+
+/// Prints a failure once, with all its causes and its cure.
+fn finish(result: Result<ExitCode, Failure>) -> ExitCode {
+    match result {
+        Ok(code) => code,
+        Err(failure) => {
+            eprintln!("gravure: {}", failure.message);
+            if let Some(cure) = failure.cure {
+                eprintln!("  what to do: {cure}");
+            }
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+/// Logs go to standard error; `GRAVURE_LOG` chooses what, as `tracing` filters do.
+fn init_tracing() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("GRAVURE_LOG");
+    let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    let color = std::env::var_os("NO_COLOR").is_none() && std::io::IsTerminal::is_terminal(&std::io::stderr());
+    // Fails only when a subscriber is set already, and this is the first place.
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(color).try_init();
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_tree_is_sound_and_every_command_has_examples() {
+        let mut tree = Arguments::command();
+        tree.build();
+        tree.debug_assert();
+        let mut todo: Vec<&clap::Command> = tree.get_subcommands().filter(|command| command.get_name() != "help").collect();
+        while let Some(command) = todo.pop() {
+            if command.has_subcommands() {
+                todo.extend(command.get_subcommands().filter(|command| command.get_name() != "help"));
+                continue;
+            }
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("Examples:"), "`{}` has no examples", command.get_name());
+            assert!(command.get_about().is_some(), "`{}` says not what it does", command.get_name());
+        }
+    }
+}
