@@ -15,7 +15,7 @@ const LEN_MASK: Entry = 0xff;
 
 /// Codeword length of `entry` in bits.
 #[inline(always)]
-pub(crate) fn code_len(entry: Entry) -> u32 {
+pub(crate) fn bit_count(entry: Entry) -> u32 {
     entry & LEN_MASK
 }
 
@@ -83,7 +83,7 @@ impl<const SIZE: usize, const SYMBOLS: usize> DecodeTable<SIZE, SYMBOLS> {
             let len = usize::from(len);
             if len != 0 {
                 // `next` counts the symbols of this very list, so the index is below their number.
-                self.sorted[next[len] as usize] = value | len as Entry;
+                self.sorted[next[len] as usize] = value + len as Entry;
                 next[len] += 1;
             }
         }

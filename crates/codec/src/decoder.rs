@@ -38,10 +38,11 @@ impl Decoder {
             let (method, chunk_size, found) = (self.method, self.chunk_size, output.len());
             return Err(Error::OutputLength { method, chunk_size, found });
         }
-        match &mut self.state {
+        let result = match &mut self.state {
             State::Xpress(decoder) => decoder.decode(input, output),
             State::Lzx(decoder) => decoder.decode(input, output),
-        }
+        };
+        result.map_err(|fault| fault.into_error(self.method, input.len()))
     }
 
     /// The method this decoder was made for.

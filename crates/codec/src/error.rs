@@ -1,6 +1,7 @@
 //! The one error type of the crate.
 
 use crate::Method;
+use crate::padded::Exhausted;
 
 /// Why a chunk could not be decoded, or a codec not be made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -48,4 +49,36 @@ pub enum Error {
         /// Length of the output asked for, in bytes.
         found: usize,
     },
+}
+
+/// Why a chunk did not decode, before the public decoder adds what it knows of the input.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    /// [`Error::Truncated`].
+    Exhausted,
+    /// [`Error::Corrupt`].
+    Corrupt { what: &'static str, offset: usize, expected: &'static str, found: u64 },
+}
+
+impl Fault {
+    #[cold]
+    pub(crate) fn corrupt(offset: usize, what: &'static str, expected: &'static str, found: u64) -> Self {
+        Self::Corrupt { what, offset, expected, found }
+    }
+
+    /// The public error for a chunk of `len` compressed bytes.
+    pub(crate) fn into_error(self, method: Method, len: usize) -> Error {
+        match self {
+            Self::Exhausted => Error::Truncated { method, len },
+            Self::Corrupt { what, offset, expected, found } => {
+                Error::Corrupt { what, offset, expected, found }
+            }
+        }
+    }
+}
+
+impl From<Exhausted> for Fault {
+    fn from(_: Exhausted) -> Self {
+        Self::Exhausted
+    }
 }

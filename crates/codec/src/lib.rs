@@ -19,8 +19,8 @@ mod xpress;
 mod code_builder;
 mod decode_table;
 mod matches;
+mod padded;
 mod window;
-mod word_reader;
 
 pub use decoder::Decoder;
 pub use encoder::Encoder;

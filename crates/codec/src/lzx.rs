@@ -5,6 +5,7 @@ mod encode;
 
 mod calls;
 mod fast;
+mod reader;
 mod split;
 mod write;
 

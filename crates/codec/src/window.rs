@@ -47,9 +47,10 @@ fn store<const N: usize>(window: &mut [u8], pos: usize, bytes: [u8; N]) {
 #[inline(always)]
 pub(crate) fn copy_match(window: &mut [u8], pos: usize, offset: usize, length: usize) {
     let from = pos - offset;
-    if offset >= 16 {
+    if offset >= 16 || offset >= length {
         store(window, pos, load::<16>(window, from));
-        let mut done = 16;
+        store(window, pos + 16, load::<16>(window, from + 16));
+        let mut done = 32;
         while done < length {
             store(window, pos + done, load::<16>(window, from + done));
             done += 16;

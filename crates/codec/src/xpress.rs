@@ -2,6 +2,7 @@
 
 mod decode;
 mod encode;
+mod reader;
 mod write;
 
 pub(crate) use decode::Decoder;

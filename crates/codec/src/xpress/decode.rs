@@ -1,18 +1,20 @@
 //! XPRESS decoder.
 
+use super::reader::WordReader;
 use super::{MIN_MATCH, SYMBOLS, TABLE_BYTES};
-use crate::decode_table::{Code, DecodeTable, Entry, code_len};
+use crate::decode_table::{Code, DecodeTable, Entry, bit_count};
+use crate::error::Fault;
+use crate::padded::PaddedInput;
 use crate::window::{self, Window};
-use crate::word_reader::WordReader;
-use crate::{Error, Method};
 
 /// Marks an entry as a literal; the byte stands in bits 8 to 15.
 const LITERAL: Entry = 1 << 31;
 
-/// Match length of an entry whose real length follows in bytes.
-const LONG_LENGTH: usize = 15 + MIN_MATCH;
+/// Marks a match whose real length follows in bytes.
+const LONG_LENGTH: Entry = 1 << 30;
 
-/// What the table stores per symbol. Matches: bits of the offset in bits 8 to 11, length in bits 16 to 23.
+/// What the table stores per symbol. Matches: bits of the offset in bits 8 to 11 and (unless length bytes come
+/// between) also added to the bit count, length in bits 16 to 23.
 static VALUES: [Entry; SYMBOLS] = values();
 
 const fn values() -> [Entry; SYMBOLS] {
@@ -20,10 +22,13 @@ const fn values() -> [Entry; SYMBOLS] {
     let mut symbol = 0;
     while symbol < SYMBOLS {
         let low = symbol as Entry & 0xff;
+        let (offset_bits, length_class) = (low >> 4, low & 15);
         values[symbol] = if symbol < 256 {
             LITERAL | low << 8
+        } else if length_class == 15 {
+            LONG_LENGTH | offset_bits << 8
         } else {
-            (low >> 4) << 8 | ((low & 15) + MIN_MATCH as Entry) << 16
+            (length_class + MIN_MATCH as Entry) << 16 | offset_bits << 8 | offset_bits
         };
         symbol += 1;
     }
@@ -33,54 +38,67 @@ const fn values() -> [Entry; SYMBOLS] {
 /// Tables and window for XPRESS chunks.
 pub(crate) struct Decoder {
     table: DecodeTable<2048, SYMBOLS>,
+    padded: PaddedInput,
     window: Window,
 }
 
 impl Decoder {
     pub(crate) fn new(chunk_size: usize) -> Self {
-        Self { table: DecodeTable::new(), window: Window::new(chunk_size) }
+        Self {
+            table: DecodeTable::new(),
+            padded: PaddedInput::new(chunk_size),
+            window: Window::new(chunk_size),
+        }
     }
 
     /// Decodes one chunk; `output` is not empty and at most one chunk long.
-    pub(crate) fn decode(&mut self, input: &[u8], output: &mut [u8]) -> Result<(), Error> {
-        let Some(lens) = input.first_chunk::<TABLE_BYTES>() else {
-            return Err(truncated(input));
-        };
-        let lens: [u8; SYMBOLS] = std::array::from_fn(|symbol| lens[symbol / 2] >> (symbol % 2 * 4) & 15);
-        let sum = match self.table.build(&lens, &VALUES) {
-            Ok(Code::Complete) => None,
-            Ok(Code::Empty) => Some(0),
-            Err(incomplete) => Some(incomplete.sum),
-        };
-        if let Some(found) = sum {
-            let what = "sum of code lengths in units of 2^-16";
-            return Err(Error::Corrupt { what, offset: 0, expected: "65536", found });
-        }
-        decode_items(&self.table, input, self.window.open(output.len()))?;
+    pub(crate) fn decode(&mut self, input: &[u8], output: &mut [u8]) -> Result<(), Fault> {
+        self.decode_to_window(input, output.len())?;
         output.copy_from_slice(self.window.head(output.len()));
         Ok(())
     }
+
+    fn decode_to_window(&mut self, input: &[u8], len: usize) -> Result<(), Fault> {
+        // The format starts with two words behind the code, whether or not they hold much.
+        let lens = input.first_chunk::<TABLE_BYTES>().ok_or(Fault::Exhausted)?;
+        if input.len() < TABLE_BYTES + 4 {
+            return Err(Fault::Exhausted);
+        }
+        let lens: [u8; SYMBOLS] = std::array::from_fn(|symbol| lens[symbol / 2] >> (symbol % 2 * 4) & 15);
+        let found = match self.table.build(&lens, &VALUES) {
+            Ok(Code::Complete) => {
+                return decode_items(&self.table, self.padded.load(input), self.window.open(len));
+            }
+            Ok(Code::Empty) => 0,
+            Err(incomplete) => incomplete.sum,
+        };
+        Err(Fault::corrupt(0, "code", "lengths that sum to 65536 in units of 2^-16", found))
+    }
 }
 
-fn decode_items(table: &DecodeTable<2048, SYMBOLS>, input: &[u8], window: &mut [u8]) -> Result<(), Error> {
+#[inline(never)]
+fn decode_items(table: &DecodeTable<2048, SYMBOLS>, padded: &[u8], window: &mut [u8]) -> Result<(), Fault> {
     let limit = window::limit(window);
-    let mut reader = WordReader::new(input, TABLE_BYTES);
+    let mut reader = WordReader::new(padded, TABLE_BYTES);
     let mut pos = 0;
+    reader.refill()?;
+    // The entry of the next symbol is always looked up before the refill, which does not change the top bits.
+    let mut entry = table.lookup(reader.bits());
     while pos < limit {
-        reader.refill();
-        let mut entry = table.lookup(reader.bits());
+        reader.refill()?;
         if entry & LITERAL != 0 {
             window[pos] = (entry >> 8) as u8;
             pos += 1;
-            reader.consume(code_len(entry));
+            reader.consume(bit_count(entry));
+            entry = table.lookup(reader.bits());
             if pos == limit {
                 break;
             }
-            entry = table.lookup(reader.bits());
             if entry & LITERAL != 0 {
                 window[pos] = (entry >> 8) as u8;
                 pos += 1;
-                reader.consume(code_len(entry));
+                reader.consume(bit_count(entry));
+                entry = table.lookup(reader.bits());
                 continue;
             }
         }
@@ -89,60 +107,53 @@ fn decode_items(table: &DecodeTable<2048, SYMBOLS>, input: &[u8], window: &mut [
             if entry & LITERAL != 0 {
                 window[pos] = (entry >> 8) as u8;
                 pos += 1;
-                reader.consume(code_len(entry));
+                reader.consume(bit_count(entry));
+                entry = table.lookup(reader.bits());
                 continue;
             }
         }
         // A match: at least 33 bits are left, its symbol and offset take at most 30.
-        reader.consume(code_len(entry));
-        let mut length = (entry >> 16) as usize;
-        if length == LONG_LENGTH {
-            length = read_length(&mut reader)?;
-            reader.refill();
-        }
+        let mut length = (entry >> 16 & 31) as usize;
         let offset_bits = entry >> 8 & 15;
-        let offset = (1 << offset_bits | reader.take(offset_bits)) as usize;
+        let mut used = bit_count(entry);
+        if entry & LONG_LENGTH != 0 {
+            reader.consume(used);
+            (reader, length) = read_length(reader)?;
+            reader.refill()?;
+            used = offset_bits;
+        }
+        let top = 1u32 << offset_bits;
+        let offset = ((reader.bits() >> 1 >> (63 - used)) as u32 & (top - 1) | top) as usize;
+        reader.consume(used);
+        entry = table.lookup(reader.bits());
         if offset > pos {
-            return Err(beyond_start(&reader, offset));
+            let expected = "no more than the bytes produced so far";
+            return Err(Fault::corrupt(reader.position(), "match offset", expected, offset as u64));
         }
         if length > limit - pos {
-            return Err(beyond_end(&reader, length));
+            let expected = "no more than the bytes still wanted";
+            return Err(Fault::corrupt(reader.position(), "match length", expected, length as u64));
         }
         window::copy_match(window, pos, offset, length);
         pos += length;
     }
-    if reader.overran() { Err(truncated(input)) } else { Ok(()) }
+    if reader.overran() { Err(Fault::Exhausted) } else { Ok(()) }
 }
 
-/// Reads the bytes behind a match symbol of the longest length class.
-fn read_length(reader: &mut WordReader<'_>) -> Result<usize, Error> {
-    reader.rewind_to_interleaved();
-    let Some(byte) = reader.byte() else { return Err(truncated(reader.input())) };
+/// Reads the bytes behind a match symbol of the longest length class. Returns the reader instead of changing it, as
+/// one whose address is taken would live in memory.
+#[inline(never)]
+fn read_length(mut reader: WordReader<'_>) -> Result<(WordReader<'_>, usize), Fault> {
+    const LEAST: usize = 15;
+    reader.rewind_to_bytes();
+    let byte = reader.byte()?;
     if byte < 255 {
-        return Ok(LONG_LENGTH + usize::from(byte));
+        return Ok((reader, LEAST + usize::from(byte) + MIN_MATCH));
     }
-    let Some(bytes) = reader.bytes() else { return Err(truncated(reader.input())) };
-    let value = u16::from_le_bytes(bytes);
-    if value < 15 {
-        let (what, offset) = ("long match length less 3", reader.position());
-        return Err(Error::Corrupt { what, offset, expected: "15 or more", found: u64::from(value) });
+    let value = usize::from(u16::from_le_bytes([reader.byte()?, reader.byte()?]));
+    if value < LEAST {
+        let expected = "15 or more in its long form";
+        return Err(Fault::corrupt(reader.position(), "match length less 3", expected, value as u64));
     }
-    Ok(usize::from(value) + MIN_MATCH)
-}
-
-#[cold]
-fn truncated(input: &[u8]) -> Error {
-    Error::Truncated { method: Method::Xpress, len: input.len() }
-}
-
-#[cold]
-fn beyond_start(reader: &WordReader<'_>, found: usize) -> Error {
-    let (what, expected) = ("match offset", "no more than the bytes produced so far");
-    Error::Corrupt { what, offset: reader.position(), expected, found: found as u64 }
-}
-
-#[cold]
-fn beyond_end(reader: &WordReader<'_>, found: usize) -> Error {
-    let (what, expected) = ("match length", "no more than the bytes still wanted");
-    Error::Corrupt { what, offset: reader.position(), expected, found: found as u64 }
+    Ok((reader, value + MIN_MATCH))
 }
