@@ -1,4 +1,5 @@
-//! What stands in the distribution part of the initramfs: `/init`, kernel modules, Debian programs and libraries.
+//! What stands in the distribution part of the initramfs: kernel modules, Debian programs and libraries in one
+//! archive, `/init` and the manifest in a second one behind it.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
@@ -32,8 +33,16 @@ const DIRECTORIES: [&str; 9] = ["dev", "etc", "mnt", "proc", "run", "sys", "tmp"
 /// Directories a library is looked for in, as the dynamic loader does.
 const LIBRARY_DIRS: [&str; 2] = ["usr/lib/x86_64-linux-gnu", "usr/lib"];
 
-/// Puts everything together.
-pub(super) fn assemble(stage: &Stage, modules: &Modules, init: &Path, manifest: &[u8]) -> Result<Archive> {
+/// Our own program and the manifest, unpacked over [`system`].
+pub(super) fn own(init: &Path, manifest: &[u8]) -> Result<Archive> {
+    let mut archive = Archive::default();
+    archive.file("init", 0o755, read(init)?)?;
+    archive.file("usr/share/gravure/manifest.json", 0o644, manifest.to_vec())?;
+    Ok(archive)
+}
+
+/// Everything that comes from Debian, with the directories PID 1 needs.
+pub(super) fn system(stage: &Stage, modules: &Modules) -> Result<Archive> {
     let mut archive = Archive::default();
     for path in DIRECTORIES {
         archive.directory(path);
@@ -44,8 +53,6 @@ pub(super) fn assemble(stage: &Stage, modules: &Modules, init: &Path, manifest: 
     // The kernel opens the console for PID 1 before anything can mount a device file system.
     archive.char_device("dev/console", 0o600, 5, 1)?;
     archive.char_device("dev/null", 0o666, 1, 3)?;
-    archive.file("init", 0o755, read(init)?)?;
-    archive.file("usr/share/gravure/manifest.json", 0o644, manifest.to_vec())?;
     for (path, bytes) in &modules.files {
         archive.file(&format!("usr/{path}"), 0o644, bytes.clone())?;
     }
