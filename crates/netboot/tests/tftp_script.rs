@@ -5,6 +5,7 @@ mod wire;
 use std::time::Duration;
 
 use gravure_netboot::Millis;
+use gravure_netboot::names::normalise_name;
 use gravure_netboot::tftp::{
     End, ErrorCode, Input, Limits, Output, Patience, Repeat, Send, Stats, Transfer, error_packet,
     parse_request,
@@ -61,6 +62,23 @@ fn packet(output: &Output) -> &[u8] {
 
 const PLAIN: &[u8] = b"\0\x01f\0octet\0";
 const WINDOW_4: &[u8] = b"\0\x01f\0octet\0blksize\x00512\0windowsize\x004\0";
+
+#[test]
+fn recorded_requests_get_what_they_ask_for() {
+    let cases = [
+        (fixture!("ovmf-rrq-tsize"), "nofile", "tsize 70000 blksize 1468 windowsize 4", (1468, 4)),
+        (fixture!("shim-rrq"), "grubx64.efi", "blksize 512 windowsize 4", (512, 4)),
+        (fixture!("grub-rrq"), "grub/grub.cfg", "blksize 1024 tsize 70000", (1024, 1)),
+        (fixture!("ipxe-rrq"), "nofile", "blksize 1432 tsize 70000", (1432, 1)),
+    ];
+    for (rrq, name, oack, terms) in cases {
+        let mut script = Script::new(&rrq, 70_000);
+        assert_eq!(normalise_name(&script.transfer.request().name).expect("a name").to_string(), name);
+        let options = String::from_utf8(packet(&script.start())[2..].to_vec()).expect("text");
+        assert_eq!(options.replace('\0', " ").trim(), oack);
+        assert_eq!(script.transfer.terms(), terms);
+    }
+}
 
 #[test]
 fn edk2_reads_the_size_refuses_and_comes_back() {

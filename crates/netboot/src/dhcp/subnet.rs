@@ -7,7 +7,7 @@ use core::str::FromStr;
 use crate::Error;
 
 /// A network such as `10.77.0.0/24`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Network {
     base: u32,
     prefix: u8,
@@ -75,6 +75,12 @@ fn mask_bits(prefix: u8) -> Option<u32> {
 impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.base(), self.prefix)
+    }
+}
+
+impl fmt::Debug for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Network({self})")
     }
 }
 
