@@ -115,6 +115,11 @@ impl IntegrityTable {
         Self::new(covered, chunk_size, hashes?)
     }
 
+    /// The range of the file that the table covers.
+    pub fn covered(&self) -> Range<u64> {
+        self.covered.clone()
+    }
+
     /// Each chunk with the hash it should have.
     pub fn chunks(&self) -> impl Iterator<Item = (Range<u64>, Sha1Hash)> + '_ {
         Self::ranges(self.covered.clone(), self.chunk_size).zip(self.hashes.iter().copied())

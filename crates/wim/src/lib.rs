@@ -25,6 +25,7 @@ mod xml;
 
 mod parts;
 mod wim;
+mod write;
 
 pub use blobs::{Blob, BlobId, MetadataResource, Resource, ResourceId};
 pub use chunks::{Chunk, ChunkEncoding, RAW_PIECE_BYTES, ResourceLayout};
@@ -41,4 +42,5 @@ pub use parts::{BlobSet, FoundBlob, check_split_set};
 pub use resource::{ResourceFlags, ResourceHeader};
 pub use solid::SolidHeader;
 pub use wim::{ImageIndex, Wim};
+pub use write::{BlobOutcome, ChunkData, TablesWritten, WimTarget, WimWriter, WriteOptions, Written};
 pub use xml::{Element, XmlNode};

@@ -56,15 +56,6 @@ impl SolidHeader {
         let disk: SolidHeaderDisk = zerocopy::transmute!(bytes);
         Ok(Self { size: disk.size.get(), chunk_size: disk.chunk_size.get(), method: disk.method.get() })
     }
-
-    /// The header as it is stored.
-    pub(crate) fn to_bytes(self) -> [u8; 16] {
-        zerocopy::transmute!(SolidHeaderDisk {
-            size: U64::new(self.size),
-            chunk_size: U32::new(self.chunk_size),
-            method: U32::new(self.method),
-        })
-    }
 }
 
 /// A maximal sequence of solid entries: resources laid end to end, and blobs that lie somewhere in them.
