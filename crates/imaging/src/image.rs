@@ -1,0 +1,233 @@
+//! WIM files as a whole, and single images of them, opened for reading.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use gravure_io::{FileAt, ReadAt};
+use gravure_tree::Tree;
+use gravure_wim::{BlobSet, ImageIndex, Wim, check_split_set};
+
+use crate::Error;
+use crate::archive::{Archive, Archives};
+
+/// An opened WIM file, with the other parts of its set and the files its content may lie in.
+#[derive(Debug, Clone)]
+pub struct ImageFile {
+    archives: Archives,
+    /// Parts of the set; what follows are references.
+    parts: usize,
+    warnings: Vec<String>,
+}
+
+/// Which image of a file is meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Which {
+    /// Counted from 1, as people and files do.
+    Number(u32),
+    /// By name.
+    Name(String),
+    /// The only one.
+    Only,
+}
+
+impl ImageFile {
+    /// A file that is in one part. `name` stands in messages.
+    pub fn open(source: Arc<dyn ReadAt>, name: &str) -> Result<Self, Error> {
+        let (archive, warnings) = Archive::open(source, name)?;
+        let mut archives = Archives::default();
+        archives.push(archive);
+        Ok(Self { archives, parts: 1, warnings })
+    }
+
+    /// The file `path`, with the other parts of its set from the same directory.
+    pub fn open_path(path: &Path) -> Result<Self, Error> {
+        let mut this = Self::open(open_file(path)?, &path.display().to_string())?;
+        let header = this.wim().header();
+        let (part, parts) = (header.part, header.parts);
+        if parts == 1 {
+            return Ok(this);
+        }
+        if part != 1 {
+            let (what, value) = ("start with a part other than the first", format!("{}: part {part} of {parts}", path.display()));
+            return Err(Error::Unsupported { what, value });
+        }
+        for number in 2..=parts {
+            let path = part_path(path, number);
+            this.push(open_file(&path)?, &path)?;
+        }
+        this.parts = usize::from(parts);
+        let all: Vec<&Wim> = this.archives.iter().map(|(_, archive)| archive.wim()).collect();
+        check_split_set(&all).map_err(Error::wim(path.display()))?;
+        Ok(this)
+    }
+
+    /// Adds a file that content may lie in: the base of a delta file.
+    pub fn add_reference(&mut self, path: &Path) -> Result<(), Error> {
+        self.push(open_file(path)?, path)
+    }
+
+    fn push(&mut self, source: Arc<dyn ReadAt>, path: &Path) -> Result<(), Error> {
+        let (archive, warnings) = Archive::open(source, &path.display().to_string())?;
+        self.archives.push(archive);
+        self.warnings.extend(warnings);
+        Ok(())
+    }
+
+    /// The file itself: header, XML document, blob table.
+    pub fn wim(&self) -> &Wim {
+        self.archives.get(0).wim()
+    }
+
+    /// The bytes of the file itself.
+    pub fn source(&self) -> &dyn ReadAt {
+        self.archives.get(0).source()
+    }
+
+    /// Path or address.
+    pub fn name(&self) -> &str {
+        self.archives.get(0).name()
+    }
+
+    /// All files: the parts of the set, then the references.
+    pub fn wims(&self) -> impl Iterator<Item = (&str, &Wim)> {
+        self.archives.iter().map(|(_, archive)| (archive.name(), archive.wim()))
+    }
+
+    /// What was odd when the files were opened.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// How many images there are.
+    pub fn image_count(&self) -> u32 {
+        self.wim().image_count()
+    }
+
+    /// Finds an image.
+    pub fn find(&self, which: &Which) -> Result<ImageIndex, Error> {
+        let not_found = |which: String| Error::NotFound { what: "image", which };
+        let of = |which: &str| format!("{which} of {}", self.name());
+        match which {
+            Which::Only if self.image_count() == 1 => {
+                ImageIndex::from_number(1).ok_or_else(|| not_found(of("1")))
+            }
+            Which::Only => Err(Error::Usage {
+                what: "image".to_owned(),
+                expected: format!("number or name, as {} has {} images", self.name(), self.image_count()),
+                found: "neither".to_owned(),
+            }),
+            Which::Number(number) => {
+                let index = ImageIndex::from_number(*number).filter(|_| *number <= self.image_count());
+                index.ok_or_else(|| not_found(of(&number.to_string())))
+            }
+            Which::Name(name) => {
+                let infos = self.wim().info().images();
+                let found = infos.zip(self.wim().images()).find(|(info, _)| info.name().as_ref() == Some(name));
+                found.map(|(_, index)| index).ok_or_else(|| not_found(of(&format!("{name:?}"))))
+            }
+        }
+    }
+
+    /// Reads the tree of an image.
+    pub fn image(&self, index: ImageIndex) -> Result<Image, Error> {
+        let mut blobs = BlobSet::default();
+        for (number, archive) in self.archives.iter() {
+            blobs.push(Archives::source_id(number), archive.wim());
+        }
+        let archive = self.archives.get(0);
+        let opened = archive.wim().read_image_with(archive.source(), index, &blobs, archive.limits());
+        let opened = opened.map_err(Error::wim(format_args!("{}, image {}", self.name(), index.number())))?;
+        let warnings = opened.warnings.iter().map(ToString::to_string).collect();
+        Ok(Image { archives: self.archives.clone(), index, tree: opened.value, warnings })
+    }
+
+    pub(crate) fn archives(&self) -> &Archives {
+        &self.archives
+    }
+
+    /// The parts of the set, without references.
+    pub(crate) fn own_parts(&self) -> Archives {
+        let mut parts = Archives::default();
+        self.archives.iter().take(self.parts).for_each(|(_, archive)| parts.push(archive.clone()));
+        parts
+    }
+}
+
+/// One image: its tree, and the files its content is in.
+#[derive(Debug, Clone)]
+pub struct Image {
+    archives: Archives,
+    index: ImageIndex,
+    tree: Tree,
+    warnings: Vec<String>,
+}
+
+impl Image {
+    /// Image `index`, counted from 0, of a WIM file in one part.
+    pub fn open(source: Arc<dyn ReadAt>, index: u32) -> Result<Self, Error> {
+        let file = ImageFile::open(source, "image file")?;
+        let found = file.find(&Which::Number(index.saturating_add(1)))?;
+        file.image(found)
+    }
+
+    /// The same image with another tree: after layers changed it, or a part of it. Contents must lie in the same files or
+    /// in the tree itself.
+    pub fn with_tree(&self, tree: Tree) -> Self {
+        Self { archives: self.archives.clone(), index: self.index, tree, warnings: Vec::new() }
+    }
+
+    /// The tree.
+    pub fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    /// Which image of its file this is.
+    pub fn index(&self) -> ImageIndex {
+        self.index
+    }
+
+    /// What was odd when the tree was read.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    pub(crate) fn archives(&self) -> &Archives {
+        &self.archives
+    }
+}
+
+fn open_file(path: &Path) -> Result<Arc<dyn ReadAt>, Error> {
+    let file = FileAt::open(path).map_err(Error::io("open", path.display()))?;
+    if path.is_dir() {
+        let (what, value) = ("directory as an image file", path.display().to_string());
+        return Err(Error::Unsupported { what, value });
+    }
+    Ok(Arc::new(file))
+}
+
+/// Name of part `number` of a set: `base.swm`, `base2.swm`, `base3.swm` (wim-container section 9).
+pub(crate) fn part_path(first: &Path, number: u16) -> PathBuf {
+    if number == 1 {
+        return first.to_owned();
+    }
+    let mut name = first.file_stem().unwrap_or_default().to_owned();
+    name.push(number.to_string());
+    if let Some(extension) = first.extension() {
+        name.push(".");
+        name.push(extension);
+    }
+    first.with_file_name(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_named_as_the_format_says() {
+        for (number, expected) in [(1, "/a/base.swm"), (2, "/a/base2.swm"), (12, "/a/base12.swm")] {
+            assert_eq!(part_path(Path::new("/a/base.swm"), number), Path::new(expected));
+        }
+        assert_eq!(part_path(Path::new("base"), 2), Path::new("base2"));
+    }
+}

@@ -1,0 +1,176 @@
+//! The reading end of the stage: takes blobs in archive order and fills buffers with stored chunks, many small blobs
+//! together or one piece of a large one.
+
+use std::sync::Arc;
+
+use gravure_io::ReadAt;
+use gravure_wim::{Chunk, ResourceLayout};
+
+use super::plan::ReadPlan;
+use super::{Buffers, ChunkIn, Failure, Job, Large, Packed, Target};
+use crate::Error;
+use crate::archive::Archives;
+use crate::read_ahead::ReadAhead;
+
+/// Plain bytes per item: large enough that handing it over costs nothing, small enough that two cores both find work
+/// near the end and that the memory of all items in flight stays small.
+pub(crate) const ITEM_BYTES: usize = 512 << 10;
+/// Nodes without content per item.
+const NODES_PER_ITEM: usize = 64;
+
+/// Hands out jobs until the plan is done.
+pub(crate) struct Source<'a, T: Target> {
+    plan: &'a ReadPlan,
+    readers: Vec<ReadAhead<'a>>,
+    archives: &'a Archives,
+    target: &'a T,
+    handles: T::Handles,
+    next_nodes: usize,
+    next_inline: usize,
+    next_blob: usize,
+    /// The large blob that is being cut into pieces.
+    cutting: Option<Cutting<T::Open>>,
+    /// The layout of the next blob, when it was read and the blob did not fit any more.
+    ready: Option<Result<ResourceLayout, Failure>>,
+}
+
+struct Cutting<O> {
+    large: Arc<Large<O>>,
+    layout: ResourceLayout,
+    archive: usize,
+    next_chunk: u64,
+    next_number: u64,
+}
+
+impl<'a, T: Target> Source<'a, T> {
+    pub(crate) fn new(plan: &'a ReadPlan, archives: &'a Archives, target: &'a T) -> Self {
+        let readers = archives.iter().map(|(_, archive)| ReadAhead::new(archive.source())).collect();
+        let handles = target.handles();
+        Self {
+            plan,
+            readers,
+            archives,
+            target,
+            handles,
+            next_nodes: 0,
+            next_inline: 0,
+            next_blob: 0,
+            cutting: None,
+            ready: None,
+        }
+    }
+
+    /// The next job, its stored bytes in `buffers`.
+    pub(crate) fn next(&mut self, buffers: &mut Buffers) -> Result<Option<Job<T::Open>>, Error> {
+        buffers.stored.clear();
+        buffers.chunks.clear();
+        if self.cutting.is_some() {
+            return self.cut(buffers).map(Some);
+        }
+        if let nodes @ [_, ..] = self.plan.nodes.get(self.next_nodes..).unwrap_or_default() {
+            let end = self.next_nodes + nodes.len().min(NODES_PER_ITEM);
+            let job = Job::Nodes(self.next_nodes..end);
+            self.next_nodes = end;
+            return Ok(Some(job));
+        }
+        if self.next_inline < self.plan.inline.len() {
+            self.next_inline += 1;
+            return Ok(Some(Job::Inline(self.next_inline - 1)));
+        }
+        self.pack(buffers)
+    }
+
+    /// As many small blobs as fit, or the first piece of a large one, or one that cannot be read.
+    fn pack(&mut self, buffers: &mut Buffers) -> Result<Option<Job<T::Open>>, Error> {
+        let mut packed = Vec::new();
+        let mut plain_len = 0;
+        while let Some(blob) = self.plan.blobs.get(self.next_blob) {
+            let index = self.next_blob;
+            let layout = match self.ready.take() {
+                Some(layout) => layout,
+                None => self.layout(index)?,
+            };
+            let small = usize::try_from(blob.size).ok().filter(|size| *size <= ITEM_BYTES);
+            let fits = layout.is_ok() && small.is_some_and(|size| plain_len + size <= ITEM_BYTES);
+            if !fits && !packed.is_empty() {
+                self.ready = Some(layout);
+                break;
+            }
+            self.next_blob += 1;
+            match (layout, small) {
+                (Err(failure), _) => return Ok(Some(Job::Damaged(failure))),
+                (Ok(layout), None) => {
+                    let large = match self.target.open(&mut self.handles, &blob.uses) {
+                        Ok(open) => Arc::new(Large::new(index, open)),
+                        Err(error) => return Ok(Some(Job::Damaged(Failure::Other(error)))),
+                    };
+                    let archive = blob.archive;
+                    self.cutting = Some(Cutting { large, layout, archive, next_chunk: 0, next_number: 0 });
+                    return self.cut(buffers).map(Some);
+                }
+                (Ok(layout), Some(size)) => {
+                    let first = buffers.chunks.len();
+                    let chunks: Vec<Chunk> = layout.chunks(0..blob.size).collect();
+                    self.read(blob.archive, &chunks, buffers)?;
+                    packed.push(Packed { blob: index, chunks: first..buffers.chunks.len(), plain: plain_len..plain_len + size });
+                    plain_len += size;
+                }
+            }
+        }
+        Ok((!packed.is_empty()).then_some(Job::Pack { blobs: packed, plain_len }))
+    }
+
+    /// The next piece of the large blob.
+    fn cut(&mut self, buffers: &mut Buffers) -> Result<Job<T::Open>, Error> {
+        let Some(mut cutting) = self.cutting.take() else { return Ok(Job::Nodes(0..0)) };
+        let per_piece = (ITEM_BYTES as u64 / u64::from(cutting.layout.chunk_size().max(1))).max(1);
+        let end = (cutting.next_chunk + per_piece).min(cutting.layout.chunk_count());
+        let chunks: Vec<Chunk> = (cutting.next_chunk..end).map_while(|n| cutting.layout.chunk(n)).collect();
+        self.read(cutting.archive, &chunks, buffers)?;
+        let offset = chunks.first().map_or(0, |chunk| chunk.plain_offset);
+        let plain_len = chunks.iter().map(|chunk| chunk.plain_len as usize).sum();
+        let number = cutting.next_number;
+        let is_last = end >= cutting.layout.chunk_count();
+        let large = Arc::clone(&cutting.large);
+        if !is_last {
+            cutting.next_chunk = end;
+            cutting.next_number += 1;
+            self.cutting = Some(cutting);
+        }
+        Ok(Job::Piece { large, number, is_last, offset, plain_len })
+    }
+
+    /// Reads stored chunks, which lie side by side, in one go.
+    fn read(&mut self, archive: usize, chunks: &[Chunk], buffers: &mut Buffers) -> Result<(), Error> {
+        let (Some(first), Some(last)) = (chunks.first(), chunks.last()) else { return Ok(()) };
+        let (start, end) = (first.stored.start, last.stored.end);
+        let base = buffers.stored.len();
+        // Bounded by the layout: at most one item of plain bytes, with prefixes of 4 bytes per chunk.
+        let len = usize::try_from(end.saturating_sub(start)).unwrap_or(usize::MAX);
+        buffers.stored.resize(base + len, 0);
+        let read = self.readers[archive].read_exact_at(start, &mut buffers.stored[base..]);
+        read.map_err(|error| self.archives.get(archive).read_error(start, error))?;
+        for chunk in chunks {
+            let at = |offset: u64| base + usize::try_from(offset - start).unwrap_or(usize::MAX);
+            buffers.chunks.push(ChunkIn {
+                stored: at(chunk.stored.start)..at(chunk.stored.end),
+                plain_len: chunk.plain_len as usize,
+                encoding: chunk.encoding,
+            });
+        }
+        Ok(())
+    }
+
+    /// The layout of blob `index`. What spoils one blob only is a failure of that blob.
+    fn layout(&self, index: usize) -> Result<Result<ResourceLayout, Failure>, Error> {
+        let blob = &self.plan.blobs[index];
+        let archive = self.archives.get(blob.archive);
+        match archive.layout(&self.readers[blob.archive], blob.id) {
+            Ok(layout) => Ok(Ok(layout)),
+            Err(error) if error.scope() == gravure_wim::Scope::Blob => {
+                Ok(Err(Failure::Content { blob: index, found: error.to_string() }))
+            }
+            Err(error) => Err(Error::wim(archive.name())(error)),
+        }
+    }
+}

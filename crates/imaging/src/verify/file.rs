@@ -1,0 +1,243 @@
+//! Every byte of a WIM file that means something: metadata of all images, every blob, the integrity table.
+
+use gravure_model::Ctl;
+use gravure_model::event::Observer;
+use gravure_tree::{NodeId, Tree};
+use sha1::{Digest, Sha1};
+
+use crate::archive::Archive;
+use crate::chain::sha1_of;
+use crate::meter::{Context, Meter, default_threads};
+use crate::reading::{self, OnDamage, ReadPlan, Target};
+use crate::stage::{self, Item, Outbox, Work};
+use crate::uses::Use;
+use crate::{Error, ErrorKind, ImageFile, damage};
+
+/// Bytes of the file hashed per step when the integrity table is checked.
+const STEP_BYTES: usize = 256 << 10;
+
+/// How a file is checked.
+#[derive(Debug, Clone)]
+pub struct VerifyFileOptions {
+    /// Name of the stage in events.
+    pub stage: String,
+    /// Threads; one for each processor when `None`.
+    pub threads: Option<usize>,
+}
+
+impl Default for VerifyFileOptions {
+    fn default() -> Self {
+        Self { stage: "verify".to_owned(), threads: None }
+    }
+}
+
+/// One thing that is wrong with a file.
+#[derive(Debug)]
+pub struct Damage {
+    /// What, where, expected, found; for a blob also the paths that use it.
+    pub error: Error,
+}
+
+/// What was checked, and what was found.
+#[derive(Debug, Default)]
+pub struct FileReport {
+    /// Blobs read and compared.
+    pub blobs: u64,
+    /// Plain bytes of them.
+    pub bytes: u64,
+    /// Images whose metadata is sound.
+    pub images: u32,
+    /// Whether the file has an integrity table.
+    pub has_integrity: bool,
+    /// What is wrong: blobs in archive order, images, chunks of the integrity table. At most 1000 of each.
+    pub damage: Vec<Damage>,
+    /// Content that images refer to and none of the opened files has.
+    pub missing: Vec<String>,
+    /// What was odd, in words.
+    pub warnings: Vec<String>,
+    /// Wall time, milliseconds.
+    pub milliseconds: u64,
+}
+
+/// Checks `file` with all its parts. Damage is reported, not an error: an error means that the check could not be
+/// carried out, or that something in the file cannot be read by this version.
+pub fn verify_file(
+    file: &ImageFile,
+    options: &VerifyFileOptions,
+    ctl: &Ctl,
+    observer: &dyn Observer,
+) -> Result<FileReport, Error> {
+    let context = Context { ctl, observer, threads: options.threads.unwrap_or_else(default_threads) };
+    let meter = Meter::start(&context, &options.stage);
+    file.warnings().iter().for_each(|warning| meter.warn(|| warning.clone()));
+    let mut report = FileReport::default();
+    let trees = images(file, &meter, &mut report)?;
+    let parts = file.own_parts();
+    let plan = ReadPlan::whole_archives(&parts)?;
+    meter.expect(plan.total_bytes);
+    let read = reading::run(&context, &meter, &parts, &plan, &Nowhere, OnDamage::GoOn);
+    let damaged = read.map_err(|error| damage::explain(error, &parts, None, &plan))?;
+    report.blobs = plan.blobs.len() as u64;
+    if !damaged.is_empty() {
+        let users = damage::users(trees.iter());
+        for (index, found) in damaged {
+            let mut error = damage::blob_error(&parts, None, &plan.blobs[index], found);
+            if let Error::BlobMismatch { paths, expected, .. } = &mut error {
+                *paths = users.get(expected).cloned().unwrap_or_default();
+            }
+            report.damage.push(Damage { error });
+        }
+    }
+    for (_, archive) in parts.iter() {
+        integrity(&context, archive, &mut report)?;
+    }
+    let totals = meter.finish();
+    report.bytes = totals.bytes;
+    report.warnings = totals.warnings;
+    report.milliseconds = totals.milliseconds;
+    Ok(report)
+}
+
+/// Reads the trees of all images that can be read.
+fn images(file: &ImageFile, meter: &Meter<'_>, report: &mut FileReport) -> Result<Vec<Tree>, Error> {
+    let mut trees = Vec::new();
+    for index in file.wim().images() {
+        match file.image(index) {
+            Ok(image) => {
+                image.warnings().iter().for_each(|warning| meter.warn(|| format!("image {}: {warning}", index.number())));
+                report.images += 1;
+                report.missing.extend(missing(image.tree()));
+                trees.push(image.tree().clone());
+            }
+            Err(Error::Wim { path, source }) if damage::is_local(&source) => {
+                let error = Error::Wim { path, source };
+                if error.kind() == ErrorKind::Unsupported {
+                    return Err(error);
+                }
+                report.damage.push(Damage { error });
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(trees)
+}
+
+/// Content of the tree that is in no opened file.
+fn missing(tree: &Tree) -> Vec<String> {
+    let mut found = Vec::new();
+    for step in tree.walk() {
+        for (_, content) in crate::uses::parts(tree.node(step.entry.node)) {
+            if let (gravure_tree::Origin::Missing, Some(sha1)) = (&content.origin, content.sha1) {
+                found.push(format!("{}: blob {sha1}", step.display_path()));
+            }
+        }
+    }
+    found
+}
+
+/// Contents that are only to be checked.
+pub(crate) struct Nowhere;
+
+impl Target for Nowhere {
+    type Handles = ();
+    type Open = ();
+
+    fn handles(&self) {}
+
+    fn whole(&self, (): &mut (), _: &[Use], _: &[u8]) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn open(&self, (): &mut (), _: &[Use]) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn piece(&self, _: &[Use], (): &(), _: u64, _: &[u8]) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn finish(&self, (): &mut (), _: &[Use], (): &(), _: u64) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn node(&self, (): &mut (), _: NodeId) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+/// Hashes ranges of a file.
+struct RangeHasher<'a> {
+    archive: &'a Archive,
+    buf: Vec<u8>,
+}
+
+type RangeJob = (usize, std::ops::Range<u64>);
+
+impl Work<RangeJob, (), Result<(usize, gravure_tree::Sha1Hash), Error>> for RangeHasher<'_> {
+    fn work(&mut self, item: Item<RangeJob, ()>, out: &Outbox<Result<(usize, gravure_tree::Sha1Hash), Error>, ()>) {
+        let (number, range) = item.job;
+        let result = self.hash(&range).map(|found| (number, found));
+        out.done(item.ticket, result, item.permit);
+    }
+}
+
+impl RangeHasher<'_> {
+    fn hash(&mut self, range: &std::ops::Range<u64>) -> Result<gravure_tree::Sha1Hash, Error> {
+        let mut hasher = Sha1::new();
+        let mut at = range.start;
+        while at < range.end {
+            let len = usize::try_from(range.end - at).unwrap_or(usize::MAX).min(self.buf.len());
+            let read = self.archive.source().read_exact_at(at, &mut self.buf[..len]);
+            read.map_err(|error| self.archive.read_error(at, error))?;
+            hasher.update(&self.buf[..len]);
+            at += len as u64;
+        }
+        if range.is_empty() { Ok(sha1_of(&[])) } else { Ok(gravure_tree::Sha1Hash(hasher.finalize().into())) }
+    }
+}
+
+fn integrity(context: &Context<'_>, archive: &Archive, report: &mut FileReport) -> Result<(), Error> {
+    let table = match archive.wim().read_integrity(archive.source()) {
+        Ok(None) => return Ok(()),
+        Ok(Some(table)) => table,
+        Err(source) => {
+            let error = Error::wim(archive.name())(source);
+            if !error.is_integrity() {
+                return Err(error);
+            }
+            report.damage.push(Damage { error });
+            return Ok(());
+        }
+    };
+    report.has_integrity = true;
+    let chunks: Vec<_> = table.chunks().collect();
+    let threads = context.threads.max(1);
+    let workers = (0..threads).map(|_| RangeHasher { archive, buf: vec![0; STEP_BYTES] }).collect();
+    let mut next = 0;
+    stage::run(
+        context.ctl,
+        vec![(); threads + 1],
+        workers,
+        |()| {
+            let job = chunks.get(next).map(|(range, _)| (next, range.clone()));
+            next += 1;
+            Ok(job)
+        },
+        |result: Result<(usize, gravure_tree::Sha1Hash), Error>, ()| {
+            let (number, found) = result?;
+            let (range, expected) = &chunks[number];
+            if found != *expected && report.damage.len() < 3 * reading::MAX_FAILURES {
+                report.damage.push(Damage {
+                    error: Error::Differs {
+                        path: format!("{} {:#x}..{:#x}", archive.name(), range.start, range.end),
+                        what: "SHA-1 in the integrity table",
+                        expected: expected.to_string(),
+                        found: found.to_string(),
+                        more: 0,
+                    },
+                });
+            }
+            Ok(())
+        },
+    )
+}
