@@ -62,6 +62,7 @@ pub(crate) enum Fault {
 
 impl Fault {
     #[cold]
+    #[inline(never)]
     pub(crate) fn corrupt(offset: usize, what: &'static str, expected: &'static str, found: u64) -> Self {
         Self::Corrupt { what, offset, expected, found }
     }

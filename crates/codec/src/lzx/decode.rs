@@ -188,7 +188,7 @@ impl Codes {
             }
             _ => return Err(Fault::corrupt(reader.position(), "block type", "1, 2 or 3", u64::from(kind))),
         }
-        *reader = decode_items(self, *reader, window, pos, end, recent)?;
+        decode_items(self, reader, window, pos, end, recent)?;
         Ok(end)
     }
 
@@ -276,14 +276,16 @@ fn new_len(old: u8, delta: u32) -> u8 {
 
 /// Decodes items until `end` of the chunk.
 #[inline(never)]
-fn decode_items<'a>(
+fn decode_items(
     codes: &Codes,
-    mut reader: BitReader<'a>,
+    shared: &mut BitReader<'_>,
     window: &mut [u8],
     mut pos: usize,
     end: usize,
     recent: &mut Recent,
-) -> Result<BitReader<'a>, Fault> {
+) -> Result<(), Fault> {
+    // A copy of which nobody takes the address lives in registers.
+    let mut reader = *shared;
     let main = &codes.main;
     let [mut r0, mut r1, mut r2] = *recent;
     reader.refill()?;
@@ -371,7 +373,8 @@ fn decode_items<'a>(
         pos += length;
     }
     *recent = [r0, r1, r2];
-    Ok(reader)
+    *shared = reader;
+    Ok(())
 }
 
 /// Copies an uncompressed block from `input` and takes over its recent offsets.

@@ -65,11 +65,13 @@ impl<'a> BitReader<'a> {
     }
 
     /// Bits used so far.
+    #[inline(always)]
     fn used(&self) -> usize {
         (8 * (self.padded.len() - self.rest.len())).saturating_sub(self.count as usize)
     }
 
     /// Byte position of the first word of which no bit was used.
+    #[inline(always)]
     pub(super) fn position(&self) -> usize {
         self.used().div_ceil(16) * 2
     }

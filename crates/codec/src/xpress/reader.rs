@@ -56,6 +56,7 @@ impl<'a> WordReader<'a> {
     }
 
     /// Bytes taken out of the input so far.
+    #[inline(always)]
     fn loaded(&self) -> usize {
         self.padded.len() - self.rest.len()
     }
@@ -80,6 +81,7 @@ impl<'a> WordReader<'a> {
     }
 
     /// Byte position of the first word of which no bit was used.
+    #[inline(always)]
     pub(super) fn position(&self) -> usize {
         self.loaded().saturating_sub((self.count >> 4 << 1) as usize)
     }
