@@ -9,6 +9,7 @@ mod session;
 mod settings;
 mod talk;
 
+use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -71,6 +72,7 @@ pub fn run() -> u8 {
 
 fn work(screen: &Arc<Screen>) -> Result<Leave, String> {
     let settings = Settings::load(Path::new("/"))?;
+    wait_for_randomness()?;
     let dir = Path::new(RUN_DIR);
     let session = Session::resume_or_begin(dir)?;
     let outbox = Arc::new(Outbox::open(dir)?);
@@ -93,6 +95,14 @@ fn work(screen: &Arc<Screen>) -> Result<Leave, String> {
         deploy: &Engine,
     };
     Ok(talk.run(&collected.inventory))
+}
+
+/// Has the kernel gather randomness until it has enough for keys. Reading makes it work for it; merely waiting, which is
+/// what libraries do in a static program, would take for ever on a machine without devices that stir.
+fn wait_for_randomness() -> Result<(), String> {
+    let mut bytes = [0; 32];
+    let mut read = std::fs::File::open("/dev/random").map_err(|error| format!("/dev/random: {error}"))?;
+    read.read_exact(&mut bytes).map_err(|error| format!("/dev/random: {error}"))
 }
 
 /// What init wrote about the agent before this one. A plan it was working on has failed with it.
