@@ -113,7 +113,7 @@ fn build_init() -> Result<PathBuf> {
     let target = workspace::target().join("payload-build");
     let mut cargo = workspace::cargo();
     cargo
-        .args(["build", "--quiet", "--package", "gravure-payload", "--profile", PROFILE, "--target", TARGET])
+        .args(["build", "--package", "gravure-payload", "--profile", PROFILE, "--target", TARGET])
         .env("CARGO_TARGET_DIR", &target)
         .env("RUSTFLAGS", "-C target-feature=+crt-static");
     process::run(&mut cargo)?;
@@ -149,9 +149,11 @@ fn build(dir: &Path, init: &Path, stage: &debian::Stage) -> Result<()> {
 
     let modules = modules::select(&kernel)?;
     console::note(format!("{} kernel modules, {} unpacked", modules.files.len(), size(modules.bytes())));
-    let manifest = manifest::Manifest::of(stage, &kernel.release, init)?;
-    let text = manifest.to_json()?;
-    manifest::copy_licences(stage, &dir.join("licences"))?;
+    let mut used = initramfs::packages(stage)?;
+    used.insert(kernel.package.clone());
+    used.extend(boot_files::FILES.iter().map(|file| file.package.to_owned()));
+    let text = manifest::Manifest::of(stage, &used, &kernel.release, init)?.to_json()?;
+    manifest::copy_licences(stage, &used, &dir.join("licences"))?;
 
     // Two archives, one after the other: the large one changes only with Debian's packages and is packed then.
     let system = initramfs::system(stage, &modules)?.to_bytes(stage.timestamp())?;

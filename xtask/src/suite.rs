@@ -169,7 +169,7 @@ fn program_path() -> PathBuf {
 
 /// The program the virtual machines boot from; the test profile is good enough and already half built.
 fn build_program() -> Result<()> {
-    process::run(workspace::cargo().args(["build", "--quiet", "--package", "gravure-cli"]))
+    process::run(workspace::cargo().args(["build", "--package", "gravure-cli"]))
 }
 
 fn days_since_1970() -> u64 {

@@ -11,7 +11,8 @@ use super::debian::Stage;
 pub(super) struct BootFile {
     /// Name it is served under.
     pub(super) name: &'static str,
-    package: &'static str,
+    /// Package it comes from.
+    pub(super) package: &'static str,
     path: &'static str,
     /// Whether it is a PE program that carries a signature.
     signed: bool,

@@ -41,6 +41,8 @@ pub(super) struct Stage {
 /// The kernel of a stage.
 #[derive(Debug)]
 pub(super) struct Kernel {
+    /// Package it comes from.
+    pub(super) package: String,
     /// As `uname -r` says it.
     pub(super) release: String,
     /// The signed image.
@@ -158,6 +160,19 @@ fn depmod(kernel: &Kernel) -> Result<()> {
 }
 
 impl Stage {
+    /// A stage of the named packages in `dir`, which the test fills.
+    #[cfg(test)]
+    pub(super) fn sample(dir: &Path, names: &[&str]) -> Self {
+        let packages = names.iter().map(|name| LockedPackage {
+            name: (*name).to_owned(),
+            version: "1".to_owned(),
+            sha256: String::new(),
+            source: format!("{name}=1"),
+        });
+        let (lock, differences) = Default::default();
+        Self { dir: dir.to_owned(), lock, packages: packages.collect(), differences }
+    }
+
     /// Directory with the files of `package`.
     pub(super) fn package_dir(&self, package: &str) -> PathBuf {
         self.dir.join(package)
@@ -172,11 +187,6 @@ impl Stage {
         Ok(full)
     }
 
-    /// Directories of all packages, by name.
-    pub(super) fn package_dirs(&self) -> impl Iterator<Item = PathBuf> + '_ {
-        self.packages.iter().map(|package| self.package_dir(&package.name))
-    }
-
     /// The kernel among the packages.
     pub(super) fn kernel(&self) -> Result<Kernel> {
         let mut found = self.packages.iter().filter_map(|package| {
@@ -189,7 +199,7 @@ impl Stage {
         if !modules.is_dir() {
             bail!("package {package} has no modules for {release}");
         }
-        Ok(Kernel { release: release.to_owned(), image, modules })
+        Ok(Kernel { package: package.to_owned(), release: release.to_owned(), image, modules })
     }
 
     /// Seconds since 1970 for everything in the initramfs: `SOURCE_DATE_EPOCH`, else the date of the kernel package.

@@ -44,10 +44,10 @@ struct Package {
 }
 
 impl Manifest {
-    /// Describes the stage and the program at `init`.
-    pub(super) fn of(stage: &Stage, kernel: &str, init: &Path) -> Result<Self> {
+    /// Describes what `used` names of the stage, and the program at `init`.
+    pub(super) fn of(stage: &Stage, used: &BTreeSet<String>, kernel: &str, init: &Path) -> Result<Self> {
         let program = std::fs::read(init).with_context(|| format!("cannot read {}", init.display()))?;
-        let packages = stage.packages.iter().map(|package| {
+        let packages = stage.packages.iter().filter(|package| used.contains(&package.name)).map(|package| {
             let text = copyright(stage, &package.name);
             Package {
                 name: package.name.clone(),
@@ -78,12 +78,15 @@ impl Manifest {
     }
 }
 
-/// Copies the copyright file of every package into `dir`.
-pub(super) fn copy_licences(stage: &Stage, dir: &Path) -> Result<()> {
+/// Copies the copyright files of the packages `used` into `dir`, and nothing else stays there.
+pub(super) fn copy_licences(stage: &Stage, used: &BTreeSet<String>, dir: &Path) -> Result<()> {
+    if dir.exists() {
+        std::fs::remove_dir_all(dir).with_context(|| format!("cannot empty {}", dir.display()))?;
+    }
     std::fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
-    for package in &stage.packages {
-        let to = dir.join(format!("{}.txt", package.name));
-        std::fs::write(&to, copyright(stage, &package.name))
+    for package in used {
+        let to = dir.join(format!("{package}.txt"));
+        std::fs::write(&to, copyright(stage, package))
             .with_context(|| format!("cannot write {}", to.display()))?;
     }
     Ok(())

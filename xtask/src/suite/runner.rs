@@ -37,7 +37,7 @@ pub(super) fn run(settings: &Settings, selection: &[&str], harness: &[&str]) -> 
 
     // Building first keeps compiler messages apart from what the tests print.
     let mut build = workspace::cargo();
-    build.args(["test", "--quiet", "--no-run"]).args(selection);
+    build.args(["test", "--no-run"]).args(selection);
     crate::process::run(&mut build)?;
 
     let mut cargo = workspace::cargo();
