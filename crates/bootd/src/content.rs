@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::time::SystemTime;
 
+use gravure_netboot::names::RelativeName;
 use hyper::body::Bytes;
 
 /// By which way a file is asked for.
@@ -29,8 +30,8 @@ pub enum Asking {
 /// A request for a file.
 #[derive(Debug, Clone)]
 pub struct Ask {
-    /// Relative name with single slashes; see [`crate::clean_name`].
-    pub name: String,
+    /// The file.
+    pub name: RelativeName,
     /// Fields of the query, decoded, in order.
     pub query: Vec<(String, String)>,
     /// Who asks.
@@ -50,50 +51,13 @@ impl Ask {
     }
 }
 
-/// What kind of file it is, for clients that decide by that.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Media {
-    /// An EFI program: firmware tells it from a disk image by this.
-    Efi,
-    /// Text for people or scripts.
-    Text,
-    /// Anything else.
-    Binary,
-}
-
-impl Media {
-    /// By the name's ending.
-    pub fn of(name: &str) -> Self {
-        let ending = name.rsplit_once('.').map(|(_, ending)| ending.to_ascii_lowercase());
-        match ending.as_deref() {
-            Some("efi") => Self::Efi,
-            Some("cfg" | "ipxe" | "txt" | "json" | "toml") => Self::Text,
-            _ => Self::Binary,
-        }
-    }
-
-    /// For the `Content-Type` header.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Efi => "application/efi",
-            Self::Text => "text/plain; charset=utf-8",
-            Self::Binary => "application/octet-stream",
-        }
-    }
-}
-
 /// The answer to an [`Ask`].
 #[derive(Debug)]
 pub enum Found {
     /// No such file.
     Nothing,
     /// Made for this request.
-    Bytes {
-        /// The content.
-        bytes: Bytes,
-        /// What it is.
-        media: Media,
-    },
+    Bytes(Bytes),
     /// A file on disk.
     File {
         /// Opened for reading.
@@ -102,20 +66,18 @@ pub enum Found {
         len: u64,
         /// When it was changed last.
         modified: SystemTime,
-        /// What it is.
-        media: Media,
     },
 }
 
 impl Found {
     /// A text made for this request.
     pub fn text(text: String) -> Self {
-        Self::Bytes { bytes: Bytes::from(text), media: Media::Text }
+        Self::Bytes(Bytes::from(text))
     }
 
     /// Bytes made for this request.
     pub fn binary(bytes: Vec<u8>) -> Self {
-        Self::Bytes { bytes: Bytes::from(bytes), media: Media::Binary }
+        Self::Bytes(Bytes::from(bytes))
     }
 }
 

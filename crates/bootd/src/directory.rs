@@ -1,10 +1,14 @@
 //! Files of one directory tree, found by names that may differ in case and never outside the tree.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use crate::{Found, Media};
+use gravure_netboot::names::{Match, RelativeName, match_entry};
+
+use crate::Found;
 
 /// Entries of a directory looked through for a name in another case; more is no boot directory.
 const MAX_ENTRIES: usize = 4096;
@@ -26,27 +30,26 @@ impl Directory {
         &self.root
     }
 
-    /// Opens the regular file `name` (as [`crate::clean_name`] made it). Links are followed as long as they stay inside.
-    /// Blocks: call it off the event loop.
-    pub fn open(&self, name: &str) -> Found {
+    /// Opens the regular file `name`. Links are followed as long as they stay inside. Blocks: call it off the event loop.
+    pub fn open(&self, name: &RelativeName) -> Found {
         match self.try_open(name) {
             Ok(Some(found)) => found,
             Ok(None) => Found::Nothing,
             Err(error) => {
                 // Absence is everyday (firmware probes); a file that is there and cannot be read is not.
                 if error.kind() != io::ErrorKind::NotFound {
-                    tracing::warn!(name, %error, "cannot open a file to serve");
+                    tracing::warn!(%name, %error, "cannot open a file to serve");
                 }
                 Found::Nothing
             }
         }
     }
 
-    fn try_open(&self, name: &str) -> io::Result<Option<Found>> {
+    fn try_open(&self, name: &RelativeName) -> io::Result<Option<Found>> {
         let Some(path) = self.locate(name)? else { return Ok(None) };
         let path = path.canonicalize()?;
         if !path.starts_with(&self.root) {
-            tracing::warn!(name, "link leads out of the served directory");
+            tracing::warn!(%name, "link leads out of the served directory");
             return Ok(None);
         }
         let file = File::open(&path)?;
@@ -55,31 +58,23 @@ impl Directory {
             return Ok(None);
         }
         let modified = facts.modified()?;
-        Ok(Some(Found::File { file, len: facts.len(), modified, media: Media::of(name) }))
+        Ok(Some(Found::File { file, len: facts.len(), modified }))
     }
 
     /// The path of `name`, each part exactly or, if there is none, in another case.
-    fn locate(&self, name: &str) -> io::Result<Option<PathBuf>> {
+    fn locate(&self, name: &RelativeName) -> io::Result<Option<PathBuf>> {
         let mut path = self.root.clone();
-        if name.is_empty() {
-            return Ok(None);
-        }
-        for part in name.split('/') {
-            if matches!(part, "" | "." | "..") {
-                return Ok(None);
-            }
-            let exact = path.join(part);
+        for part in name.components() {
+            let exact = path.join(OsStr::from_bytes(part));
             if exact.symlink_metadata().is_ok() {
                 path = exact;
                 continue;
             }
             let entries = fs::read_dir(&path)?.take(MAX_ENTRIES).filter_map(Result::ok);
-            let other = entries
-                .map(|entry| entry.file_name())
-                .find(|other| other.to_str().is_some_and(|other| other.eq_ignore_ascii_case(part)));
-            match other {
-                Some(other) => path.push(other),
-                None => return Ok(None),
+            let entries: Vec<OsString> = entries.map(|entry| entry.file_name()).collect();
+            match match_entry(part, entries.iter().map(|entry| entry.as_bytes())) {
+                Match::Entry(other) => path.push(OsString::from_vec(other.to_vec())),
+                Match::Ambiguous | Match::Missing => return Ok(None),
             }
         }
         Ok(Some(path))
@@ -88,6 +83,8 @@ impl Directory {
 
 #[cfg(test)]
 mod tests {
+    use gravure_netboot::names::normalise_name;
+
     use super::*;
 
     fn len(found: &Found) -> Option<u64> {
@@ -116,13 +113,12 @@ mod tests {
             ("readme", Some(3)),
             ("in", Some(1)),
             ("out", None),
-            ("../secret", None),
             ("EFI", None),
             ("EFI/none", None),
-            ("", None),
         ];
         for (name, expected) in cases {
-            assert_eq!(len(&directory.open(name)), expected, "{name}");
+            let name = normalise_name(name.as_bytes()).unwrap();
+            assert_eq!(len(&directory.open(&name)), expected, "{name}");
         }
     }
 }

@@ -42,7 +42,7 @@ pub enum Error {
 
 impl Error {
     /// Sorts a refusal to listen.
-    pub(crate) fn listen(service: &'static str, address: SocketAddr, source: std::io::Error) -> Self {
+    pub fn listen(service: &'static str, address: SocketAddr, source: std::io::Error) -> Self {
         match source.kind() {
             std::io::ErrorKind::AddrInUse => Self::PortInUse { service, address },
             std::io::ErrorKind::PermissionDenied => Self::NoPermission { service, address },

@@ -8,16 +8,14 @@ mod content;
 mod directory;
 mod error;
 mod interface;
-mod name;
 mod presence;
 
 pub mod dhcp;
 pub mod http;
 pub mod tftp;
 
-pub use content::{Ask, Asking, Found, Library, Media, Via};
+pub use content::{Ask, Asking, Found, Library, Via};
 pub use directory::Directory;
 pub use error::Error;
 pub use interface::{Interface, interfaces};
-pub use name::clean_name;
 pub use presence::{Connection, Presence, Seen};

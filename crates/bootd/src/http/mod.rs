@@ -16,6 +16,11 @@ const SERVICE: &str = "HTTP";
 /// Connections one address may hold: a payload fetches on a handful.
 const MAX_CONNECTIONS_PER_PEER: usize = 64;
 
+/// Listens on `local` (port 0 for any free one).
+pub async fn bind(local: SocketAddr) -> Result<TcpListener, Error> {
+    TcpListener::bind(local).await.map_err(|source| Error::listen(SERVICE, local, source))
+}
+
 /// The HTTP service, listening but not yet answering.
 pub struct Service {
     listener: TcpListener,
@@ -30,15 +35,9 @@ impl std::fmt::Debug for Service {
 }
 
 impl Service {
-    /// Listens on `local` (port 0 for any free one).
-    pub async fn open(
-        local: SocketAddr,
-        library: Arc<dyn Library>,
-        presence: Arc<Presence>,
-    ) -> Result<Self, Error> {
-        let listener = TcpListener::bind(local).await;
-        let listener = listener.map_err(|source| Error::listen(SERVICE, local, source))?;
-        Ok(Self { listener, library, presence })
+    /// Serves `library` to those who connect to `listener`.
+    pub fn new(listener: TcpListener, library: Arc<dyn Library>, presence: Arc<Presence>) -> Self {
+        Self { listener, library, presence }
     }
 
     /// Where it listens.

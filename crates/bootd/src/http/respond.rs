@@ -1,19 +1,17 @@
 //! From a request to its answer: method, name, query, range, headers.
 
+use std::fs::File;
 use std::net::SocketAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use gravure_netboot::http::{RangeDecision, RangeQuery, decide_range, media_type, parse_target};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{self, HeaderValue};
 use hyper::http::response::Builder;
 use hyper::{Method, Request, Response, StatusCode};
 
 use super::body::Content;
-use crate::name::percent_decoded;
-use crate::{Ask, Asking, Found, Library, Via, clean_name};
-
-/// Fields of a query looked at.
-const MAX_QUERY_FIELDS: usize = 16;
+use crate::{Ask, Asking, Found, Library, Via};
 
 /// Answers one request.
 pub(super) async fn respond(
@@ -31,50 +29,60 @@ pub(super) async fn respond(
             return answer;
         }
     };
-    let name = percent_decoded(request.uri().path()).and_then(|path| clean_name(&path));
-    let (Some(name), Some(query)) = (name, query(request.uri().query().unwrap_or_default())) else {
-        return plain(StatusCode::BAD_REQUEST, "path or query cannot be read\n");
+    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+    let target = match parse_target(target) {
+        Ok(target) => target,
+        Err(error) => {
+            tracing::debug!(%peer, %error, "HTTP request");
+            return plain(StatusCode::NOT_FOUND, "no such file\n");
+        }
     };
-    let ask = Ask { name: name.clone(), query, peer: peer.ip(), local, via: Via::Http, asking };
-    let found = library.find(ask).await;
-    let answer = answer(found, &request);
-    tracing::debug!(%peer, name, status = answer.status().as_u16(), ?asking, "HTTP");
+    let media = media_type(&target.name);
+    let name = target.name.clone();
+    let ask = Ask { name: target.name, query: target.query, peer: peer.ip(), local, via: Via::Http, asking };
+    let answer = match library.find(ask).await {
+        Found::Nothing => plain(StatusCode::NOT_FOUND, "no such file\n"),
+        Found::Bytes(bytes) => made(bytes, media, asking),
+        Found::File { file, len, modified } => stored(file, len, &etag(len, modified), media, &request),
+    };
+    tracing::debug!(%peer, %name, status = answer.status().as_u16(), ?asking, "HTTP");
     answer
 }
 
-fn query(text: &str) -> Option<Vec<(String, String)>> {
-    let decoded = |text: &str| String::from_utf8(percent_decoded(&text.replace('+', " "))?).ok();
-    let fields = text.split('&').filter(|field| !field.is_empty()).take(MAX_QUERY_FIELDS);
-    fields
-        .map(|field| {
-            let (key, value) = field.split_once('=').unwrap_or((field, ""));
-            Some((decoded(key)?, decoded(value)?))
-        })
-        .collect()
+/// Content made for this request. The next one may get other content, so there are no parts of it.
+fn made(bytes: Bytes, media: &'static str, asking: Asking) -> Response<Content> {
+    let builder = Response::builder().header(header::CONTENT_LENGTH, bytes.len());
+    let builder = builder.header(header::CONTENT_TYPE, media).header(header::CACHE_CONTROL, "no-store");
+    finish(builder, Content::bytes(if asking == Asking::Length { Bytes::new() } else { bytes }))
 }
 
-fn answer(found: Found, request: &Request<Incoming>) -> Response<Content> {
-    let head = request.method() == Method::HEAD;
-    match found {
-        Found::Nothing => plain(StatusCode::NOT_FOUND, "no such file\n"),
-        Found::Bytes { bytes, media } => {
-            let head_of = whole(bytes.len() as u64).header(header::CONTENT_TYPE, media.as_str());
-            // Made for this request: the next one may get other content, so parts of it mean nothing.
-            let head_of = head_of.header(header::CACHE_CONTROL, "no-store");
-            finish(head_of, Content::bytes(if head { Bytes::new() } else { bytes }))
-        }
-        Found::File { file, len, modified, media } => {
-            let builder = whole(len)
-                .header(header::CONTENT_TYPE, media.as_str())
-                .header(header::ACCEPT_RANGES, "bytes")
-                .header(header::ETAG, etag(len, modified));
-            finish(builder, if head { Content::bytes(Bytes::new()) } else { Content::file(file, 0, len) })
-        }
+/// A file or a part of it.
+fn stored(
+    file: File,
+    size: u64,
+    etag: &str,
+    media: &'static str,
+    request: &Request<Incoming>,
+) -> Response<Content> {
+    let field = |name| request.headers().get(name).map(HeaderValue::as_bytes);
+    let get = request.method() == Method::GET;
+    let decision = if get {
+        let (range, if_range) = (field(header::RANGE), field(header::IF_RANGE));
+        decide_range(&RangeQuery { range, if_range, etag: Some(etag), size })
+    } else {
+        RangeDecision::Whole
+    };
+    let (start, len) = decision.extent(size);
+    let mut builder = Response::builder()
+        .status(decision.status())
+        .header(header::CONTENT_LENGTH, len)
+        .header(header::CONTENT_TYPE, media)
+        .header(header::ACCEPT_RANGES, "bytes")
+        .header(header::ETAG, etag);
+    if let Some(range) = decision.content_range(size) {
+        builder = builder.header(header::CONTENT_RANGE, range);
     }
-}
-
-fn whole(len: u64) -> Builder {
-    Response::builder().status(StatusCode::OK).header(header::CONTENT_LENGTH, len)
+    finish(builder, if get { Content::file(file, start, len) } else { Content::bytes(Bytes::new()) })
 }
 
 fn finish(builder: Builder, content: Content) -> Response<Content> {
@@ -88,10 +96,8 @@ fn finish(builder: Builder, content: Content) -> Response<Content> {
 
 fn plain(status: StatusCode, text: &'static str) -> Response<Content> {
     let builder = Response::builder().status(status).header(header::CONTENT_LENGTH, text.len());
-    finish(
-        builder.header(header::CONTENT_TYPE, "text/plain"),
-        Content::bytes(Bytes::from_static(text.as_bytes())),
-    )
+    let bytes = Bytes::from_static(text.as_bytes());
+    finish(builder.header(header::CONTENT_TYPE, "text/plain"), Content::bytes(bytes))
 }
 
 /// Changes whenever the file does, as far as length and time of change tell.

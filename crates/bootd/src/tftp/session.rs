@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use gravure_linux::udp::{self, UdpOptions};
 use gravure_netboot::Millis;
+use gravure_netboot::http::parse_target;
+use gravure_netboot::names::normalise_name;
 use gravure_netboot::tftp::{
     Blocks, End, ErrorCode, Input, Mode, Output, Repeat, Request, Send, Transfer, error_packet, to_netascii,
 };
@@ -17,7 +19,7 @@ use tokio::time::sleep_until;
 
 use super::Shared;
 use super::content::Content;
-use crate::{Ask, Asking, Connection, Found, Via, clean_name};
+use crate::{Ask, Asking, Connection, Found, Via};
 
 /// Longest packet a client sends during a read: an ERROR with text.
 const MAX_PACKET_BYTES: usize = 1024;
@@ -99,10 +101,13 @@ async fn find(
     socket: &UdpSocket,
     peer: SocketAddrV4,
 ) -> io::Result<Found> {
-    let Some(name) = clean_name(&request.name) else { return Ok(Found::Nothing) };
+    // GRUB writes the query of its configuration file into the name here too.
+    let (path, query) = split_query(&request.name);
+    let Ok(name) = normalise_name(path) else { return Ok(Found::Nothing) };
+    let query = query.and_then(|query| parse_target(&format!("/x?{query}")).ok());
     let ask = Ask {
         name,
-        query: Vec::new(),
+        query: query.map(|target| target.query).unwrap_or_default(),
         peer: SocketAddr::V4(peer).ip(),
         local: socket.local_addr()?,
         via: Via::Tftp,
@@ -111,10 +116,21 @@ async fn find(
     Ok(shared.library.find(ask).await)
 }
 
+/// The path and the query of a name.
+fn split_query(name: &[u8]) -> (&[u8], Option<&str>) {
+    match name.iter().position(|byte| *byte == b'?') {
+        Some(at) => {
+            let (path, query) = name.split_at(at);
+            (path, query.get(1..).and_then(|query| std::str::from_utf8(query).ok()))
+        }
+        None => (name, None),
+    }
+}
+
 async fn content(found: Found, mode: Mode) -> io::Result<Option<Content>> {
     let content = match found {
         Found::Nothing => return Ok(None),
-        Found::Bytes { bytes, .. } => Content::Bytes(bytes),
+        Found::Bytes(bytes) => Content::Bytes(bytes),
         Found::File { file, len, .. } => Content::file(file, len),
     };
     if mode == Mode::Octet {

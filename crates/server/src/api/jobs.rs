@@ -1,0 +1,170 @@
+//! Jobs and the images they deploy, as operators see them.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use gravure_model::api::JobReport;
+use gravure_model::identity::MachineSelector;
+use gravure_model::job::{Job, JobRequest};
+use gravure_model::{Assurance, Timestamp};
+
+use super::Problem;
+use super::operator::{Operator, Scope};
+use super::state::App;
+use crate::db::{self, Conn, JobRow};
+use crate::images::{ImageListing, Images};
+use crate::secret::{hex, random};
+
+/// Longest host name template.
+const MAX_NAME_BYTES: usize = 200;
+/// Longest time a job for any machine may be open, seconds: a week.
+const MAX_ANY_SECONDS: i64 = 7 * 86_400;
+
+/// `GET /v1/jobs`
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    operator: Operator,
+) -> Result<Json<Vec<JobReport>>, Problem> {
+    operator.may(Scope::Read)?;
+    let mut conn = app.db.read().await?;
+    let mut reports = Vec::new();
+    for job in db::jobs::list(&mut conn).await? {
+        reports.push(report(&mut conn, job).await?);
+    }
+    Ok(Json(reports))
+}
+
+/// `GET /v1/jobs/{id}`: by id or the start of one.
+pub(super) async fn show(
+    State(app): State<Arc<App>>,
+    operator: Operator,
+    Path(id): Path<String>,
+) -> Result<Json<JobReport>, Problem> {
+    operator.may(Scope::Read)?;
+    let mut conn = app.db.read().await?;
+    let job = find(&mut conn, &id).await?;
+    Ok(Json(report(&mut conn, job).await?))
+}
+
+async fn find(conn: &mut Conn, id: &str) -> Result<JobRow, Problem> {
+    if let Some(job) = db::jobs::by_id(conn, id).await? {
+        return Ok(job);
+    }
+    let mut starting = db::jobs::list(conn).await?;
+    starting.retain(|job| id.len() >= 4 && job.job.id.starts_with(id));
+    match (starting.pop(), starting.pop()) {
+        (Some(job), None) => Ok(job),
+        (Some(_), Some(_)) => {
+            Err(Problem::conflict(format!("several jobs have an id that starts with {id}")))
+        }
+        _ => Err(Problem::not_found("job", id).cure("`gravure plan list` shows all")),
+    }
+}
+
+async fn report(conn: &mut Conn, job: JobRow) -> Result<JobReport, Problem> {
+    let plans = db::plans::of_job(conn, &job.job.id).await?;
+    let closed = !job.is_open(Timestamp::now());
+    Ok(JobReport { job: job.job, plans: plans.into_iter().map(|plan| plan.id).collect(), closed })
+}
+
+/// `POST /v1/jobs`
+pub(super) async fn create(
+    State(app): State<Arc<App>>,
+    operator: Operator,
+    Json(request): Json<JobRequest>,
+) -> Result<(StatusCode, Json<JobReport>), Problem> {
+    operator.may(Scope::Deploy)?;
+    let now = Timestamp::now();
+    check(&request, now)?;
+    if !Images::is_image_name(&request.image) || !app.images.names()?.contains(&request.image) {
+        return Err(Problem::not_found("image", &request.image)
+            .cure(format!("put it into {} on the server", app.images.dir().display())));
+    }
+    let job =
+        Job { id: uuid::Uuid::new_v4().to_string(), seed: hex(&random::<32>()?), request, created: now };
+    let mut transaction = app.db.write().await?;
+    db::jobs::add(&mut transaction, &job).await?;
+    let request = &job.request;
+    let limits = match (request.expires, request.max_machines) {
+        (Some(expires), Some(most)) => {
+            format!(", at most {most} machines within {} s", expires.seconds().saturating_sub(now.seconds()))
+        }
+        _ => String::new(),
+    };
+    let detail = format!(
+        "{} to {} as {}, assurance {}, wipe {}{limits}",
+        request.image, request.machine, request.name, request.assurance, request.wipe
+    );
+    db::audit::add(&mut transaction, &operator.actor(), "job created", &job.id, &detail).await?;
+    transaction.commit().await?;
+    // Describing the image now spares the first machine the wait.
+    let (images, name) = (Arc::clone(&app.images), job.request.image.clone());
+    tokio::spawn(async move {
+        if let Err(error) = images.get(&name).await {
+            tracing::warn!(image = name, %error, "image cannot be used");
+        }
+    });
+    Ok((StatusCode::CREATED, Json(JobReport { job, plans: Vec::new(), closed: false })))
+}
+
+fn check(request: &JobRequest, now: Timestamp) -> Result<(), Problem> {
+    if request.name.is_empty() || request.name.len() > MAX_NAME_BYTES {
+        return Err(Problem::invalid("name: expected 1 to 200 bytes"));
+    }
+    if request.assurance == Assurance::Attested {
+        return Err(Problem::invalid("assurance \"attested\" cannot be proven yet").cure("use \"approved\""));
+    }
+    if request.expires.is_some_and(|expires| expires <= now) {
+        return Err(Problem::invalid("expires lies in the past"));
+    }
+    if request.max_machines == Some(0) {
+        return Err(Problem::invalid("max_machines: expected at least 1"));
+    }
+    if request.machine != MachineSelector::Any {
+        return Ok(());
+    }
+    let (Some(expires), Some(_)) = (request.expires, request.max_machines) else {
+        return Err(Problem::invalid("a job for any machine needs an end and a number of machines")
+            .cure("add --expires 2h --max-machines N"));
+    };
+    if expires > now.plus_seconds(MAX_ANY_SECONDS) {
+        return Err(Problem::invalid("a job for any machine may be open for a week at most"));
+    }
+    if !request.name.contains('{') && request.max_machines != Some(1) {
+        return Err(Problem::invalid(format!("name {:?} would be the same on every machine", request.name))
+            .cure("use {serial}, {mac}, {uuid} or {n} in it"));
+    }
+    Ok(())
+}
+
+/// `DELETE /v1/jobs/{id}`: no further machine gets it; one that has begun goes on.
+pub(super) async fn cancel(
+    State(app): State<Arc<App>>,
+    operator: Operator,
+    Path(id): Path<String>,
+) -> Result<Json<JobReport>, Problem> {
+    operator.may(Scope::Deploy)?;
+    let now = Timestamp::now();
+    let mut transaction = app.db.write().await?;
+    let job = find(&mut transaction, &id).await?;
+    if !db::jobs::close(&mut transaction, &job.job.id, now).await? {
+        return Err(Problem::conflict(format!("job {} was closed already", job.job.id)));
+    }
+    let request = &job.job.request;
+    let detail = format!("{} to {}", request.image, request.machine);
+    db::audit::add(&mut transaction, &operator.actor(), "job cancelled", &job.job.id, &detail).await?;
+    let report = report(&mut transaction, JobRow { closed: Some(now), ..job }).await?;
+    transaction.commit().await?;
+    Ok(Json(report))
+}
+
+/// `GET /v1/images`
+pub(super) async fn images(
+    State(app): State<Arc<App>>,
+    operator: Operator,
+) -> Result<Json<Vec<ImageListing>>, Problem> {
+    operator.may(Scope::Read)?;
+    Ok(Json(app.images.list().await?))
+}

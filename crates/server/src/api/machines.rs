@@ -1,0 +1,168 @@
+//! Machines, as operators see them.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use gravure_model::api::{MachineReport, PlanReport};
+use gravure_model::identity::{MachineIdentity, MachineSelector};
+use gravure_model::{Assurance, Timestamp};
+use serde::Deserialize;
+
+use super::Problem;
+use super::hello::shown_state;
+use super::operator::{Operator, Scope};
+use super::state::App;
+use crate::arming;
+use crate::db::{self, Conn, MachineRow};
+
+/// Wrong codes after which a boot can no longer be approved: a guesser gets 5 of a million.
+const MAX_WRONG_CODES: i64 = 5;
+
+/// `GET /v1/machines`
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    operator: Operator,
+) -> Result<Json<Vec<MachineReport>>, Problem> {
+    operator.may(Scope::Read)?;
+    let mut conn = app.db.read().await?;
+    let mut reports = Vec::new();
+    for machine in db::machines::list(&mut conn).await? {
+        reports.push(report(&mut conn, machine).await?);
+    }
+    Ok(Json(reports))
+}
+
+/// `GET /v1/machines/{id}`: by id, the start of one, MAC address or UUID.
+pub(super) async fn show(
+    State(app): State<Arc<App>>,
+    operator: Operator,
+    Path(name): Path<String>,
+) -> Result<Json<MachineReport>, Problem> {
+    operator.may(Scope::Read)?;
+    let mut conn = app.db.read().await?;
+    let machine = find(&mut conn, &name).await?;
+    let inventory = db::machines::inventory(&mut conn, &machine.id).await?;
+    let report = report(&mut conn, machine).await?;
+    Ok(Json(MachineReport { inventory, ..report }))
+}
+
+async fn find(conn: &mut Conn, name: &str) -> Result<MachineRow, Problem> {
+    if let Some(machine) = db::machines::by_id(conn, name).await? {
+        return Ok(machine);
+    }
+    let identity = match name.parse::<MachineSelector>() {
+        Ok(MachineSelector::Mac(mac)) => Some(MachineIdentity::new(None, None, [mac])),
+        Ok(MachineSelector::Uuid(uuid)) => Some(MachineIdentity::new(Some(&uuid), None, [])),
+        _ => None,
+    };
+    if let Some(identity) = identity {
+        if let Some(machine) = db::machines::find(conn, &identity).await? {
+            return Ok(machine);
+        }
+    }
+    let mut starting = db::machines::list(conn).await?;
+    starting.retain(|machine| name.len() >= 4 && machine.id.starts_with(name));
+    match (starting.pop(), starting.pop()) {
+        (Some(machine), None) => Ok(machine),
+        (Some(_), Some(_)) => {
+            Err(Problem::conflict(format!("several machines have an id that starts with {name}")))
+        }
+        _ => Err(Problem::not_found("machine", name).cure("`gravure machine list` shows all")),
+    }
+}
+
+async fn report(conn: &mut Conn, machine: MachineRow) -> Result<MachineReport, Problem> {
+    let armed = arming::armed_machine(conn, &machine, Timestamp::now()).await?.is_some();
+    let session = match &machine.session {
+        Some(peer) => db::sessions::by_peer(conn, peer).await?,
+        None => None,
+    };
+    let plan = match &machine.plan {
+        Some(id) => plan_report(conn, id).await?,
+        None => None,
+    };
+    let assurance = session.as_ref().map_or(Assurance::Claimed, |session| session.assurance);
+    let waiting = session.filter(|session| {
+        session.assurance < Assurance::Approved
+            && session.plan.is_none()
+            && session.wrong_codes < MAX_WRONG_CODES
+    });
+    Ok(MachineReport {
+        state: shown_state(machine.state, armed),
+        id: machine.id,
+        identity: machine.identity,
+        assurance,
+        // The code itself is on the machine's screen only: comparing is the operator's part.
+        approval_code: waiting.map(|_| "on its screen".to_owned()),
+        first_seen: machine.first_seen,
+        last_seen: machine.last_seen,
+        host_name: machine.host_name,
+        plan,
+        inventory: None,
+    })
+}
+
+async fn plan_report(conn: &mut Conn, id: &str) -> Result<Option<PlanReport>, Problem> {
+    let Some(plan) = db::plans::by_id(conn, id).await? else { return Ok(None) };
+    Ok(Some(PlanReport {
+        stages: db::plans::stages(conn, id).await?,
+        warnings: db::plans::warnings(conn, id).await?,
+        id: plan.id,
+        job: plan.job,
+        image: plan.image,
+        image_digest: plan.image_digest,
+        started: plan.started,
+        ended: plan.ended,
+        confirmed: plan.confirmed,
+        failure: plan.failure,
+    }))
+}
+
+/// Body of `POST /v1/machines/{id}/approve`.
+#[derive(Debug, Deserialize)]
+pub(super) struct Approval {
+    code: String,
+}
+
+/// `POST /v1/machines/{id}/approve`: an operator read this code off the machine's screen.
+pub(super) async fn approve(
+    State(app): State<Arc<App>>,
+    operator: Operator,
+    Path(name): Path<String>,
+    Json(approval): Json<Approval>,
+) -> Result<Json<MachineReport>, Problem> {
+    operator.may(Scope::Approve)?;
+    let mut transaction = app.db.write().await?;
+    let machine = find(&mut transaction, &name).await?;
+    let session = match &machine.session {
+        Some(peer) => db::sessions::by_peer(&mut transaction, peer).await?,
+        None => None,
+    };
+    let Some(session) = session else {
+        return Err(Problem::conflict(format!(
+            "machine {} has not started from this server yet",
+            machine.id
+        )));
+    };
+    if session.wrong_codes >= MAX_WRONG_CODES {
+        return Err(Problem::forbidden("too many wrong codes for this boot").cure("restart the machine"));
+    }
+    let actor = operator.actor();
+    if approval.code.trim() != session.approval_code {
+        // The code stays: it is on the screen. What is bounded is the number of guesses.
+        db::sessions::wrong_code(&mut transaction, &session.peer).await?;
+        let detail = format!("wrong code number {}", session.wrong_codes + 1);
+        db::audit::add(&mut transaction, &actor, "approval refused", &machine.id, &detail).await?;
+        transaction.commit().await?;
+        return Err(Problem::forbidden("the code is not the one on the machine's screen")
+            .cure("read it again; another code may mean that another machine answers in this one's name"));
+    }
+    if session.assurance < Assurance::Approved {
+        db::sessions::set_assurance(&mut transaction, &session.peer, Assurance::Approved).await?;
+        db::audit::add(&mut transaction, &actor, "machine approved", &machine.id, "code compared").await?;
+    }
+    let report = report(&mut transaction, machine).await?;
+    transaction.commit().await?;
+    Ok(Json(report))
+}

@@ -1,0 +1,75 @@
+//! What all handlers share.
+
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use gravure_model::api::FailureReport;
+use gravure_trust::PlanSigner;
+
+use super::Problem;
+use crate::boot::ServerAddress;
+use crate::config::Limits;
+use crate::db::{self, Db, SessionRow};
+use crate::images::Images;
+use crate::tls::{ClientKey, LocalAddress};
+
+/// The running server, as handlers see it.
+#[derive(Debug)]
+pub(crate) struct App {
+    pub(crate) db: Db,
+    pub(crate) images: Arc<Images>,
+    pub(crate) signer: PlanSigner,
+    pub(crate) servers: Vec<ServerAddress>,
+    pub(crate) limits: Limits,
+}
+
+impl App {
+    /// `https://address:port` that a client which reached `local` can be told.
+    pub(crate) fn api_url(&self, local: LocalAddress) -> String {
+        let own = self.servers.iter().find(|server| server.address == local.0.ip());
+        own.map_or_else(|| format!("https://{}", local.0), ServerAddress::api)
+    }
+}
+
+/// The key of the client's certificate; requests without one are refused.
+#[derive(Debug)]
+pub(crate) struct Peer(pub(crate) String);
+
+impl<S: Sync> FromRequestParts<S> for Peer {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
+        let key = parts.extensions.get::<ClientKey>().cloned().flatten();
+        let key = key
+            .ok_or_else(|| Problem::unauthorised("a payload shows a client certificate, this client none"))?;
+        Ok(Self(key.0))
+    }
+}
+
+/// Our address the client reached.
+#[derive(Debug)]
+pub(crate) struct Local(pub(crate) LocalAddress);
+
+impl<S: Sync> FromRequestParts<S> for Local {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
+        let local = parts.extensions.get::<LocalAddress>().copied();
+        local.map(Self).ok_or_else(|| Problem::invalid("connection without an address"))
+    }
+}
+
+/// The session of a payload that said hello.
+pub(crate) async fn session(app: &App, peer: &Peer) -> Result<SessionRow, Problem> {
+    let mut conn = app.db.read().await?;
+    let session = db::sessions::by_peer(&mut conn, &peer.0).await?;
+    session.ok_or_else(|| {
+        Problem::unauthorised("this client certificate belongs to no session").cure("say hello first")
+    })
+}
+
+/// A failure that no event reported.
+pub(crate) fn failure(stage: &str, message: &str, cure: Option<String>) -> FailureReport {
+    FailureReport { stage: stage.to_owned(), code: 1, message: message.to_owned(), cure }
+}

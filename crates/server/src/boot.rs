@@ -1,0 +1,11 @@
+//! What machines boot: which file for which firmware, menus made for each machine, one-time tokens.
+
+mod library;
+mod menu;
+mod policy;
+mod subject;
+mod token;
+
+pub(crate) use library::{BootLibrary, ServerAddress};
+pub(crate) use menu::Menus;
+pub(crate) use policy::boot_table;

@@ -1,0 +1,180 @@
+//! Everything a machine can fetch by TFTP or HTTP, by name.
+
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+
+use gravure_bootd::{Ask, Asking, Directory, Found, Library, Presence, Via};
+use gravure_model::Timestamp;
+use gravure_model::identity::MachineIdentity;
+use gravure_model::site::{SITE_VERSION, SiteServer, SiteSettings};
+use gravure_netboot::names::{RelativeName, normalise_name};
+
+use super::menu::{MenuFacts, Menus};
+use super::{subject, token};
+use crate::db::{self, Db};
+use crate::images::Images;
+use crate::{Error, arming, overlay};
+
+/// Where the boot loaders lie below the boot directory.
+const LOADERS: &str = "pxe";
+
+/// The files of a site.
+#[derive(Debug)]
+pub(crate) struct BootLibrary {
+    pub(crate) db: Db,
+    pub(crate) presence: Arc<Presence>,
+    pub(crate) menus: Menus,
+    /// Kernel, initramfs, loaders; `None` while there is none.
+    pub(crate) boot: Option<Directory>,
+    pub(crate) images: Directory,
+    pub(crate) site_name: String,
+    pub(crate) root_key: String,
+    pub(crate) ca_pem: String,
+    /// Every address the server is reached at, with its ports.
+    pub(crate) servers: Vec<ServerAddress>,
+    pub(crate) http_port: u16,
+    pub(crate) token_minutes: u32,
+}
+
+/// One way to reach the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ServerAddress {
+    pub(crate) address: IpAddr,
+    pub(crate) api_port: u16,
+    pub(crate) http_port: u16,
+}
+
+impl ServerAddress {
+    /// `https://address:port` of the API.
+    pub(crate) fn api(&self) -> String {
+        format!("https://{}", SocketAddr::new(self.address, self.api_port))
+    }
+
+    /// `http://address:port` of boot files and images; without the port where that is the usual one, since some
+    /// firmware compares it with what it derives itself.
+    pub(crate) fn content(&self) -> String {
+        match (self.http_port, self.address) {
+            (80, IpAddr::V4(address)) => format!("http://{address}"),
+            (80, IpAddr::V6(address)) => format!("http://[{address}]"),
+            (port, address) => format!("http://{}", SocketAddr::new(address, port)),
+        }
+    }
+}
+
+impl Library for BootLibrary {
+    fn find(&self, ask: Ask) -> Pin<Box<dyn Future<Output = Found> + Send + '_>> {
+        Box::pin(async move {
+            let name = ask.name.clone();
+            self.look(ask).await.unwrap_or_else(|error| {
+                tracing::error!(%name, %error, "cannot make a boot file");
+                Found::Nothing
+            })
+        })
+    }
+}
+
+impl BootLibrary {
+    async fn look(&self, ask: Ask) -> Result<Found, Error> {
+        let Some(name) = ask.name.as_str() else { return Ok(Found::Nothing) };
+        match name.to_ascii_lowercase().as_str() {
+            "grub/grub.cfg" => Ok(Found::text(self.menus.grub_start(self.http_port)?)),
+            "boot/grub.cfg" => {
+                let facts = self.facts(&ask).await?;
+                Ok(Found::text(self.menus.grub(&facts)?))
+            }
+            "boot.ipxe" | "autoexec.ipxe" => {
+                let facts = self.facts(&ask).await?;
+                Ok(Found::text(self.menus.ipxe(&facts)?))
+            }
+            "boot/site.cpio" => self.site_part(&ask),
+            "boot/token.cpio" => self.token_part(&ask).await,
+            _ => self.stored(name.to_owned()).await,
+        }
+    }
+
+    /// A file of the boot or image directory.
+    async fn stored(&self, name: String) -> Result<Found, Error> {
+        let (directory, names) = match name.split_once('/') {
+            Some(("images", image)) if Images::is_image_name(image) => {
+                (Some(&self.images), vec![image.to_owned()])
+            }
+            Some(("images", _)) => return Ok(Found::Nothing),
+            Some(("boot", file)) => (self.boot.as_ref(), vec![file.to_owned()]),
+            _ => (self.boot.as_ref(), vec![format!("{LOADERS}/{name}"), name]),
+        };
+        let Some(directory) = directory.cloned() else { return Ok(Found::Nothing) };
+        let found = tokio::task::spawn_blocking(move || {
+            let names = names.iter().filter_map(|name| normalise_name(name.as_bytes()).ok());
+            let mut found = names.map(|name: RelativeName| directory.open(&name));
+            found.find(|found| !matches!(found, Found::Nothing)).unwrap_or(Found::Nothing)
+        });
+        Ok(found.await.unwrap_or(Found::Nothing))
+    }
+
+    /// What the asking machine's menu offers.
+    async fn facts(&self, ask: &Ask) -> Result<MenuFacts, Error> {
+        let identity = subject::of(ask, &self.presence);
+        self.learn(ask, identity.as_ref());
+        let base = self.server_for(ask.local.ip()).content();
+        let Some(identity) = identity else {
+            return Ok(MenuFacts { armed: None, unknown: false, base, who: String::new() });
+        };
+        let mut conn = self.db.read().await?;
+        let armed = arming::armed(&mut conn, &identity, Timestamp::now()).await?;
+        let known = db::machines::find(&mut conn, &identity).await?.is_some();
+        let title = armed.map(|armed| {
+            let request = &armed.job.job.request;
+            let again = if armed.again { " again" } else { "" };
+            format!("Deploy {}{again}", request.image)
+        });
+        let machine = subject::key(&identity);
+        tracing::info!(machine, offer = title.as_deref().unwrap_or("nothing planned"), "boot menu");
+        Ok(MenuFacts { armed: title, unknown: !known, base, who: subject::query(&identity) })
+    }
+
+    /// A machine that names itself in an HTTP request shows its address, which a proxy may not have seen.
+    fn learn(&self, ask: &Ask, identity: Option<&MachineIdentity>) {
+        if ask.via != Via::Http || self.presence.who(ask.peer).is_some() {
+            return;
+        }
+        if let Some(mac) = identity.and_then(|identity| identity.macs.first()) {
+            self.presence.saw(ask.peer, gravure_bootd::Seen { mac: mac.0, uuid: None });
+        }
+    }
+
+    /// The address the machine reached us at first.
+    fn server_for(&self, local: IpAddr) -> ServerAddress {
+        let fallback = ServerAddress { address: local, api_port: 8443, http_port: self.http_port };
+        let own = self.servers.iter().find(|server| server.address == local);
+        own.or(self.servers.first()).copied().unwrap_or(fallback)
+    }
+
+    fn site_part(&self, ask: &Ask) -> Result<Found, Error> {
+        let first = self.server_for(ask.local.ip());
+        let others = self.servers.iter().filter(|server| **server != first && !server.address.is_loopback());
+        let servers = std::iter::once(&first).chain(others);
+        let servers = servers.map(|server| SiteServer { api: server.api(), content: server.content() });
+        let settings = SiteSettings {
+            version: SITE_VERSION,
+            name: self.site_name.clone(),
+            root_key: self.root_key.clone(),
+            ca_pem: self.ca_pem.clone(),
+            servers: servers.collect(),
+            made: Timestamp::now(),
+        };
+        let part = overlay::site_part(&settings)
+            .map_err(|source| Error::Db(db::DbError::Document { what: "site settings", source }))?;
+        Ok(Found::binary(part))
+    }
+
+    async fn token_part(&self, ask: &Ask) -> Result<Found, Error> {
+        // HEAD must not burn what the GET after it is to bring.
+        let identity = subject::of(ask, &self.presence).filter(|_| ask.asking == Asking::Content);
+        let token = match identity {
+            Some(identity) => token::issue(&self.db, &identity, self.token_minutes).await?,
+            None => None,
+        };
+        Ok(Found::binary(overlay::token_part(token.as_ref())))
+    }
+}

@@ -1,0 +1,160 @@
+//! Boot menus from the templates in `pxe/`: built in, and replaced by files of the same name in the site's directory.
+
+use std::path::{Path, PathBuf};
+
+use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, context};
+
+use crate::Error;
+
+/// Where Gravure's messages go, and nothing secret: anybody can read the command line.
+const KERNEL_ARGUMENTS: &str = "console=tty0 console=ttyS0,115200 quiet";
+
+const BUILT_IN: [(&str, &str); 3] = [
+    ("grub-start.cfg", include_str!("../../../../pxe/grub-start.cfg")),
+    ("grub-machine.cfg", include_str!("../../../../pxe/grub-machine.cfg")),
+    ("machine.ipxe", include_str!("../../../../pxe/machine.ipxe")),
+];
+
+/// What a machine's menu offers.
+#[derive(Debug, Clone)]
+pub(crate) struct MenuFacts {
+    /// Title of the entry that deploys; `None` when nothing is armed.
+    pub(crate) armed: Option<String>,
+    /// The server has never seen this machine: it registers unless somebody chooses otherwise.
+    pub(crate) unknown: bool,
+    /// `http://address:port` the machine reaches us at.
+    pub(crate) base: String,
+    /// `mac=..&uuid=..`
+    pub(crate) who: String,
+}
+
+/// The templates of a site.
+#[derive(Debug)]
+pub(crate) struct Menus {
+    environment: Environment<'static>,
+    site: String,
+    seconds: u32,
+}
+
+impl Menus {
+    /// Reads what `dir` replaces and checks all templates.
+    pub(crate) fn load(dir: &Path, site: &str, seconds: u32) -> Result<Self, Error> {
+        let mut environment = Environment::new();
+        environment.set_undefined_behavior(UndefinedBehavior::Strict);
+        environment.set_auto_escape_callback(|_| AutoEscape::None);
+        environment.set_keep_trailing_newline(true);
+        for (name, built_in) in BUILT_IN {
+            let path: PathBuf = dir.join(name);
+            let text = match std::fs::read_to_string(&path) {
+                Ok(text) => text,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => built_in.to_owned(),
+                Err(error) => return Err(Error::io("read", &path, error)),
+            };
+            environment.add_template_owned(name, text)?;
+        }
+        let menus = Self { environment, site: title(site), seconds };
+        // A mistake in a replaced template shows at start, not when a machine boots.
+        for armed in [None, Some("Deploy".to_owned())] {
+            let facts = MenuFacts { armed, unknown: true, base: "http://0".into(), who: String::new() };
+            menus.grub(&facts)?;
+            menus.ipxe(&facts)?;
+        }
+        menus.grub_start(80)?;
+        Ok(menus)
+    }
+
+    /// GRUB's first configuration.
+    pub(crate) fn grub_start(&self, http_port: u16) -> Result<String, Error> {
+        Ok(self.environment.get_template("grub-start.cfg")?.render(context! { http_port })?)
+    }
+
+    /// A machine's configuration of GRUB.
+    pub(crate) fn grub(&self, facts: &MenuFacts) -> Result<String, Error> {
+        Ok(self.environment.get_template("grub-machine.cfg")?.render(self.values(facts))?)
+    }
+
+    /// A machine's script for iPXE.
+    pub(crate) fn ipxe(&self, facts: &MenuFacts) -> Result<String, Error> {
+        Ok(self.environment.get_template("machine.ipxe")?.render(self.values(facts))?)
+    }
+
+    fn values(&self, facts: &MenuFacts) -> Value {
+        let default = match (&facts.armed, facts.unknown) {
+            (Some(_), _) => "deploy",
+            (None, true) => "register",
+            (None, false) => "local",
+        };
+        let armed = facts.armed.as_ref().map(|armed| context! { title => title(armed) });
+        context! {
+            armed,
+            default,
+            timeout => if facts.armed.is_some() { 0 } else { self.seconds },
+            site => self.site,
+            base => facts.base,
+            who => facts.who,
+            kernel_arguments => KERNEL_ARGUMENTS,
+        }
+    }
+}
+
+/// Text for a menu: what means something to GRUB's or iPXE's parser is left out.
+fn title(text: &str) -> String {
+    let harmless = |c: &char| c.is_alphanumeric() || " .,:;+-_()[]/#".contains(*c);
+    text.chars().filter(harmless).take(80).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn menus(dir: &Path) -> Result<Menus, Error> {
+        Menus::load(dir, "Test \"site\" $x", 5)
+    }
+
+    fn facts(armed: Option<&str>, unknown: bool) -> MenuFacts {
+        MenuFacts {
+            armed: armed.map(str::to_owned),
+            unknown,
+            base: "http://10.0.0.1:8080".into(),
+            who: "mac=02:00:00:00:00:07&uuid=".into(),
+        }
+    }
+
+    #[test]
+    fn an_armed_machine_loads_its_token_at_once_and_others_choose() {
+        let dir = tempfile::tempdir().unwrap();
+        let menus = menus(dir.path()).unwrap();
+        let grub = menus.grub(&facts(Some("Deploy x.wim"), false)).unwrap();
+        assert!(grub.contains("set timeout=0\nset default=deploy\n"), "{grub}");
+        assert!(
+            grub.contains(r#"initrd "$base/boot/site.cpio" "$base/boot/token.cpio?$who" "$base/boot"#),
+            "{grub}"
+        );
+        let grub = menus.grub(&facts(None, false)).unwrap();
+        assert!(grub.contains("set timeout=5\nset default=local\n"), "{grub}");
+        assert!(grub.contains("Register this machine with Test site x\""), "{grub}");
+        assert!(!grub.contains("token"), "{grub}");
+        assert!(menus.grub(&facts(None, true)).unwrap().contains("set default=register\n"));
+        let ipxe = menus.ipxe(&facts(Some("Deploy x.wim"), false)).unwrap();
+        assert!(ipxe.starts_with("#!ipxe\n"), "{ipxe}");
+        let token = "http://10.0.0.1:8080/boot/token.cpio?mac=02:00:00:00:00:07&uuid= token.cpio";
+        assert!(ipxe.contains(token) && !ipxe.contains("choose"), "{ipxe}");
+        let ipxe = menus.ipxe(&facts(None, true)).unwrap();
+        assert!(
+            ipxe.contains("choose --default register --timeout 5000") && !ipxe.contains("token"),
+            "{ipxe}"
+        );
+        assert!(menus.grub_start(8080).unwrap().contains("(http,$net_default_server:8080)"));
+    }
+
+    #[test]
+    fn a_site_may_replace_a_template_but_not_with_a_broken_one() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("machine.ipxe"), "#!ipxe\nchain {{ base }}/own\n").unwrap();
+        let own = menus(dir.path()).unwrap().ipxe(&facts(None, false)).unwrap();
+        assert_eq!(own, "#!ipxe\nchain http://10.0.0.1:8080/own\n");
+        std::fs::write(dir.path().join("machine.ipxe"), "#!ipxe\n{{ bse }}\n").unwrap();
+        let error = menus(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("machine.ipxe:2"), "{error}");
+    }
+}

@@ -1,0 +1,26 @@
+//! Which boot file each kind of firmware gets (specs/netboot.md, 3.2).
+
+use gravure_netboot::dhcp::{BootRule, BootTable, ClientClass, Loader, Platform, Quirks, Then, When};
+
+/// The rules for machines that reach us at `content` (`http://address:port`).
+pub(crate) fn boot_table(content: &str) -> BootTable {
+    let script = format!("{content}/boot.ipxe?mac={{mac}}&uuid={{uuid}}");
+    let rule = |name: &str, when: When, file: &str| BootRule {
+        name: name.into(),
+        when,
+        then: Then::Boot { file: file.into(), quirks: Quirks::default() },
+    };
+    let platform = |platform, class| When { platform: Some(platform), class: Some(class), ..When::default() };
+    BootTable {
+        rules: vec![
+            rule("iPXE script", When { loader: Some(Loader::Ipxe), ..When::default() }, &script),
+            rule(
+                "UEFI HTTP boot",
+                platform(Platform::EfiX64, ClientClass::Http),
+                &format!("{content}/shimx64.efi"),
+            ),
+            rule("UEFI PXE", platform(Platform::EfiX64, ClientClass::Pxe), "shimx64.efi"),
+            rule("BIOS PXE", platform(Platform::Bios, ClientClass::Pxe), "undionly.kpxe"),
+        ],
+    }
+}

@@ -1,0 +1,347 @@
+//! `gravure.toml`: what an operator sets. Every field has a safe default; unknown ones are refused by name.
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+
+/// The file's name in a site directory.
+pub const CONFIG_NAME: &str = "gravure.toml";
+
+/// The whole file.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The site's name, shown in boot menus.
+    pub site: Site,
+    /// Interfaces that are served.
+    #[serde(rename = "interface")]
+    pub interfaces: Vec<InterfaceConfig>,
+    /// Port numbers.
+    pub ports: Ports,
+    /// Where things are.
+    pub paths: Paths,
+    /// How long things hold.
+    pub limits: Limits,
+}
+
+/// `[site]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Site {
+    /// Shown in boot menus and in the certificate.
+    pub name: String,
+    /// Further names and addresses machines may use for this server; they stand in its certificate.
+    pub names: Vec<String>,
+}
+
+impl Default for Site {
+    fn default() -> Self {
+        Self { name: "gravure".into(), names: Vec::new() }
+    }
+}
+
+/// How DHCP is done on an interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Dhcp {
+    /// Beside the DHCP server that is there: only boot files, no addresses.
+    #[default]
+    Proxy,
+    /// Addresses too. Only where no other server does.
+    Full,
+    /// Not at all: the site's DHCP server names our boot files.
+    Off,
+}
+
+/// `[[interface]]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InterfaceConfig {
+    /// Its name; the address decides when it is left out.
+    pub name: Option<String>,
+    /// Its IPv4 address; the interface's first when it is left out.
+    pub address: Option<Ipv4Addr>,
+    /// DHCP service.
+    #[serde(default)]
+    pub dhcp: Dhcp,
+    /// With `dhcp = "full"`: addresses to give, `10.77.0.100-10.77.0.200`.
+    pub pool: Option<String>,
+    /// With `dhcp = "full"`: default routers.
+    #[serde(default)]
+    pub routers: Vec<Ipv4Addr>,
+    /// With `dhcp = "full"`: name servers.
+    #[serde(default)]
+    pub dns: Vec<Ipv4Addr>,
+    /// With `dhcp = "full"`: domain name.
+    pub domain: Option<String>,
+    /// With `dhcp = "full"`: lease time.
+    pub lease_minutes: Option<u32>,
+}
+
+/// `[ports]`; 0 takes any free one, which only tests want.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Ports {
+    /// Boot files and images.
+    pub http: u16,
+    /// The API, over TLS.
+    pub api: u16,
+    /// TFTP.
+    pub tftp: u16,
+}
+
+impl Default for Ports {
+    fn default() -> Self {
+        Self { http: 80, api: 8443, tftp: 69 }
+    }
+}
+
+/// `[paths]`, relative to the site directory.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Paths {
+    /// Images that can be deployed.
+    pub images: PathBuf,
+    /// Kernel, initramfs and boot loaders, as `cargo xtask payload` makes them.
+    pub boot: PathBuf,
+    /// Keys.
+    pub keys: PathBuf,
+    /// Templates that replace the built-in ones.
+    pub pxe: PathBuf,
+    /// A SQLite file, or `postgres://user:password@host/name`.
+    pub database: String,
+}
+
+impl Default for Paths {
+    fn default() -> Self {
+        Self {
+            images: "images".into(),
+            boot: "boot".into(),
+            keys: "keys".into(),
+            pxe: "pxe".into(),
+            database: "db/gravure.sqlite3".into(),
+        }
+    }
+}
+
+/// `[limits]`
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// How long a boot token may wait to be traded: firmware and kernel have to start in between.
+    pub token_minutes: u32,
+    /// How long a plan may be begun after it was handed out.
+    pub plan_minutes: u32,
+    /// Seconds a boot menu waits.
+    pub menu_seconds: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { token_minutes: 20, plan_minutes: 60, menu_seconds: 5 }
+    }
+}
+
+impl Config {
+    /// Reads the file and makes its paths absolute.
+    pub fn load(path: &Path) -> Result<Self, Error> {
+        let text = std::fs::read_to_string(path).map_err(|source| Error::io("read", path, source))?;
+        let mut config =
+            Self::parse(&text).map_err(|message| Error::Config { path: path.to_owned(), message })?;
+        let absolute = std::path::absolute(path).map_err(|source| Error::io("find", path, source))?;
+        config.anchor(absolute.parent().unwrap_or(Path::new("/")));
+        Ok(config)
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let config: Self = toml::from_str(text).map_err(|error| error.to_string())?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn anchor(&mut self, dir: &Path) {
+        let paths = &mut self.paths;
+        for path in [&mut paths.images, &mut paths.boot, &mut paths.keys, &mut paths.pxe] {
+            *path = dir.join(&path);
+        }
+        if !paths.database.contains("://") {
+            paths.database = crate::db::Db::sqlite_url(&dir.join(&paths.database));
+        }
+    }
+
+    fn check(&self) -> Result<(), String> {
+        for interface in &self.interfaces {
+            let label = interface.label();
+            if interface.name.is_none() && interface.address.is_none() {
+                return Err("[[interface]]: neither name nor address is set".into());
+            }
+            if interface.dhcp == Dhcp::Full && interface.pool.is_none() {
+                return Err(format!("interface {label}: dhcp = \"full\" needs a pool of addresses"));
+            }
+            if interface.dhcp != Dhcp::Full && interface.pool.is_some() {
+                return Err(format!(
+                    "interface {label}: pool is set, but only dhcp = \"full\" gives addresses"
+                ));
+            }
+        }
+        let limits = [
+            ("token_minutes", self.limits.token_minutes, 1..=1440),
+            ("plan_minutes", self.limits.plan_minutes, 1..=1440),
+            ("menu_seconds", self.limits.menu_seconds, 1..=3600),
+        ];
+        for (name, value, range) in limits {
+            if !range.contains(&value) {
+                return Err(format!(
+                    "limits: {name} is {value}, expected {} to {}",
+                    range.start(),
+                    range.end()
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl InterfaceConfig {
+    /// An interface known by its address, with DHCP as by default.
+    pub fn at(address: Ipv4Addr) -> Self {
+        Self { address: Some(address), ..Self::default() }
+    }
+
+    /// An interface known by its name, with DHCP as by default.
+    pub fn named(name: impl Into<String>) -> Self {
+        Self { name: Some(name.into()), ..Self::default() }
+    }
+
+    /// What messages call it.
+    pub fn label(&self) -> String {
+        let address = self.address.map(|address| address.to_string());
+        self.name.clone().or(address).unwrap_or_else(|| "(unnamed)".into())
+    }
+}
+
+/// The file a new site starts with.
+pub(crate) fn starting_text(name: &str, interfaces: &[InterfaceConfig], boot: Option<&Path>) -> String {
+    let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
+    let mut text = format!(
+        "# A Gravure site. Everything not set here has a safe default.\n\
+         \n\
+         [site]\n\
+         # Shown in boot menus.\n\
+         name = {}\n\
+         # Further host names or addresses of this server, for its certificate.\n\
+         names = []\n\
+         \n\
+         # One block for each network interface that is served.\n\
+         # dhcp = \"proxy\": beside the DHCP server that is there (the default; gives no addresses).\n\
+         # dhcp = \"full\":  gives addresses too; only where no other server does. Needs a pool.\n\
+         # dhcp = \"off\":   the site's own DHCP server names our boot files.\n",
+        quoted(name)
+    );
+    for interface in interfaces {
+        text.push_str("[[interface]]\n");
+        if let Some(name) = &interface.name {
+            text.push_str(&format!("name = {}\n", quoted(name)));
+        }
+        if let Some(address) = interface.address {
+            text.push_str(&format!("address = \"{address}\"\n"));
+        }
+        let dhcp = match interface.dhcp {
+            Dhcp::Proxy => "proxy",
+            Dhcp::Full => "full",
+            Dhcp::Off => "off",
+        };
+        text.push_str(&format!("dhcp = \"{dhcp}\"\n"));
+        text.push_str(
+            "# pool = \"10.77.0.100-10.77.0.200\"\n# routers = [\"10.77.0.1\"]\n# dns = [\"10.77.0.1\"]\n\
+             # domain = \"example.org\"\n# lease_minutes = 60\n\n",
+        );
+    }
+    let boot = boot.map_or_else(|| "boot".to_owned(), |path| path.display().to_string());
+    let defaults = Config::default();
+    let (ports, paths, limits) = (defaults.ports, defaults.paths, defaults.limits);
+    text.push_str(&format!(
+        "[ports]\n\
+         http = {}\n\
+         api = {}\n\
+         tftp = {}\n\
+         \n\
+         # Relative to this file's directory.\n\
+         [paths]\n\
+         images = {}\n\
+         # Kernel, initramfs and boot loaders, as `cargo xtask payload` makes them.\n\
+         boot = {}\n\
+         keys = {}\n\
+         # Templates here replace the built-in boot menus.\n\
+         pxe = {}\n\
+         # A SQLite file, or \"postgres://user:password@host/name\".\n\
+         database = {}\n\
+         \n\
+         [limits]\n\
+         # How long a boot token may wait until the machine has started.\n\
+         token_minutes = {}\n\
+         # How long a plan may be begun after it was handed out.\n\
+         plan_minutes = {}\n\
+         menu_seconds = {}\n",
+        ports.http,
+        ports.api,
+        ports.tftp,
+        quoted(&paths.images.display().to_string()),
+        quoted(&boot),
+        quoted(&paths.keys.display().to_string()),
+        quoted(&paths.pxe.display().to_string()),
+        quoted(&paths.database),
+        limits.token_minutes,
+        limits.plan_minutes,
+        limits.menu_seconds,
+    ));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_starting_text_says_what_the_defaults_are() {
+        let interfaces = [InterfaceConfig::named("eth0"), InterfaceConfig::at([10, 0, 0, 1].into())];
+        let text = starting_text("a \"quoted\" site", &interfaces, Some(Path::new("/srv/payload")));
+        let config = Config::parse(&text).unwrap();
+        assert_eq!(config.site.name, "a \"quoted\" site");
+        assert_eq!(config.interfaces.len(), 2);
+        assert_eq!(config.interfaces[0].name.as_deref(), Some("eth0"));
+        assert_eq!(config.interfaces[1].address, Some([10, 0, 0, 1].into()));
+        assert_eq!((config.ports.http, config.ports.api, config.ports.tftp), (80, 8443, 69));
+        assert_eq!(config.paths.boot, Path::new("/srv/payload"));
+        assert_eq!(config.paths.database, Paths::default().database);
+    }
+
+    #[test]
+    fn refuses_what_cannot_be_meant() {
+        let cases = [
+            ("[site]\nnmae = \"x\"", "nmae"),
+            ("[[interface]]\ndhcp = \"proxy\"", "neither name nor address"),
+            ("[[interface]]\nname = \"e\"\ndhcp = \"full\"", "needs a pool"),
+            ("[[interface]]\nname = \"e\"\npool = \"10.0.0.1-10.0.0.2\"", "only dhcp = \"full\""),
+            ("[[interface]]\nname = \"e\"\ndhcp = \"maybe\"", "maybe"),
+            ("[limits]\nplan_minutes = 0", "plan_minutes is 0, expected 1 to 1440"),
+        ];
+        for (text, expected) in cases {
+            let error = Config::parse(text).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn paths_are_of_the_site_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(CONFIG_NAME), "[paths]\nboot = \"/elsewhere\"\n").unwrap();
+        let config = Config::load(&dir.path().join(CONFIG_NAME)).unwrap();
+        assert_eq!(config.paths.boot, Path::new("/elsewhere"));
+        assert_eq!(config.paths.images, dir.path().join("images"));
+        assert!(config.paths.database.starts_with("sqlite:///"), "{}", config.paths.database);
+    }
+}

@@ -1,0 +1,177 @@
+//! Machines and the names they are found by.
+
+use gravure_model::Timestamp;
+use gravure_model::api::MachineState;
+use gravure_model::identity::MachineIdentity;
+use gravure_model::inventory::Inventory;
+use sqlx::Row;
+use sqlx::any::AnyRow;
+
+use super::{Conn, DbError, document, from_json, to_json};
+
+/// A machine as it stands in the database.
+#[derive(Debug, Clone)]
+pub(crate) struct MachineRow {
+    pub(crate) id: String,
+    pub(crate) identity: MachineIdentity,
+    pub(crate) state: MachineState,
+    pub(crate) first_seen: Timestamp,
+    pub(crate) last_seen: Timestamp,
+    pub(crate) host_name: Option<String>,
+    /// Its last plan.
+    pub(crate) plan: Option<String>,
+    /// Its last session.
+    pub(crate) session: Option<String>,
+}
+
+const COLUMNS: &str = "id, identity, state, first_seen, last_seen, host_name, plan, session";
+
+impl MachineRow {
+    fn of(row: &AnyRow) -> Result<Self, DbError> {
+        let state: String = row.try_get("state")?;
+        Ok(Self {
+            id: row.try_get("id")?,
+            identity: document(row, "identity")?,
+            state: state_of(&state).ok_or(DbError::Value { what: "state", value: state })?,
+            first_seen: Timestamp(row.try_get("first_seen")?),
+            last_seen: Timestamp(row.try_get("last_seen")?),
+            host_name: row.try_get("host_name")?,
+            plan: row.try_get("plan")?,
+            session: row.try_get("session")?,
+        })
+    }
+}
+
+fn state_of(text: &str) -> Option<MachineState> {
+    use MachineState::{Armed, Confirmed, Deploying, Failed, Registered, Verified};
+    let states = [Registered, Armed, Deploying, Failed, Verified, Confirmed];
+    states.into_iter().find(|state| state.as_str() == text)
+}
+
+/// All machines, last seen first.
+pub(crate) async fn list(conn: &mut Conn) -> Result<Vec<MachineRow>, DbError> {
+    let sql = format!("SELECT {COLUMNS} FROM machines ORDER BY last_seen DESC, id");
+    let rows = sqlx::query(&sql).fetch_all(conn).await?;
+    rows.iter().map(MachineRow::of).collect()
+}
+
+/// The machine with this id.
+pub(crate) async fn by_id(conn: &mut Conn, id: &str) -> Result<Option<MachineRow>, DbError> {
+    let sql = format!("SELECT {COLUMNS} FROM machines WHERE id = $1");
+    let row = sqlx::query(&sql).bind(id).fetch_optional(conn).await?;
+    row.as_ref().map(MachineRow::of).transpose()
+}
+
+/// The machine that `identity` names, by the rules of [`MachineIdentity::matches`].
+pub(crate) async fn find(conn: &mut Conn, identity: &MachineIdentity) -> Result<Option<MachineRow>, DbError> {
+    for (kind, value) in names(identity) {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM machines WHERE id IN \
+             (SELECT machine FROM machine_names WHERE kind = $1 AND value = $2) ORDER BY last_seen DESC"
+        );
+        let rows = sqlx::query(&sql).bind(kind).bind(value).fetch_all(&mut *conn).await?;
+        for row in &rows {
+            let machine = MachineRow::of(row)?;
+            if machine.identity.matches(identity) {
+                return Ok(Some(machine));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Names of an identity, the strongest first.
+fn names(identity: &MachineIdentity) -> Vec<(&'static str, String)> {
+    let mut names = Vec::new();
+    names.extend(identity.uuid.clone().map(|uuid| ("uuid", uuid)));
+    names.extend(identity.serial.clone().map(|serial| ("serial", serial)));
+    names.extend(identity.macs.iter().map(|mac| ("mac", mac.to_string())));
+    names
+}
+
+/// Enters a machine, or brings its identity up to date; gives its row.
+pub(crate) async fn register(
+    conn: &mut Conn,
+    inventory: &Inventory,
+    now: Timestamp,
+) -> Result<(MachineRow, bool), DbError> {
+    let identity = inventory.identity();
+    let known = find(conn, &identity).await?;
+    let fresh = known.is_none();
+    let mut machine = known.unwrap_or_else(|| MachineRow {
+        id: uuid::Uuid::new_v4().to_string(),
+        identity: identity.clone(),
+        state: MachineState::Registered,
+        first_seen: now,
+        last_seen: now,
+        host_name: None,
+        plan: None,
+        session: None,
+    });
+    machine.identity = identity;
+    machine.last_seen = now;
+    let (identity, inventory) = (to_json("identity", &machine.identity)?, to_json("inventory", inventory)?);
+    if fresh {
+        let sql = "INSERT INTO machines (id, identity, state, first_seen, last_seen, inventory) \
+                   VALUES ($1, $2, $3, $4, $5, $6)";
+        let query = sqlx::query(sql).bind(&machine.id).bind(identity).bind(machine.state.as_str());
+        query.bind(now.0).bind(now.0).bind(inventory).execute(&mut *conn).await?;
+    } else {
+        let sql = "UPDATE machines SET identity = $2, inventory = $3, last_seen = $4 WHERE id = $1";
+        let query = sqlx::query(sql).bind(&machine.id).bind(identity).bind(inventory).bind(now.0);
+        query.execute(&mut *conn).await?;
+        sqlx::query("DELETE FROM machine_names WHERE machine = $1")
+            .bind(&machine.id)
+            .execute(&mut *conn)
+            .await?;
+    }
+    for (kind, value) in names(&machine.identity) {
+        let sql = "INSERT INTO machine_names (kind, value, machine) VALUES ($1, $2, $3)";
+        sqlx::query(sql).bind(kind).bind(value).bind(&machine.id).execute(&mut *conn).await?;
+    }
+    Ok((machine, fresh))
+}
+
+/// Its inventory, if it ever reported one.
+pub(crate) async fn inventory(conn: &mut Conn, id: &str) -> Result<Option<Inventory>, DbError> {
+    let row =
+        sqlx::query("SELECT inventory FROM machines WHERE id = $1").bind(id).fetch_optional(conn).await?;
+    let Some(row) = row else { return Ok(None) };
+    let text: Option<String> = row.try_get("inventory")?;
+    text.map(|text| from_json("inventory", &text)).transpose()
+}
+
+/// Sets the state.
+pub(crate) async fn set_state(conn: &mut Conn, id: &str, state: MachineState) -> Result<(), DbError> {
+    let sql = "UPDATE machines SET state = $2 WHERE id = $1";
+    sqlx::query(sql).bind(id).bind(state.as_str()).execute(conn).await?;
+    Ok(())
+}
+
+/// Notes when it was seen last.
+pub(crate) async fn touch(conn: &mut Conn, id: &str, now: Timestamp) -> Result<(), DbError> {
+    sqlx::query("UPDATE machines SET last_seen = $2 WHERE id = $1")
+        .bind(id)
+        .bind(now.0)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Notes the session of its running boot.
+pub(crate) async fn set_session(conn: &mut Conn, id: &str, session: &str) -> Result<(), DbError> {
+    sqlx::query("UPDATE machines SET session = $2 WHERE id = $1")
+        .bind(id)
+        .bind(session)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Notes the plan it got and the name that gives it.
+pub(crate) async fn set_plan(conn: &mut Conn, id: &str, plan: &str, host_name: &str) -> Result<(), DbError> {
+    let sql = "UPDATE machines SET plan = $2, host_name = $3, state = $4 WHERE id = $1";
+    let query = sqlx::query(sql).bind(id).bind(plan).bind(host_name).bind(MachineState::Deploying.as_str());
+    query.execute(conn).await?;
+    Ok(())
+}

@@ -1,0 +1,99 @@
+//! `gravure init`: makes the directory of a new site. Nothing that is there is ever overwritten.
+
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+use gravure_model::Secret;
+
+use crate::Error;
+use crate::api::ALL_SCOPES;
+use crate::client::{CLIENT_NAME, ClientSettings};
+use crate::config::{CONFIG_NAME, Config, Dhcp, InterfaceConfig, starting_text};
+use crate::db::{self, ApiToken, Db, DbError};
+use crate::keys::{KeyFiles, Keys, write_private, write_public};
+use crate::network;
+use crate::secret::{hash_of, new_secret};
+
+/// What `gravure init` is asked for.
+#[derive(Debug, Clone, Default)]
+pub struct InitOptions {
+    /// Directory to make.
+    pub dir: PathBuf,
+    /// Address to serve on.
+    pub listen: Option<Ipv4Addr>,
+    /// Interface to serve on.
+    pub interface: Option<String>,
+    /// Name of the site.
+    pub name: Option<String>,
+    /// Where kernel, initramfs and loaders are.
+    pub boot_dir: Option<PathBuf>,
+}
+
+/// A site that was made.
+#[derive(Debug)]
+pub struct NewSite {
+    /// Its directory.
+    pub dir: PathBuf,
+    /// The private key that belongs off this machine.
+    pub root_key: PathBuf,
+    /// The first operator's token; kept in `client.toml`, shown once.
+    pub token: Secret,
+    /// URL of the API.
+    pub server: String,
+}
+
+/// Makes a site.
+pub async fn init(options: &InitOptions) -> Result<NewSite, Error> {
+    // Everything that can be refused is, before anything is written.
+    let mut interface = match (options.listen, &options.interface) {
+        (None, None) => network::only()?,
+        (address, name) => InterfaceConfig { address, name: name.clone(), ..InterfaceConfig::default() },
+    };
+    let served = network::resolve(std::slice::from_ref(&interface))?;
+    let address = served.first().map_or(Ipv4Addr::LOCALHOST, |served| served.interface.address);
+    if address.is_loopback() {
+        interface.dhcp = Dhcp::Off;
+    }
+    let boot_dir = options.boot_dir.as_deref().map(absolute).transpose()?;
+    let dir = absolute(&options.dir)?;
+    if fs::read_dir(&dir).is_ok_and(|mut entries| entries.next().is_some()) || dir.is_file() {
+        return Err(Error::Exists { path: dir });
+    }
+    for dir in [&dir, &dir.join("images"), &dir.join("boot"), &dir.join("db")] {
+        fs::create_dir_all(dir).map_err(|source| Error::io("create", dir, source))?;
+    }
+    let files = KeyFiles::in_dir(&dir.join("keys"));
+    Keys::create(&files)?;
+    // Only the server's user reads keys and database, whose rows say who may do what.
+    for private in ["keys", "db"] {
+        let private = dir.join(private);
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+        fs::set_permissions(&private, mode).map_err(|source| Error::io("protect", &private, source))?;
+    }
+    let name = options.name.as_deref().unwrap_or("gravure");
+    write_public(&dir.join(CONFIG_NAME), &starting_text(name, &[interface], boot_dir.as_deref()))?;
+    let config = Config::load(&dir.join(CONFIG_NAME))?;
+    let token = new_secret()?;
+    first_operator(&config, &token).await?;
+    let server = format!("https://{address}:{}", config.ports.api);
+    let settings = ClientSettings { server: server.clone(), ca: files.authority(), token: token.clone() };
+    write_private(&dir.join(CLIENT_NAME), &settings.to_text())?;
+    Ok(NewSite { root_key: files.root(), dir, token, server })
+}
+
+async fn first_operator(config: &Config, token: &Secret) -> Result<(), Error> {
+    let db = Db::open(&config.paths.database).await?;
+    let mut transaction = db.write().await?;
+    let operator = ApiToken { name: "admin".into(), scopes: ALL_SCOPES.join(" ") };
+    db::tokens::add_api_token(&mut transaction, &operator, &hash_of(token)).await?;
+    let detail = format!("scopes {}", operator.scopes);
+    db::audit::add(&mut transaction, "server", "api token made", &operator.name, &detail).await?;
+    transaction.commit().await.map_err(DbError::from)?;
+    db.close().await;
+    Ok(())
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, Error> {
+    std::path::absolute(path).map_err(|source| Error::io("find", path, source))
+}

@@ -1,0 +1,104 @@
+//! The interfaces of the configuration, found on this machine.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use gravure_bootd::{Interface, interfaces};
+use gravure_netboot::dhcp::{DhcpConfig, Network, Subnet};
+
+use crate::Error;
+use crate::config::{Dhcp, InterfaceConfig};
+
+/// An interface that is served.
+#[derive(Debug, Clone)]
+pub(crate) struct Served {
+    pub(crate) interface: Interface,
+    pub(crate) config: InterfaceConfig,
+}
+
+/// Finds each configured interface.
+pub(crate) fn resolve(wanted: &[InterfaceConfig]) -> Result<Vec<Served>, Error> {
+    let present = interfaces()?;
+    if wanted.is_empty() {
+        return Err(Error::Interface(format!(
+            "no interface is configured; this machine has {}",
+            list(&present)
+        )));
+    }
+    wanted
+        .iter()
+        .map(|config| Ok(Served { interface: find(&present, config)?, config: config.clone() }))
+        .collect()
+}
+
+fn find(present: &[Interface], wanted: &InterfaceConfig) -> Result<Interface, Error> {
+    let fits = |interface: &&Interface| {
+        wanted.name.as_ref().is_none_or(|name| *name == interface.name)
+            && wanted.address.is_none_or(|address| address == interface.address)
+    };
+    if let Some(found) = present.iter().find(fits) {
+        return Ok(found.clone());
+    }
+    // All of 127.0.0.0/8 is the loopback's, though it names one address only.
+    let loopback = wanted.address.filter(Ipv4Addr::is_loopback);
+    let lo = present.iter().find(|interface| interface.loopback);
+    match (loopback, lo) {
+        (Some(address), Some(lo)) if wanted.name.is_none() => Ok(Interface { address, ..lo.clone() }),
+        _ => Err(Error::Interface(format!(
+            "no interface {} with an IPv4 address; this machine has {}",
+            wanted.label(),
+            list(present)
+        ))),
+    }
+}
+
+/// The one interface a new site can mean.
+pub(crate) fn only() -> Result<InterfaceConfig, Error> {
+    let present = interfaces()?;
+    let mut outside = present.iter().filter(|interface| !interface.loopback);
+    match (outside.next(), outside.next()) {
+        (Some(one), None) => Ok(InterfaceConfig::named(&one.name)),
+        _ => Err(Error::Interface(format!(
+            "which network is to be served? This machine has {}",
+            list(&present)
+        ))),
+    }
+}
+
+fn list(present: &[Interface]) -> String {
+    let names = present
+        .iter()
+        .map(|interface| format!("{} {}/{}", interface.name, interface.address, interface.prefix_len));
+    let names: Vec<String> = names.collect();
+    if names.is_empty() { "none".into() } else { names.join(", ") }
+}
+
+impl Served {
+    /// What DHCP does here; `None` when it is off.
+    pub(crate) fn dhcp(&self) -> Result<Option<DhcpConfig>, Error> {
+        let server = self.interface.address;
+        match self.config.dhcp {
+            Dhcp::Off => Ok(None),
+            // Nobody boots over the loopback.
+            Dhcp::Proxy if self.interface.loopback => Ok(None),
+            Dhcp::Proxy => Ok(Some(DhcpConfig::proxy(server))),
+            Dhcp::Full => Ok(Some(DhcpConfig::full(server, vec![self.subnet()?]))),
+        }
+    }
+
+    fn subnet(&self) -> Result<Subnet, Error> {
+        let label = self.config.label();
+        let network = Network::new(self.interface.address, self.interface.prefix_len);
+        let network = network.ok_or_else(|| Error::Interface(format!("{label} has no network")))?;
+        let pool =
+            self.config.pool.as_deref().unwrap_or_default().parse().map_err(gravure_bootd::Error::from)?;
+        let mut subnet = Subnet::new(network, pool);
+        subnet.routers = self.config.routers.clone();
+        subnet.dns = self.config.dns.clone();
+        subnet.domain = self.config.domain.clone();
+        if let Some(minutes) = self.config.lease_minutes {
+            subnet.lease = Duration::from_secs(u64::from(minutes) * 60);
+        }
+        Ok(subnet)
+    }
+}

@@ -1,0 +1,223 @@
+//! From an asking payload to a signed plan: who may have which job, and what goes into the database for it.
+
+use gravure_deploy::{PlanRequest, plan as decide};
+use gravure_model::api::{MachineState, PlanAnswer};
+use gravure_model::job::Job;
+use gravure_model::plan::{Confirm, Plan};
+use gravure_model::{Assurance, Timestamp};
+use gravure_trust::PlanSigner;
+
+use crate::arming::{self, Armed};
+use crate::db::{self, Conn, Db, DbError, MachineRow, Outcome, PlanRow, SessionRow};
+use crate::images::{Images, ReadyImage};
+use crate::secret::{hash_of, new_secret};
+use crate::{Error, api::state::failure};
+
+/// A payload that waits asks again after so many seconds.
+const RETRY_SECONDS: u32 = 5;
+/// One whose job cannot be planned waits for an operator; there is no hurry.
+const REFUSED_RETRY_SECONDS: u32 = 20;
+
+/// What planning needs.
+#[derive(Debug)]
+pub(crate) struct Planner<'a> {
+    pub(crate) db: &'a Db,
+    pub(crate) images: &'a Images,
+    pub(crate) signer: &'a PlanSigner,
+    /// `https://address:port` the machine reaches us at, for the deployed system's report.
+    pub(crate) api_url: String,
+    pub(crate) plan_minutes: u32,
+}
+
+impl Planner<'_> {
+    /// Answers a payload that asks for its plan.
+    pub(crate) async fn answer(&self, session: &SessionRow) -> Result<PlanAnswer, Error> {
+        let now = Timestamp::now();
+        let mut transaction = self.db.write().await?;
+        let Some(machine) = db::machines::by_id(&mut transaction, &session.machine).await? else {
+            return Ok(wait("this machine was removed from the server", RETRY_SECONDS, true));
+        };
+        db::machines::touch(&mut transaction, &machine.id, now).await?;
+        if let Some(answer) = self.same_again(&mut transaction, session).await? {
+            transaction.commit().await.map_err(DbError::from)?;
+            return Ok(answer);
+        }
+        let Some(armed) = arming::armed_machine(&mut transaction, &machine, now).await? else {
+            transaction.commit().await.map_err(DbError::from)?;
+            return Ok(wait("registered; no job is planned for this machine", RETRY_SECONDS, true));
+        };
+        transaction.commit().await.map_err(DbError::from)?;
+        let request = &armed.job.job.request;
+        if session.assurance < request.assurance {
+            let reason = format!(
+                "job {} needs assurance \"{}\", this boot has \"{}\"; an operator approves it with the code {}",
+                armed.job.job.id, request.assurance, session.assurance, session.approval_code
+            );
+            return Ok(wait(reason, RETRY_SECONDS, false));
+        }
+        // Describing an image can take minutes; no transaction is open meanwhile.
+        let image = match self.images.get(&request.image).await {
+            Ok(image) => image,
+            Err(error) => return self.refuse(&machine, &armed, &error.to_string(), None).await,
+        };
+        self.hand_out(session, &machine, armed, &image, now).await
+    }
+
+    /// The plan this session has got already, for a payload that lost the answer.
+    async fn same_again(&self, conn: &mut Conn, session: &SessionRow) -> Result<Option<PlanAnswer>, Error> {
+        let Some(id) = &session.plan else { return Ok(None) };
+        let Some(row) = db::plans::by_id(conn, id).await? else { return Ok(None) };
+        if row.ended.is_some() {
+            let reason = "the plan of this boot has ended; a new one needs a new job and a restart";
+            return Ok(Some(wait(reason, RETRY_SECONDS, row.outcome == Some(Outcome::Verified))));
+        }
+        let image = self.images.get(&row.image).await?;
+        if image.catalog.digest != row.image_digest {
+            return Ok(Some(wait("the image was replaced while the plan ran", REFUSED_RETRY_SECONDS, false)));
+        }
+        Ok(Some(self.sign(conn, row.body, session, &image).await?))
+    }
+
+    async fn hand_out(
+        &self,
+        session: &SessionRow,
+        machine: &MachineRow,
+        armed: Armed,
+        image: &ReadyImage,
+        now: Timestamp,
+    ) -> Result<PlanAnswer, Error> {
+        let mut transaction = self.db.write().await?;
+        // Between look and lock another machine may have taken the last place, or an operator cancelled.
+        db::jobs::lock(&mut transaction, &armed.job.job.id).await?;
+        let Some(armed) = arming::armed_machine(&mut transaction, machine, now).await? else {
+            return Ok(wait("the job was cancelled or is full", RETRY_SECONDS, true));
+        };
+        let Some(inventory) = db::machines::inventory(&mut transaction, &machine.id).await? else {
+            return Ok(wait("no inventory yet", RETRY_SECONDS, false));
+        };
+        let job = job_for(&armed);
+        let request = PlanRequest {
+            plan: uuid::Uuid::new_v4().to_string(),
+            identity: machine.identity.clone(),
+            nonce: session.nonce.clone(),
+            now,
+            lifetime_seconds: i64::from(self.plan_minutes) * 60,
+            ordinal: u32::try_from(armed.ordinal).unwrap_or(u32::MAX),
+            confirm: None,
+        };
+        let plan = match decide(&job, &inventory, &image.catalog, request) {
+            Ok(plan) => plan,
+            Err(refusal) => {
+                drop(transaction);
+                return self.refuse(machine, &armed, &refusal.to_string(), Some(refusal.cure())).await;
+            }
+        };
+        if let Some(old) = machine.plan.as_ref().filter(|_| armed.again) {
+            let report = failure("", "the machine was cut off and started again", None);
+            db::plans::end(&mut transaction, old, Outcome::Failed, Some(&report), now).await?;
+        }
+        let row = PlanRow {
+            id: plan.id.clone(),
+            job: job.id.clone(),
+            machine: machine.id.clone(),
+            ordinal: armed.ordinal,
+            image: job.request.image.clone(),
+            image_digest: image.catalog.digest,
+            body: plan.clone(),
+            started: now,
+            ended: None,
+            outcome: None,
+            failure: None,
+            confirmed: None,
+        };
+        db::plans::add(&mut transaction, &row).await?;
+        db::machines::set_plan(&mut transaction, &machine.id, &plan.id, &plan.personality.host_name).await?;
+        db::sessions::set_plan(&mut transaction, &session.peer, &plan.id).await?;
+        let actor = format!("machine {}", machine.id);
+        let detail = format!(
+            "job {}, {} to {} ({} bytes) as {}, assurance {}",
+            job.id,
+            job.request.image,
+            plan.disk.name,
+            plan.disk.size_bytes,
+            plan.personality.host_name,
+            session.assurance
+        );
+        db::audit::add(&mut transaction, &actor, "plan handed out", &plan.id, &detail).await?;
+        let answer = self.sign(&mut transaction, plan, session, image).await?;
+        transaction.commit().await.map_err(DbError::from)?;
+        Ok(answer)
+    }
+
+    /// Signs a plan. The token of the first-boot report is made here and stays in no database; a machine that only
+    /// claims to be itself gets none.
+    async fn sign(
+        &self,
+        conn: &mut Conn,
+        mut plan: Plan,
+        session: &SessionRow,
+        image: &ReadyImage,
+    ) -> Result<PlanAnswer, Error> {
+        if session.assurance >= Assurance::Token {
+            let token = new_secret()?;
+            db::plans::set_confirm_hash(conn, &plan.id, &hash_of(&token)).await?;
+            plan.personality.confirm = Some(Confirm { server: self.api_url.clone(), token });
+        }
+        Ok(PlanAnswer::Ready {
+            plan_key: self.signer.statement().clone(),
+            plan: self.signer.plan(&plan)?,
+            descriptor: self.signer.image(&image.descriptor_bytes),
+        })
+    }
+
+    /// The job cannot be done on this machine: said on its screen, and to the operator once.
+    async fn refuse(
+        &self,
+        machine: &MachineRow,
+        armed: &Armed,
+        why: &str,
+        cure: Option<String>,
+    ) -> Result<PlanAnswer, Error> {
+        let mut transaction = self.db.write().await?;
+        let job = &armed.job.job.id;
+        let detail = format!("job {job}: {why}");
+        let known = db::audit::last_of(&mut transaction, "plan refused", &machine.id).await?;
+        if known.as_ref() != Some(&detail) {
+            db::audit::add(&mut transaction, "server", "plan refused", &machine.id, &detail).await?;
+        }
+        transaction.commit().await.map_err(DbError::from)?;
+        let advice = cure.map(|cure| format!("; {cure}")).unwrap_or_default();
+        Ok(wait(format!("job {job} cannot be planned: {why}{advice}"), REFUSED_RETRY_SECONDS, false))
+    }
+}
+
+/// The job as it holds for this machine. What a cut-off attempt left on the disk is ours to destroy.
+fn job_for(armed: &Armed) -> Job {
+    let mut job = armed.job.job.clone();
+    job.request.wipe |= armed.again;
+    job
+}
+
+fn wait(reason: impl Into<String>, retry_seconds: u32, boot_local: bool) -> PlanAnswer {
+    PlanAnswer::Wait { reason: reason.into(), retry_seconds, boot_local }
+}
+
+/// A machine that starts anew while a plan of it runs, and whose job is gone, has failed.
+pub(crate) async fn settle_abandoned(
+    conn: &mut Conn,
+    machine: &MachineRow,
+    now: Timestamp,
+) -> Result<(), DbError> {
+    if machine.state != MachineState::Deploying {
+        return Ok(());
+    }
+    let armed = arming::armed_machine(conn, machine, now).await?;
+    if armed.is_some_and(|armed| armed.again) {
+        return Ok(());
+    }
+    if let Some(plan) = &machine.plan {
+        let report = failure("", "the machine was cut off, and its job was cancelled", None);
+        db::plans::end(conn, plan, Outcome::Failed, Some(&report), now).await?;
+    }
+    db::machines::set_state(conn, &machine.id, MachineState::Failed).await
+}

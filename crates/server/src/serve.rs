@@ -1,0 +1,245 @@
+//! `gravure serve`: starts every service, keeps them running, stops them cleanly.
+
+use std::net::{IpAddr, SocketAddr, SocketAddrV4};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use gravure_bootd::dhcp::{LeaseKeeper, Leases, Service as DhcpService};
+use gravure_bootd::tftp::{Service as TftpService, TftpOptions};
+use gravure_bootd::{Directory, Library, Presence, http};
+use gravure_netboot::dhcp::{LeaseEntry, LeaseTable};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::Error;
+use crate::api::{self, App};
+use crate::boot::{BootLibrary, Menus, ServerAddress, boot_table};
+use crate::config::Config;
+use crate::db::{self, Db};
+use crate::images::{Describe, Images};
+use crate::keys::{KeyFiles, Keys};
+use crate::network::{self, Served};
+use crate::tls::{self, ServerCertificate};
+
+/// How often the certificate's end is looked at.
+const CERTIFICATE_CHECK: Duration = Duration::from_secs(3600);
+/// How often the image directory is looked at.
+const IMAGE_CHECK: Duration = Duration::from_secs(10);
+/// Batches of leases waiting for the database.
+const LEASE_QUEUE: usize = 1024;
+/// How long everything may take to stop.
+const GOODBYE: Duration = Duration::from_secs(10);
+/// Without these nothing boots.
+const BOOT_FILES: [&str; 5] =
+    ["vmlinuz", "initramfs.cpio.zst", "pxe/shimx64.efi", "pxe/grubx64.efi", "pxe/undionly.kpxe"];
+
+/// A running server.
+#[derive(Debug)]
+pub struct Server {
+    servers: Vec<ServerAddress>,
+    db: Db,
+    stop: watch::Sender<bool>,
+    /// End by themselves when told to stop.
+    polite: JoinSet<()>,
+    /// Are ended.
+    endless: JoinSet<()>,
+}
+
+/// Passes changed leases to the task that writes them.
+struct LeaseQueue(mpsc::Sender<Vec<LeaseEntry>>);
+
+impl LeaseKeeper for LeaseQueue {
+    fn keep(&self, changed: Vec<LeaseEntry>) {
+        if self.0.try_send(changed).is_err() {
+            // A lease that is not kept is at worst given anew after a restart.
+            tracing::warn!("the database is too slow for the leases");
+        }
+    }
+}
+
+/// Listeners of one address.
+struct Listeners {
+    http: TcpListener,
+    api: TcpListener,
+    address: ServerAddress,
+}
+
+impl Server {
+    /// Starts all services of `config`. `describe` makes descriptors of image files.
+    pub async fn start(config: &Config, describe: Arc<Describe>) -> Result<Self, Error> {
+        let keys = Keys::load(&KeyFiles::in_dir(&config.paths.keys))?;
+        let served = network::resolve(&config.interfaces)?;
+        let mut listeners = Vec::new();
+        for served in &served {
+            listeners.push(listen(served.interface.address.into(), config).await?);
+        }
+        let servers: Vec<ServerAddress> = listeners.iter().map(|listener| listener.address).collect();
+        let db = Db::open(&config.paths.database).await?;
+        let presence = Arc::new(Presence::default());
+        let names = certificate_names(config, &servers);
+        let certificate = Arc::new(ServerCertificate::new(keys.authority, names)?);
+        let images = Directory::new(&config.paths.images);
+        let images = images
+            .map_err(|_| Error::Missing { what: "image directory", path: config.paths.images.clone() })?;
+        let library = Arc::new(BootLibrary {
+            db: db.clone(),
+            presence: Arc::clone(&presence),
+            menus: Menus::load(&config.paths.pxe, &config.site.name, config.limits.menu_seconds)?,
+            boot: boot_directory(config),
+            images,
+            site_name: config.site.name.clone(),
+            root_key: keys.root.to_text(),
+            ca_pem: certificate.authority_pem().to_owned(),
+            servers: servers.clone(),
+            http_port: servers.first().map_or(config.ports.http, |server| server.http_port),
+            token_minutes: config.limits.token_minutes,
+        });
+        let catalog = Arc::new(Images::new(config.paths.images.clone(), describe));
+        let app = Arc::new(App {
+            db: db.clone(),
+            images: Arc::clone(&catalog),
+            signer: keys.signer,
+            servers: servers.clone(),
+            limits: config.limits,
+        });
+        let (stop, stopping) = watch::channel(false);
+        let (polite, endless) = (JoinSet::new(), JoinSet::new());
+        let mut server = Self { servers, db, stop, polite, endless };
+        server.start_boot_services(&served, config, &library, &presence).await?;
+        let acceptor = tls::acceptor(Arc::clone(&certificate))?;
+        let router = api::router(app);
+        for Listeners { http, api, .. } in listeners {
+            let content =
+                http::Service::new(http, Arc::clone(&library) as Arc<dyn Library>, Arc::clone(&presence));
+            server.polite.spawn(content.run(stopping.clone()));
+            server.polite.spawn(tls::serve(api, acceptor.clone(), router.clone(), stopping.clone()));
+        }
+        server.endless.spawn(renew(certificate));
+        server.endless.spawn(watch_images(catalog));
+        for address in &server.servers {
+            tracing::info!(content = address.content(), api = address.api(), "serving");
+        }
+        Ok(server)
+    }
+
+    /// URLs of the API, one for each address served.
+    pub fn api_urls(&self) -> Vec<String> {
+        self.servers.iter().map(ServerAddress::api).collect()
+    }
+
+    /// URLs of boot files and images.
+    pub fn content_urls(&self) -> Vec<String> {
+        self.servers.iter().map(ServerAddress::content).collect()
+    }
+
+    /// Stops: no new requests, running ones end, the database is closed.
+    pub async fn stop(mut self) {
+        self.stop.send_replace(true);
+        self.endless.abort_all();
+        let ended = async { while self.polite.join_next().await.is_some() {} };
+        if timeout(GOODBYE, ended).await.is_err() {
+            tracing::warn!("some requests did not end in time");
+        }
+        self.db.close().await;
+    }
+
+    async fn start_boot_services(
+        &mut self,
+        served: &[Served],
+        config: &Config,
+        library: &Arc<BootLibrary>,
+        presence: &Arc<Presence>,
+    ) -> Result<(), Error> {
+        let kept = db::leases::list(&mut *self.db.read().await?).await?;
+        let (sender, queue) = mpsc::channel(LEASE_QUEUE);
+        let leases = Arc::new(Leases::new(LeaseTable::import(kept), LeaseQueue(sender)));
+        self.endless.spawn(keep_leases(self.db.clone(), queue));
+        for (served, address) in served.iter().zip(self.servers.clone()) {
+            let files: Arc<dyn Library> = Arc::clone(library) as Arc<dyn Library>;
+            let local = SocketAddrV4::new(served.interface.address, config.ports.tftp);
+            let tftp = TftpService::open(local, files, Arc::clone(presence), TftpOptions::default())?;
+            self.endless.spawn(tftp.run());
+            if let Some(dhcp) = served.dhcp()? {
+                let interface = served.interface.clone();
+                tracing::info!(interface = interface.name, mode = ?served.config.dhcp, "DHCP");
+                let policy = Arc::new(boot_table(&address.content()));
+                let (leases, presence) = (Arc::clone(&leases), Arc::clone(presence));
+                let service = DhcpService::open(interface, dhcp, policy, leases, presence)?;
+                self.endless.spawn(service.run());
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn listen(address: IpAddr, config: &Config) -> Result<Listeners, Error> {
+    let http = http::bind(SocketAddr::new(address, config.ports.http)).await?;
+    let local = SocketAddr::new(address, config.ports.api);
+    let refused = |source| Error::Boot(gravure_bootd::Error::listen("API", local, source));
+    let api = TcpListener::bind(local).await.map_err(refused)?;
+    let (http_port, api_port) = match (http.local_addr(), api.local_addr()) {
+        (Ok(http), Ok(api)) => (http.port(), api.port()),
+        (Err(source), _) | (_, Err(source)) => return Err(refused(source)),
+    };
+    Ok(Listeners { http, api, address: ServerAddress { address, api_port, http_port } })
+}
+
+fn certificate_names(config: &Config, servers: &[ServerAddress]) -> Vec<String> {
+    let mut names: Vec<String> = servers.iter().map(|server| server.address.to_string()).collect();
+    names.extend(config.site.names.iter().cloned());
+    names.extend(["localhost".to_owned(), "127.0.0.1".to_owned()]);
+    names.sort();
+    names.dedup();
+    names
+}
+
+fn boot_directory(config: &Config) -> Option<Directory> {
+    let path = &config.paths.boot;
+    let missing: Vec<&str> = BOOT_FILES.into_iter().filter(|name| !path.join(name).is_file()).collect();
+    if !missing.is_empty() {
+        tracing::warn!(
+            directory = %path.display(),
+            missing = missing.join(" "),
+            "boot files are missing: machines cannot boot; `cargo xtask payload` makes them"
+        );
+    }
+    Directory::new(path).ok()
+}
+
+async fn keep_leases(db: Db, mut queue: mpsc::Receiver<Vec<LeaseEntry>>) {
+    while let Some(mut changed) = queue.recv().await {
+        // What came meanwhile goes into the same transaction.
+        while let Ok(more) = queue.try_recv() {
+            changed.extend(more);
+        }
+        if let Err(error) = write_leases(&db, &changed).await {
+            tracing::error!(%error, "leases could not be kept");
+        }
+    }
+}
+
+async fn write_leases(db: &Db, changed: &[LeaseEntry]) -> Result<(), db::DbError> {
+    let mut transaction = db.write().await?;
+    db::leases::keep(&mut transaction, changed).await?;
+    Ok(transaction.commit().await?)
+}
+
+async fn renew(certificate: Arc<ServerCertificate>) {
+    loop {
+        tokio::time::sleep(CERTIFICATE_CHECK).await;
+        match certificate.renew_if_due(SystemTime::now()) {
+            Ok(true) => tracing::info!("the server's certificate was renewed"),
+            Ok(false) => {}
+            Err(error) => tracing::error!(%error, "the server's certificate could not be renewed"),
+        }
+    }
+}
+
+async fn watch_images(images: Arc<Images>) {
+    loop {
+        images.describe_new().await;
+        tokio::time::sleep(IMAGE_CHECK).await;
+    }
+}
