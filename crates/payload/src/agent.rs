@@ -2,6 +2,7 @@
 
 mod api;
 mod clock;
+mod engine;
 mod network;
 mod outbox;
 mod screen;
@@ -20,6 +21,7 @@ use gravure_model::event::{Known, Observer as _};
 use gravure_model::messages::Message;
 
 use crate::files::{ABORT_FILE, RUN_DIR};
+use engine::Engine;
 use outbox::Outbox;
 use screen::Screen;
 use session::Session;
@@ -86,13 +88,14 @@ fn work(screen: &Arc<Screen>) -> Result<Leave, String> {
         outbox.event(Known::Warning { stage: None, message: warning.clone() }.into());
     }
     network.wait_for_address(screen);
+    let engine = Engine::new(&settings.site.ca_pem);
     let talk = talk::Talk {
         settings,
         session,
         outbox,
         screen: Arc::clone(screen),
         network: Some(network),
-        deploy: &Engine,
+        deploy: &engine,
     };
     Ok(talk.run(&collected.inventory))
 }
@@ -135,24 +138,5 @@ fn collect_settled() -> Collected {
             return now;
         }
         last = now;
-    }
-}
-
-/// The deployment engine.
-struct Engine;
-
-impl talk::Deploy for Engine {
-    fn deploy(
-        &self,
-        _verdict: &gravure_trust::Verdict,
-        _server: &gravure_model::site::SiteServer,
-        _observer: &dyn gravure_model::event::Observer,
-    ) -> Result<(), talk::Failed> {
-        Err(talk::Failed {
-            stage: "check_plan".to_owned(),
-            code: 9,
-            message: "this payload was built without a deployment engine".to_owned(),
-            cure: None,
-        })
     }
 }

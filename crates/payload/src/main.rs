@@ -3,5 +3,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    gravure_payload::role::run(std::process::id(), std::env::args().collect())
+    let args: Vec<String> = std::env::args().collect();
+    gravure_payload::role::run(std::process::id(), &args)
 }

@@ -20,8 +20,8 @@ enum Role {
 }
 
 /// Runs the role that the process id and the arguments name.
-pub fn run(pid: u32, args: Vec<String>) -> ExitCode {
-    match role(pid, &args) {
+pub fn run(pid: u32, args: &[String]) -> ExitCode {
+    match role(pid, args) {
         Role::Init => init::run(),
         Role::Agent => ExitCode::from(agent::run()),
         Role::Confirm => ExitCode::from(confirm::run()),

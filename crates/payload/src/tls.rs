@@ -67,21 +67,16 @@ pub(crate) fn client(ca_pem: &str, identity: Option<&ClientIdentity>) -> Result<
         .root_certs(RootCerts::Specific(Arc::new(roots)))
         .client_cert(identity)
         .build();
-    Ok(base().tls_config(tls).https_only(true).timeout_global(Some(CALL_TIMEOUT)).build().new_agent())
-}
-
-/// A client for content, which is checked against descriptors and needs no TLS.
-pub(crate) fn plain_client(timeout: Duration) -> Agent {
-    base().timeout_global(Some(timeout)).build().new_agent()
-}
-
-fn base() -> ureq::config::ConfigBuilder<ureq::typestate::AgentScope> {
-    Agent::config_builder()
+    let config = Agent::config_builder()
+        .tls_config(tls)
+        .https_only(true)
         .http_status_as_error(false)
         .max_redirects(0)
         .proxy(None)
         .timeout_connect(Some(CONNECT_TIMEOUT))
-        .user_agent(format!("gravure-payload/{}", crate::VERSION))
+        .timeout_global(Some(CALL_TIMEOUT))
+        .user_agent(format!("gravure-payload/{}", crate::VERSION));
+    Ok(config.build().new_agent())
 }
 
 fn client_certificate(identity: &ClientIdentity) -> Result<ClientCert, TlsError> {

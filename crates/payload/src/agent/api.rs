@@ -31,12 +31,13 @@ pub(super) enum Failure {
 impl Failure {
     /// The server does not know the session: greet it again.
     pub(super) fn is_unknown_session(&self) -> bool {
-        matches!(self, Self::Refused { status: 401 | 403, .. })
+        matches!(self, Self::Refused { status: 401, .. })
     }
 
-    /// The same request will be refused for ever.
-    pub(super) fn is_final(&self) -> bool {
-        matches!(self, Self::Refused { status: 400 | 404 | 409 | 410 | 413 | 415 | 422, .. })
+    /// The same events will be refused for ever: they are of a plan that is not this session's, or too odd. An unknown
+    /// session (401) and a batch that crossed another one (409) are worth another try.
+    pub(super) fn never_takes_events(&self) -> bool {
+        matches!(self, Self::Refused { status: 400 | 403 | 404 | 410 | 413 | 415 | 422, .. })
     }
 }
 
@@ -85,7 +86,10 @@ impl Api {
         let silent = |error: ureq::Error| Failure::Silent(format!("{}{path}: {}", self.base, chain(&error)));
         let request = self.agent.post(format!("{}{path}", self.base));
         let mut answer = match body {
-            Some(body) => request.send_json(body),
+            Some(body) => {
+                let body = serde_json::to_vec(body).map_err(|error| Failure::Silent(error.to_string()))?;
+                request.content_type("application/json").send(&body)
+            }
             None => request.send_empty(),
         }
         .map_err(silent)?;
@@ -125,8 +129,10 @@ mod tests {
         let text = br#"{"error":"refused","message":"token was used","cure":"arm again"}"#;
         let failure = refusal(403, text);
         assert_eq!(failure.to_string(), "token was used");
-        assert!(failure.is_unknown_session() && !failure.is_final());
-        assert!(refusal(422, b"<html>").is_final());
+        assert!(!failure.is_unknown_session() && failure.never_takes_events());
+        assert!(refusal(422, b"<html>").never_takes_events());
+        assert!(refusal(401, b"").is_unknown_session() && !refusal(401, b"").never_takes_events());
+        assert!(!refusal(409, b"").never_takes_events());
         assert_eq!(refusal(502, b""), Failure::Silent("the server answers with status 502".into()));
     }
 }

@@ -81,6 +81,7 @@ impl Shared {
         self.changed.notify_all();
     }
 
+    #[cfg(test)]
     fn holds(&self, interface: &str) -> bool {
         self.state().holder.as_ref().is_some_and(|holder| holder.interface == interface)
     }
@@ -114,7 +115,8 @@ pub(super) fn start(screen: Arc<Screen>) -> Network {
 
 impl Network {
     /// The address in use.
-    pub(super) fn address(&self) -> Option<Address> {
+    #[cfg(test)]
+    fn address(&self) -> Option<Address> {
         self.shared.state().holder.clone()
     }
 

@@ -67,11 +67,6 @@ impl Outbox {
         state.stage = None;
     }
 
-    /// Events from now on belong to no plan.
-    pub(super) fn end_plan(&self) {
-        self.state().plan = None;
-    }
-
     /// The plan an earlier agent was working on when it aborted, and the stage it was in.
     pub(super) fn running_plan(&self) -> Option<(String, String)> {
         let state = self.state();
@@ -115,7 +110,7 @@ impl Outbox {
                     }
                 }
                 // The server will never take these: keeping them would hold up all that follow.
-                Err(failure) if failure.is_final() => {
+                Err(failure) if failure.never_takes_events() => {
                     told(Err(&failure));
                     self.acknowledge(&batch);
                 }

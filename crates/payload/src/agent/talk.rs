@@ -4,7 +4,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use gravure_model::api::{Hello, PlanAnswer, Welcome};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use gravure_model::api::{Envelope, Hello, PlanAnswer, Welcome};
 use gravure_model::event::{EventKind, Known, Observer};
 use gravure_model::inventory::Inventory;
 use gravure_model::job::Afterwards;
@@ -259,6 +261,10 @@ impl Talk<'_> {
                             if ended_plans.contains(&message) {
                                 say_once("for another plan; the last one was refused", &self.screen);
                             } else {
+                                // The id is not proven, but the server takes reports only on the plan it gave out.
+                                if let Some(id) = unproven_id(&plan) {
+                                    self.outbox.begin_plan(&id);
+                                }
                                 observer.event(refused(&message).into());
                                 ended_plans.push(message);
                             }
@@ -335,6 +341,16 @@ enum Greeting {
     Failed(Failure),
     /// The answer does not prove what it must.
     Distrusted(String),
+}
+
+/// The id in a plan that was not accepted.
+fn unproven_id(plan: &Envelope) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Id {
+        id: String,
+    }
+    let bytes = STANDARD.decode(&plan.payload).ok()?;
+    serde_json::from_slice::<Id>(&bytes).ok().map(|plan| plan.id)
 }
 
 fn refused(message: &str) -> Known {
