@@ -190,7 +190,8 @@ impl<'a> Run<'a> {
     }
 
     fn expected_bytes(&self, step: &Step) -> Option<u64> {
-        let described = usize::try_from(self.plan.image.index).ok().and_then(|i| self.descriptor.images.get(i));
+        let described =
+            usize::try_from(self.plan.image.index).ok().and_then(|i| self.descriptor.images.get(i));
         match step {
             Step::Apply { .. } | Step::Verify {} => described.map(|image| image.content_bytes),
             _ => None,
@@ -199,7 +200,8 @@ impl<'a> Run<'a> {
 
     fn finish(mut self) -> Result<Report, StepError> {
         let compared = self.compared.take();
-        let compared = compared.ok_or_else(|| StepError::new(code::REFUSED, "the plan has no verify step"))?;
+        let compared =
+            compared.ok_or_else(|| StepError::new(code::REFUSED, "the plan has no verify step"))?;
         self.tell(Known::Verified {
             plan: self.plan.id.clone(),
             image: self.plan.image.descriptor,
@@ -228,7 +230,9 @@ impl<'a> Run<'a> {
         if self.mounted && gravure_linux::mount::detach(&self.machine.mount_point).is_ok() {
             self.mounted = false;
         }
-        if self.table_written && let Some(target) = &self.target {
+        if self.table_written
+            && let Some(target) = &self.target
+        {
             let erased = gravure_disk::TableImage::new(&target.layout, None).erase(&target.device);
             if let Err(error) = erased {
                 self.warn("write_table", format!("partition table could not be erased: {}", chain(&error)));
@@ -251,7 +255,8 @@ fn check_order(steps: &[Step]) -> Result<(), StepError> {
     if complete && unique && positions.is_sorted() && boot_in_time && position("check_disk") == Some(0) {
         return Ok(());
     }
-    let message = format!("steps of the plan are {}, expected {} in this order", order.join(", "), wanted.join(", "));
+    let message =
+        format!("steps of the plan are {}, expected {} in this order", order.join(", "), wanted.join(", "));
     Err(StepError::new(code::REFUSED, message))
 }
 

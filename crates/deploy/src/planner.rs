@@ -152,8 +152,12 @@ impl Refusal {
         match self {
             Self::NoSuchImage { .. } => "`gravure info` lists the images of a file".into(),
             Self::UnsupportedSystem { .. } => "choose an image of a Linux system with GRUB".into(),
-            Self::NoDisk { .. } => "free or attach a disk; removable disks must be named with --disk serial=...".into(),
-            Self::ManyDisks { .. } => "name the disk in the plan: --disk serial=..., smallest or largest".into(),
+            Self::NoDisk { .. } => {
+                "free or attach a disk; removable disks must be named with --disk serial=...".into()
+            }
+            Self::ManyDisks { .. } => {
+                "name the disk in the plan: --disk serial=..., smallest or largest".into()
+            }
             Self::HoldsData { .. } => "make the plan with --wipe if this data may be destroyed".into(),
             Self::TooSmall { .. } => "use a larger disk or a smaller image".into(),
             Self::SectorSize { .. } => "start this machine in UEFI mode".into(),
@@ -215,11 +219,7 @@ pub fn plan(
         expires: request.now.plus_seconds(request.lifetime_seconds),
         assurance: job.request.assurance,
         firmware,
-        personality: Personality {
-            host_name: name,
-            machine_id: machine_id(&seed),
-            confirm: request.confirm,
-        },
+        personality: Personality { host_name: name, machine_id: machine_id(&seed), confirm: request.confirm },
         seed: blake3::Hash::from_bytes(seed).to_hex().to_string(),
         image: PlannedImage { path: image.path.clone(), descriptor: image.digest, index },
         disk,

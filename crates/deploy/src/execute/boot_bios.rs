@@ -43,7 +43,8 @@ impl Run<'_> {
         let path = self.partition_device(PartitionRole::BiosBoot)?;
         BlockDevice::open_rw(&path)?.drop_cache()?;
         let found = BlockDevice::open_direct(&path)?.read_vec_at(0, placement.core.len());
-        let found = found.map_err(|error| StepError::new(code::IO, format!("read GRUB's core image: {error}")))?;
+        let found =
+            found.map_err(|error| StepError::new(code::IO, format!("read GRUB's core image: {error}")))?;
         if let Some(at) = found.iter().zip(&placement.core).position(|(found, wanted)| found != wanted) {
             let message = format!("GRUB's core image differs from what was written at {at:#x}");
             return Err(StepError::new(code::INTEGRITY, message));

@@ -53,7 +53,8 @@ impl Run<'_> {
                 None => disk.name == planned.name,
             })
             .collect();
-        let name = planned.serial.as_ref().map_or_else(|| planned.name.clone(), |serial| format!("serial {serial}"));
+        let name =
+            planned.serial.as_ref().map_or_else(|| planned.name.clone(), |serial| format!("serial {serial}"));
         match (fitting.pop(), fitting.len()) {
             (Some(disk), 0) => Ok(disk),
             (Some(_), more) => {
@@ -95,7 +96,8 @@ impl Run<'_> {
         let target = self.target()?;
         let held = !self.plan.disk.wipe && !is_blank(&target.device)?;
         if held && !self.was_ours(target)? {
-            let message = format!("{} holds data now, and the plan does not allow destroying it", target.disk.name);
+            let message =
+                format!("{} holds data now, and the plan does not allow destroying it", target.disk.name);
             return Err(StepError::new(code::REFUSED, message).with_cure("make the plan with --wipe"));
         }
         partition::delete_all(&target.device)?;
@@ -162,15 +164,19 @@ fn is_blank(device: &BlockDevice) -> Result<bool, StepError> {
 }
 
 pub(super) fn sync(device: &BlockDevice) -> Result<(), StepError> {
-    device.sync().map_err(|error| StepError::new(code::IO, format!("flush {}: {error}", device.path().display())))
+    device
+        .sync()
+        .map_err(|error| StepError::new(code::IO, format!("flush {}: {error}", device.path().display())))
 }
 
 /// Runs a program of the payload; what it prints goes into the message when it fails.
 pub(super) fn run_tool(mut command: Command) -> Result<(), StepError> {
     let program = Path::new(command.get_program()).display().to_string();
+    // PID 1 blocks signals; a program that inherits that cannot be stopped.
+    gravure_linux::process::with_default_signals(&mut command);
     let output = command.stdin(Stdio::null()).output();
-    let output =
-        output.map_err(|error| StepError::new(code::FAILED, format!("start {program}: {}", chain(&error))))?;
+    let output = output
+        .map_err(|error| StepError::new(code::FAILED, format!("start {program}: {}", chain(&error))))?;
     if output.status.success() {
         return Ok(());
     }

@@ -39,7 +39,10 @@ impl Run<'_> {
         let number = number.ok_or_else(|| missing("the boot list is full"))?;
         write(variables, &efi::boot_variable(number), option.to_bytes()?)?;
 
-        let order = variables.read(BOOT_ORDER, GLOBAL)?.map(|value| efi::parse_order(&value.data)).unwrap_or_default();
+        let order = variables
+            .read(BOOT_ORDER, GLOBAL)?
+            .map(|value| efi::parse_order(&value.data))
+            .unwrap_or_default();
         let old = ours.get(1..).unwrap_or_default();
         let kept: Vec<u16> = order.into_iter().filter(|number| !old.contains(number)).collect();
         write(variables, BOOT_ORDER, efi::order_bytes(&efi::with_first(&kept, number)))?;
@@ -79,10 +82,14 @@ mod tests {
     #[test]
     fn entries_of_earlier_deployments_are_found_and_others_are_not() {
         let dir = tempfile::tempdir().unwrap();
-        let request = PartitionRequest { role: Role::Esp, size: PartitionSize::Bytes(64 << 20), name: "ESP".into() };
+        let request =
+            PartitionRequest { role: Role::Esp, size: PartitionSize::Bytes(64 << 20), name: "ESP".into() };
         let shape = DiskShape { size_bytes: 1 << 30, sector_bytes: 512 };
-        let layout = |seed| Layout::compute(shape, &Identity::new([seed; 32]), &[request.clone()]).unwrap();
-        let option = |seed, title, file| LoadOption::for_file(title, &layout(seed).partitions[0], file).unwrap();
+        let layout = |seed| {
+            Layout::compute(shape, &Identity::new([seed; 32]), std::slice::from_ref(&request)).unwrap()
+        };
+        let option =
+            |seed, title, file| LoadOption::for_file(title, &layout(seed).partitions[0], file).unwrap();
         std::fs::write(dir.path().join(format!("Other-{GLOBAL}")), [7, 0, 0, 0, 1]).unwrap();
         let variables = EfiVariables::at(dir.path()).unwrap();
         write(&variables, "Boot0000", option(1, "Windows", "/EFI/x.efi").to_bytes().unwrap()).unwrap();

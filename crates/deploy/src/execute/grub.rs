@@ -1,6 +1,8 @@
 //! The boot menu of the deployed system: the kernels found in it, and GRUB's configuration for them. The format follows
 //! what the distribution's own `update-grub` writes, which replaces this file at the next kernel update.
 
+use std::cmp::Reverse;
+
 use crate::execute::root::RootEditor;
 use crate::failure::{StepError, code};
 
@@ -23,10 +25,13 @@ pub(super) fn kernels(root: &RootEditor) -> Result<Vec<Kernel>, StepError> {
             has_initrd: names.iter().any(|name| name.strip_prefix("initrd.img-") == Some(release)),
         })
         .collect();
-    kernels.sort_by(|a, b| version_key(&b.release).cmp(&version_key(&a.release)));
+    kernels.sort_by_key(|kernel| Reverse(version_key(&kernel.release)));
     if kernels.is_empty() {
-        return Err(StepError::new(code::NOT_FOUND, "the image has no kernel: nothing is called /boot/vmlinuz-*")
-            .with_cure("put a kernel package into the image"));
+        return Err(StepError::new(
+            code::NOT_FOUND,
+            "the image has no kernel: nothing is called /boot/vmlinuz-*",
+        )
+        .with_cure("put a kernel package into the image"));
     }
     Ok(kernels)
 }
@@ -50,14 +55,16 @@ fn version_key(release: &str) -> Vec<(u64, String)> {
 pub(super) fn command_line(defaults: Option<&[u8]>) -> String {
     let text = String::from_utf8_lossy(defaults.unwrap_or_default());
     let value = |name: &str| {
-        let lines = text.lines().filter_map(|line| line.trim().strip_prefix(name)?.strip_prefix('='));
-        let value = lines.last().unwrap_or_default().trim();
+        let mut lines = text.lines().filter_map(|line| line.trim().strip_prefix(name)?.strip_prefix('='));
+        // The last one wins, as in a shell.
+        let value = lines.next_back().unwrap_or_default().trim();
         value.trim_matches(|c| matches!(c, '"' | '\'')).to_owned()
     };
     let words = [value("GRUB_CMDLINE_LINUX"), value("GRUB_CMDLINE_LINUX_DEFAULT")];
     // Quotes, line ends and command separators have no business on a kernel command line.
     let joined = words.join(" ");
-    let clean: String = joined.chars().filter(|c| !matches!(c, '\'' | '"' | ';' | '{' | '}' | '\n')).collect();
+    let clean: String =
+        joined.chars().filter(|c| !matches!(c, '\'' | '"' | ';' | '{' | '}' | '\n')).collect();
     clean.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
@@ -101,13 +108,14 @@ mod tests {
     #[test]
     fn newer_kernels_come_first() {
         let mut releases = ["6.9.7-amd64", "6.12.57+deb13-amd64", "6.12.6-amd64"];
-        releases.sort_by(|a, b| version_key(b).cmp(&version_key(a)));
+        releases.sort_by_key(|release| Reverse(version_key(release)));
         assert_eq!(releases, ["6.12.57+deb13-amd64", "6.12.6-amd64", "6.9.7-amd64"]);
     }
 
     #[test]
     fn command_line_joins_both_variables() {
-        let text = b"GRUB_TIMEOUT=5\n#GRUB_CMDLINE_LINUX=\"no\"\nGRUB_CMDLINE_LINUX=\"console=ttyS0,115200\"\n\
+        let text =
+            b"GRUB_TIMEOUT=5\n#GRUB_CMDLINE_LINUX=\"no\"\nGRUB_CMDLINE_LINUX=\"console=ttyS0,115200\"\n\
             GRUB_CMDLINE_LINUX_DEFAULT='quiet'\n";
         assert_eq!(command_line(Some(text)), "console=ttyS0,115200 quiet");
         assert_eq!(command_line(None), "");
@@ -115,9 +123,14 @@ mod tests {
 
     #[test]
     fn the_menu_names_every_kernel() {
-        let kernels = [Kernel { release: "6.12".into(), has_initrd: true }, Kernel { release: "6.1".into(), has_initrd: false }];
+        let kernels = [
+            Kernel { release: "6.12".into(), has_initrd: true },
+            Kernel { release: "6.1".into(), has_initrd: false },
+        ];
         let text = grub_cfg("Debian's 13", &kernels, "abc-1", "quiet");
-        assert!(text.contains("menuentry 'Debians 13 (6.12)' {\n\tlinux /boot/vmlinuz-6.12 root=UUID=abc-1 ro quiet\n"));
+        assert!(text.contains(
+            "menuentry 'Debians 13 (6.12)' {\n\tlinux /boot/vmlinuz-6.12 root=UUID=abc-1 ro quiet\n"
+        ));
         assert!(text.contains("\tinitrd /boot/initrd.img-6.12\n}"));
         assert!(text.ends_with("\tlinux /boot/vmlinuz-6.1 root=UUID=abc-1 ro quiet\n}\n"));
     }

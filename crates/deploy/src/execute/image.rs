@@ -11,13 +11,19 @@ impl Run<'_> {
     pub(super) fn apply(&mut self, role: PartitionRole, stage: &str) -> Result<u64, StepError> {
         let planned = &self.plan.image;
         let source = self.machine.images.open(&planned.path, self.descriptor);
-        let source = source.map_err(|why| StepError::new(code::IO, format!("open {}: {why}", planned.path)))?;
+        let source =
+            source.map_err(|why| StepError::new(code::IO, format!("open {}: {why}", planned.path)))?;
         let image = Image::open(source, planned.index).map_err(from_imaging)?;
         self.mount(role, MountOptions::default())?;
         let options = ApplyOptions { stage: stage.to_owned(), ..ApplyOptions::default() };
-        let report =
-            gravure_imaging::apply_to_directory(&image, &self.machine.mount_point, &options, self.ctl, self.observer)
-                .map_err(from_imaging)?;
+        let report = gravure_imaging::apply_to_directory(
+            &image,
+            &self.machine.mount_point,
+            &options,
+            self.ctl,
+            self.observer,
+        )
+        .map_err(from_imaging)?;
         for warning in report.warnings {
             self.warn(stage, warning);
         }
@@ -39,6 +45,7 @@ impl Run<'_> {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 pub(super) fn from_imaging(error: gravure_imaging::Error) -> StepError {
     let code = error.kind().exit_code();
     let failure = StepError::new(code, chain(&error));
@@ -49,4 +56,3 @@ pub(super) fn from_imaging(error: gravure_imaging::Error) -> StepError {
         _ => failure,
     }
 }
-

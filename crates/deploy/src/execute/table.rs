@@ -10,7 +10,10 @@ use crate::failure::{StepError, code};
 impl Run<'_> {
     pub(super) fn write_table(&mut self) -> Result<(), StepError> {
         if self.compared.is_none() {
-            return Err(StepError::new(code::REFUSED, "nothing was verified; the partition table is not written"));
+            return Err(StepError::new(
+                code::REFUSED,
+                "nothing was verified; the partition table is not written",
+            ));
         }
         let target = self.target()?;
         let boot_code = self.bios.as_ref().map(|placement| &placement.boot_code);

@@ -43,9 +43,14 @@ impl Run<'_> {
             self.changes.iter().map(|change| (change.path.as_str(), change)).collect();
         let is_changed = |path: &str| changed.contains_key(path.trim_start_matches('/'));
         let options = VerifyOptions { stage: stage.to_owned(), except: &is_changed };
-        let report =
-            gravure_imaging::verify_directory(&image, &self.machine.mount_point, &options, self.ctl, self.observer)
-                .map_err(from_imaging)?;
+        let report = gravure_imaging::verify_directory(
+            &image,
+            &self.machine.mount_point,
+            &options,
+            self.ctl,
+            self.observer,
+        )
+        .map_err(from_imaging)?;
         let ours = self.verify_changes()?;
         let boot = self.verify_esp()?.saturating_add(self.verify_bios()?);
         self.unmount()?;
@@ -63,8 +68,10 @@ impl Run<'_> {
             let Some(wanted) = &change.content else { continue };
             let found = root.read(&change.path)?;
             if found.as_ref() != Some(wanted) {
-                let found = found.map_or_else(|| "nothing".to_owned(), |bytes| format!("{} other bytes", bytes.len()));
-                let message = format!("/{}: expected {} bytes as written, found {found}", change.path, wanted.len());
+                let found = found
+                    .map_or_else(|| "nothing".to_owned(), |bytes| format!("{} other bytes", bytes.len()));
+                let message =
+                    format!("/{}: expected {} bytes as written, found {found}", change.path, wanted.len());
                 return Err(StepError::new(code::INTEGRITY, message));
             }
             count = count.saturating_add(1);

@@ -15,12 +15,14 @@ pub(super) fn fill(
     identity: &MachineIdentity,
     ordinal: u32,
 ) -> Result<String, Refusal> {
-    let refuse = |found: &str, why: String| Refusal::HostName { template: template.into(), found: found.into(), why };
+    let refuse =
+        |found: &str, why: String| Refusal::HostName { template: template.into(), found: found.into(), why };
     let mut filled = String::new();
     let mut rest = template;
     while let Some((before, after)) = rest.split_once('{') {
         filled.push_str(before);
-        let (field, after) = after.split_once('}').ok_or_else(|| refuse(&filled, "a brace is not closed".into()))?;
+        let (field, after) =
+            after.split_once('}').ok_or_else(|| refuse(&filled, "a brace is not closed".into()))?;
         let value = match field {
             "serial" => identity.serial.clone(),
             "uuid" => identity.uuid.clone(),

@@ -82,6 +82,10 @@ pub(super) fn check_room(
         Err(DiskError::DoesNotFit { wanted, available, .. }) => {
             Err(Refusal::TooSmall { disk: name, wanted_bytes: wanted, available_bytes: available })
         }
-        Err(_) => Err(Refusal::SectorSize { disk: name, sector_bytes: disk.logical_sector_bytes, firmware: "Gravure" }),
+        Err(_) => Err(Refusal::SectorSize {
+            disk: name,
+            sector_bytes: disk.logical_sector_bytes,
+            firmware: "Gravure",
+        }),
     }
 }

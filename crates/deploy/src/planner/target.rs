@@ -7,7 +7,11 @@ use gravure_model::plan::PlannedDisk;
 use super::Refusal;
 
 /// Finds the disk that the job's rule means.
-pub(super) fn choose(job: &Job, inventory: &Inventory, firmware: FirmwareMode) -> Result<PlannedDisk, Refusal> {
+pub(super) fn choose(
+    job: &Job,
+    inventory: &Inventory,
+    firmware: FirmwareMode,
+) -> Result<PlannedDisk, Refusal> {
     let rule = &job.request.disk;
     let judged = inventory.disks.iter().map(|disk| (disk, objection(disk, rule)));
     let (free, refused): (Vec<_>, Vec<_>) = judged.partition(|(_, objection)| objection.is_none());
@@ -20,15 +24,17 @@ pub(super) fn choose(job: &Job, inventory: &Inventory, firmware: FirmwareMode) -
     let by_size = matches!(rule, DiskRule::Smallest | DiskRule::Largest);
     let disk = match candidates.as_slice() {
         [] => {
-            let reasons = refused.iter().map(|(disk, why)| {
-                format!("{}: {}", describe(disk), why.as_deref().unwrap_or_default())
-            });
+            let reasons = refused
+                .iter()
+                .map(|(disk, why)| format!("{}: {}", describe(disk), why.as_deref().unwrap_or_default()));
             return Err(Refusal::NoDisk { reasons: reasons.collect() });
         }
         [disk] => disk,
         // Two disks of one size are no answer to "the smallest".
         [first, second, ..] if by_size && first.size_bytes != second.size_bytes => first,
-        several => return Err(Refusal::ManyDisks { disks: several.iter().map(|disk| describe(disk)).collect() }),
+        several => {
+            return Err(Refusal::ManyDisks { disks: several.iter().map(|disk| describe(disk)).collect() });
+        }
     };
     if firmware == FirmwareMode::Bios && disk.logical_sector_bytes != 512 {
         let (disk, sector_bytes) = (describe(disk), disk.logical_sector_bytes);
@@ -75,7 +81,12 @@ pub(crate) fn describe(disk: &Disk) -> String {
 }
 
 /// The same from a plan.
-pub(crate) fn describe_parts(name: &str, model: Option<&str>, serial: Option<&str>, size_bytes: u64) -> String {
+pub(crate) fn describe_parts(
+    name: &str,
+    model: Option<&str>,
+    serial: Option<&str>,
+    size_bytes: u64,
+) -> String {
     let model = model.unwrap_or("unknown model");
     let serial = serial.map_or_else(|| "no serial number".to_owned(), |serial| format!("serial {serial}"));
     // Decimal gigabytes with one digit, as on the label.

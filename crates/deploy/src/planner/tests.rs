@@ -94,8 +94,15 @@ fn a_whole_plan() {
     let made = plan(&job(|_| {}), &inventory, &image(SystemKind::Linux), request()).unwrap();
     let steps: Vec<&str> = made.steps.iter().map(Step::name).collect();
     let wanted = [
-        "check_disk", "prepare", "format", "apply", "personalise", "install_uefi_boot", "verify",
-        "write_table", "firmware_entry",
+        "check_disk",
+        "prepare",
+        "format",
+        "apply",
+        "personalise",
+        "install_uefi_boot",
+        "verify",
+        "write_table",
+        "firmware_entry",
     ];
     assert_eq!(steps, wanted);
     assert_eq!(made.personality.host_name, "pc-xy12");
@@ -115,7 +122,9 @@ fn bios_machines_get_grubs_partition_and_no_firmware_entry() {
     assert_eq!(roles, [PartitionRole::BiosBoot, PartitionRole::Root]);
     assert_eq!(made.steps.last().map(Step::name), Some("write_table"));
     inventory.disks[0].logical_sector_bytes = 4096;
-    assert!(refused(&job(|_| {}), &inventory).contains("sectors of 4096 bytes, which bios cannot start from"));
+    assert!(
+        refused(&job(|_| {}), &inventory).contains("sectors of 4096 bytes, which bios cannot start from")
+    );
 }
 
 #[test]
@@ -139,7 +148,9 @@ fn disks_that_must_not_be_written_are_refused_with_the_reason() {
     let sealed = Disk { read_only: true, ..disk("sdd", 8 * GIB) };
     let empty = disk("sde", 0);
     let none = refused(&job(|_| {}), &inventory(vec![usb.clone(), stick, busy.clone(), sealed, empty]));
-    for wanted in ["sdb", "removable", "attached by USB", "in use (mounted at /)", "write-protected", "no medium"] {
+    for wanted in
+        ["sdb", "removable", "attached by USB", "in use (mounted at /)", "write-protected", "no medium"]
+    {
         assert!(none.contains(wanted), "{wanted}: {none}");
     }
     assert_eq!(refused(&job(|_| {}), &inventory(Vec::new())), "no disk can be written: the machine has none");
