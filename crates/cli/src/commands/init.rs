@@ -1,0 +1,71 @@
+//! `gravure init`: makes a site.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use gravure_server::InitOptions;
+
+use crate::exit::Failure;
+use crate::output;
+use crate::{Common, commands::serve};
+
+/// Make the directory of a new site: configuration, keys, database, the first operator's token
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  gravure init --dir /srv/gravure --interface enp1s0
+  gravure init --dir /srv/gravure --listen 10.77.0.1 --name workshop --boot-dir target/payload
+
+Nothing that is there is overwritten. The site's root key (keys/root.key) signs the plan key and is needed again only to
+replace that: move it to a place off this machine.")]
+pub(crate) struct Options {
+    /// Directory to make
+    #[arg(long, value_name = "DIR")]
+    dir: PathBuf,
+    /// Address to serve on
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "interface")]
+    listen: Option<Ipv4Addr>,
+    /// Interface to serve on [default: the only one]
+    #[arg(long, value_name = "INTERFACE")]
+    interface: Option<String>,
+    /// Name of the site, shown in boot menus
+    #[arg(long)]
+    name: Option<String>,
+    /// Kernel, initramfs and boot loaders, as `cargo xtask payload` makes them
+    #[arg(long, value_name = "DIR")]
+    boot_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, serde::Serialize)]
+struct Made {
+    dir: PathBuf,
+    server: String,
+    root_key: PathBuf,
+    token: String,
+}
+
+pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failure> {
+    let wanted = InitOptions {
+        dir: options.dir.clone(),
+        listen: options.listen,
+        interface: options.interface.clone(),
+        name: options.name.clone(),
+        boot_dir: options.boot_dir.clone(),
+    };
+    let site = serve::runtime()?.block_on(gravure_server::init(&wanted))?;
+    let token = site.token.reveal().to_owned();
+    let made = Made { dir: site.dir, server: site.server, root_key: site.root_key, token };
+    output::document(common.format, &made, |made| {
+        let dir = made.dir.display();
+        format!(
+            "Site made in {dir}\n\n\
+             API token of the first operator (shown once; kept in {dir}/client.toml):\n  {}\n\n\
+             Root key: {}\n  Move it off this machine; it is needed only to replace the plan key.\n\n\
+             Next: look through {dir}/gravure.toml, put images into {dir}/images, then\n  \
+             gravure serve --config {dir}/gravure.toml\n",
+            made.token,
+            made.root_key.display()
+        )
+    })?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,187 @@
+//! `gravure machine`: the machines a site knows, and what became of their plans.
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use gravure_model::api::{MachineReport, PlanReport};
+use serde::Serialize;
+
+use super::site::{SiteOptions, print_table, table, time};
+use crate::Common;
+use crate::exit::Failure;
+use crate::output::{self, Row, bytes};
+
+/// Look at the machines a site knows, and vouch for them
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    List(List),
+    Show(Show),
+    Approve(Approve),
+}
+
+/// List machines, last seen first
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  gravure machine list --site /srv/gravure
+  gravure machine list --format csv")]
+struct List {
+    #[command(flatten)]
+    site: SiteOptions,
+}
+
+/// Show one machine: state, image digest, times, bytes and MB/s per stage
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  gravure machine show 52:54:00:12:34:56 --site /srv/gravure
+  gravure machine show 3fa8 --format json            the inventory too")]
+struct Show {
+    /// Id or the start of one, MAC address, or UUID
+    machine: String,
+    #[command(flatten)]
+    site: SiteOptions,
+}
+
+/// Approve a machine whose screen shows this code
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  gravure machine approve 52:54:00:12:34:56 480192 --site /srv/gravure
+
+The code is on the machine's screen only. Standing before the machine and comparing it is what the approval is worth.")]
+struct Approve {
+    /// Id or the start of one, MAC address, or UUID
+    machine: String,
+    /// Six digits on its screen
+    code: String,
+    #[command(flatten)]
+    site: SiteOptions,
+}
+
+/// A machine as a row; programs get the whole report.
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+struct MachineRow(MachineReport);
+
+impl Row for MachineRow {
+    fn columns() -> &'static [&'static str] {
+        &["id", "state", "host_name", "serial", "mac", "image", "assurance", "last_seen"]
+    }
+
+    fn cells(&self) -> Vec<String> {
+        let report = &self.0;
+        let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+        vec![
+            report.id.chars().take(8).collect(),
+            report.state.as_str().to_owned(),
+            or_dash(report.host_name.clone()),
+            or_dash(report.identity.serial.clone()),
+            or_dash(report.identity.macs.first().map(ToString::to_string)),
+            or_dash(report.plan.as_ref().map(|plan| plan.image.clone())),
+            report.assurance.to_string(),
+            time(report.last_seen),
+        ]
+    }
+}
+
+pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failure> {
+    match &options.command {
+        Command::List(list) => {
+            let machines = list.site.client()?.machines()?;
+            let rows = machines.into_iter().map(MachineRow).collect();
+            print_table(common.format, rows, "No machines yet: start one from the network.")?;
+        }
+        Command::Show(show) => {
+            let report = show.site.client()?.machine(&show.machine)?;
+            output::document(common.format, &report, describe)?;
+        }
+        Command::Approve(approve) => {
+            let report = approve.site.client()?.approve(&approve.machine, &approve.code)?;
+            output::document(common.format, &report, describe)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn describe(report: &MachineReport) -> String {
+    let identity = &report.identity;
+    let macs: Vec<String> = identity.macs.iter().map(ToString::to_string).collect();
+    let mut lines = vec![("machine", report.id.clone())];
+    lines.extend(identity.uuid.clone().map(|uuid| ("uuid", uuid)));
+    lines.extend(identity.serial.clone().map(|serial| ("serial", serial)));
+    lines.push(("adapters", macs.join(" ")));
+    lines.extend(report.host_name.clone().map(|name| ("host name", name)));
+    lines.push(("assurance", report.assurance.to_string()));
+    lines.push(("first seen", time(report.first_seen)));
+    lines.push(("last seen", time(report.last_seen)));
+    if let Some(inventory) = &report.inventory {
+        let system = &inventory.smbios.system;
+        let model =
+            [&system.manufacturer, &system.product].into_iter().flatten().cloned().collect::<Vec<_>>();
+        lines.push(("model", model.join(" ")));
+        lines.push(("firmware", inventory.firmware.mode.as_str().to_owned()));
+        lines.push(("memory", bytes(inventory.memory.usable_bytes)));
+        for disk in &inventory.disks {
+            let name = disk.model.clone().unwrap_or_default();
+            lines.push(("disk", format!("{} {name} {}", disk.name, bytes(disk.size_bytes))));
+        }
+    }
+    let mut text = String::new();
+    let mut put = |name: &str, value: &str| text.push_str(&format!("{:<12}{value}\n", format!("{name}:")));
+    for (name, value) in &lines {
+        put(name, value.trim());
+    }
+    if let Some(plan) = &report.plan {
+        describe_plan(plan, &mut put);
+    }
+    let stages = report.plan.as_ref().map(stage_table).unwrap_or_default();
+    format!("{text}{stages}state: {}\n", report.state.as_str())
+}
+
+fn describe_plan(plan: &PlanReport, put: &mut impl FnMut(&str, &str)) {
+    put("plan", &plan.id);
+    put("job", &plan.job);
+    put("image", &plan.image);
+    put("digest", &plan.image_digest.to_string());
+    put("started", &time(plan.started));
+    if let Some(ended) = plan.ended {
+        let milliseconds = ended.0.saturating_sub(plan.started.0) / 1000;
+        put(
+            "ended",
+            &format!("{} after {}.{} s", time(ended), milliseconds / 1000, milliseconds % 1000 / 100),
+        );
+    }
+    if let Some(confirmed) = plan.confirmed {
+        put("confirmed", &time(confirmed));
+    }
+    if let Some(failure) = &plan.failure {
+        put("failed in", &failure.stage);
+        put("because", &failure.message);
+        if let Some(cure) = &failure.cure {
+            put("what to do", cure);
+        }
+    }
+    for warning in &plan.warnings {
+        put("warning", warning);
+    }
+}
+
+fn stage_table(plan: &PlanReport) -> String {
+    if plan.stages.is_empty() {
+        return String::new();
+    }
+    let row = |stage: &gravure_model::api::StageReport| {
+        vec![
+            stage.stage.clone(),
+            bytes(stage.bytes),
+            format!("{}.{} s", stage.milliseconds / 1000, stage.milliseconds % 1000 / 100),
+            stage.megabytes_per_second().map_or_else(|| "-".to_owned(), |rate| rate.to_string()),
+        ]
+    };
+    let rows: Vec<Vec<String>> = plan.stages.iter().map(row).collect();
+    format!("\n{}\n", table(&["stage", "bytes", "time", "MB/s"], &rows))
+}

@@ -1,0 +1,234 @@
+//! `gravure plan`: what machines are to get.
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use gravure_model::api::JobReport;
+use gravure_model::identity::MachineSelector;
+use gravure_model::job::{Afterwards, DiskRule, JobRequest};
+use gravure_model::{Assurance, Timestamp};
+use serde::Serialize;
+
+use super::site::{SiteOptions, parse_span, print_table, time};
+use crate::Common;
+use crate::exit::Failure;
+use crate::output::{self, Row};
+
+/// Plan deployments: which machine gets which image when it next starts from the network
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Create(Create),
+    List(List),
+    Show(One),
+    Cancel(Cancel),
+}
+
+/// Arm a machine: its next network start deploys the image
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  gravure plan create --machine 52:54:00:12:34:56 --image debian.wim --name 'pc-{serial}'
+  gravure plan create --machine 52:54:00:12:34:56 --image debian.wim --name lab-1 --disk serial=S4EVNX0 --wipe
+  gravure plan create --machine any --image debian.wim --name 'room7-{n}' --expires 2h --max-machines 24
+
+A target disk that holds data is refused unless --wipe is given; removable disks are never taken unless named.")]
+struct Create {
+    /// MAC address, SMBIOS UUID, or `any` (which needs --expires and --max-machines)
+    #[arg(long, value_name = "MAC|UUID|any")]
+    machine: MachineSelector,
+    /// Image file in the server's image directory; :N for its Nth image
+    #[arg(long, value_name = "FILE[:N]", value_parser = parse_image)]
+    image: (String, u32),
+    /// Host name; {serial}, {uuid}, {mac}, {model} and {n} are filled in
+    #[arg(long, value_name = "TEMPLATE")]
+    name: String,
+    /// Target disk: only, smallest, largest, serial=NUMBER or name=vda
+    #[arg(long, value_name = "RULE", default_value = "only", value_parser = parse_disk)]
+    disk: DiskRule,
+    /// What the machine must have proven: claimed, token or approved
+    #[arg(long, value_name = "LEVEL", default_value = "token")]
+    assurance: Assurance,
+    /// When the job ends, from now: 30m, 2h, 1d
+    #[arg(long, value_name = "SPAN", value_parser = parse_span)]
+    expires: Option<i64>,
+    /// How many machines at most
+    #[arg(long, value_name = "N")]
+    max_machines: Option<u32>,
+    /// Data on the target disk may be destroyed
+    #[arg(long)]
+    wipe: bool,
+    /// Switch off instead of starting the deployed system
+    #[arg(long)]
+    power_off: bool,
+    #[command(flatten)]
+    site: SiteOptions,
+}
+
+/// List jobs, newest first
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  gravure plan list --site /srv/gravure
+  gravure plan list --format json")]
+struct List {
+    #[command(flatten)]
+    site: SiteOptions,
+}
+
+/// Show one job
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  gravure plan show 5f0c --site /srv/gravure")]
+struct One {
+    /// Job id, or the start of one
+    id: String,
+    #[command(flatten)]
+    site: SiteOptions,
+}
+
+/// Cancel a job: no further machine gets it; one that has begun goes on
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  gravure plan cancel 5f0c --site /srv/gravure")]
+struct Cancel {
+    /// Job id, or the start of one
+    id: String,
+    #[command(flatten)]
+    site: SiteOptions,
+}
+
+/// `FILE` or `FILE:N`, N counted from 1 as everywhere on the command line.
+fn parse_image(text: &str) -> Result<(String, u32), String> {
+    let Some((file, number)) = text.rsplit_once(':') else { return Ok((text.to_owned(), 0)) };
+    let number: u32 = number.parse().map_err(|_| format!("{number:?} is no image number"))?;
+    let index = number.checked_sub(1).ok_or("image numbers count from 1")?;
+    Ok((file.to_owned(), index))
+}
+
+fn parse_disk(text: &str) -> Result<DiskRule, String> {
+    match text.split_once('=') {
+        None if text == "only" => Ok(DiskRule::Only),
+        None if text == "smallest" => Ok(DiskRule::Smallest),
+        None if text == "largest" => Ok(DiskRule::Largest),
+        Some(("serial", serial)) if !serial.is_empty() => Ok(DiskRule::Serial { serial: serial.to_owned() }),
+        Some(("name", name)) if !name.is_empty() => {
+            let name = name.strip_prefix("/dev/").unwrap_or(name);
+            Ok(DiskRule::Name { name: name.to_owned() })
+        }
+        _ => Err("expected only, smallest, largest, serial=NUMBER or name=vda".to_owned()),
+    }
+}
+
+impl Create {
+    fn request(&self) -> JobRequest {
+        JobRequest {
+            machine: self.machine.clone(),
+            image: self.image.0.clone(),
+            image_index: self.image.1,
+            name: self.name.clone(),
+            disk: self.disk.clone(),
+            assurance: self.assurance,
+            expires: self.expires.map(|seconds| Timestamp::now().plus_seconds(seconds)),
+            max_machines: self.max_machines,
+            then: if self.power_off { Afterwards::PowerOff } else { Afterwards::Reboot },
+            wipe: self.wipe,
+        }
+    }
+}
+
+/// A job as a row; programs get the whole report.
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+struct JobRow(JobReport);
+
+impl Row for JobRow {
+    fn columns() -> &'static [&'static str] {
+        &["job", "machine", "image", "name", "state", "machines", "created", "expires"]
+    }
+
+    fn cells(&self) -> Vec<String> {
+        let JobReport { job, plans, closed } = &self.0;
+        let request = &job.request;
+        let most = request.max_machines.map(|most| format!(" of {most}")).unwrap_or_default();
+        vec![
+            job.id.chars().take(8).collect(),
+            request.machine.to_string(),
+            format!("{}:{}", request.image, u64::from(request.image_index) + 1),
+            request.name.clone(),
+            if *closed { "closed" } else { "open" }.to_owned(),
+            format!("{}{most}", plans.len()),
+            time(job.created),
+            request.expires.map_or_else(|| "never".to_owned(), time),
+        ]
+    }
+}
+
+pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failure> {
+    match &options.command {
+        Command::Create(create) => {
+            let report = create.site.client()?.create_job(&create.request())?;
+            print(common, &report)?;
+        }
+        Command::List(list) => {
+            let jobs = list.site.client()?.jobs()?;
+            let rows = jobs.into_iter().map(JobRow).collect();
+            print_table(common.format, rows, "No jobs. `gravure plan create` makes one.")?;
+        }
+        Command::Show(one) => print(common, &one.site.client()?.job(&one.id)?)?,
+        Command::Cancel(one) => print(common, &one.site.client()?.cancel_job(&one.id)?)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print(common: &Common, report: &JobReport) -> Result<(), Failure> {
+    output::document(common.format, report, |report| {
+        let request = &report.job.request;
+        let disk = match &request.disk {
+            DiskRule::Only => "the only one".to_owned(),
+            DiskRule::Serial { serial } => format!("serial {serial}"),
+            DiskRule::Name { name } => name.clone(),
+            DiskRule::Smallest => "the smallest".to_owned(),
+            DiskRule::Largest => "the largest".to_owned(),
+        };
+        let mut text = format!(
+            "job:       {}\nstate:     {}\nmachine:   {}\nimage:     {}:{}\nname:      {}\ndisk:      {disk}{}\nassurance: {}\ncreated:   {}\n",
+            report.job.id,
+            if report.closed { "closed" } else { "open" },
+            request.machine,
+            request.image,
+            u64::from(request.image_index) + 1,
+            request.name,
+            if request.wipe { ", data on it may be destroyed" } else { "" },
+            request.assurance,
+            time(report.job.created),
+        );
+        if let Some(expires) = request.expires {
+            text.push_str(&format!("expires:   {}\n", time(expires)));
+        }
+        for plan in &report.plans {
+            text.push_str(&format!("plan:      {plan}\n"));
+        }
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn disk_rules_and_images() {
+        assert_eq!(parse_disk("serial=S 1"), Ok(DiskRule::Serial { serial: "S 1".into() }));
+        assert_eq!(parse_disk("name=/dev/vda"), Ok(DiskRule::Name { name: "vda".into() }));
+        for text in ["", "serial=", "biggest", "size=3"] {
+            assert!(parse_disk(text).is_err(), "{text}");
+        }
+        assert_eq!(parse_image("a.wim"), Ok(("a.wim".into(), 0)));
+        assert_eq!(parse_image("a.wim:2"), Ok(("a.wim".into(), 1)));
+        assert!(parse_image("a.wim:0").is_err() && parse_image("a.wim:x").is_err());
+    }
+}
