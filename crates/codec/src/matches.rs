@@ -1,8 +1,21 @@
 //! Finding repeated bytes inside one chunk.
 
+mod binary_trees;
+mod cache;
 mod hash_chains;
 
-pub(crate) use hash_chains::{HashChains, SearchLimits};
+pub(crate) use binary_trees::{BinaryTrees, TREE_LOOKAHEAD};
+pub(crate) use cache::MatchCache;
+pub(crate) use hash_chains::HashChains;
+
+/// How far a search goes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SearchLimits {
+    /// Candidates looked at.
+    pub(crate) depth: u32,
+    /// A match of this length ends the search.
+    pub(crate) nice_length: usize,
+}
 
 /// A repetition: the `length` bytes at the position asked about also stand `offset` bytes before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

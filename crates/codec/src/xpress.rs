@@ -2,6 +2,9 @@
 
 mod decode;
 mod encode;
+
+mod fast;
+mod optimal;
 mod reader;
 mod write;
 

@@ -1,7 +1,7 @@
 //! Match finder of the fast levels: chains of earlier positions with the same four bytes, and the last position
 //! with the same three.
 
-use super::{Match, Position, common_length, hash, load4};
+use super::{Match, Position, SearchLimits, common_length, hash, load4};
 
 const LOG2_HEADS3: u32 = 12;
 const LOG2_HEADS4: u32 = 15;
@@ -16,15 +16,6 @@ pub(crate) struct HashChains<P> {
     heads4: Box<[P]>,
     /// For each position, the one before it in its chain.
     next: Box<[P]>,
-}
-
-/// How far a search goes.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct SearchLimits {
-    /// Candidates looked at.
-    pub(crate) depth: u32,
-    /// A match of this length ends the search.
-    pub(crate) nice_length: usize,
 }
 
 impl<P: Position> HashChains<P> {

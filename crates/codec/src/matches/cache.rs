@@ -1,0 +1,65 @@
+//! The matches of a stretch of a chunk, found once and used by every pass over it.
+
+use super::{BinaryTrees, Match, Position, SearchLimits, TREE_LOOKAHEAD};
+
+/// Matches of consecutive positions.
+#[derive(Debug)]
+pub(crate) struct MatchCache {
+    matches: Vec<Match>,
+    /// For each position, where its matches end in `matches`.
+    ends: Vec<u32>,
+}
+
+impl MatchCache {
+    /// A cache for `positions` positions.
+    pub(crate) fn new(positions: usize) -> Self {
+        // Real data has 2 to 5 matches per position; the list grows once where there are more.
+        Self { matches: Vec::with_capacity(6 * positions), ends: Vec::with_capacity(positions) }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.matches.clear();
+        self.ends.clear();
+    }
+
+    /// Positions held.
+    pub(crate) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// The matches of position `index`, with ascending lengths and offsets.
+    #[inline(always)]
+    pub(crate) fn at(&self, index: usize) -> &[Match] {
+        let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.matches[start as usize..self.ends[index] as usize]
+    }
+
+    /// Enters position `pos` into the trees and holds its matches of at most `longest` bytes. After a match of the
+    /// nice length the positions it covers are entered too and hold none: that match will be taken anyway. Returns
+    /// the longest match.
+    pub(crate) fn push<P: Position>(
+        &mut self,
+        trees: &mut BinaryTrees<P>,
+        data: &[u8],
+        pos: usize,
+        longest: usize,
+        limits: SearchLimits,
+    ) -> Match {
+        let searchable = data.len().saturating_sub(TREE_LOOKAHEAD - 1);
+        let before = self.matches.len();
+        if pos < searchable {
+            trees.find(data, pos, longest.min(data.len() - pos), limits, &mut self.matches);
+        }
+        self.ends.push(self.matches.len() as u32);
+        let best = self.matches[before..].last().copied().unwrap_or_default();
+        if best.length as usize >= limits.nice_length {
+            for covered in pos + 1..pos + best.length as usize {
+                if covered < searchable {
+                    trees.skip(data, covered, limits);
+                }
+                self.ends.push(self.matches.len() as u32);
+            }
+        }
+        best
+    }
+}
