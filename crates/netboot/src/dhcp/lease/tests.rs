@@ -91,6 +91,16 @@ fn offers_lapse_and_can_be_withdrawn() {
 }
 
 #[test]
+fn a_bound_client_that_asks_again_keeps_its_lease() {
+    let (mut table, subnet) = (LeaseTable::default(), subnet());
+    let address = take(&mut table, &subnet, 1, Millis(0)).unwrap();
+    let before = table.holder(address, Millis(1)).unwrap().clone();
+    assert_eq!(ask(&subnet, 1, None, |ask| table.reserve(ask, Millis(1))), Some(address));
+    table.withdraw(&ClientKey::Hardware(mac(1)));
+    assert_eq!(table.holder(address, Millis(1)), Some(&before), "an offer is no reason to forget the lease");
+}
+
+#[test]
 fn declined_addresses_rest_and_only_their_holder_can_decline() {
     let (mut table, subnet) = (LeaseTable::default(), subnet());
     let address = take(&mut table, &subnet, 1, Millis(0)).unwrap();
