@@ -1,10 +1,7 @@
 //! A site: `gravure init` and `gravure serve` inside a lab, and the commands an operator would type.
 //!
-//! What is expected of the program, all in one place:
-//! - `gravure init --dir DIR --interface IF --payload DIR` makes `DIR/gravure.toml` and all keys;
-//! - `gravure serve --config FILE` logs a line with `ready` when every socket is open, and a line with `state=STATE`
-//!   and the machine's address whenever a machine changes its state;
-//! - the other commands find the server through `GRAVURE_CONFIG`.
+//! What the server's log says is part of the contract: `serving` when every socket is open, `image is ready` when an
+//! image can be deployed, and the audit entries named in [`Site::wait_for_state`].
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -18,6 +15,9 @@ use crate::{Lab, Running};
 
 /// Opening a database and some sockets takes no longer, even on a loaded machine.
 const START_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Addresses the server gives in the lab, where no other DHCP server is.
+const POOL: &str = "10.77.0.100-10.77.0.200";
 
 /// A running server with its keys, its images and its lab.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ impl Site {
         let mut init = lab.command(program);
         init.args(["init", "--dir"])
             .arg(dir)
-            .args(["--interface", lab.interface(), "--payload"])
+            .args(["--interface", lab.interface(), "--dhcp", "full", "--pool", POOL, "--boot-dir"])
             .arg(payload);
         output(&mut init)?;
         let server = serve(&lab, program, dir, 1)?;
@@ -61,7 +61,7 @@ impl Site {
     /// `gravure` with the site's configuration, inside the lab.
     pub fn gravure(&self, args: &[&str]) -> Command {
         let mut command = self.lab.command(&self.program);
-        command.env("GRAVURE_CONFIG", config(&self.dir)).args(args);
+        command.env("GRAVURE_SITE", &self.dir).args(args);
         command
     }
 
@@ -70,10 +70,18 @@ impl Site {
         output(&mut self.gravure(args))
     }
 
-    /// Plans `image` for the machine with address `mac`.
+    /// Plans `image` for the machine with address `mac`. An image from elsewhere is put into the site first.
     pub fn plan(&self, mac: &str, image: &Path, name: &str) -> Result<String> {
-        let image = image.to_str().context("the image's path is not Unicode")?;
-        self.run(&["plan", "create", "--machine", mac, "--image", image, "--name", name])
+        let file =
+            image.file_name().and_then(|file| file.to_str()).context("the image's name is not Unicode")?;
+        let own = self.dir.join("images").join(file);
+        if own != image {
+            // A link costs nothing; across file systems it has to be a copy.
+            std::fs::hard_link(image, &own)
+                .or_else(|_| std::fs::copy(image, &own).map(drop))
+                .with_context(|| format!("cannot put the image into {}", own.display()))?;
+        }
+        self.run(&["plan", "create", "--machine", mac, "--image", file, "--name", name])
     }
 
     /// What the server knows about the machine.
