@@ -59,13 +59,18 @@ enum Command {
     Extract(commands::extract::Options),
     Verify(commands::verify::Options),
     Image(commands::image::Options),
+    Init(commands::init::Options),
+    Serve(commands::serve::Options),
+    Machine(commands::machine::Options),
+    Plan(commands::plan::Options),
     Completions(commands::completions::Options),
 }
 
 fn main() -> ExitCode {
     // A reader that goes away (`gravure ls X | head`) is no reason for a panic: writes fail and end the command.
     let arguments = Arguments::parse();
-    init_tracing();
+    // What a server does is news to its operator; other commands speak of trouble only.
+    init_tracing(if matches!(arguments.command, Command::Serve(_)) { "info" } else { "warn" });
     let common = arguments.common;
     let result = match arguments.command {
         Command::Capture(options) => commands::capture::run(&options, &common),
@@ -75,6 +80,10 @@ fn main() -> ExitCode {
         Command::Extract(options) => commands::extract::run(&options, &common),
         Command::Verify(options) => commands::verify::run(&options, &common),
         Command::Image(options) => commands::image::run(&options, &common),
+        Command::Init(options) => commands::init::run(&options, &common),
+        Command::Serve(options) => commands::serve::run(&options),
+        Command::Machine(options) => commands::machine::run(&options, &common),
+        Command::Plan(options) => commands::plan::run(&options, &common),
         Command::Completions(options) => commands::completions::run(&options),
     };
     finish(result)
@@ -95,9 +104,9 @@ fn finish(result: Result<ExitCode, Failure>) -> ExitCode {
 }
 
 /// Logs go to standard error; `GRAVURE_LOG` chooses what, as `tracing` filters do.
-fn init_tracing() {
+fn init_tracing(default: &str) {
     let filter = tracing_subscriber::EnvFilter::try_from_env("GRAVURE_LOG");
-    let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
     let color = std::env::var_os("NO_COLOR").is_none() && std::io::IsTerminal::is_terminal(&std::io::stderr());
     // Fails only when a subscriber is set already, and this is the first place.
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(color).try_init();

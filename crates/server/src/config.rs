@@ -255,8 +255,12 @@ pub(crate) fn starting_text(name: &str, interfaces: &[InterfaceConfig], boot: Op
             Dhcp::Off => "off",
         };
         text.push_str(&format!("dhcp = \"{dhcp}\"\n"));
+        match &interface.pool {
+            Some(pool) => text.push_str(&format!("pool = {}\n", quoted(pool))),
+            None => text.push_str("# pool = \"10.77.0.100-10.77.0.200\"\n"),
+        }
         text.push_str(
-            "# pool = \"10.77.0.100-10.77.0.200\"\n# routers = [\"10.77.0.1\"]\n# dns = [\"10.77.0.1\"]\n\
+            "# routers = [\"10.77.0.1\"]\n# dns = [\"10.77.0.1\"]\n\
              # domain = \"example.org\"\n# lease_minutes = 60\n\n",
         );
     }

@@ -26,6 +26,10 @@ pub struct InitOptions {
     pub interface: Option<String>,
     /// Name of the site.
     pub name: Option<String>,
+    /// DHCP service; beside another server when `None`.
+    pub dhcp: Option<Dhcp>,
+    /// Addresses to give, for full DHCP.
+    pub pool: Option<String>,
     /// Where kernel, initramfs and loaders are.
     pub boot_dir: Option<PathBuf>,
 }
@@ -50,6 +54,9 @@ pub async fn init(options: &InitOptions) -> Result<NewSite, Error> {
         (None, None) => network::only()?,
         (address, name) => InterfaceConfig { address, name: name.clone(), ..InterfaceConfig::default() },
     };
+    interface.dhcp = options.dhcp.unwrap_or_default();
+    interface.pool = options.pool.clone();
+    check_pool(&interface)?;
     let served = network::resolve(std::slice::from_ref(&interface))?;
     let address = served.first().map_or(Ipv4Addr::LOCALHOST, |served| served.interface.address);
     if address.is_loopback() {
@@ -80,6 +87,18 @@ pub async fn init(options: &InitOptions) -> Result<NewSite, Error> {
     let settings = ClientSettings { server: server.clone(), ca: files.authority(), token: token.clone() };
     write_private(&dir.join(CLIENT_NAME), &settings.to_text())?;
     Ok(NewSite { root_key: files.root(), dir, token, server })
+}
+
+fn check_pool(interface: &InterfaceConfig) -> Result<(), Error> {
+    match (interface.dhcp, &interface.pool) {
+        (Dhcp::Full, None) => {
+            Err(Error::Interface("full DHCP needs addresses to give: --pool FIRST-LAST".into()))
+        }
+        (Dhcp::Proxy | Dhcp::Off, Some(_)) => {
+            Err(Error::Interface("a pool of addresses is given, but only --dhcp full gives addresses".into()))
+        }
+        _ => Ok(()),
+    }
 }
 
 async fn first_operator(config: &Config, token: &Secret) -> Result<(), Error> {

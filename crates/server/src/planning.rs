@@ -7,11 +7,12 @@ use gravure_model::plan::{Confirm, Plan};
 use gravure_model::{Assurance, Timestamp};
 use gravure_trust::PlanSigner;
 
+use crate::Error;
+use crate::api::state::{announce, failure};
 use crate::arming::{self, Armed};
 use crate::db::{self, Conn, Db, DbError, MachineRow, Outcome, PlanRow, SessionRow};
 use crate::images::{Images, ReadyImage};
 use crate::secret::{hash_of, new_secret};
-use crate::{Error, api::state::failure};
 
 /// A payload that waits asks again after so many seconds.
 const RETRY_SECONDS: u32 = 5;
@@ -146,6 +147,7 @@ impl Planner<'_> {
         db::audit::add(&mut transaction, &actor, "plan handed out", &plan.id, &detail).await?;
         let answer = self.sign(&mut transaction, plan, session, image).await?;
         transaction.commit().await.map_err(DbError::from)?;
+        announce(&machine.id, MachineState::Deploying);
         Ok(answer)
     }
 

@@ -121,6 +121,7 @@ impl Server {
         for address in &server.servers {
             tracing::info!(content = address.content(), api = address.api(), "serving");
         }
+        tracing::info!("ready: every service is listening");
         Ok(server)
     }
 

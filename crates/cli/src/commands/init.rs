@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use gravure_server::InitOptions;
+use gravure_server::{Dhcp, InitOptions};
 
 use crate::exit::Failure;
 use crate::output;
@@ -14,6 +14,7 @@ use crate::{Common, commands::serve};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   gravure init --dir /srv/gravure --interface enp1s0
+  gravure init --dir /srv/gravure --interface enp1s0 --dhcp full --pool 10.77.0.100-10.77.0.200
   gravure init --dir /srv/gravure --listen 10.77.0.1 --name workshop --boot-dir target/payload
 
 Nothing that is there is overwritten. The site's root key (keys/root.key) signs the plan key and is needed again only to
@@ -31,8 +32,14 @@ pub(crate) struct Options {
     /// Name of the site, shown in boot menus
     #[arg(long)]
     name: Option<String>,
+    /// proxy: beside the DHCP server that is there; full: gives addresses too; off
+    #[arg(long, value_name = "MODE", default_value = "proxy", value_parser = parse_dhcp)]
+    dhcp: Dhcp,
+    /// Addresses to give with --dhcp full
+    #[arg(long, value_name = "FIRST-LAST")]
+    pool: Option<String>,
     /// Kernel, initramfs and boot loaders, as `cargo xtask payload` makes them
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", visible_alias = "payload")]
     boot_dir: Option<PathBuf>,
 }
 
@@ -44,12 +51,23 @@ struct Made {
     token: String,
 }
 
+fn parse_dhcp(text: &str) -> Result<Dhcp, String> {
+    match text {
+        "proxy" => Ok(Dhcp::Proxy),
+        "full" => Ok(Dhcp::Full),
+        "off" => Ok(Dhcp::Off),
+        _ => Err("expected proxy, full or off".to_owned()),
+    }
+}
+
 pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failure> {
     let wanted = InitOptions {
         dir: options.dir.clone(),
         listen: options.listen,
         interface: options.interface.clone(),
         name: options.name.clone(),
+        dhcp: Some(options.dhcp),
+        pool: options.pool.clone(),
         boot_dir: options.boot_dir.clone(),
     };
     let site = serve::runtime()?.block_on(gravure_server::init(&wanted))?;

@@ -41,7 +41,7 @@ struct Create {
     /// MAC address, SMBIOS UUID, or `any` (which needs --expires and --max-machines)
     #[arg(long, value_name = "MAC|UUID|any")]
     machine: MachineSelector,
-    /// Image file in the server's image directory; :N for its Nth image
+    /// Image file in the server's image directory, or a path to one to be put there; :N for its Nth image
     #[arg(long, value_name = "FILE[:N]", value_parser = parse_image)]
     image: (String, u32),
     /// Host name; {serial}, {uuid}, {mac}, {model} and {n} are filled in
@@ -170,7 +170,9 @@ impl Row for JobRow {
 pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failure> {
     match &options.command {
         Command::Create(create) => {
-            let report = create.site.client()?.create_job(&create.request())?;
+            let client = create.site.client()?;
+            let image = create.site.image(&create.image.0)?;
+            let report = client.create_job(&JobRequest { image, ..create.request() })?;
             print(common, &report)?;
         }
         Command::List(list) => {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use gravure_imaging::ErrorKind;
 use gravure_model::{Secret, Timestamp};
-use gravure_server::{CONFIG_NAME, Client, ClientSettings, Error};
+use gravure_server::{CONFIG_NAME, Client, ClientSettings, Config, Error};
 
 use crate::exit::Failure;
 use crate::output::{self, Format, Row};
@@ -12,7 +12,7 @@ use crate::output::{self, Format, Row};
 /// Which server, and as whom
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct SiteOptions {
-    /// Directory of a site on this machine, as `gravure init` made it [default: the current directory]
+    /// Directory of a site on this machine, as `gravure init` made it [default: that of $GRAVURE_CONFIG, or the current one]
     #[arg(long, value_name = "DIR", env = "GRAVURE_SITE", conflicts_with_all = ["server", "token_file", "ca"])]
     site: Option<PathBuf>,
     /// API of a server elsewhere, like https://10.0.0.1:8443
@@ -27,6 +27,29 @@ pub(crate) struct SiteOptions {
 }
 
 impl SiteOptions {
+    /// The site's directory, when it is on this machine.
+    fn dir(&self) -> PathBuf {
+        let of_config = || Some(Path::new(&std::env::var_os("GRAVURE_CONFIG")?).parent()?.to_owned());
+        self.site.clone().or_else(of_config).unwrap_or_else(|| PathBuf::from("."))
+    }
+
+    /// The name an image has on the server. A path to a file elsewhere puts that file into the site's image directory.
+    pub(crate) fn image(&self, image: &str) -> Result<String, Failure> {
+        if !image.contains('/') {
+            return Ok(image.to_owned());
+        }
+        let path = Path::new(image);
+        if self.server.is_some() {
+            return Err(Failure::new(
+                ErrorKind::Usage,
+                format!("{image} is a path, but the server is elsewhere"),
+            )
+            .with_cure("copy the file into the server's image directory and give its name"));
+        }
+        let images = Config::load(&self.dir().join(CONFIG_NAME))?.paths.images;
+        import(path, &images)
+    }
+
     /// A client of the chosen server.
     pub(crate) fn client(&self) -> Result<Client, Failure> {
         let settings = match (&self.server, &self.token_file, &self.ca) {
@@ -36,16 +59,53 @@ impl SiteOptions {
                 ClientSettings { server: server.clone(), ca: ca.clone(), token: Secret::new(token.trim()) }
             }
             _ => {
-                let dir = self.site.as_deref().unwrap_or(Path::new("."));
-                if self.site.is_none() && !dir.join(CONFIG_NAME).is_file() {
-                    return Err(Failure::new(ErrorKind::NotFound, "no site in the current directory")
+                let dir = self.dir();
+                if !dir.join(CONFIG_NAME).is_file() {
+                    return Err(Failure::new(ErrorKind::NotFound, format!("no site in {}", dir.display()))
                         .with_cure("name one: --site DIR, or --server URL --token-file FILE --ca FILE"));
                 }
-                ClientSettings::of_site(dir)?
+                ClientSettings::of_site(&dir)?
             }
         };
         Ok(Client::new(&settings)?)
     }
+}
+
+/// Puts an image file into the image directory: as a hard link where that is possible, else as a copy.
+fn import(path: &Path, images: &Path) -> Result<String, Failure> {
+    let source = path.canonicalize().map_err(|error| Failure::io("read", path, &error))?;
+    let name = source.file_name().and_then(|name| name.to_str());
+    let name =
+        name.ok_or_else(|| Failure::new(ErrorKind::Usage, format!("{} has no usable name", path.display())))?;
+    let target = images.join(name);
+    if target.canonicalize().is_ok_and(|there| there == source)
+        || std::fs::hard_link(&source, &target).is_ok()
+    {
+        return Ok(name.to_owned());
+    }
+    let facts = |path: &Path| std::fs::metadata(path).map_err(|error| Failure::io("read", path, &error));
+    if target.exists() {
+        let (new, old) = (facts(&source)?, facts(&target)?);
+        let same = |a: &std::fs::Metadata, b: &std::fs::Metadata| {
+            a.len() == b.len() && a.modified().ok() == b.modified().ok()
+        };
+        if same(&new, &old) {
+            return Ok(name.to_owned());
+        }
+        let message = format!("{} is there already and is another file", target.display());
+        return Err(Failure::new(ErrorKind::Refused, message)
+            .with_cure("remove it, or give the new file another name"));
+    }
+    eprintln!("copying {} into {}", source.display(), images.display());
+    // Under another name first: the server must not see half an image.
+    let part = images.join(format!(".{name}.part"));
+    let copied = std::fs::copy(&source, &part).and_then(|_| {
+        let modified = std::fs::metadata(&source)?.modified()?;
+        std::fs::File::options().append(true).open(&part)?.set_modified(modified)?;
+        std::fs::rename(&part, &target)
+    });
+    copied.map_err(|error| Failure::io("copy to", &target, &error))?;
+    Ok(name.to_owned())
 }
 
 impl From<Error> for Failure {

@@ -9,7 +9,7 @@ use gravure_model::Timestamp;
 use gravure_model::api::{ConfirmRequest, MachineState};
 
 use super::Problem;
-use super::state::App;
+use super::state::{App, announce};
 use crate::db;
 use crate::secret::hash_of;
 
@@ -61,5 +61,6 @@ pub(super) async fn confirm(
     let detail = format!("{} runs kernel {}{verified}", report.host_name, report.kernel);
     db::audit::add(&mut transaction, &actor, "first boot confirmed", &plan.id, &detail).await?;
     transaction.commit().await?;
+    announce(&machine.id, MachineState::Confirmed);
     Ok(StatusCode::NO_CONTENT)
 }

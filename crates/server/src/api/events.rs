@@ -11,7 +11,7 @@ use gravure_model::event::{Event, EventKind, Known};
 use gravure_model::identity::MachineSelector;
 
 use super::Problem;
-use super::state::{App, Peer, failure, session};
+use super::state::{App, Peer, announce, failure, session};
 use crate::db::{self, Conn, DbError, Outcome, PlanRow, SessionRow};
 
 /// Events in one batch.
@@ -52,11 +52,16 @@ pub(super) async fn events(
         Some(id) => db::plans::by_id(&mut transaction, id).await?,
         None => None,
     };
+    let mut reached = None;
     for event in fresh {
-        take(&mut transaction, &session, plan.as_ref(), event, now).await?;
+        let state = take(&mut transaction, &session, plan.as_ref(), event, now).await?;
+        reached = state.or(reached);
     }
     db::machines::touch(&mut transaction, &session.machine, now).await?;
     transaction.commit().await?;
+    if let Some(state) = reached {
+        announce(&session.machine, state);
+    }
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -64,27 +69,30 @@ fn number(event: &Event) -> i64 {
     i64::try_from(event.sequence).unwrap_or(i64::MAX)
 }
 
+/// Takes one event; gives the state it brought the machine to, if it did.
 async fn take(
     conn: &mut Conn,
     session: &SessionRow,
     plan: Option<&PlanRow>,
     event: &Event,
     now: Timestamp,
-) -> Result<(), DbError> {
+) -> Result<Option<MachineState>, DbError> {
     let progress = matches!(event.kind, EventKind::Known(Known::Progress { .. }));
     if !progress {
         let body = db::to_json("event", event)?;
         let plan = plan.map(|plan| plan.id.as_str());
         db::sessions::keep_event(conn, &session.peer, number(event), plan, event.at, &body).await?;
     }
-    let (EventKind::Known(known), Some(plan)) = (&event.kind, plan) else { return Ok(()) };
+    let (EventKind::Known(known), Some(plan)) = (&event.kind, plan) else { return Ok(None) };
     match known {
         Known::StageFinished { stage, bytes, milliseconds } => {
             let stage = StageReport { stage: cut(stage), bytes: *bytes, milliseconds: *milliseconds };
-            db::plans::add_stage(conn, &plan.id, number(event), &stage).await
+            db::plans::add_stage(conn, &plan.id, number(event), &stage).await?;
+            Ok(None)
         }
         Known::Warning { message, .. } => {
-            db::plans::add_warning(conn, &plan.id, number(event), &cut(message)).await
+            db::plans::add_warning(conn, &plan.id, number(event), &cut(message)).await?;
+            Ok(None)
         }
         Known::Failed { stage, code, message, cure } => {
             let report = FailureReport {
@@ -105,7 +113,7 @@ async fn take(
             );
             end(conn, plan, Outcome::Failed, Some(&failure("verify", &message, None)), now).await
         }
-        _ => Ok(()),
+        _ => Ok(None),
     }
 }
 
@@ -115,9 +123,9 @@ async fn end(
     outcome: Outcome,
     report: Option<&FailureReport>,
     now: Timestamp,
-) -> Result<(), DbError> {
+) -> Result<Option<MachineState>, DbError> {
     if !db::plans::end(conn, &plan.id, outcome, report, now).await? {
-        return Ok(());
+        return Ok(None);
     }
     let state = match outcome {
         Outcome::Verified => MachineState::Verified,
@@ -131,7 +139,8 @@ async fn end(
     }
     let detail = report.map_or_else(|| "read back and equal".to_owned(), |report| report.message.clone());
     let action = format!("plan {}", state.as_str());
-    db::audit::add(conn, &format!("machine {}", plan.machine), &action, &plan.id, &detail).await
+    db::audit::add(conn, &format!("machine {}", plan.machine), &action, &plan.id, &detail).await?;
+    Ok(Some(state))
 }
 
 fn cut(text: &str) -> String {

@@ -9,7 +9,7 @@ use gravure_model::identity::MachineIdentity;
 use gravure_model::{Assurance, Secret, Timestamp};
 
 use super::Problem;
-use super::state::{App, Local, Peer, session};
+use super::state::{App, Local, Peer, announce, session};
 use crate::db::{self, Conn, DbError, SessionRow};
 use crate::planning::{Planner, settle_abandoned};
 use crate::secret::{hash_of, six_digits};
@@ -100,6 +100,9 @@ async fn open_session(
     db::sessions::add(&mut transaction, &session).await?;
     db::machines::set_session(&mut transaction, &machine.id, &session.peer).await?;
     transaction.commit().await?;
+    if fresh {
+        announce(&machine.id, machine.state);
+    }
     Ok((session, refused))
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use gravure_model::api::FailureReport;
+use gravure_model::api::{FailureReport, MachineState};
 use gravure_trust::PlanSigner;
 
 use super::Problem;
@@ -67,6 +67,11 @@ pub(crate) async fn session(app: &App, peer: &Peer) -> Result<SessionRow, Proble
     session.ok_or_else(|| {
         Problem::unauthorised("this client certificate belongs to no session").cure("say hello first")
     })
+}
+
+/// Tells the log that a machine is in another state. Called when that is committed, so that who reads it finds it so.
+pub(crate) fn announce(machine: &str, state: MachineState) {
+    tracing::info!(machine, state = %state.as_str(), "machine");
 }
 
 /// A failure that no event reported.
