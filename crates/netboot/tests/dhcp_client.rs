@@ -205,6 +205,22 @@ fn a_refused_renewal_loses_the_address_and_gets_another() {
 }
 
 #[test]
+fn a_renewal_that_grants_another_address_is_none() {
+    let mut lab = Lab::new(config());
+    lab.give(ClientInput::Start);
+    lab.deaf = true;
+    lab.wait();
+    let renewal = &lab.sent.last().expect("a renewal").1.bytes;
+    let mut ack = answering(fixture!("dnsmasq-ack"), renewal);
+    assert_ne!(Seen::new(&ack).yiaddr(), lab.grant().address);
+    let output = lab.client.on(ClientInput::Packet(&ack), lab.now());
+    assert_eq!(output.event, None);
+    ack[16..20].copy_from_slice(&lab.grant().address.octets());
+    let output = lab.client.on(ClientInput::Packet(&ack), lab.now());
+    assert!(matches!(output.event, Some(Event::Renewed(_))));
+}
+
+#[test]
 fn a_conflict_is_declined_and_another_address_taken_after_a_while() {
     let mut lab = Lab::new(config());
     lab.give(ClientInput::Start);

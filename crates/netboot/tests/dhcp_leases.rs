@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use gravure_netboot::Millis;
-use gravure_netboot::dhcp::{HardwareAddress, LeaseTable, Reservation};
+use gravure_netboot::dhcp::{HardwareAddress, LeaseEntry, LeaseState, LeaseTable, Reservation};
 use proptest::prelude::*;
 use wire::{Full, Packet, SERVER, Seen, dhcp};
 
@@ -101,9 +101,9 @@ proptest! {
             full.now = full.now.after(Duration::from_millis(pause));
             if restart.index(20) == 0 {
                 // The server restarts; its offers are gone, its leases are not.
-                full.leases = LeaseTable::import(full.leases.entries().cloned().filter(|entry| {
-                    entry.state != gravure_netboot::dhcp::LeaseState::Offered
-                }).collect::<Vec<_>>());
+                let bound = |entry: &&LeaseEntry| entry.state != LeaseState::Offered;
+                let stored: Vec<_> = full.leases.entries().filter(bound).cloned().collect();
+                full.leases = LeaseTable::import(stored);
             }
             let Some(packet) = packet(act, client, &ledger, full.now) else { continue };
             if matches!(act, Act::Release | Act::Decline) {

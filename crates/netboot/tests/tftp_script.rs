@@ -280,6 +280,20 @@ fn an_answering_client_is_given_a_minute_and_progress_starts_it_anew() {
 }
 
 #[test]
+fn waits_follow_the_round_trip_but_not_of_what_went_out_twice() {
+    let mut script = Script::new(PLAIN, 5000);
+    script.start();
+    let wait = |output: &Output, now: Millis| output.deadline.expect("running").since(now).as_millis();
+    // Repeated after 400 ms: which of the two is acknowledged a millisecond later cannot be told.
+    script.wait();
+    let output = script.ack(1);
+    assert_eq!(wait(&output, script.now), 400);
+    // Sent once: one millisecond, so the shortest wait.
+    let output = script.ack(2);
+    assert_eq!(wait(&output, script.now), 150);
+}
+
+#[test]
 fn early_timeouts_do_nothing() {
     let mut script = Script::new(PLAIN, 5000);
     let deadline = script.start().deadline.expect("running");
