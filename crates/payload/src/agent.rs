@@ -58,7 +58,7 @@ impl Leave {
 
 /// Runs the agent; the result is the exit code that init reads.
 pub fn run() -> u8 {
-    let screen = Arc::new(Screen::default());
+    let screen = Arc::new(Screen::new(std::io::stdout()));
     match work(&screen) {
         Ok(leave) => leave.exit_code(),
         Err(why) => {
@@ -96,6 +96,8 @@ fn work(screen: &Arc<Screen>) -> Result<Leave, String> {
         screen: Arc::clone(screen),
         network: Some(network),
         deploy: &engine,
+        dir: dir.to_owned(),
+        waits: talk::Waits::default(),
     };
     Ok(talk.run(&collected.inventory))
 }

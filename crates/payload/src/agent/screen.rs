@@ -1,7 +1,7 @@
 //! What people see: lines from the catalogue, one writer, progress at a readable pace. Standard output leads to init,
 //! which shows it on every console.
 
-use std::io::Write as _;
+use std::io::Write;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,12 +16,17 @@ const STEP_PERCENT: u8 = 5;
 const MAX_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The screen.
-#[derive(Debug, Default)]
 pub(super) struct Screen {
     pace: Mutex<Pace>,
+    out: Mutex<Box<dyn Write + Send>>,
 }
 
 impl Screen {
+    /// Writes its lines to `out`.
+    pub(super) fn new(out: impl Write + Send + 'static) -> Self {
+        Self { pace: Mutex::default(), out: Mutex::new(Box::new(out)) }
+    }
+
     /// Shows a message.
     pub(super) fn say(&self, message: &Message) {
         self.line(&message.text(Language::English));
@@ -29,7 +34,7 @@ impl Screen {
 
     /// Shows a line that is in no catalogue: texts of errors.
     pub(super) fn line(&self, text: &str) {
-        let mut out = std::io::stdout().lock();
+        let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
         // Without a reader there is nobody to tell.
         let _ = writeln!(out, "{}", text.replace('\n', " "));
         let _ = out.flush();

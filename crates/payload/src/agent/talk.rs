@@ -1,6 +1,6 @@
 //! The conversation with the server: greet, check whom we talk to, ask for a plan, have it carried out, report.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -23,21 +23,32 @@ use super::outbox::Outbox;
 use super::screen::Screen;
 use super::session::Session;
 use super::settings::Settings;
-use crate::files::{RUN_DIR, chain};
+use crate::files::chain;
 
-/// Waits between greetings that got no answer.
-const FIRST_WAIT: Duration = Duration::from_secs(2);
-const LONGEST_WAIT: Duration = Duration::from_secs(20);
-/// Wait after a server that answered but is not to be trusted.
-const AFTER_DISTRUST: Duration = Duration::from_secs(30);
 /// Rounds without an answer after which another network adapter is tried.
 const ROUNDS_PER_ADAPTER: u32 = 3;
-/// Bounds of the wait that the server asks for.
-const SHORTEST_ASK: Duration = Duration::from_secs(1);
+/// Longest wait that the server may ask for.
 const LONGEST_ASK: Duration = Duration::from_secs(60);
 /// How long the end of a deployment waits for the server to take the report. The disk is verified by then, so the
 /// machine goes on without it.
 const REPORT_PATIENCE: Duration = Duration::from_secs(600);
+
+/// Waiting times.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Waits {
+    /// Between requests that got no answer; doubles up to the longest.
+    pub(super) first: Duration,
+    pub(super) longest: Duration,
+    /// After a server that answered but is not to be trusted.
+    pub(super) after_distrust: Duration,
+}
+
+impl Default for Waits {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Self { first: seconds(2), longest: seconds(20), after_distrust: seconds(30) }
+    }
+}
 
 /// Carries plans out; the real one is `gravure-deploy`.
 pub(super) trait Deploy: Send + Sync {
@@ -66,6 +77,9 @@ pub(super) struct Talk<'a> {
     /// `None` in tests on the loopback.
     pub(super) network: Option<Network>,
     pub(super) deploy: &'a dyn Deploy,
+    /// Where the session is kept for the next agent.
+    pub(super) dir: PathBuf,
+    pub(super) waits: Waits,
 }
 
 /// A server that was greeted and is trusted.
@@ -125,7 +139,7 @@ impl Talk<'_> {
 
     /// Greets servers in turn until one answers that proves to be of our site.
     fn greet(&mut self, inventory: &Inventory) -> Contact {
-        let (mut wait, mut rounds) = (FIRST_WAIT, 0u32);
+        let (mut wait, mut rounds) = (self.waits.first, 0u32);
         loop {
             for server in self.settings.site.servers.clone() {
                 self.screen.say(&Message::ContactingServer { server: server.api.clone() });
@@ -137,7 +151,7 @@ impl Talk<'_> {
                             cure: "boot from the server this machine belongs to, or renew its payload"
                                 .to_owned(),
                         });
-                        wait = wait.max(AFTER_DISTRUST);
+                        wait = wait.max(self.waits.after_distrust);
                     }
                     Err(Greeting::Failed(Failure::Silent(why))) => {
                         let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX);
@@ -152,7 +166,7 @@ impl Talk<'_> {
                 }
             }
             std::thread::sleep(wait);
-            wait = (wait * 2).min(LONGEST_WAIT);
+            wait = (wait * 2).min(self.waits.longest);
             rounds = rounds.saturating_add(1);
             if let Some(network) = &self.network {
                 if rounds.is_multiple_of(ROUNDS_PER_ADAPTER) {
@@ -178,7 +192,7 @@ impl Talk<'_> {
         if hello.token.is_some() {
             self.session.token_used = true;
             // Should it not be kept, a second agent's token is refused as used; the session is known by its key.
-            let _ = self.session.keep(Path::new(RUN_DIR));
+            let _ = self.session.keep(&self.dir);
         }
         if let Some(why) = &welcome.token_refused {
             self.screen.line(&format!("The token of this boot was refused: {why}"));
@@ -207,7 +221,7 @@ impl Talk<'_> {
         inventory: &Inventory,
         ended_plans: &mut Vec<String>,
     ) -> Option<Leave> {
-        let (mut said, mut silent_wait) = (String::new(), FIRST_WAIT);
+        let (mut said, mut silent_wait) = (String::new(), self.waits.first);
         let mut say_once = |text: &str, screen: &Screen| {
             if said != text {
                 text.clone_into(&mut said);
@@ -226,20 +240,20 @@ impl Talk<'_> {
                     let seconds = u32::try_from(silent_wait.as_secs()).unwrap_or(u32::MAX);
                     self.screen.say(&Message::ServerSilent { why: failure.to_string(), seconds });
                     std::thread::sleep(silent_wait);
-                    if silent_wait >= LONGEST_WAIT {
+                    if silent_wait >= self.waits.longest {
                         return None;
                     }
-                    silent_wait = (silent_wait * 2).min(LONGEST_WAIT);
+                    silent_wait = (silent_wait * 2).min(self.waits.longest);
                     continue;
                 }
             };
-            silent_wait = FIRST_WAIT;
+            silent_wait = self.waits.first;
             match answer {
                 PlanAnswer::Wait { reason, retry_seconds, boot_local } => {
                     let hint = if boot_local { "; type restart to start from its own disk" } else { "" };
                     say_once(&format!("{reason}{hint}"), &self.screen);
                     let wait = Duration::from_secs(retry_seconds.into());
-                    std::thread::sleep(wait.clamp(SHORTEST_ASK, LONGEST_ASK));
+                    std::thread::sleep(wait.clamp(self.waits.first / 2, LONGEST_ASK));
                 }
                 PlanAnswer::Ready { plan_key, plan, descriptor } => {
                     let observer = Both(&self.screen, &self.outbox);
@@ -268,7 +282,7 @@ impl Talk<'_> {
                                 observer.event(refused(&message).into());
                                 ended_plans.push(message);
                             }
-                            std::thread::sleep(LONGEST_WAIT);
+                            std::thread::sleep(self.waits.longest);
                             continue;
                         }
                     };
@@ -277,7 +291,7 @@ impl Talk<'_> {
                             "for another plan; the last one failed. Arm the machine again",
                             &self.screen,
                         );
-                        std::thread::sleep(LONGEST_WAIT);
+                        std::thread::sleep(self.waits.longest);
                         continue;
                     }
                     ended_plans.push(verdict.plan.id.clone());
@@ -381,3 +395,6 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|&text| text.to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
 }
+
+#[cfg(test)]
+mod tests;
