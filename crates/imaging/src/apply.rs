@@ -82,10 +82,16 @@ pub fn apply_to_directory(
     image.warnings().iter().for_each(|warning| meter.warn(|| warning.clone()));
     let mut target = DirectoryTarget::open(path, image.tree(), options.existing, options.root, &meter)?;
     target.structure(ctl)?;
-    let plan = ReadPlan::new(image.tree(), image.archives(), |wanted| target.wants(wanted), |node| target.makes(node))?;
+    let plan = ReadPlan::new(
+        image.tree(),
+        image.archives(),
+        |wanted| target.wants(wanted),
+        |node| target.makes(node),
+    )?;
     meter.expect(plan.total_bytes);
     let explained = |error| damage::explain(error, image.archives(), Some(image.tree()), &plan);
-    let damaged = reading::run(&context, &meter, image.archives(), &plan, &target, OnDamage::Stop).map_err(explained)?;
+    let damaged = reading::run(&context, &meter, image.archives(), &plan, &target, OnDamage::Stop)
+        .map_err(explained)?;
     if let Some((index, found)) = damaged.into_iter().next() {
         let blob = &plan.blobs[index];
         return Err(damage::blob_error(image.archives(), Some(image.tree()), blob, found));

@@ -67,16 +67,23 @@ impl Archive {
         }
         if resource.header.flags.contains(ResourceFlags::COMPRESSED) && !self.is_decodable {
             let method = self.wim.header().compression.map_or_else(String::new, |it| it.method().to_string());
-            return Err(Error::Unsupported { what: "compression method", value: format!("{method} in {}", self.name) });
+            return Err(Error::Unsupported {
+                what: "compression method",
+                value: format!("{method} in {}", self.name),
+            });
         }
         Ok((blob, resource))
     }
 
     /// How a blob's region is laid out, read through `reader`, which reads this file.
-    pub(crate) fn layout(&self, reader: &dyn ReadAt, id: BlobId) -> Result<ResourceLayout, gravure_wim::Error> {
+    pub(crate) fn layout(
+        &self,
+        reader: &dyn ReadAt,
+        id: BlobId,
+    ) -> Result<ResourceLayout, gravure_wim::Error> {
         let resource = self.wim.blob(id).map(|blob| blob.resource);
-        let resource =
-            resource.ok_or_else(|| gravure_wim::Error::NotFound { what: "blob", which: id.key().to_string() })?;
+        let resource = resource
+            .ok_or_else(|| gravure_wim::Error::NotFound { what: "blob", which: id.key().to_string() })?;
         self.wim.layout(reader, resource, &self.limits)
     }
 

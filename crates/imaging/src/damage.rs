@@ -32,7 +32,8 @@ pub(crate) fn explain(error: Error, archives: &Archives, tree: Option<&Tree>, pl
     let end = offset.saturating_add(u64::from(gravure_model::descriptor::RANGE_BYTES));
     let mut hits = table_hits(archives.get(0).wim(), offset, end);
     let in_range = plan.blobs.iter().filter(|blob| {
-        let stored = archives.get(blob.archive).blob(blob.id).map_or(0, |(_, place)| place.header.stored_size);
+        let stored =
+            archives.get(blob.archive).blob(blob.id).map_or(0, |(_, place)| place.header.stored_size);
         blob.archive == 0 && blob.offset < end && blob.offset.saturating_add(stored) > offset
     });
     for blob in in_range.take(PATHS) {
@@ -45,20 +46,23 @@ pub(crate) fn explain(error: Error, archives: &Archives, tree: Option<&Tree>, pl
 
 fn table_hits(wim: &Wim, start: u64, end: u64) -> Vec<String> {
     let header = wim.header();
-    let mut places = vec![("blob table".to_owned(), header.blob_table), ("XML document".to_owned(), header.xml)];
+    let mut places =
+        vec![("blob table".to_owned(), header.blob_table), ("XML document".to_owned(), header.xml)];
     for image in wim.images() {
         if let Some(metadata) = wim.metadata_resource(image) {
             places.push((format!("metadata of image {}", image.number()), metadata.header));
         }
     }
-    let hit = places.into_iter().filter(|(_, place)| {
-        place.offset < end && place.offset.saturating_add(place.stored_size) > start
-    });
+    let hit = places
+        .into_iter()
+        .filter(|(_, place)| place.offset < end && place.offset.saturating_add(place.stored_size) > start);
     hit.map(|(name, _)| name).collect()
 }
 
 /// The nodes of several trees that use each blob, for a check of a whole file: by SHA-1.
-pub(crate) fn users<'a>(trees: impl Iterator<Item = &'a Tree>) -> HashMap<gravure_tree::Sha1Hash, Vec<String>> {
+pub(crate) fn users<'a>(
+    trees: impl Iterator<Item = &'a Tree>,
+) -> HashMap<gravure_tree::Sha1Hash, Vec<String>> {
     let mut users: HashMap<gravure_tree::Sha1Hash, Vec<String>> = HashMap::new();
     for tree in trees {
         for step in tree.walk() {

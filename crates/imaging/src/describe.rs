@@ -97,7 +97,8 @@ fn find_folded(tree: &Tree, path: &[&str]) -> Option<NodeId> {
 fn tables(file: &ImageFile) -> Result<Digest, Error> {
     let mut hasher = blake3::Hasher::new();
     let header = file.wim().header();
-    let metadata = file.wim().images().filter_map(|image| file.wim().metadata_resource(image)).map(|found| found.header);
+    let metadata =
+        file.wim().images().filter_map(|image| file.wim().metadata_resource(image)).map(|found| found.header);
     let places: Vec<ResourceHeader> = [header.blob_table, header.xml].into_iter().chain(metadata).collect();
     hash_range(file, 0, HEADER_BYTES, &mut hasher)?;
     for place in places {

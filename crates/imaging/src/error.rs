@@ -63,7 +63,10 @@ pub enum Error {
         source: Box<gravure_wim::Error>,
     },
     /// Content does not have the SHA-1 it is listed under.
-    #[error("blob {expected} at {offset:#x} of {file}: expected {size} bytes with SHA-1 {expected}, found {found}; used by {}", named(paths))]
+    #[error(
+        "blob {expected} at {offset:#x} of {file}: expected {size} bytes with SHA-1 {expected}, found {found}; used by {}",
+        named(paths)
+    )]
     BlobMismatch {
         /// The image file.
         file: String,
@@ -79,7 +82,10 @@ pub enum Error {
         paths: Vec<String>,
     },
     /// A range of an image file is not what its descriptor says.
-    #[error("range {index} at {offset:#x} of {file}: expected BLAKE3 {expected}, found {found}; hits {}", named(hits))]
+    #[error(
+        "range {index} at {offset:#x} of {file}: expected BLAKE3 {expected}, found {found}; hits {}",
+        named(hits)
+    )]
     RangeMismatch {
         /// The image file or address.
         file: String,
@@ -210,7 +216,10 @@ impl ErrorKind {
 
 impl Error {
     /// For `map_err` after an I/O operation.
-    pub(crate) fn io<'a>(what: &'static str, path: impl ToString + 'a) -> impl FnOnce(io::Error) -> Self + 'a {
+    pub(crate) fn io<'a>(
+        what: &'static str,
+        path: impl ToString + 'a,
+    ) -> impl FnOnce(io::Error) -> Self + 'a {
         move |source| Self::Io { what, path: path.to_string(), source }
     }
 
@@ -241,7 +250,9 @@ impl Error {
                 _ => ErrorKind::Failed,
             },
             Self::Wim { source, .. } => kind_of_wim(source),
-            Self::BlobMismatch { .. } | Self::RangeMismatch { .. } | Self::Differs { .. } => ErrorKind::Integrity,
+            Self::BlobMismatch { .. } | Self::RangeMismatch { .. } | Self::Differs { .. } => {
+                ErrorKind::Integrity
+            }
             Self::Network { .. } => ErrorKind::Network,
             Self::NotFound { .. } => ErrorKind::NotFound,
             Self::Refused { .. } => ErrorKind::Refused,

@@ -42,8 +42,13 @@ pub fn extract_to(image: &Image, path: &str, out: &mut dyn Write, ctl: &Ctl) -> 
     let node = find(image.tree(), path)?;
     let data = image.tree().node(node).data.as_ref();
     let data = data.filter(|_| image.tree().node(node).reparse.is_none());
-    let data = data.ok_or_else(|| Error::Unsupported { what: "extracting to standard output what is no file", value: path.to_owned() })?;
-    stream(image, data, path, ctl, |bytes| out.write_all(bytes).map_err(Error::io("write", "standard output")))?;
+    let data = data.ok_or_else(|| Error::Unsupported {
+        what: "extracting to standard output what is no file",
+        value: path.to_owned(),
+    })?;
+    stream(image, data, path, ctl, |bytes| {
+        out.write_all(bytes).map_err(Error::io("write", "standard output"))
+    })?;
     Ok(data.size)
 }
 
@@ -124,7 +129,8 @@ fn subtree(tree: &Tree, paths: &[String], parents: Parents) -> Result<Tree, Erro
         let Some((last, above)) = names.split_last() else {
             for entry in tree.children(tree.root()) {
                 let (into, name) = (part.root(), entry.name.clone());
-                copy(tree, entry.node, &mut part, into, name, &mut copies).map_err(|error| cannot(path, error))?;
+                copy(tree, entry.node, &mut part, into, name, &mut copies)
+                    .map_err(|error| cannot(path, error))?;
             }
             continue;
         };

@@ -48,7 +48,10 @@ impl ImageFile {
             return Ok(this);
         }
         if part != 1 {
-            let (what, value) = ("start with a part other than the first", format!("{}: part {part} of {parts}", path.display()));
+            let (what, value) = (
+                "start with a part other than the first",
+                format!("{}: part {part} of {parts}", path.display()),
+            );
             return Err(Error::Unsupported { what, value });
         }
         for number in 2..=parts {
@@ -122,7 +125,8 @@ impl ImageFile {
             }
             Which::Name(name) => {
                 let infos = self.wim().info().images();
-                let found = infos.zip(self.wim().images()).find(|(info, _)| info.name().as_ref() == Some(name));
+                let found =
+                    infos.zip(self.wim().images()).find(|(info, _)| info.name().as_ref() == Some(name));
                 found.map(|(_, index)| index).ok_or_else(|| not_found(of(&format!("{name:?}"))))
             }
         }

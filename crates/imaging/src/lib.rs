@@ -21,6 +21,7 @@ mod reading;
 mod directory;
 mod exclude;
 mod output_file;
+mod range_hash;
 
 mod apply;
 mod capture;
@@ -31,14 +32,18 @@ mod verify;
 mod remote;
 
 pub use apply::{ApplyOptions, ApplyReport, Durability, apply_to_directory};
+pub use capture::{CaptureOptions, CaptureReport, Integrity, capture_directory};
 pub use describe::{describe, describe_file, system_of};
 pub use directory::{Existing, Mounts, RootMetadata, ScanOptions};
 pub use error::{Error, ErrorKind};
 pub use exclude::Exclusions;
 pub use extract::{Parents, extract, extract_to};
+pub use gravure_codec::Level;
+pub use gravure_wim::{Compression, Method};
 pub use image::{Image, ImageFile, Which};
 pub use meter::default_threads;
 pub use remote::{HttpAt, RemoteOptions, agent};
 pub use verify::{
-    Damage, FileReport, VerifyFileOptions, VerifyOptions, VerifyReport, verify_applied, verify_directory, verify_file,
+    Damage, FileReport, VerifyFileOptions, VerifyOptions, VerifyReport, verify_applied, verify_directory,
+    verify_file,
 };

@@ -1,7 +1,7 @@
 //! Progress and warnings of one operation on their way to the observer.
 
-use std::sync::{Mutex, PoisonError};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use gravure_model::Ctl;
@@ -16,7 +16,7 @@ const UNKNOWN: u64 = u64::MAX;
 
 /// What every operation of this crate is given first.
 #[derive(Clone, Copy)]
-pub struct Context<'a> {
+pub(crate) struct Context<'a> {
     /// Stops the work when asked to.
     pub ctl: &'a Ctl,
     /// Receives progress and warnings.
@@ -57,7 +57,7 @@ struct Messages {
 
 /// What an operation counted.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Totals {
+pub(crate) struct Totals {
     /// Plain bytes processed.
     pub bytes: u64,
     /// What was odd, in the order met; the observer was told of each when it was met. At most 1000 and one line that
@@ -183,9 +183,8 @@ mod tests {
         let events = recorder.0.into_inner().unwrap();
         let warning =
             |message: &str| Known::Warning { stage: Some("apply".into()), message: message.into() }.into();
-        let progress = |done_bytes| {
-            Known::Progress { stage: "apply".into(), done_bytes, total_bytes: Some(10) }.into()
-        };
+        let progress =
+            |done_bytes| Known::Progress { stage: "apply".into(), done_bytes, total_bytes: Some(10) }.into();
         assert_eq!(events.first(), Some(&progress(0)));
         assert_eq!(events.get(1), Some(&warning("file 0")));
         assert_eq!(events.get(1000), Some(&warning("file 999")));

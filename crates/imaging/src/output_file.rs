@@ -40,7 +40,9 @@ impl OutputFile {
                     return Ok(Self { path: path.to_owned(), temporary, file, is_done: false });
                 }
                 // Left behind by a process of the same number that was killed.
-                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && number < 100 => number += 1,
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && number < 100 => {
+                    number += 1
+                }
                 Err(error) => return Err(Error::io("create", temporary.display())(error)),
             }
         }
@@ -49,6 +51,16 @@ impl OutputFile {
     /// Where to write.
     pub(crate) fn file(&self) -> &FileAt {
         &self.file
+    }
+
+    /// The final name.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Cuts the file off at `size`.
+    pub(crate) fn truncate(&self, size: u64) -> Result<(), Error> {
+        self.file.file().set_len(size).map_err(Error::io("truncate", self.path.display()))
     }
 
     /// Makes the content durable, then gives the file its name.

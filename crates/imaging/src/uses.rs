@@ -45,7 +45,9 @@ pub(crate) fn part_mut(node: &mut Node, part: Part) -> Option<&mut ContentRef> {
 pub(crate) fn nodes(tree: &Tree) -> impl Iterator<Item = NodeId> + '_ {
     let mut seen = vec![false; tree.node_count()];
     let below = tree.walk().map(|step| step.entry.node);
-    std::iter::once(tree.root()).chain(below).filter(move |id| !std::mem::replace(&mut seen[id.index()], true))
+    std::iter::once(tree.root())
+        .chain(below)
+        .filter(move |id| !std::mem::replace(&mut seen[id.index()], true))
 }
 
 /// Paths of the nodes in `wanted`, all names of each, at most `limit` in all: for messages.

@@ -95,7 +95,13 @@ impl Reader<'_> {
     }
 
     /// Fills `buf` from `offset`.
-    pub(crate) fn read(&self, content: &Content, open: &Open, offset: u64, buf: &mut [u8]) -> Result<State, Error> {
+    pub(crate) fn read(
+        &self,
+        content: &Content,
+        open: &Open,
+        offset: u64,
+        buf: &mut [u8],
+    ) -> Result<State, Error> {
         match open {
             Open::Inline(bytes) => {
                 let start = usize::try_from(offset).unwrap_or(usize::MAX);

@@ -257,7 +257,14 @@ impl<'a> Worker<'a> {
         (from..stored.len(), first..chunks.len())
     }
 
-    fn piece(&mut self, large: &Large, offset: u64, len: usize, is_last: bool, buffers: &mut Buffers) -> Result<(), Error> {
+    fn piece(
+        &mut self,
+        large: &Large,
+        offset: u64,
+        len: usize,
+        is_last: bool,
+        buffers: &mut Buffers,
+    ) -> Result<(), Error> {
         self.ctl.check()?;
         let content = &self.contents[large.content];
         grow(&mut buffers.plain, len);
@@ -317,7 +324,11 @@ impl Work<Job, Buffers, Results> for Worker<'_> {
                         state: if changed { State::Changed } else { State::Same },
                     };
                     self.meter.add(len as u64);
-                    out.done(ticket, vec![result.map(|()| done).map_err(|error| (large.content, error))], buffers);
+                    out.done(
+                        ticket,
+                        vec![result.map(|()| done).map_err(|error| (large.content, error))],
+                        buffers,
+                    );
                 });
             }
         }

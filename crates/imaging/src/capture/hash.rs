@@ -21,16 +21,19 @@ pub(crate) fn hash_all(
 ) -> Result<(), Error> {
     let all = (0..contents.len()).collect();
     hash_some(context, meter, reader, contents, all, |number, result| {
-        each(number, result.and_then(|(sha1, state)| match state {
-            State::Same => Ok(sha1),
-            State::Changed => Err(Error::Differs {
-                path: reader.name(&contents[number]),
-                what: "size and time of last write while it was read",
-                expected: "unchanged".to_owned(),
-                found: "changed".to_owned(),
-                more: 0,
+        each(
+            number,
+            result.and_then(|(sha1, state)| match state {
+                State::Same => Ok(sha1),
+                State::Changed => Err(Error::Differs {
+                    path: reader.name(&contents[number]),
+                    what: "size and time of last write while it was read",
+                    expected: "unchanged".to_owned(),
+                    found: "changed".to_owned(),
+                    more: 0,
+                }),
             }),
-        }))
+        )
     })
 }
 
@@ -84,7 +87,9 @@ pub(super) fn duplicates(
         *by_size.entry(content.size).or_default() += 1;
     }
     let candidates: Vec<usize> = (0..contents.len())
-        .filter(|number| large(&contents[*number]) && by_size.get(&contents[*number].size).is_some_and(|count| *count > 1))
+        .filter(|number| {
+            large(&contents[*number]) && by_size.get(&contents[*number].size).is_some_and(|count| *count > 1)
+        })
         .collect();
     let mut first: HashMap<Sha1Hash, usize> = HashMap::new();
     let mut found = HashMap::new();

@@ -1,18 +1,10 @@
 //! What a Unix directory cannot hold of an image: counted once from the tree, not file by file as it happens.
 
 use gravure_nttypes::FileAttributes;
-use gravure_tree::{Abilities, Loss, Tree};
+use gravure_tree::{Loss, Tree};
 
 use super::unix::{UnixKind, kind_of};
 use crate::uses;
-
-/// What a directory on a Unix file system can represent.
-pub(crate) const ABILITIES: fn() -> Abilities = || {
-    let mut abilities = Abilities::default();
-    abilities.unix_data = true;
-    abilities.extended_attributes = true;
-    abilities
-};
 
 /// Attributes that say nothing a Unix directory would lose.
 const CARRIED: FileAttributes = FileAttributes(

@@ -89,7 +89,8 @@ impl Handles {
             }
         };
         for number in missing.into_iter().rev() {
-            let opened = dir.open_dir(&places.get(number).name).map_err(|e| Error::linux(places.path(number))(e))?;
+            let opened =
+                dir.open_dir(&places.get(number).name).map_err(|e| Error::linux(places.path(number))(e))?;
             dir = Arc::new(opened);
             self.open.truncate(KEPT_HANDLES - 1);
             self.open.insert(0, (number, Arc::clone(&dir)));

@@ -48,7 +48,7 @@ pub struct ScanOptions {
 
 /// A directory that was read, ready to give the contents.
 #[derive(Debug)]
-pub struct DirectorySource {
+pub(crate) struct DirectorySource {
     root_path: PathBuf,
     root: Arc<Dir>,
     places: Places,
@@ -284,7 +284,9 @@ impl Scan<'_> {
     fn node(&self, stat: &NodeStat, xattrs: Vec<(OsString, Vec<u8>)>, path: &str) -> Node {
         let unix = unix::unix_data(stat);
         if unix.is_none() {
-            self.meter.skip(|| format!("{path}: device {} does not fit into the format; owner and mode lost", stat.special));
+            self.meter.skip(|| {
+                format!("{path}: device {} does not fit into the format; owner and mode lost", stat.special)
+            });
         }
         let mut extended_attributes = Vec::new();
         for (name, value) in xattrs {

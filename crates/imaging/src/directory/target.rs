@@ -226,7 +226,13 @@ impl<'a> DirectoryTarget<'a> {
     }
 
     /// Finishes the file that pieces were written to, and copies it for the other files with the same content.
-    pub(crate) fn finish(&self, handles: &mut Handles, uses: &[Use], file: &File, size: u64) -> Result<(), Error> {
+    pub(crate) fn finish(
+        &self,
+        handles: &mut Handles,
+        uses: &[Use],
+        file: &File,
+        size: u64,
+    ) -> Result<(), Error> {
         let Some((first, others)) = uses.split_first() else { return Ok(()) };
         self.finish_file(handles, first.node, file)?;
         for other in others {
@@ -317,7 +323,13 @@ impl<'a> DirectoryTarget<'a> {
     }
 
     /// Further names and metadata of what cannot be opened.
-    fn finish_entry(&self, handles: &mut Handles, id: NodeId, parent: &Dir, name: &OsStr) -> Result<(), Error> {
+    fn finish_entry(
+        &self,
+        handles: &mut Handles,
+        id: NodeId,
+        parent: &Dir,
+        name: &OsStr,
+    ) -> Result<(), Error> {
         self.link_more(handles, id, parent, name)?;
         self.entry_metadata(self.tree.node(id), parent, name).map_err(|e| self.linux(id)(e))
     }
@@ -332,7 +344,11 @@ impl<'a> DirectoryTarget<'a> {
 
     /// Owner, mode, extended attributes, times, in the order in which one does not undo the other: a change of owner
     /// drops set-id bits and capabilities, an access list rewrites the mode.
-    fn open_metadata(&self, node: &Node, file: impl std::os::fd::AsFd + Copy) -> Result<(), gravure_linux::Error> {
+    fn open_metadata(
+        &self,
+        node: &Node,
+        file: impl std::os::fd::AsFd + Copy,
+    ) -> Result<(), gravure_linux::Error> {
         if let Some(unix) = node.unix {
             self.owner(|| dir::set_file_owner(file, unix.uid, unix.gid))?;
         }
@@ -360,7 +376,10 @@ impl<'a> DirectoryTarget<'a> {
         parent.set_times(name, unix::timestamp(times.accessed), unix::timestamp(times.written))
     }
 
-    fn owner(&self, set: impl FnOnce() -> Result<(), gravure_linux::Error>) -> Result<(), gravure_linux::Error> {
+    fn owner(
+        &self,
+        set: impl FnOnce() -> Result<(), gravure_linux::Error>,
+    ) -> Result<(), gravure_linux::Error> {
         if self.is_root {
             return set();
         }
@@ -368,7 +387,10 @@ impl<'a> DirectoryTarget<'a> {
         Ok(())
     }
 
-    fn xattr(&self, set: impl FnOnce() -> Result<(), gravure_linux::Error>) -> Result<(), gravure_linux::Error> {
+    fn xattr(
+        &self,
+        set: impl FnOnce() -> Result<(), gravure_linux::Error>,
+    ) -> Result<(), gravure_linux::Error> {
         match set() {
             // The file system has no such attributes, or only root may set them.
             Err(error) if is_not_permitted(&error) || error.io_kind() == io::ErrorKind::Unsupported => {

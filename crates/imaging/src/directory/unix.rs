@@ -66,7 +66,8 @@ pub(crate) fn timestamp(time: FileTime) -> Timestamp {
 /// Why a symbolic link cannot be put into a tree.
 pub(crate) fn link_reparse(target: &OsStr) -> Result<Reparse, String> {
     let text = NtName::from_unix(target.as_bytes()).map_err(|error| error.to_string())?;
-    let data = LinkTarget::from_unix(&text).to_bytes(ReparseTag::SYMLINK).map_err(|error| error.to_string())?;
+    let data =
+        LinkTarget::from_unix(&text).to_bytes(ReparseTag::SYMLINK).map_err(|error| error.to_string())?;
     Ok(Reparse {
         tag: ReparseTag::SYMLINK,
         reserved: 0,

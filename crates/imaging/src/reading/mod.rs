@@ -57,7 +57,13 @@ pub(crate) trait Target: Sync {
     fn piece(&self, uses: &[Use], open: &Self::Open, offset: u64, bytes: &[u8]) -> Result<(), Error>;
 
     /// All pieces came and the hash is right.
-    fn finish(&self, handles: &mut Self::Handles, uses: &[Use], open: &Self::Open, size: u64) -> Result<(), Error>;
+    fn finish(
+        &self,
+        handles: &mut Self::Handles,
+        uses: &[Use],
+        open: &Self::Open,
+        size: u64,
+    ) -> Result<(), Error>;
 
     /// Makes a node that waits for no content.
     fn node(&self, handles: &mut Self::Handles, node: NodeId) -> Result<(), Error>;
@@ -194,4 +200,3 @@ pub(crate) fn run<T: Target>(
 fn stopped() -> Error {
     Error::Other { what: "damaged blob".to_owned(), source: "stopped".into(), kind: ErrorKind::Integrity }
 }
-

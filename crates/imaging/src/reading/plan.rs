@@ -97,7 +97,8 @@ impl ReadPlan {
                 self.total_bytes = self.total_bytes.saturating_add(content.size);
             }
             Origin::Source { source, key } => {
-                let (archive, id) = archives.find(*source, *key).ok_or_else(|| missing(tree, wanted, content))?;
+                let (archive, id) =
+                    archives.find(*source, *key).ok_or_else(|| missing(tree, wanted, content))?;
                 if let Some(known) = index.get(&(archive, id)) {
                     self.blobs[*known].uses.push(wanted);
                     return Ok(());
@@ -123,5 +124,9 @@ impl ReadPlan {
 fn missing(tree: &Tree, wanted: Use, content: &ContentRef) -> Error {
     let path = uses::paths(tree, &[wanted.node], 1).pop().unwrap_or_else(|| "/".to_owned());
     let hash = content.sha1.map_or_else(|| "unknown content".to_owned(), |sha1| format!("blob {sha1}"));
-    Error::Other { what: path, source: format!("{hash} is in none of the opened files").into(), kind: ErrorKind::NotFound }
+    Error::Other {
+        what: path,
+        source: format!("{hash} is in none of the opened files").into(),
+        kind: ErrorKind::NotFound,
+    }
 }

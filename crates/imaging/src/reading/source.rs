@@ -112,7 +112,11 @@ impl<'a, T: Target> Source<'a, T> {
                     let first = buffers.chunks.len();
                     let chunks: Vec<Chunk> = layout.chunks(0..blob.size).collect();
                     self.read(blob.archive, &chunks, buffers)?;
-                    packed.push(Packed { blob: index, chunks: first..buffers.chunks.len(), plain: plain_len..plain_len + size });
+                    packed.push(Packed {
+                        blob: index,
+                        chunks: first..buffers.chunks.len(),
+                        plain: plain_len..plain_len + size,
+                    });
                     plain_len += size;
                 }
             }

@@ -22,7 +22,12 @@ pub(crate) struct Decoders {
 
 impl Decoders {
     /// Fills `plain`, which has the chunk's plain length. The error says what is wrong with the chunk.
-    pub(crate) fn decode(&mut self, encoding: ChunkEncoding, stored: &[u8], plain: &mut [u8]) -> Result<(), String> {
+    pub(crate) fn decode(
+        &mut self,
+        encoding: ChunkEncoding,
+        stored: &[u8],
+        plain: &mut [u8],
+    ) -> Result<(), String> {
         match encoding {
             ChunkEncoding::Raw => {
                 plain.copy_from_slice(stored);
@@ -104,7 +109,13 @@ impl<'a, T: Target> Worker<'a, T> {
     }
 
     /// Decodes and writes a piece; hashing is the chain's business.
-    fn piece(&mut self, large: &super::Large<T::Open>, offset: u64, plain_len: usize, buffers: &mut Buffers) -> Option<Failure> {
+    fn piece(
+        &mut self,
+        large: &super::Large<T::Open>,
+        offset: u64,
+        plain_len: usize,
+        buffers: &mut Buffers,
+    ) -> Option<Failure> {
         grow(&mut buffers.plain, plain_len);
         if large.broken.load(Ordering::Relaxed) {
             return None;
@@ -130,7 +141,10 @@ impl<'a, T: Target> Worker<'a, T> {
         if found != blob.sha1 {
             return Some(Failure::Content { blob: large.blob, found: format!("SHA-1 {found}") });
         }
-        self.target.finish(&mut self.handles, &blob.uses, &large.open, blob.size).map_err(Failure::Other).err()
+        self.target
+            .finish(&mut self.handles, &blob.uses, &large.open, blob.size)
+            .map_err(Failure::Other)
+            .err()
     }
 
     fn nodes(&mut self, range: std::ops::Range<usize>) -> Result<(), Failure> {

@@ -126,7 +126,8 @@ impl Fetcher {
                 let from = start + bytes.len() as u64;
                 this.ask(from..end, &mut bytes)
             })?;
-            let Some(expected) = self.digests.as_ref().and_then(|all| all.get(usize::try_from(index).ok()?)) else {
+            let Some(expected) = self.digests.as_ref().and_then(|all| all.get(usize::try_from(index).ok()?))
+            else {
                 return Ok(bytes);
             };
             let found = Digest(*blake3::hash(&bytes).as_bytes());
@@ -136,7 +137,13 @@ impl Fetcher {
             mismatches += 1;
             if mismatches >= MISMATCH_ATTEMPTS {
                 let (expected, found) = (expected.to_string(), found.to_string());
-                return Err(FetchError::Mismatch { url: self.url.clone(), index, offset: start, expected, found });
+                return Err(FetchError::Mismatch {
+                    url: self.url.clone(),
+                    index,
+                    offset: start,
+                    expected,
+                    found,
+                });
             }
         }
     }
@@ -179,12 +186,19 @@ impl Fetcher {
     }
 
     /// Asks once for the bytes `range` and appends what comes to `bytes`. Returns size and version of the whole file.
-    fn ask(&self, range: std::ops::Range<u64>, bytes: &mut Vec<u8>) -> Result<(u64, Option<String>), Attempt> {
+    fn ask(
+        &self,
+        range: std::ops::Range<u64>,
+        bytes: &mut Vec<u8>,
+    ) -> Result<(u64, Option<String>), Attempt> {
         let wanted = range.end.saturating_sub(range.start);
         if wanted == 0 {
             return Ok((self.size, None));
         }
-        let mut request = self.agent.get(&self.url).header(header::RANGE, format!("bytes={}-{}", range.start, range.end - 1));
+        let mut request = self
+            .agent
+            .get(&self.url)
+            .header(header::RANGE, format!("bytes={}-{}", range.start, range.end - 1));
         request = request.header(header::ACCEPT_ENCODING, "identity");
         let response = request.call().map_err(|error| self.failed(&error))?;
         let (size, version) = self.check(&response, range.start)?;
@@ -192,7 +206,10 @@ impl Fetcher {
         let mut body = response.into_body().into_reader().take(wanted);
         body.read_to_end(bytes).map_err(|error| Attempt::Again(error.to_string()))?;
         if (bytes.len() as u64) < expected {
-            return Err(Attempt::Again(format!("connection ended {} bytes early", expected - bytes.len() as u64)));
+            return Err(Attempt::Again(format!(
+                "connection ended {} bytes early",
+                expected - bytes.len() as u64
+            )));
         }
         Ok((size, version))
     }
@@ -220,7 +237,9 @@ impl Fetcher {
             StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => {
                 return Err(Attempt::Again(format!("server says {}", response.status())));
             }
-            status if status.is_server_error() => return Err(Attempt::Again(format!("server says {status}"))),
+            status if status.is_server_error() => {
+                return Err(Attempt::Again(format!("server says {status}")));
+            }
             StatusCode::OK => return Err(fail("server does not send ranges".to_owned())),
             status => return Err(fail(format!("server says {status}"))),
         }
@@ -261,7 +280,9 @@ mod tests {
     #[test]
     fn content_range_is_checked() {
         assert_eq!(parse_content_range("bytes 0-99/1000"), Some((0, 1000)));
-        for bad in ["", "bytes */1000", "bytes 5-4/10", "bytes 0-10/10", "0-9/10", "bytes 0-9/*", "bytes -9/10"] {
+        for bad in
+            ["", "bytes */1000", "bytes 5-4/10", "bytes 0-10/10", "0-9/10", "bytes 0-9/*", "bytes -9/10"]
+        {
             assert_eq!(parse_content_range(bad), None, "{bad}");
         }
     }

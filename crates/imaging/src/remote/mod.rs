@@ -84,7 +84,10 @@ impl HttpAt {
         options: &RemoteOptions,
     ) -> Result<Self, Error> {
         let count = descriptor.size_bytes.div_ceil(u64::from(descriptor.range_bytes.max(1)));
-        if descriptor.range_bytes == 0 || descriptor.range_bytes > RANGE_BYTES || count != descriptor.ranges.len() as u64 {
+        if descriptor.range_bytes == 0
+            || descriptor.range_bytes > RANGE_BYTES
+            || count != descriptor.ranges.len() as u64
+        {
             return Err(Error::Usage {
                 what: format!("descriptor of {url}"),
                 expected: format!("{count} ranges of 1 to {RANGE_BYTES} bytes"),
@@ -92,8 +95,14 @@ impl HttpAt {
             });
         }
         let ranges = Some(descriptor.ranges.clone());
-        let fetcher =
-            Fetcher::new(agent, url.to_owned(), descriptor.size_bytes, descriptor.range_bytes, ranges, options);
+        let fetcher = Fetcher::new(
+            agent,
+            url.to_owned(),
+            descriptor.size_bytes,
+            descriptor.range_bytes,
+            ranges,
+            options,
+        );
         Self::start(fetcher, options)
     }
 

@@ -163,7 +163,9 @@ fn any_range_comes_as_it_is() {
     let server = Server::start(Arc::clone(&content), |_, _| Reply::Fine);
     let remote = open(&server, &content, &RemoteOptions::default());
     assert_eq!(remote.size(), 123_456);
-    for (offset, len) in [(0, 1), (9_999, 2), (0, 123_456), (123_455, 1), (50_000, 30_000), (7, 0), (123_456, 0)] {
+    for (offset, len) in
+        [(0, 1), (9_999, 2), (0, 123_456), (123_455, 1), (50_000, 30_000), (7, 0), (123_456, 0)]
+    {
         let mut buf = vec![0; len];
         remote.read_exact_at(offset as u64, &mut buf).unwrap();
         assert_eq!(buf, content[offset..offset + len], "{offset} {len}");
@@ -235,7 +237,10 @@ fn a_server_that_comes_back_is_found_again() {
 #[test]
 fn a_changed_byte_names_its_range_and_nothing_of_it_is_handed_out() {
     let content = content(50_000);
-    let server = Server::start(Arc::clone(&content), |start, _| if start == 20_000 { Reply::Flip } else { Reply::Fine });
+    let server = Server::start(
+        Arc::clone(&content),
+        |start, _| if start == 20_000 { Reply::Flip } else { Reply::Fine },
+    );
     let remote = open(&server, &content, &RemoteOptions::default());
     let mut buf = vec![0; 10];
     remote.read_exact_at(19_000, &mut buf).unwrap();
@@ -246,7 +251,10 @@ fn a_changed_byte_names_its_range_and_nothing_of_it_is_handed_out() {
     assert!(message.starts_with("range 2 at 0x4e20 of http://127.0.0.1:"), "{message}");
     assert!(message.contains(&format!("expected BLAKE3 {expected}, found ")), "{message}");
     // A proxy's mistake that is gone at the second attempt does no harm.
-    let server = Server::start(Arc::clone(&content), |_, earlier| if earlier == 0 { Reply::Flip } else { Reply::Fine });
+    let server = Server::start(
+        Arc::clone(&content),
+        |_, earlier| if earlier == 0 { Reply::Flip } else { Reply::Fine },
+    );
     let remote = open(&server, &content, &RemoteOptions::default());
     let mut buf = vec![0; 50_000];
     remote.read_exact_at(0, &mut buf).unwrap();

@@ -12,7 +12,9 @@ use gravure_tree::{ExtendedAttribute, Node, NodeId, Origin, Sha1Hash, SourceId, 
 use crate::apply::ApplyReport;
 use crate::capture::{Content, Reader, hash_all};
 use crate::chain::sha1_of;
-use crate::directory::{DirectorySource, Mounts, ScanOptions, UnixKind, kind_of, link_target, mode_of, os_name};
+use crate::directory::{
+    DirectorySource, Mounts, ScanOptions, UnixKind, kind_of, link_target, mode_of, os_name,
+};
 use crate::meter::{Context, Meter, default_threads};
 use crate::uses::{Part, Use};
 use crate::{Error, Image};
@@ -148,7 +150,14 @@ struct Differences {
 }
 
 impl Differences {
-    fn add(&mut self, meter: &Meter<'_>, path: &str, what: &'static str, expected: &dyn ToString, found: &dyn ToString) {
+    fn add(
+        &mut self,
+        meter: &Meter<'_>,
+        path: &str,
+        what: &'static str,
+        expected: &dyn ToString,
+        found: &dyn ToString,
+    ) {
         let path = if path.is_empty() { "/" } else { path };
         let (expected, found) = (expected.to_string(), found.to_string());
         meter.warn(|| format!("{path}: {what}: expected {expected}, found {found}"));
@@ -200,7 +209,9 @@ impl Comparison<'_> {
                 if (self.except)(&below) {
                     holds_exception = true;
                     // What is below an excepted directory is still compared.
-                    if let Some(partner) = partner.filter(|partner| self.both_directories(entry.node, *partner)) {
+                    if let Some(partner) =
+                        partner.filter(|partner| self.both_directories(entry.node, *partner))
+                    {
                         todo.push((entry.node, partner, below));
                     }
                     continue;
@@ -258,7 +269,11 @@ impl Comparison<'_> {
             let partner = *self.partners.entry(wanted).or_insert(found);
             let back = *self.back.entry(found).or_insert(wanted);
             if partner != found || back != wanted {
-                let (expected, seen) = if back == wanted { ("the same file", "another file") } else { ("a file of its own", "one file for both") };
+                let (expected, seen) = if back == wanted {
+                    ("the same file", "another file")
+                } else {
+                    ("a file of its own", "one file for both")
+                };
                 self.differ(path, "hard link", &expected, &seen);
                 return;
             }
@@ -304,7 +319,9 @@ impl Comparison<'_> {
 
     fn compare_xattrs(&mut self, image: &Node, here: &Node, path: &str) {
         let by_name = |list: &[ExtendedAttribute]| {
-            list.iter().map(|attribute| (attribute.name.clone(), attribute.value.clone())).collect::<HashMap<_, _>>()
+            list.iter()
+                .map(|attribute| (attribute.name.clone(), attribute.value.clone()))
+                .collect::<HashMap<_, _>>()
         };
         let wanted = by_name(&image.extended_attributes);
         let mut seen = by_name(&here.extended_attributes);
@@ -313,8 +330,10 @@ impl Comparison<'_> {
         }
         if wanted != seen {
             let names = |map: &HashMap<Vec<u8>, Vec<u8>>| {
-                let mut names: Vec<_> =
-                    map.iter().map(|(name, value)| format!("{} ({} bytes)", String::from_utf8_lossy(name), value.len())).collect();
+                let mut names: Vec<_> = map
+                    .iter()
+                    .map(|(name, value)| format!("{} ({} bytes)", String::from_utf8_lossy(name), value.len()))
+                    .collect();
                 names.sort_unstable();
                 if names.is_empty() { "none".to_owned() } else { names.join(", ") }
             };
@@ -344,7 +363,9 @@ impl Comparison<'_> {
 
     fn compare_link(&mut self, wanted: NodeId, found: NodeId, path: &str) {
         let data = |node: &Node| node.reparse.as_ref().map(|reparse| reparse.content.clone());
-        let (Some(image), Some(here)) = (data(self.image.node(wanted)), data(self.found.node(found))) else { return };
+        let (Some(image), Some(here)) = (data(self.image.node(wanted)), data(self.found.node(found))) else {
+            return;
+        };
         let Origin::Inline(bytes) = &here.origin else { return };
         if image.sha1 != Some(sha1_of(bytes)) {
             self.links.push((wanted, found, path.to_owned()));
@@ -354,7 +375,9 @@ impl Comparison<'_> {
     /// Compares the targets of links whose data in the image has another form than ours, or another target.
     fn links(&mut self, image: &Image) -> Result<(), Error> {
         for (wanted, found, path) in std::mem::take(&mut self.links) {
-            let (Some(reparse), Some(here)) = (&self.image.node(wanted).reparse, &self.found.node(found).reparse) else {
+            let (Some(reparse), Some(here)) =
+                (&self.image.node(wanted).reparse, &self.found.node(found).reparse)
+            else {
                 continue;
             };
             let data = crate::extract::read_content(image, &reparse.content, &path)?;

@@ -3,18 +3,12 @@
 use gravure_model::Ctl;
 use gravure_model::event::Observer;
 use gravure_tree::{NodeId, Tree};
-use sha1::{Digest, Sha1};
 
 use crate::archive::Archive;
-use crate::chain::sha1_of;
 use crate::meter::{Context, Meter, default_threads};
 use crate::reading::{self, OnDamage, ReadPlan, Target};
-use crate::stage::{self, Item, Outbox, Work};
 use crate::uses::Use;
-use crate::{Error, ErrorKind, ImageFile, damage};
-
-/// Bytes of the file hashed per step when the integrity table is checked.
-const STEP_BYTES: usize = 256 << 10;
+use crate::{Error, ErrorKind, ImageFile, damage, range_hash};
 
 /// How a file is checked.
 #[derive(Debug, Clone)]
@@ -104,7 +98,10 @@ fn images(file: &ImageFile, meter: &Meter<'_>, report: &mut FileReport) -> Resul
     for index in file.wim().images() {
         match file.image(index) {
             Ok(image) => {
-                image.warnings().iter().for_each(|warning| meter.warn(|| format!("image {}: {warning}", index.number())));
+                image
+                    .warnings()
+                    .iter()
+                    .for_each(|warning| meter.warn(|| format!("image {}: {warning}", index.number())));
                 report.images += 1;
                 report.missing.extend(missing(image.tree()));
                 trees.push(image.tree().clone());
@@ -165,37 +162,6 @@ impl Target for Nowhere {
     }
 }
 
-/// Hashes ranges of a file.
-struct RangeHasher<'a> {
-    archive: &'a Archive,
-    buf: Vec<u8>,
-}
-
-type RangeJob = (usize, std::ops::Range<u64>);
-
-impl Work<RangeJob, (), Result<(usize, gravure_tree::Sha1Hash), Error>> for RangeHasher<'_> {
-    fn work(&mut self, item: Item<RangeJob, ()>, out: &Outbox<Result<(usize, gravure_tree::Sha1Hash), Error>, ()>) {
-        let (number, range) = item.job;
-        let result = self.hash(&range).map(|found| (number, found));
-        out.done(item.ticket, result, item.permit);
-    }
-}
-
-impl RangeHasher<'_> {
-    fn hash(&mut self, range: &std::ops::Range<u64>) -> Result<gravure_tree::Sha1Hash, Error> {
-        let mut hasher = Sha1::new();
-        let mut at = range.start;
-        while at < range.end {
-            let len = usize::try_from(range.end - at).unwrap_or(usize::MAX).min(self.buf.len());
-            let read = self.archive.source().read_exact_at(at, &mut self.buf[..len]);
-            read.map_err(|error| self.archive.read_error(at, error))?;
-            hasher.update(&self.buf[..len]);
-            at += len as u64;
-        }
-        if range.is_empty() { Ok(sha1_of(&[])) } else { Ok(gravure_tree::Sha1Hash(hasher.finalize().into())) }
-    }
-}
-
 fn integrity(context: &Context<'_>, archive: &Archive, report: &mut FileReport) -> Result<(), Error> {
     let table = match archive.wim().read_integrity(archive.source()) {
         Ok(None) => return Ok(()),
@@ -210,34 +176,20 @@ fn integrity(context: &Context<'_>, archive: &Archive, report: &mut FileReport) 
         }
     };
     report.has_integrity = true;
-    let chunks: Vec<_> = table.chunks().collect();
-    let threads = context.threads.max(1);
-    let workers = (0..threads).map(|_| RangeHasher { archive, buf: vec![0; STEP_BYTES] }).collect();
-    let mut next = 0;
-    stage::run(
-        context.ctl,
-        vec![(); threads + 1],
-        workers,
-        |()| {
-            let job = chunks.get(next).map(|(range, _)| (next, range.clone()));
-            next += 1;
-            Ok(job)
-        },
-        |result: Result<(usize, gravure_tree::Sha1Hash), Error>, ()| {
-            let (number, found) = result?;
-            let (range, expected) = &chunks[number];
-            if found != *expected && report.damage.len() < 3 * reading::MAX_FAILURES {
-                report.damage.push(Damage {
-                    error: Error::Differs {
-                        path: format!("{} {:#x}..{:#x}", archive.name(), range.start, range.end),
-                        what: "SHA-1 in the integrity table",
-                        expected: expected.to_string(),
-                        found: found.to_string(),
-                        more: 0,
-                    },
-                });
-            }
-            Ok(())
-        },
-    )
+    let mut chunks = table.chunks();
+    let mut ranges = table.chunks().map(|(range, _)| range);
+    let mut mismatches = Vec::new();
+    range_hash::hash_ranges(context, archive.source(), archive.name(), &mut ranges, |found| {
+        if let Some((range, expected)) = chunks.next().filter(|(_, expected)| *expected != found) {
+            mismatches.push(Error::Differs {
+                path: format!("{} {:#x}..{:#x}", archive.name(), range.start, range.end),
+                what: "SHA-1 in the integrity table",
+                expected: expected.to_string(),
+                found: found.to_string(),
+                more: 0,
+            });
+        }
+    })?;
+    report.damage.extend(mismatches.into_iter().take(reading::MAX_FAILURES).map(|error| Damage { error }));
+    Ok(())
 }

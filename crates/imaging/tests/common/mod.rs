@@ -1,0 +1,74 @@
+//! What the tests of this crate share: short forms of the operations, and trees to run them on.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::path::Path;
+
+use gravure_imaging::{
+    ApplyOptions, ApplyReport, CaptureOptions, CaptureReport, Error, Image, ImageFile, VerifyFileOptions,
+    VerifyOptions, VerifyReport, Which, apply_to_directory, capture_directory, verify_directory, verify_file,
+};
+use gravure_model::Ctl;
+use gravure_model::event::Silent;
+use gravure_testkit::{Kind, SampleOptions, Snapshot, sample_tree};
+
+/// A tree of all kinds of files in a new directory `name` below `dir`.
+pub(crate) fn sample(dir: &Path, name: &str, seed: u64) -> std::path::PathBuf {
+    let root = dir.join(name);
+    std::fs::create_dir(&root).unwrap();
+    // Some files are larger than an item of the pipeline, so that they travel in pieces.
+    sample_tree(
+        &root,
+        &SampleOptions { seed, files: 120, max_file_bytes: 1_200_000, ..SampleOptions::default() },
+    )
+    .unwrap();
+    root
+}
+
+/// What a directory holds, as far as a WIM can say it: times in steps of 100 ns, no hard links of reparse points
+/// (wim-container 1, 6.8).
+pub(crate) fn snapshot(root: &Path) -> Snapshot {
+    let mut snapshot = Snapshot::of(root).unwrap();
+    for entry in snapshot.entries.values_mut() {
+        entry.mtime.1 -= entry.mtime.1 % 100;
+        if matches!(entry.kind, Kind::Symlink(_)) {
+            entry.linked_to = None;
+        }
+    }
+    snapshot
+}
+
+pub(crate) fn capture(source: &Path, image: &Path, options: &CaptureOptions) -> CaptureReport {
+    capture_directory(source, image, options, &Ctl::default(), &Silent).unwrap()
+}
+
+pub(crate) fn open(path: &Path) -> Image {
+    let file = ImageFile::open_path(path).unwrap();
+    file.image(file.find(&Which::Only).unwrap()).unwrap()
+}
+
+pub(crate) fn apply(image: &Image, target: &Path) -> Result<ApplyReport, Error> {
+    apply_to_directory(image, target, &ApplyOptions::default(), &Ctl::default(), &Silent)
+}
+
+pub(crate) fn verify(image: &Image, target: &Path) -> Result<VerifyReport, Error> {
+    verify_directory(image, target, &VerifyOptions::default(), &Ctl::default(), &Silent)
+}
+
+/// Checks a file against itself; the damage in words.
+pub(crate) fn damage(path: &Path) -> Result<Vec<String>, Error> {
+    let file = ImageFile::open_path(path)?;
+    let report = verify_file(&file, &VerifyFileOptions::default(), &Ctl::default(), &Silent)?;
+    Ok(report.damage.iter().map(|damage| damage.error.to_string()).collect())
+}
+
+/// Compression methods to try.
+pub(crate) fn compressions() -> Vec<Option<gravure_imaging::Compression>> {
+    use gravure_imaging::{Compression, Method};
+    vec![
+        None,
+        Some(Compression::XPRESS_32K),
+        Some(Compression::LZX_32K),
+        Some(Compression::new(Method::Xpress, 4096).unwrap()),
+        Some(Compression::new(Method::Lzx, 2 << 20).unwrap()),
+    ]
+}
