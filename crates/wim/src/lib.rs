@@ -27,6 +27,9 @@ mod parts;
 mod wim;
 mod write;
 
+#[doc(hidden)]
+pub mod fuzz;
+
 pub use blobs::{Blob, BlobId, MetadataResource, Resource, ResourceId};
 pub use chunks::{Chunk, ChunkEncoding, RAW_PIECE_BYTES, ResourceLayout};
 pub use compression::{Compression, Method};

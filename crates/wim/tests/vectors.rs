@@ -13,7 +13,7 @@ use gravure_wim::{
 };
 use serde_json::Value;
 use sha1::{Digest, Sha1};
-use support::{Content, Dump, Item, MAX_CONTENT, open, read_image_of, unhex};
+use support::{Content, Dump, Item, MAX_CONTENT, hex, open, read_image_of, unhex};
 
 fn index() -> Option<(String, Value)> {
     let dir = format!("{}/vectors/wim", shared_dir()?.to_str().unwrap());
@@ -79,10 +79,6 @@ fn attributes_hex(item: &Item) -> String {
         }
     }
     out
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn check_item(item: &Item, expected: &Value, what: &str) {

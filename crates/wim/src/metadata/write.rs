@@ -72,7 +72,7 @@ impl Writer<'_> {
             entries.sort_by(|a, b| self.order(a, b));
             let first_pending = pending.len();
             for entry in entries {
-                if tree.node(entry.node).is_directory() {
+                if self.has_list(entry.node) {
                     pending.push(Pending { node: entry.node, dentry_at: self.out.len() });
                 }
                 self.dentry(entry.node, Some(entry))?;
@@ -81,6 +81,13 @@ impl Writer<'_> {
             pending.get_mut(first_pending..).unwrap_or_default().reverse();
         }
         Ok(())
+    }
+
+    /// Directories have a list even when they are empty; junctions, which other readers take for files, only when they
+    /// do have children.
+    fn has_list(&self, id: NodeId) -> bool {
+        let node = self.tree.node(id);
+        node.is_directory() && (node.reparse.is_none() || !self.tree.children(id).is_empty())
     }
 
     fn order(&self, a: &Entry, b: &Entry) -> Ordering {

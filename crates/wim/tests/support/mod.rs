@@ -133,6 +133,27 @@ pub fn make_wim(tree: &Tree, options: &WriteOptions) -> Vec<u8> {
     bytes
 }
 
+/// The first image's tree with all contents inline.
+pub fn inline_tree(files: &[(&Vec<u8>, &Wim)]) -> Tree {
+    let mut blobs = BlobSet::default();
+    for (number, (_, wim)) in (0u32..).zip(files) {
+        blobs.push(SourceId(number), wim);
+    }
+    let (bytes, wim) = files[0];
+    let index = ImageIndex::from_number(1).unwrap();
+    let mut tree = wim.read_image_with(bytes, index, &blobs, &Limits::default()).unwrap().value;
+    let mut todo = vec![tree.root()];
+    while let Some(id) = todo.pop() {
+        todo.extend(tree.children(id).iter().map(|entry| entry.node));
+        for content in tree.node_mut(id).contents_mut() {
+            if let Content::Bytes(bytes) = content_of(files, content).unwrap() {
+                *content = ContentRef::inline(bytes);
+            }
+        }
+    }
+    tree
+}
+
 /// Options with a fixed GUID.
 pub fn options() -> WriteOptions {
     WriteOptions::new(Guid([0x5a; 16]))
@@ -193,4 +214,18 @@ pub fn content_of(files: &[(&Vec<u8>, &Wim)], content: &ContentRef) -> Result<Co
 /// Hexadecimal digits to bytes.
 pub fn unhex(text: &str) -> Vec<u8> {
     (0..text.len() / 2).map(|at| u8::from_str_radix(&text[at * 2..at * 2 + 2], 16).unwrap()).collect()
+}
+
+/// Bytes to hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The SHA-1 a WIM lists content under: zeros for empty content.
+pub fn sha1_hex(bytes: &[u8]) -> String {
+    use sha1::Digest;
+    match bytes {
+        [] => Sha1Hash::ZERO.to_string(),
+        _ => Sha1Hash(sha1::Sha1::digest(bytes).into()).to_string(),
+    }
 }
