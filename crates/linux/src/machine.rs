@@ -19,6 +19,9 @@ use crate::sysfs;
 pub use devices::modaliases;
 pub use uevent::{DeviceNews, Uevents};
 
+/// Largest `/proc/cpuinfo` read; each hardware thread has some 1.5 KB there.
+const MAX_CPUINFO_BYTES: u64 = 16 << 20;
+
 /// An inventory and what was odd while collecting it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Collected {
@@ -38,8 +41,8 @@ pub fn collect(roots: &Roots) -> Collected {
     inventory.pci = devices::pci(roots, &mut warnings);
     inventory.usb = devices::usb(roots, &mut warnings);
 
-    let cpuinfo = sysfs::text(&roots.proc.join("cpuinfo")).unwrap_or_default();
-    inventory.cpu = procfs::cpu(&cpuinfo, std::env::consts::ARCH);
+    let cpuinfo = sysfs::read_bounded(&roots.proc.join("cpuinfo"), MAX_CPUINFO_BYTES).unwrap_or_default();
+    inventory.cpu = procfs::cpu(&String::from_utf8_lossy(&cpuinfo), std::env::consts::ARCH);
     let meminfo = sysfs::text(&roots.proc.join("meminfo")).unwrap_or_default();
     match procfs::usable_memory(&meminfo) {
         Ok(bytes) => inventory.memory.usable_bytes = bytes,

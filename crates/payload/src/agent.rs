@@ -78,8 +78,9 @@ fn work(screen: &Arc<Screen>) -> Result<Leave, String> {
     let dir = Path::new(RUN_DIR);
     let session = Session::resume_or_begin(dir)?;
     let outbox = Arc::new(Outbox::open(dir)?);
+    let aborted = outbox.running_plan();
     if let Ok(report) = std::fs::read_to_string(ABORT_FILE) {
-        report_abort(&outbox, &report);
+        report_abort(&outbox, aborted.as_ref(), &report);
     }
     screen.say(&Message::BringingUpNetwork);
     let network = network::start(Arc::clone(screen));
@@ -96,6 +97,7 @@ fn work(screen: &Arc<Screen>) -> Result<Leave, String> {
         screen: Arc::clone(screen),
         network: Some(network),
         deploy: &engine,
+        ended_plans: aborted.into_iter().map(|(plan, _)| plan).collect(),
         dir: dir.to_owned(),
         waits: talk::Waits::default(),
     };
@@ -111,10 +113,11 @@ fn wait_for_randomness() -> Result<(), String> {
 }
 
 /// What init wrote about the agent before this one. A plan it was working on has failed with it.
-fn report_abort(outbox: &Outbox, report: &str) {
+fn report_abort(outbox: &Outbox, aborted: Option<&(String, String)>, report: &str) {
     let message = report.trim().to_owned();
-    match outbox.running_plan() {
+    match aborted {
         Some((_, stage)) => {
+            let stage = stage.clone();
             let cure =
                 Some("arm the machine again; if it happens again, report it with these lines".to_owned());
             outbox.event(Known::Failed { stage, code: 1, message, cure }.into());

@@ -22,13 +22,14 @@ const PUT_IN: [&str; 4] = [
 const DIRECTORIES: [&str; 2] = ["etc/gravure", "usr/lib/gravure"];
 /// How long one boot tries; the next one tries again.
 const PATIENCE: Duration = Duration::from_secs(900);
+/// Waits between tries: doubling from the first to the longest.
 const FIRST_WAIT: Duration = Duration::from_secs(2);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// Runs the report; the exit code of the unit.
 pub fn run() -> u8 {
     let root = Path::new("/");
-    match confirm(root, &Roots::default(), PATIENCE) {
+    match confirm(root, &Roots::default(), PATIENCE, FIRST_WAIT) {
         Ok(()) => {
             println!("gravure-confirm: the server has confirmed this system");
             0
@@ -46,7 +47,7 @@ enum Failure {
     Final(String),
 }
 
-fn confirm(root: &Path, roots: &Roots, patience: Duration) -> Result<(), String> {
+fn confirm(root: &Path, roots: &Roots, patience: Duration, first_wait: Duration) -> Result<(), String> {
     let path = root.join(PUT_IN[0]);
     let bytes = sysfs::read_bounded(&path, MAX_SETTINGS_BYTES).map_err(|error| chain(&error))?;
     let settings: ConfirmSettings =
@@ -54,7 +55,7 @@ fn confirm(root: &Path, roots: &Roots, patience: Duration) -> Result<(), String>
     let agent = tls::client(&settings.ca_pem, None).map_err(|error| chain(&error))?;
     let request = request(&settings, root, roots);
     let url = format!("{}/v1/confirm", settings.server.trim_end_matches('/'));
-    let (start, mut wait) = (Instant::now(), FIRST_WAIT);
+    let (start, mut wait) = (Instant::now(), first_wait);
     loop {
         match post(&agent, &url, &request) {
             Ok(()) => return clean(root),
@@ -121,16 +122,85 @@ fn clean(root: &Path) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::sync::{Arc, Mutex};
 
-    #[test]
-    fn nothing_of_ours_stays() {
+    use gravure_model::Secret;
+
+    use super::*;
+    use crate::made_site::{Answer, Site};
+
+    /// A root with what a deployment puts in.
+    fn deployed(settings: &str) -> tempfile::TempDir {
         let temp = tempfile::tempdir().unwrap();
         for name in PUT_IN {
             let path = temp.path().join(name);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, "x").unwrap();
+            std::fs::write(path, settings).unwrap();
         }
+        std::fs::write(temp.path().join("etc/machine-id"), "0123456789abcdef0123456789abcdef\n").unwrap();
+        temp
+    }
+
+    /// Reports to a server that answers with `statuses` in turn; gives the result and the requests.
+    fn report(statuses: &'static [u16]) -> (tempfile::TempDir, Result<(), String>, Vec<ConfirmRequest>) {
+        let (site, requests) = (Site::new(), Arc::new(Mutex::new(Vec::new())));
+        let seen = Arc::clone(&requests);
+        let url = site.serve(move |path, body| {
+            assert_eq!(path, "/v1/confirm");
+            let mut seen = seen.lock().unwrap();
+            seen.push(serde_json::from_slice(body).unwrap());
+            let body = br#"{"error":"refused","message":"used before","cure":null}"#;
+            Answer::Json(statuses[seen.len() - 1], body.to_vec())
+        });
+        let settings = ConfirmSettings {
+            server: url,
+            token: Secret::new("first-boot"),
+            ca_pem: site.ca_pem.clone(),
+            plan: "p1".into(),
+        };
+        let root = deployed(&serde_json::to_string(&settings).unwrap());
+        let wait = Duration::from_millis(10);
+        let result = confirm(root.path(), &Roots::default(), Duration::from_secs(60), wait);
+        let requests = std::mem::take(&mut *requests.lock().unwrap());
+        (root, result, requests)
+    }
+
+    #[test]
+    fn reports_until_the_server_has_it_and_goes() {
+        let (root, result, requests) = report(&[503, 429, 200]);
+        assert_eq!((result, requests.len()), (Ok(()), 3));
+        assert_eq!(requests[0].token.reveal(), "first-boot");
+        assert_eq!(requests[0].machine_id, "0123456789abcdef0123456789abcdef");
+        assert_eq!(requests[0].kernel, kernel::release());
+        assert!(PUT_IN.iter().all(|name| !root.path().join(name).exists()));
+    }
+
+    #[test]
+    fn a_refused_token_is_not_left_lying_about() {
+        let (root, result, requests) = report(&[409]);
+        assert_eq!(result, Err("the server refuses the report: used before".to_owned()));
+        assert_eq!(requests.len(), 1);
+        assert!(PUT_IN.iter().all(|name| !root.path().join(name).exists()));
+    }
+
+    #[test]
+    fn a_silent_server_leaves_everything_for_the_next_boot() {
+        let settings = ConfirmSettings {
+            // Nobody listens on port 1 of the loopback.
+            server: "https://127.0.0.1:1".into(),
+            token: Secret::new("x"),
+            ca_pem: Site::new().ca_pem,
+            plan: "p1".into(),
+        };
+        let root = deployed(&serde_json::to_string(&settings).unwrap());
+        let error = confirm(root.path(), &Roots::default(), Duration::ZERO, Duration::ZERO).unwrap_err();
+        assert!(error.starts_with("no answer, tried again at the next start"), "{error}");
+        assert!(PUT_IN.iter().all(|name| root.path().join(name).exists()));
+    }
+
+    #[test]
+    fn nothing_of_ours_stays() {
+        let temp = deployed("x");
         std::fs::write(temp.path().join("etc/hostname"), "pc").unwrap();
         clean(temp.path()).unwrap();
         for name in PUT_IN.iter().chain(&DIRECTORIES) {
@@ -143,7 +213,7 @@ mod tests {
     #[test]
     fn without_settings_it_says_so() {
         let temp = tempfile::tempdir().unwrap();
-        let error = confirm(temp.path(), &Roots::default(), Duration::ZERO).unwrap_err();
+        let error = confirm(temp.path(), &Roots::default(), Duration::ZERO, Duration::ZERO).unwrap_err();
         assert!(error.contains("confirm.json"), "{error}");
     }
 }

@@ -9,10 +9,12 @@ mod console;
 mod drivers;
 mod ending;
 mod keeper;
+mod kernel_log;
 mod mounts;
 mod ring;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +22,7 @@ use std::time::Duration;
 use gravure_linux::kernel::{self, End};
 use gravure_linux::machine::Uevents;
 use gravure_linux::process::{self, Signal, Signals};
+use gravure_linux::sysfs;
 use gravure_model::messages::{Language, Message};
 
 use console::Consoles;
@@ -28,6 +31,7 @@ use keeper::{Keeper, Verdict};
 
 /// Kernel messages below this level reach the consoles: errors, not chatter.
 const CONSOLE_LEVEL: u8 = 4;
+const ALL_LEVELS: u8 = 8;
 /// How long devices may keep coming before the agent starts; it looks again itself.
 const SETTLE: Duration = Duration::from_millis(1500);
 
@@ -70,7 +74,7 @@ fn boot() {
     for problem in mount_problems {
         consoles.say(&problem);
     }
-    report(&consoles, kernel::set_console_level(CONSOLE_LEVEL));
+    report(&consoles, kernel::set_console_level(console_level()));
     report(&consoles, kernel::catch_ctrl_alt_del());
     if let Some(line) = clock::set_to_no_less_than_build_time() {
         consoles.say(&line);
@@ -86,6 +90,16 @@ fn boot() {
         }
     };
     supervise(&consoles, &signals);
+}
+
+/// Which kernel messages people see; `gravure.debug` on the kernel's command line shows them all.
+fn console_level() -> u8 {
+    let command_line = sysfs::text(Path::new("/proc/cmdline")).unwrap_or_default();
+    if command_line.split_whitespace().any(|word| word == "gravure.debug") {
+        ALL_LEVELS
+    } else {
+        CONSOLE_LEVEL
+    }
 }
 
 fn report(consoles: &Consoles, result: Result<(), gravure_linux::Error>) {

@@ -16,5 +16,8 @@ pub mod confirm;
 mod files;
 mod tls;
 
+#[cfg(test)]
+mod made_site;
+
 /// Version of the payload, as screen and server show it.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -77,6 +77,8 @@ pub(super) struct Talk<'a> {
     /// `None` in tests on the loopback.
     pub(super) network: Option<Network>,
     pub(super) deploy: &'a dyn Deploy,
+    /// Plans that failed. They are not tried again: only a new one shows that somebody looked at it.
+    pub(super) ended_plans: Vec<String>,
     /// Where the session is kept for the next agent.
     pub(super) dir: PathBuf,
     pub(super) waits: Waits,
@@ -106,8 +108,7 @@ impl Talk<'_> {
         // Events go to whichever server was greeted last.
         let current: Arc<Mutex<Option<Api>>> = Arc::default();
         let mut sender_runs = false;
-        // A plan that failed is not tried again: only a new one shows that somebody looked at it.
-        let mut ended_plans: Vec<String> = Vec::new();
+        let mut ended_plans = std::mem::take(&mut self.ended_plans);
         loop {
             let contact = self.greet(inventory);
             *current.lock().unwrap_or_else(PoisonError::into_inner) = Some(contact.api.clone());
@@ -237,6 +238,9 @@ impl Talk<'_> {
                     return None;
                 }
                 Err(failure) => {
+                    if let Failure::Refused { message, .. } = &failure {
+                        self.screen.line(&format!("The server gives no plan: {message}"));
+                    }
                     let seconds = u32::try_from(silent_wait.as_secs()).unwrap_or(u32::MAX);
                     self.screen.say(&Message::ServerSilent { why: failure.to_string(), seconds });
                     std::thread::sleep(silent_wait);

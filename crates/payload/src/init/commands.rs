@@ -11,9 +11,12 @@ use gravure_linux::kernel::End;
 use gravure_linux::process::{self, Signal};
 
 use super::console::Consoles;
+use super::kernel_log;
 
 /// Lines of the log that are shown.
 const SHOWN_LINES: usize = 200;
+/// Complaints of the kernel that are shown.
+const SHOWN_COMPLAINTS: usize = 40;
 
 /// What was typed, for the main loop: 0 nothing, 1 restart, 2 off.
 static TAKEN: AtomicU8 = AtomicU8::new(0);
@@ -90,7 +93,7 @@ fn show_log(consoles: &Consoles, path: &Path) -> std::io::Result<()> {
     if dropped > 0 {
         output.write_all(format!("({dropped} older lines are gone)\r\n").as_bytes())?;
     }
-    for line in lines {
+    for line in lines.into_iter().chain(kernel_log::complaints(SHOWN_COMPLAINTS)) {
         output.write_all(format!("{line}\r\n").as_bytes())?;
     }
     Ok(())

@@ -10,6 +10,7 @@ use gravure_linux::kernel::End;
 use gravure_linux::process::Exit;
 
 use super::console::Consoles;
+use super::kernel_log;
 use super::ring::MAX_LINE_BYTES;
 use crate::agent::Leave;
 use crate::files;
@@ -21,6 +22,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 const STEADY: Duration = Duration::from_secs(300);
 /// Lines of the agent that go with the report of its abort.
 const ABORT_LINES: usize = 12;
+/// Complaints of the kernel that go with it: they tell when memory ran out.
+const ABORT_COMPLAINTS: usize = 5;
 /// How often the main loop looks when nothing happens.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -109,7 +112,8 @@ impl Keeper {
             Exit::Code(code) => format!("exit code {code}"),
             Exit::Signal(signal) => format!("signal {signal}"),
         };
-        let (_, lines) = self.consoles.tail(ABORT_LINES);
+        let (_, mut lines) = self.consoles.tail(ABORT_LINES);
+        lines.extend(kernel_log::complaints(ABORT_COMPLAINTS));
         // The next agent tells the server; without the file it would not know that it is a second one.
         let report = format!("the agent ended by {how}; last lines:\n{}\n", lines.join("\n"));
         if let Err(error) = files::write_private(std::path::Path::new(files::ABORT_FILE), report.as_bytes()) {

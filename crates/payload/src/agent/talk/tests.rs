@@ -13,9 +13,7 @@ use gravure_model::site::SiteSettings;
 use gravure_model::{Assurance, Secret, Timestamp};
 
 use super::*;
-use server::{Answer, Site};
-
-mod server;
+use crate::made_site::{Answer, Site};
 
 /// Long enough for a loaded machine; only a failing test waits this long.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -141,6 +139,7 @@ impl Payload {
                 screen,
                 network: None,
                 deploy: &deploy,
+                ended_plans: Vec::new(),
                 dir: path,
                 waits: WAITS,
             };

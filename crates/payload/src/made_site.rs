@@ -1,4 +1,5 @@
-//! A server of a made-up site: real keys, real TLS 1.3 with client certificates, and answers the test decides on.
+//! For tests: a server of a made-up site with real keys and real TLS 1.3, and answers the test decides on. Integration
+//! tests take this file in by its path.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -13,8 +14,11 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme, StreamOwned};
 
+/// What the server's certificate is for: the loopback, and what a guest of QEMU's user network sees of it.
+const NAMES: [&str; 2] = ["127.0.0.1", "10.0.2.2"];
+
 /// What the server does with a request.
-pub(super) enum Answer {
+pub(crate) enum Answer {
     /// Status and JSON.
     Json(u16, Vec<u8>),
     /// The connection breaks without an answer.
@@ -22,21 +26,21 @@ pub(super) enum Answer {
 }
 
 impl Answer {
-    pub(super) fn ok(value: &impl serde::Serialize) -> Self {
+    pub(crate) fn ok(value: &impl serde::Serialize) -> Self {
         Self::Json(200, serde_json::to_vec(value).unwrap())
     }
 }
 
 /// Keys of a site.
-pub(super) struct Site {
-    pub(super) root: SigningKey,
-    pub(super) signer: PlanSigner,
+pub(crate) struct Site {
+    root: SigningKey,
+    pub(crate) signer: PlanSigner,
     ca: Issuer<'static, KeyPair>,
-    ca_pem: String,
+    pub(crate) ca_pem: String,
 }
 
 impl Site {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let (root, plan_key) = (SigningKey::generate().unwrap(), SigningKey::generate().unwrap());
         let (from, to) = (Timestamp::now().plus_seconds(-60), Timestamp::now().plus_seconds(3600));
         let statement = PlanSigner::certify(&root, &plan_key.public(), from, to).unwrap();
@@ -48,7 +52,7 @@ impl Site {
     }
 
     /// Settings of a payload of this site for a server at `api`.
-    pub(super) fn settings(&self, api: &str) -> SiteSettings {
+    pub(crate) fn settings(&self, api: &str) -> SiteSettings {
         SiteSettings {
             version: SITE_VERSION,
             name: "test".into(),
@@ -59,7 +63,7 @@ impl Site {
         }
     }
 
-    pub(super) fn welcome(&self, hello: &Hello) -> Welcome {
+    pub(crate) fn welcome(&self, hello: &Hello) -> Welcome {
         let time = ServerTime { nonce: hello.nonce.clone(), now: Timestamp::now() };
         Welcome {
             machine: "m1".into(),
@@ -72,9 +76,9 @@ impl Site {
     }
 
     /// Serves on a free port of the loopback; gives its URL.
-    pub(super) fn serve(&self, handler: impl Fn(&str, &[u8]) -> Answer + Send + Sync + 'static) -> String {
+    pub(crate) fn serve(&self, handler: impl Fn(&str, &[u8]) -> Answer + Send + Sync + 'static) -> String {
         let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        let params = CertificateParams::new(NAMES.map(str::to_owned).to_vec()).unwrap();
         let certificate = params.signed_by(&key, &self.ca).unwrap();
         let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -136,11 +140,15 @@ fn connection(
     }
 }
 
-/// Wants a certificate and takes any, as the real server does: the key is the session.
+/// Takes any certificate or none, as the real server does: the key is the session.
 #[derive(Debug)]
 struct AnyClient;
 
 impl ClientCertVerifier for AnyClient {
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &[]
     }
