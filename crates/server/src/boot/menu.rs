@@ -137,7 +137,7 @@ mod tests {
         assert!(menus.grub(&facts(None, true)).unwrap().contains("set default=register\n"));
         let ipxe = menus.ipxe(&facts(Some("Deploy x.wim"), false)).unwrap();
         assert!(ipxe.starts_with("#!ipxe\n"), "{ipxe}");
-        let token = "http://10.0.0.1:8080/boot/token.cpio?mac=02:00:00:00:00:07&uuid= token.cpio";
+        let token = "http://10.0.0.1:8080/boot/token.cpio?mac=02:00:00:00:00:07&uuid= || goto";
         assert!(ipxe.contains(token) && !ipxe.contains("choose"), "{ipxe}");
         let ipxe = menus.ipxe(&facts(None, true)).unwrap();
         assert!(

@@ -1,0 +1,259 @@
+//! Real clients on a real network: DHCP, TFTP and HTTP by udhcpc, tftp-hpa and curl, then firmware in virtual machines.
+//!
+//! The program starts itself again inside a network namespace with `serve DIR`, as the server under test. Without that
+//! word it runs the cases one after the other and prints them as the standard harness does.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is its own test harness")]
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use gravure_server::{CONFIG_NAME, Client, ClientSettings, Config, Dhcp, InitOptions, Server, init};
+use gravure_testkit::{Firmware, Lab, Running, VmOptions, can_make_labs, oracle, payload_dir};
+
+const SERVER: &str = "10.77.0.1";
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Firmware, loader, kernel and payload under software emulation on a busy machine.
+const BOOT_PATIENCE: Duration = Duration::from_secs(300);
+
+fn main() {
+    let args: Vec<String> = std::env::args().collect();
+    match args.get(1).map(String::as_str) {
+        Some("serve") => return serve(Path::new(&args[2]), Path::new(&args[3])),
+        Some("client") => return list_machines(Path::new(&args[2])),
+        Some("--list") => return,
+        _ => {}
+    }
+    let cases: [(&str, fn()); 4] = [
+        ("dhcp_tftp_and_http_serve_foreign_clients", foreign_clients),
+        ("the_same_ports_work_again_at_once", same_ports_again),
+        ("a_bios_machine_registers_over_ipxe", bios_registers),
+        ("a_uefi_machine_registers_over_shim_and_grub", uefi_registers),
+    ];
+    let filter = args.get(1).filter(|arg| !arg.starts_with('-')).cloned().unwrap_or_default();
+    let mut run = 0;
+    for (name, case) in cases.into_iter().filter(|(name, _)| name.contains(&filter)) {
+        case();
+        println!("test {name} ... ok");
+        run += 1;
+    }
+    println!("\ntest result: ok. {run} passed; 0 failed; 0 ignored; 0 measured; {} filtered out", 4 - run);
+}
+
+// ---- the server, inside the namespace -------------------------------------------------------------------------------
+
+fn serve(dir: &Path, boot: &Path) {
+    let filter = tracing_subscriber::EnvFilter::new("info,gravure_bootd=debug,gravure_server=debug");
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).init();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        if !dir.join(CONFIG_NAME).exists() {
+            let options = InitOptions {
+                dir: dir.to_owned(),
+                listen: Some(SERVER.parse().unwrap()),
+                dhcp: Some(Dhcp::Full),
+                pool: Some("10.77.0.100-10.77.0.150".into()),
+                boot_dir: Some(boot.to_owned()),
+                ..InitOptions::default()
+            };
+            init(&options).await.unwrap();
+        }
+        let config = Config::load(&dir.join(CONFIG_NAME)).unwrap();
+        let describe = |path: &Path| Err(format!("{} is described by nobody here", path.display()));
+        let server = Server::start(&config, Arc::new(describe)).await.unwrap();
+        println!("serving on {}", server.content_urls().join(" "));
+        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).unwrap();
+        terminate.recv().await;
+        server.stop().await;
+        println!("stopped");
+    });
+}
+
+/// Prints the machines; runs inside the namespace too, where the server is.
+fn list_machines(dir: &Path) {
+    for machine in Client::new(&ClientSettings::of_site(dir).unwrap()).unwrap().machines().unwrap() {
+        let identity = machine.identity;
+        println!("{} {} {:?}", machine.state.as_str(), identity.serial.unwrap_or_default(), identity.macs);
+    }
+}
+
+fn own_command(lab: &Lab, args: &[&Path], word: &str) -> Command {
+    let mut command = lab.command(std::env::current_exe().unwrap());
+    command.arg(word).args(args);
+    command
+}
+
+fn start_server(lab: &Lab, dir: &Path, boot: &Path) -> Running {
+    let server = Running::start(&mut own_command(lab, &[dir, boot], "serve"), None).unwrap();
+    server.console().wait_for("serving on", PATIENCE).unwrap();
+    server
+}
+
+/// Another namespace with an interface on the lab's bridge.
+fn client_network(lab: &Lab) -> Lab {
+    let client = Lab::new().unwrap();
+    client.ip(&["link", "delete", client.interface()]).unwrap();
+    lab.ip(&["link", "add", "v0", "type", "veth", "peer", "name", "v1", "netns", client.name()]).unwrap();
+    lab.ip(&["link", "set", "v0", "master", lab.interface(), "up"]).unwrap();
+    client.ip(&["link", "set", "v1", "up"]).unwrap();
+    client
+}
+
+fn output(mut command: Command) -> Output {
+    command.output().unwrap()
+}
+
+fn curl(client: &Lab, args: &[&str]) -> Output {
+    let mut command = client.command("curl");
+    command.args(["-sS", "--max-time", "60"]).args(args);
+    output(command)
+}
+
+/// Bytes that compress badly and differ everywhere.
+fn content(len: u64) -> Vec<u8> {
+    (0..len).map(|index| (index.wrapping_mul(2_654_435_761) >> 13).to_le_bytes()[0]).collect()
+}
+
+fn boot_directory(dir: &Path) -> PathBuf {
+    let boot = dir.join("payload");
+    std::fs::create_dir_all(boot.join("pxe")).unwrap();
+    for (name, len) in [("pxe/shimx64.efi", 1_053_697), ("vmlinuz", 6_000_000), ("initramfs.cpio.zst", 1468 * 64)] {
+        std::fs::write(boot.join(name), content(len)).unwrap();
+    }
+    boot
+}
+
+// ---- cases ----------------------------------------------------------------------------------------------------------
+
+fn foreign_clients() {
+    let tools = ["udhcpc", "curl", "tftp"];
+    if !can_make_labs() || tools.iter().any(|tool| oracle(tool).is_none()) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let lab = Lab::new().unwrap();
+    let boot = boot_directory(dir.path());
+    let site = dir.path().join("site");
+    let mut server = start_server(&lab, &site, &boot);
+    std::fs::write(site.join("images/a b.wim"), content(100_000)).unwrap();
+    let client = client_network(&lab);
+    let address = lease(&client, dir.path());
+    assert!((100..=150).contains(&address.octets()[3]), "{address}");
+    assert_eq!(lease(&client, dir.path()), address, "the same machine gets the same address");
+
+    // TFTP by two clients: tftp-hpa without options, curl with blksize and tsize.
+    let shim = std::fs::read(boot.join("pxe/shimx64.efi")).unwrap();
+    let local = dir.path().join("by-tftp");
+    let mut tftp = client.command("tftp");
+    tftp.args(["-m", "binary", SERVER, "-c", "get", "\\SHIMX64.EFI", local.to_str().unwrap()]);
+    let said = output(tftp);
+    assert!(std::fs::read(&local).unwrap() == shim, "{said:?}");
+    for path in ["shimx64.efi", "boot/initramfs.cpio.zst"] {
+        let said = curl(&client, &["-o", local.to_str().unwrap(), &format!("tftp://{SERVER}//{path}")]);
+        let expected = path.strip_prefix("boot/").map_or(boot.join("pxe/shimx64.efi"), |name| boot.join(name));
+        assert!(std::fs::read(&local).unwrap() == std::fs::read(expected).unwrap(), "{path}: {said:?}");
+    }
+    let missing = curl(&client, &[&format!("tftp://{SERVER}//none")]);
+    assert_eq!(missing.status.code(), Some(68), "TFTP file not found: {missing:?}");
+
+    // HTTP as loaders use it.
+    let kernel = std::fs::read(boot.join("vmlinuz")).unwrap();
+    let url = |path: &str| format!("http://{SERVER}/{path}");
+    assert!(curl(&client, &[&url("boot/vmlinuz")]).stdout == kernel);
+    assert!(curl(&client, &["--http1.0", &url("boot/vmlinuz")]).stdout == kernel);
+    assert!(curl(&client, &["-H", "Connection: close", &url("boot/vmlinuz")]).stdout == kernel);
+    assert!(curl(&client, &["--path-as-is", &url("//ShimX64.efi")]).stdout == shim);
+    assert!(curl(&client, &["-r", "1000-1999", &url("boot/vmlinuz")]).stdout == kernel[1000..2000]);
+    assert!(curl(&client, &["-r", "-10", &url("boot/vmlinuz")]).stdout == kernel[kernel.len() - 10..]);
+    assert!(curl(&client, &[&url("images/a%20b.wim")]).stdout == content(100_000));
+    let head = String::from_utf8(curl(&client, &["-I", &url("shimx64.efi")]).stdout).unwrap().to_ascii_lowercase();
+    assert!(head.contains("content-length: 1053697\r\n") && head.contains("content-type: application/efi\r\n"), "{head}");
+    let head = curl(&client, &["-I", &url("boot/token.cpio?mac=02:00:00:00:00:01")]).stdout;
+    let head = String::from_utf8(head).unwrap().to_ascii_lowercase();
+    let token = curl(&client, &[&url("boot/token.cpio?mac=02:00:00:00:00:01")]).stdout;
+    assert!(head.contains(&format!("content-length: {}\r\n", token.len())), "{head}");
+    let status = |args: &[&str], path: &str| {
+        let url = url(path);
+        let said = curl(&client, &[args, &["--path-as-is", "-o", "/dev/null", "-w", "%{http_code}", &url]].concat());
+        String::from_utf8(said.stdout).unwrap()
+    };
+    assert_eq!(status(&[], "none"), "404");
+    assert_eq!(status(&[], "../site/keys/plan.key"), "404");
+    assert_eq!(status(&[], "images/%2e%2e/keys/plan.key"), "404");
+    assert_eq!(status(&["-r", "6000000-"], "boot/vmlinuz"), "416");
+    assert_eq!(status(&["-X", "POST"], "boot/vmlinuz"), "405");
+
+    assert!(server.terminate(PATIENCE).unwrap().success());
+    assert!(server.console().text().contains("stopped"));
+    // The lease outlives the server.
+    let mut server = start_server(&lab, &site, &boot);
+    assert_eq!(lease(&client, dir.path()), address);
+    assert!(server.terminate(PATIENCE).unwrap().success());
+}
+
+/// Gets a lease with busybox' client and configures the interface with it.
+fn lease(client: &Lab, dir: &Path) -> Ipv4Addr {
+    let script = dir.join("udhcpc.sh");
+    let text = "#!/bin/sh\n[ \"$1\" = bound ] && ip address flush dev v1 && ip address add $ip/24 dev v1 && echo got $ip\nexit 0\n";
+    std::fs::write(&script, text).unwrap();
+    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let mut command = client.command("udhcpc");
+    command.args(["-i", "v1", "-n", "-q", "-f", "-s", script.to_str().unwrap()]);
+    let said = output(command);
+    let text = String::from_utf8(said.stdout).unwrap();
+    let address = text.lines().find_map(|line| line.strip_prefix("got "));
+    address.unwrap_or_else(|| panic!("no lease: {text}{:?}", said.stderr)).parse().unwrap()
+}
+
+/// GRUB opens every boot's connections from the same ports. An ordinary server still holds them.
+fn same_ports_again() {
+    if !can_make_labs() || oracle("curl").is_none() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let lab = Lab::new().unwrap();
+    let boot = boot_directory(dir.path());
+    let mut server = start_server(&lab, &dir.path().join("site"), &boot);
+    let client = client_network(&lab);
+    client.ip(&["address", "add", "10.77.0.9/24", "dev", "v1"]).unwrap();
+    let began = Instant::now();
+    for round in 0..5 {
+        let url = format!("http://{SERVER}/boot/vmlinuz");
+        let said = curl(&client, &["--local-port", "21550", "-o", "/dev/null", "-w", "%{http_code}", &url]);
+        assert_eq!(String::from_utf8_lossy(&said.stdout), "200", "round {round}: {said:?}");
+    }
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    assert!(server.terminate(PATIENCE).unwrap().success());
+}
+
+fn bios_registers() {
+    registers(VmOptions::new("bios", Firmware::Bios));
+}
+
+fn uefi_registers() {
+    registers(VmOptions::new("uefi", Firmware::Uefi));
+}
+
+/// A machine nobody knows starts from the network, and the server knows it.
+fn registers(options: VmOptions) {
+    if !can_make_labs() || oracle("qemu-system-x86_64").is_none() {
+        return;
+    }
+    let Some(payload) = payload_dir() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let lab = Lab::new().unwrap();
+    let site = dir.path().join("site");
+    let server = start_server(&lab, &site, &payload);
+    let vm = lab.start_vm(&options, dir.path()).unwrap();
+    let began = Instant::now();
+    let registered = server.console().wait_for("machine registered", BOOT_PATIENCE);
+    if let Err(error) = registered {
+        panic!("{error:#}\n--- server\n{}\n--- machine\n{}", server.console().text(), vm.console().text());
+    }
+    eprintln!("{}: registered after {:.1} s", options.name, began.elapsed().as_secs_f64());
+    let listed = output(own_command(&lab, &[&site], "client"));
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    assert!(listed.contains(&format!("registered {}", options.serial)) && listed.contains(&options.mac), "{listed}");
+}
