@@ -315,3 +315,6 @@ impl Entry {
         Error::corrupt(Scope::File, what, self.offset, expected, found)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -125,7 +125,7 @@ impl ResourceLayout {
         };
         // The width depends on the plain size of the whole resource alone.
         let width = if place.size > u64::from(u32::MAX) { 8 } else { 4 };
-        let table_len = table_len(place, count.saturating_sub(1), width, limits)?;
+        let table_len = table_len(place, count, count.saturating_sub(1), width, limits)?;
         let prefixes = count.saturating_mul(prefix);
         let data_len = place.stored_size.saturating_sub(table_len).saturating_sub(prefixes);
         if count > data_len {
@@ -168,7 +168,7 @@ impl ResourceLayout {
             });
         }
         let count = chunk_count(solid.size, solid.chunk_size);
-        let table_len = table_len(place, count, 4, limits)?;
+        let table_len = table_len(place, count, count, 4, limits)?;
         let table_at = place.offset.saturating_add(SOLID_HEADER_BYTES);
         let head_len = table_len.saturating_add(SOLID_HEADER_BYTES);
         let table = read_table(source, table_at, table_len)?;
@@ -277,8 +277,9 @@ impl ResourceLayout {
     pub fn chunks(&self, range: Range<u64>) -> impl Iterator<Item = Chunk> + '_ {
         let size = u64::from(self.chunk_size.max(1));
         let first = range.start.checked_div(size).unwrap_or(0);
-        let end = range.end.min(self.size).div_ceil(size);
-        (first..end.max(first)).map_while(|index| self.chunk(index))
+        let end = range.end.min(self.size);
+        let end = if range.start < end { end.div_ceil(size) } else { first };
+        (first..end).map_while(|index| self.chunk(index))
     }
 }
 
@@ -310,11 +311,17 @@ fn solid_compression(place: &ResourceHeader, solid: &SolidHeader) -> Result<Opti
     Compression::check(method, solid.chunk_size, Scope::Blob, at_chunk_size).map(Some)
 }
 
-/// Bytes of a chunk table with `entries` entries, once it is known to fit into the resource and the limit.
-fn table_len(place: &ResourceHeader, entries: u64, width: u64, limits: &Limits) -> Result<u64, Error> {
+/// Bytes of the table of `chunks` chunks with `entries` entries, once it is known to fit into the resource and the limit.
+fn table_len(
+    place: &ResourceHeader,
+    chunks: u64,
+    entries: u64,
+    width: u64,
+    limits: &Limits,
+) -> Result<u64, Error> {
     let len = entries.checked_mul(width).filter(|len| *len <= place.stored_size);
     let Some(len) = len else {
-        return Err(too_few_bytes(place, entries));
+        return Err(too_few_bytes(place, chunks));
     };
     if len > limits.max_chunk_table_bytes {
         return Err(Error::Limit {
@@ -339,3 +346,6 @@ fn read_table(source: &dyn ReadAt, offset: u64, len: u64) -> Result<Vec<u8>, Err
         .map_err(|_| Error::unsupported(Scope::Blob, "chunk table larger than memory", len))?;
     source.read_vec_at(offset, len).map_err(Error::io("chunk table", offset))
 }
+
+#[cfg(test)]
+mod tests;

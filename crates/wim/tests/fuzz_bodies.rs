@@ -49,7 +49,7 @@ struct Parts {
     chunks: Vec<u8>,
 }
 
-fn parts(file: &Vec<u8>) -> Parts {
+fn parts(file: &[u8]) -> Parts {
     let (wim, _) = open(file).unwrap();
     let header = wim.header();
     let cut = |place: &gravure_wim::ResourceHeader| {
@@ -69,7 +69,7 @@ fn parts(file: &Vec<u8>) -> Parts {
         blob_table: cut(&header.blob_table),
         xml: cut(&header.xml),
         integrity: cut(&header.integrity),
-        metadata: wim.read_metadata(file, image, &Default::default()).unwrap(),
+        metadata: wim.read_metadata(&file, image, &Default::default()).unwrap(),
         chunks: chunks.unwrap_or_default(),
     }
 }
@@ -77,7 +77,7 @@ fn parts(file: &Vec<u8>) -> Parts {
 type Body = fn(&[u8]);
 
 /// Every body with its seed from one file.
-fn bodies(file: &Vec<u8>) -> Vec<(Body, Vec<u8>)> {
+fn bodies(file: &[u8]) -> Vec<(Body, Vec<u8>)> {
     let parts = parts(file);
     vec![
         (fuzz::header, parts.header),

@@ -9,6 +9,7 @@ mod trees;
 use gravure_codec::Level;
 use gravure_io::{MemoryDisk, ReadAt};
 use gravure_nttypes::{FileAttributes, FileTime, Guid, NtName, ReparseTag};
+use gravure_testkit::{FaultyDisk, Operation};
 use gravure_tree::{ContentRef, NamedStream, Node, Origin, Reparse, SecurityId, Sha1Hash, Tree};
 use gravure_wim::{
     BlobOutcome, ChunkData, Compression, ImageCounts, ImageIndex, ImageInfo, Metadata, Method, ResourceFlags,
@@ -139,6 +140,24 @@ fn a_resource_that_does_not_shrink_is_stored_raw() {
     assert!(!resource.flags.contains(ResourceFlags::COMPRESSED));
     assert_eq!(resource.stored_size, content.len() as u64);
     assert_eq!(bytes[208..208 + content.len()], content);
+    let (found, _) = read_image(&bytes, 1).unwrap();
+    assert_eq!(found[&vec![NtName::from("noise")]].data, Some(Content::Bytes(content)));
+}
+
+#[test]
+fn incompressible_content_is_not_written_twice() {
+    let disk = FaultyDisk::counting(MemoryDisk::new(0, 1));
+    let mut writer = WimWriter::create(&disk, &options()).unwrap();
+    let content = noise(4, 5_000_000);
+    writer.add_blob(&content, Level::Fast).unwrap();
+    add_image(&mut writer, &files(&[("noise", &content)]), ImageInfo::new("n")).unwrap();
+    writer.finish().unwrap();
+    assert_eq!(disk.count(Operation::Read), 0);
+    let bytes = disk.into_inner().to_vec();
+    let (wim, _) = open(&bytes).unwrap();
+    let resource = &wim.resources()[0].header;
+    let table_len = 4 * (content.len().div_ceil(1 << 15) as u64 - 1);
+    assert_eq!((resource.offset, resource.flags), (208 + table_len, ResourceFlags(0)));
     let (found, _) = read_image(&bytes, 1).unwrap();
     assert_eq!(found[&vec![NtName::from("noise")]].data, Some(Content::Bytes(content)));
 }

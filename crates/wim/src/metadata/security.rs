@@ -18,8 +18,11 @@ struct SecurityDisk {
 const HEAD_BYTES: usize = 8;
 const _: () = assert!(size_of::<SecurityDisk>() == HEAD_BYTES);
 
+/// Descriptors in stored order.
+type Descriptors = Vec<Arc<[u8]>>;
+
 /// The descriptors, and where the root dentry starts.
-pub(super) fn read(bytes: &[u8], warnings: &mut Warnings) -> Result<(Vec<Arc<[u8]>>, usize), Error> {
+pub(super) fn read(bytes: &[u8], warnings: &mut Warnings) -> Result<(Descriptors, usize), Error> {
     let (head, _) = SecurityDisk::read_from_prefix(bytes).map_err(|_| {
         corrupt("security data", 0, "at least 8 bytes", format_args!("{} bytes", bytes.len()))
     })?;
@@ -71,7 +74,7 @@ pub(super) fn to_bytes(table: &[Arc<[u8]>]) -> Result<Vec<u8>, Error> {
 mod tests {
     use super::*;
 
-    fn read_ok(bytes: &[u8]) -> (Vec<Arc<[u8]>>, usize, usize) {
+    fn read_ok(bytes: &[u8]) -> (Descriptors, usize, usize) {
         let mut warnings = Warnings::default();
         let (table, end) = read(bytes, &mut warnings).unwrap();
         (table, end, warnings.finish(()).warnings.len())
@@ -81,7 +84,7 @@ mod tests {
     fn tables_survive() {
         let tables: [&[&[u8]]; 3] = [&[], &[b"abc", b"", b"defgh"], &[&[1; 16]]];
         for table in tables {
-            let table: Vec<Arc<[u8]>> = table.iter().map(|descriptor| Arc::from(*descriptor)).collect();
+            let table: Descriptors = table.iter().map(|descriptor| Arc::from(*descriptor)).collect();
             let bytes = to_bytes(&table).unwrap();
             assert_eq!(read_ok(&bytes), (table, bytes.len(), 0));
         }

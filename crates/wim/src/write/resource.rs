@@ -97,6 +97,11 @@ impl OpenResource {
         let Some(compression) = self.compression else {
             return Ok(raw);
         };
+        if self.stored == self.size {
+            // Every chunk is raw and they lie back to back: the place of the table becomes a gap, and nothing needs to
+            // be moved. Incompressible files are too common to write them twice.
+            return Ok(ResourceHeader { offset: self.start.saturating_add(self.table_len), ..raw });
+        }
         if stored_size >= self.size {
             tail.flush()?;
             self.make_raw(compression, target)?;

@@ -71,6 +71,9 @@ impl<'a> Tail<'a> {
 
     /// Writes what was gathered.
     pub(super) fn flush(&mut self) -> Result<(), Error> {
+        if self.bytes.is_empty() {
+            return Ok(());
+        }
         self.target.write_all_at(self.start, &self.bytes).map_err(Error::io("resources", self.start))?;
         self.start = self.end();
         self.bytes.clear();

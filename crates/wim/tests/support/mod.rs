@@ -160,8 +160,8 @@ pub fn options() -> WriteOptions {
 }
 
 /// Opens `bytes`, with warnings.
-pub fn open(bytes: &Vec<u8>) -> Result<(Wim, Vec<Warning>), Error> {
-    let opened = Wim::read(bytes, &Limits::default())?;
+pub fn open(bytes: &[u8]) -> Result<(Wim, Vec<Warning>), Error> {
+    let opened = Wim::read(&bytes, &Limits::default())?;
     Ok((opened.value, opened.warnings))
 }
 
