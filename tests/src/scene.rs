@@ -22,15 +22,13 @@ const DISK_BYTES: u64 = 4 << 30;
 /// Its sector size, bytes.
 const SECTOR_BYTES: u32 = 512;
 
-/// A running site, an image of its own, and a machine that is switched off.
+/// A running site with a copy of the image that a test may damage, and a machine that is switched off.
 #[derive(Debug)]
 pub struct Scene {
     /// The server and its lab.
     pub site: Site,
     /// The machine; its firmware variables live from start to start.
     pub machine: VmOptions,
-    /// A private copy of the image, so that a test may damage it.
-    pub image: PathBuf,
     dir: PathBuf,
 }
 
@@ -45,18 +43,16 @@ impl Scene {
         if !tools || !can_make_labs() {
             return Ok(None);
         }
-        let own = dir.join("image.wim");
-        std::fs::copy(&image, &own).with_context(|| format!("cannot copy {}", image.display()))?;
         let mut machine = VmOptions::new("pc", firmware);
         machine.disk = Some(Disk::blank(&dir.join("disk.img"), DISK_BYTES, Bus::Virtio)?);
         "E2E-1".clone_into(&mut machine.serial);
-        let site = Site::start(Lab::new()?, &program, &payload, &dir.join("site"))?;
-        Ok(Some(Self { site, machine, image: own, dir: dir.to_owned() }))
+        let site = Site::start(Lab::new()?, &program, &payload, &dir.join("site"), &image)?;
+        Ok(Some(Self { site, machine, dir: dir.to_owned() }))
     }
 
     /// Plans the image for the machine.
     pub fn order(&self) -> Result<()> {
-        self.site.plan(&self.machine.mac, &self.image, "pc-{serial}").map(drop)
+        self.site.plan(&self.machine.mac, "pc-{serial}").map(drop)
     }
 
     /// Switches the machine on.

@@ -63,12 +63,14 @@ fn one_flipped_byte_is_refused_with_the_blob_named() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let Some(scene) = Scene::new(Firmware::Uefi, dir.path())? else { return Ok(()) };
     scene.order()?;
-    // After the plan was signed, and in the middle of the content.
-    let image = File::options().read(true).write(true).open(&scene.image)?;
-    let middle = image.metadata()?.len() / 2;
+    // After the image was described, in the middle of the content, and without a trace in the file's time, as a disk
+    // goes bad: the server would look at a changed file again.
+    let image = File::options().read(true).write(true).open(scene.site.image())?;
+    let before = image.metadata()?;
     let mut byte = [0];
-    image.read_exact_at(&mut byte, middle)?;
-    image.write_all_at(&[byte[0] ^ 1], middle)?;
+    image.read_exact_at(&mut byte, before.len() / 2)?;
+    image.write_all_at(&[byte[0] ^ 1], before.len() / 2)?;
+    image.set_modified(before.modified()?)?;
 
     let vm = scene.switch_on()?;
     let report = scene.expect(&vm, MachineState::Failed)?;

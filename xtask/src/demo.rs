@@ -81,10 +81,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if run_dir.exists() {
         std::fs::remove_dir_all(&run_dir).with_context(|| format!("cannot empty {}", run_dir.display()))?;
     }
-    let site = summary.timed("site and server", || start_site(&program, &payload.dir, &run_dir))?;
+    let site = summary.timed("site and server", || start_site(&program, &payload.dir, &run_dir, &image))?;
     let machine = machine(options.firmware, &run_dir)?;
     let step = Step::start(format!("plan for the machine {}", machine.mac));
-    site.plan(&machine.mac, &image, "pc-{serial}")?;
+    site.plan(&machine.mac, "pc-{serial}")?;
     step.done("signed and armed");
 
     deploy(&site, &machine, &run_dir, &dir.join("screenshot.png"), &mut summary)?;
@@ -111,7 +111,8 @@ fn build_program() -> Result<PathBuf> {
     Ok(path)
 }
 
-fn start_site(program: &Path, payload: &Path, run_dir: &Path) -> Result<Site> {
+fn start_site(program: &Path, payload: &Path, run_dir: &Path, image: &Path) -> Result<Site> {
+    std::fs::create_dir_all(run_dir).with_context(|| format!("cannot create {}", run_dir.display()))?;
     let step = Step::start("site keys and server, in a network namespace");
     let lab = Lab::new().map_err(|error| {
         Remedy::new(
@@ -120,8 +121,8 @@ fn start_site(program: &Path, payload: &Path, run_dir: &Path) -> Result<Site> {
              CAP_NET_ADMIN and that device)",
         )
     })?;
-    let site = Site::start(lab, program, payload, &run_dir.join("site"))?;
-    step.done(format!("`gravure serve` is ready, log in {}", site.dir().display()));
+    let site = Site::start(lab, program, payload, &run_dir.join("site"), image)?;
+    step.done(format!("`gravure serve` is up, its log is in {}", site.dir().display()));
     Ok(site)
 }
 

@@ -81,6 +81,14 @@ impl Console {
         }
     }
 
+    /// Waits until `pattern` stands anywhere in the text, before or behind the last match, which stays where it is.
+    pub fn wait_for_anywhere(&self, pattern: &str, timeout: Duration) -> Result<()> {
+        let mark = std::mem::replace(&mut self.state().pos, 0);
+        let result = self.wait_for(pattern, timeout);
+        self.state().pos = mark;
+        result.map(drop)
+    }
+
     /// Waits until every stream has ended.
     pub fn wait_for_end(&self, timeout: Duration) -> Result<()> {
         let deadline = Instant::now() + timeout;
@@ -196,6 +204,7 @@ mod tests {
         writer.write_all(b"dy\r\ntwo: ready").unwrap();
         assert_eq!(waiting.join().unwrap(), "one: ready");
         assert_eq!(console.wait_for("ready", SOON).unwrap(), "two: ready");
+        console.wait_for_anywhere("one", SOON).unwrap();
         writer.write_all(b"\nb a\n").unwrap();
         assert_eq!(console.wait_for_any(&["a", "b"], SOON).unwrap(), (1, "b a".to_owned()));
         drop(writer);

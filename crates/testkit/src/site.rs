@@ -8,39 +8,50 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-
 use gravure_model::api::{MachineReport, MachineState};
 
 use crate::{Lab, Running};
 
 /// Opening a database and some sockets takes no longer, even on a loaded machine.
 const START_PATIENCE: Duration = Duration::from_secs(60);
-
+/// Describing an image reads all of it.
+const IMAGE_PATIENCE: Duration = Duration::from_secs(300);
+/// The audit entry of a plan that failed.
+const FAILED: &str = "plan failed";
 /// Addresses the server gives in the lab, where no other DHCP server is.
 const POOL: &str = "10.77.0.100-10.77.0.200";
 
-/// A running server with its keys, its images and its lab.
+/// A running server with its keys, its image and its lab.
 #[derive(Debug)]
 pub struct Site {
+    // Dropped in this order: the server ends before its network goes away.
+    server: Running,
     lab: Lab,
     program: PathBuf,
     dir: PathBuf,
-    server: Running,
+    image: PathBuf,
     starts: u32,
 }
 
 impl Site {
-    /// Makes the site in `dir` and starts its server. `payload` is what `cargo xtask payload` built.
-    pub fn start(lab: Lab, program: &Path, payload: &Path, dir: &Path) -> Result<Self> {
-        std::fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
+    /// Makes the site in `dir`, which must not exist yet, with a copy of `image`, and starts its server with full
+    /// DHCP. `payload` is what `cargo xtask payload` built.
+    pub fn start(lab: Lab, program: &Path, payload: &Path, dir: &Path, image: &Path) -> Result<Self> {
         let mut init = lab.command(program);
-        init.args(["init", "--dir"])
-            .arg(dir)
-            .args(["--interface", lab.interface(), "--dhcp", "full", "--pool", POOL, "--boot-dir"])
-            .arg(payload);
-        output(&mut init)?;
+        init.args(["init", "--dir"]).arg(dir).args([
+            "--interface",
+            lab.interface(),
+            "--dhcp",
+            "full",
+            "--pool",
+            POOL,
+        ]);
+        output(init.arg("--boot-dir").arg(payload))?;
+        let own = dir.join("images").join(image.file_name().context("the image has no name")?);
+        std::fs::copy(image, &own).with_context(|| format!("cannot copy {}", image.display()))?;
         let server = serve(&lab, program, dir, 1)?;
-        Ok(Self { lab, program: program.to_owned(), dir: dir.to_owned(), server, starts: 1 })
+        server.console().wait_for_anywhere("image is ready", IMAGE_PATIENCE)?;
+        Ok(Self { server, lab, program: program.to_owned(), dir: dir.to_owned(), image: own, starts: 1 })
     }
 
     /// The network.
@@ -53,12 +64,17 @@ impl Site {
         &self.dir
     }
 
+    /// The site's own copy of the image.
+    pub fn image(&self) -> &Path {
+        &self.image
+    }
+
     /// The server.
     pub fn server(&mut self) -> &mut Running {
         &mut self.server
     }
 
-    /// `gravure` with the site's configuration, inside the lab.
+    /// `gravure` as the site's operator, inside the lab.
     pub fn gravure(&self, args: &[&str]) -> Command {
         let mut command = self.lab.command(&self.program);
         command.env("GRAVURE_SITE", &self.dir).args(args);
@@ -70,18 +86,11 @@ impl Site {
         output(&mut self.gravure(args))
     }
 
-    /// Plans `image` for the machine with address `mac`. An image from elsewhere is put into the site first.
-    pub fn plan(&self, mac: &str, image: &Path, name: &str) -> Result<String> {
-        let file =
-            image.file_name().and_then(|file| file.to_str()).context("the image's name is not Unicode")?;
-        let own = self.dir.join("images").join(file);
-        if own != image {
-            // A link costs nothing; across file systems it has to be a copy.
-            std::fs::hard_link(image, &own)
-                .or_else(|_| std::fs::copy(image, &own).map(drop))
-                .with_context(|| format!("cannot put the image into {}", own.display()))?;
-        }
-        self.run(&["plan", "create", "--machine", mac, "--image", file, "--name", name])
+    /// Plans the image for the machine with address `mac`.
+    pub fn plan(&self, mac: &str, name: &str) -> Result<String> {
+        let image = self.image.file_name().and_then(|name| name.to_str());
+        let image = image.context("the image's name is not Unicode")?;
+        self.run(&["plan", "create", "--machine", mac, "--image", image, "--name", name])
     }
 
     /// What the server knows about the machine.
@@ -90,12 +99,19 @@ impl Site {
         serde_json::from_str(&text).with_context(|| format!("`machine show` printed {text}"))
     }
 
-    /// Waits until a machine gets to `state`; fails at once when it gets to `failed` instead.
+    /// Waits until a machine gets to `state`, as the server's audit entries tell; fails at once when its plan fails
+    /// instead.
     pub fn wait_for_state(&self, state: MachineState, timeout: Duration) -> Result<()> {
-        let line = |state: MachineState| format!("state={}", state.as_str());
-        let (wanted, failed) = (line(state), line(MachineState::Failed));
-        let (index, line) = self.server.console().wait_for_any(&[&wanted, &failed], timeout)?;
-        if index == 1 && state != MachineState::Failed {
+        let entry = match state {
+            MachineState::Registered => "machine registered",
+            MachineState::Armed => "job created",
+            MachineState::Deploying => "plan handed out",
+            MachineState::Failed => FAILED,
+            MachineState::Verified => "plan verified",
+            MachineState::Confirmed => "first boot confirmed",
+        };
+        let (index, line) = self.server.console().wait_for_any(&[entry, FAILED], timeout)?;
+        if index == 1 {
             bail!("the machine failed: {line}");
         }
         Ok(())
@@ -121,22 +137,19 @@ fn serve(lab: &Lab, program: &Path, dir: &Path, start: u32) -> Result<Running> {
     let mut command = lab.command(program);
     command.arg("serve").arg("--config").arg(config(dir)).env("NO_COLOR", "1");
     let server = Running::start(&mut command, Some(&dir.join(format!("server-{start}.log"))))?;
-    server.console().wait_for("ready", START_PATIENCE).context("the server did not start")?;
+    server.console().wait_for(" serving ", START_PATIENCE).context("the server did not start")?;
     Ok(server)
 }
 
+/// Runs a command that `Lab::command` made; what stands before the program in it is not shown in errors.
 fn output(command: &mut Command) -> Result<String> {
-    let output = command
-        .output()
-        .with_context(|| format!("cannot start {}", command.get_program().to_string_lossy()))?;
+    // `--pdeathsig KILL ip netns exec NAME`
+    const WRAPPING: usize = 6;
+    let output = command.output().context("cannot start a program in the lab")?;
     if !output.status.success() {
-        let args: Vec<_> = command.get_args().skip(6).map(|arg| arg.to_string_lossy().into_owned()).collect();
-        bail!(
-            "`{}` ended with {}: {}",
-            args.join(" "),
-            output.status,
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
+        let args: Vec<_> = command.get_args().skip(WRAPPING).map(|arg| arg.to_string_lossy()).collect();
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("`{}` ended with {}: {}", args.join(" "), output.status, said.trim());
     }
     String::from_utf8(output.stdout).context("the program printed something that is not UTF-8")
 }
