@@ -112,13 +112,16 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     report.stage("format", || check_format(false));
     report.stage("clippy", clippy);
     report.stage("tidy", || tidy::run(&tidy::Options::default()));
+    if !options.no_vm {
+        // Before the tests: some of them start this payload, or this program, in a machine of their own.
+        report.stage("payload", || payload::run(&payload::Options::default()).map(drop));
+        report.stage("the gravure program", build_program);
+        report.stage("test image", || image::build(&program_path(), TEST_RECIPE, false).map(drop));
+    }
     report.counted("unit and integration tests", || {
         runner::run(&settings, &["--workspace", "--exclude", "gravure-e2e"], &[])
     });
     if !options.no_vm {
-        report.stage("payload", || payload::run(&payload::Options::default()).map(drop));
-        report.stage("the gravure program", build_program);
-        report.stage("test image", || image::build(&program_path(), TEST_RECIPE, false).map(drop));
         report.counted("virtual machines", || {
             runner::run(&settings, &["--package", "gravure-e2e"], &["--test-threads=1"])
         });
