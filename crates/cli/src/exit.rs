@@ -56,7 +56,9 @@ impl From<gravure_imaging::Error> for Failure {
         match kind {
             ErrorKind::Integrity => failure.with_cure("the image is damaged: take another copy of it"),
             ErrorKind::Permission => failure.with_cure("run as root, or choose a place you may write"),
-            ErrorKind::NotFound => failure.with_cure("`gravure info FILE` lists the images, `gravure ls FILE:N` their files"),
+            ErrorKind::NotFound => {
+                failure.with_cure("`gravure info FILE` lists the images, `gravure ls FILE:N` their files")
+            }
             _ => failure,
         }
     }
@@ -66,7 +68,9 @@ impl From<gravure_debian::Error> for Failure {
     fn from(error: gravure_debian::Error) -> Self {
         let kind = match &error {
             gravure_debian::Error::Recipe { .. } => ErrorKind::Usage,
-            gravure_debian::Error::NotFound { .. } | gravure_debian::Error::NoModule { .. } => ErrorKind::NotFound,
+            gravure_debian::Error::NotFound { .. } | gravure_debian::Error::NoModule { .. } => {
+                ErrorKind::NotFound
+            }
             gravure_debian::Error::Hash { .. } => ErrorKind::Integrity,
             gravure_debian::Error::Io { .. } => ErrorKind::Io,
             _ => ErrorKind::Failed,

@@ -107,9 +107,14 @@ fn finish(result: Result<ExitCode, Failure>) -> ExitCode {
 fn init_tracing(default: &str) {
     let filter = tracing_subscriber::EnvFilter::try_from_env("GRAVURE_LOG");
     let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
-    let color = std::env::var_os("NO_COLOR").is_none() && std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let color =
+        std::env::var_os("NO_COLOR").is_none() && std::io::IsTerminal::is_terminal(&std::io::stderr());
     // Fails only when a subscriber is set already, and this is the first place.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(color).try_init();
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(color)
+        .try_init();
 }
 
 #[cfg(test)]
@@ -123,7 +128,8 @@ mod tests {
         let mut tree = Arguments::command();
         tree.build();
         tree.debug_assert();
-        let mut todo: Vec<&clap::Command> = tree.get_subcommands().filter(|command| command.get_name() != "help").collect();
+        let mut todo: Vec<&clap::Command> =
+            tree.get_subcommands().filter(|command| command.get_name() != "help").collect();
         while let Some(command) = todo.pop() {
             if command.has_subcommands() {
                 todo.extend(command.get_subcommands().filter(|command| command.get_name() != "help"));

@@ -30,14 +30,21 @@ pub(crate) trait Row: Serialize {
 }
 
 /// Prints one document; `text` is what people get.
-pub(crate) fn document<T: Serialize>(format: Format, value: &T, text: impl FnOnce(&T) -> String) -> Result<(), Failure> {
+pub(crate) fn document<T: Serialize>(
+    format: Format,
+    value: &T,
+    text: impl FnOnce(&T) -> String,
+) -> Result<(), Failure> {
     let printed = match format {
         Format::Text => text(value),
         Format::Json => json(serde_json::to_string_pretty(value))?,
         Format::Jsonl => json(serde_json::to_string(value))?,
         Format::Csv => {
-            return Err(Failure::new(ErrorKind::Usage, "csv is for listings; this command prints one document")
-                .with_cure("use --format json"));
+            return Err(Failure::new(
+                ErrorKind::Usage,
+                "csv is for listings; this command prints one document",
+            )
+            .with_cure("use --format json"));
         }
     };
     write(&format!("{}\n", printed.trim_end()))
@@ -86,7 +93,11 @@ fn json(result: Result<String, serde_json::Error>) -> Result<String, Failure> {
 
 /// RFC 4180.
 fn csv(cell: &str) -> String {
-    if cell.contains(['"', ',', '\n', '\r']) { format!("\"{}\"", cell.replace('"', "\"\"")) } else { cell.to_owned() }
+    if cell.contains(['"', ',', '\n', '\r']) {
+        format!("\"{}\"", cell.replace('"', "\"\""))
+    } else {
+        cell.to_owned()
+    }
 }
 
 /// Bytes in decimal units, as disks are sold.

@@ -1,0 +1,81 @@
+//! `gravure verify`: is every byte of an image file what it should be?
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use gravure_imaging::{ErrorKind, VerifyFileOptions, verify_file};
+use serde::Serialize;
+
+use crate::exit::{Failure, chain};
+use crate::output::{self, bytes, rate};
+use crate::progress::Reporter;
+use crate::target::ImageName;
+use crate::{Common, interrupt};
+
+/// Check every blob, the metadata and the integrity table of an image file
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Exit code 5 when something is damaged or missing; each damaged blob is named with the paths that use it.
+
+Examples:
+  gravure verify reference.wim
+  gravure verify part.swm                    all parts of a split image
+  gravure verify delta.wim --ref base.wim
+  gravure verify reference.wim --format json"
+)]
+pub(crate) struct Options {
+    /// Image file
+    image: ImageName,
+    /// Further files that content may lie in
+    #[arg(long = "ref", value_name = "FILE")]
+    references: Vec<PathBuf>,
+    /// Threads; one for each processor by default
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+}
+
+#[derive(Debug, Serialize)]
+struct Verdict {
+    sound: bool,
+    blobs: u64,
+    bytes: u64,
+    images: u32,
+    integrity_table: bool,
+    damage: Vec<String>,
+    missing: Vec<String>,
+    warnings: Vec<String>,
+    milliseconds: u64,
+}
+
+pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failure> {
+    let ctl = interrupt::ctl();
+    let reporter = Reporter::new(common.progress);
+    let file = options.image.open_file(&options.references, &ctl)?;
+    let check = VerifyFileOptions { threads: options.threads, ..VerifyFileOptions::default() };
+    let report = verify_file(&file, &check, &ctl, &reporter)?;
+    let verdict = Verdict {
+        sound: report.damage.is_empty() && report.missing.is_empty(),
+        blobs: report.blobs,
+        bytes: report.bytes,
+        images: report.images,
+        integrity_table: report.has_integrity,
+        damage: report.damage.iter().map(|damage| chain(&damage.error)).collect(),
+        missing: report.missing,
+        warnings: report.warnings,
+        milliseconds: report.milliseconds,
+    };
+    output::document(common.format, &verdict, |verdict| {
+        let mut text = String::new();
+        for line in &verdict.damage {
+            text.push_str(&format!("damaged: {line}\n"));
+        }
+        for line in &verdict.missing {
+            text.push_str(&format!("missing: {line}\n"));
+        }
+        let word = if verdict.sound { "sound" } else { "NOT sound" };
+        let speed = rate(verdict.bytes, verdict.milliseconds);
+        let (images, blobs) = (verdict.images, verdict.blobs);
+        text + &format!("{word}: {images} images, {blobs} blobs, {} checked at {speed}", bytes(verdict.bytes))
+    })?;
+    if verdict.sound { Ok(ExitCode::SUCCESS) } else { Ok(ExitCode::from(ErrorKind::Integrity.exit_code())) }
+}
