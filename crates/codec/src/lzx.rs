@@ -4,7 +4,9 @@ mod decode;
 mod encode;
 
 mod calls;
+mod costs;
 mod fast;
+mod optimal;
 mod reader;
 mod split;
 mod write;

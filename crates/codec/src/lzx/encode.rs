@@ -2,6 +2,7 @@
 
 use super::calls;
 use super::fast::FastParser;
+use super::optimal::OptimalParser;
 use super::write::{BitWriter, BlockWriter};
 use crate::Level;
 
@@ -16,14 +17,18 @@ pub(crate) struct Encoder {
 enum Parser {
     FastNarrow(FastParser<u16>),
     FastWide(FastParser<u32>),
+    OptimalNarrow(OptimalParser<u16>),
+    OptimalWide(OptimalParser<u32>),
 }
 
 impl Encoder {
     pub(crate) fn new(chunk_size: usize, level: Level) -> Self {
         let narrow = chunk_size <= 1 << 16;
         let parser = match (level, narrow) {
-            (_, true) => Parser::FastNarrow(FastParser::new(chunk_size)),
-            (_, false) => Parser::FastWide(FastParser::new(chunk_size)),
+            (Level::Fast, true) => Parser::FastNarrow(FastParser::new(chunk_size)),
+            (Level::Fast, false) => Parser::FastWide(FastParser::new(chunk_size)),
+            (Level::NearOptimal, true) => Parser::OptimalNarrow(OptimalParser::new(chunk_size)),
+            (Level::NearOptimal, false) => Parser::OptimalWide(OptimalParser::new(chunk_size)),
         };
         Self { data: Vec::with_capacity(chunk_size), writer: BlockWriter::new(chunk_size), parser }
     }
@@ -39,6 +44,8 @@ impl Encoder {
         match &mut self.parser {
             Parser::FastNarrow(parser) => parser.write_chunk(&self.data, &mut self.writer, &mut bits),
             Parser::FastWide(parser) => parser.write_chunk(&self.data, &mut self.writer, &mut bits),
+            Parser::OptimalNarrow(parser) => parser.write_chunk(&self.data, &mut self.writer, &mut bits),
+            Parser::OptimalWide(parser) => parser.write_chunk(&self.data, &mut self.writer, &mut bits),
         }
         bits.finish()
     }
