@@ -1,15 +1,17 @@
-//! The payload in a virtual machine with Debian's kernel: drivers, network, inventory, greeting, console, power off.
+//! The payload in a virtual machine with Debian's kernel: drivers, network, inventory, greeting, an agent that is killed,
+//! console, power off.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::Command;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use gravure_model::api::{Hello, PlanAnswer};
+use gravure_model::api::{EventBatch, Hello, PlanAnswer};
+use gravure_model::event::{Event, EventKind, Known};
 use gravure_model::inventory::FirmwareMode;
 use gravure_model::site::{SITE_PATH, TOKEN_PATH};
 use gravure_testkit::{Console, Running, accelerator, oracle, payload_dir};
@@ -62,11 +64,11 @@ fn initramfs(payload: &Path, site: &Site, api: &str, temp: &Path) -> std::path::
 }
 
 #[test]
-fn boots_reports_its_hardware_and_obeys_the_console() {
+fn boots_reports_its_hardware_survives_a_killed_agent_and_obeys_the_console() {
     let (Some(payload), Some(mut qemu)) = (payload_dir(), oracle("qemu-system-x86_64")) else { return };
     let temp = tempfile::tempdir().unwrap();
     let site = std::sync::Arc::new(Site::new());
-    let (tell, hellos) = channel();
+    let ((tell, hellos), (pass, events)) = (channel(), channel());
     let of_server = std::sync::Arc::clone(&site);
     let api = site.serve(move |path, body| match path {
         "/v1/payload/hello" => {
@@ -79,7 +81,11 @@ fn boots_reports_its_hardware_and_obeys_the_console() {
             let reason = "nothing is planned".to_owned();
             Answer::ok(&PlanAnswer::Wait { reason, retry_seconds: 5, boot_local: false })
         }
-        _ => Answer::Json(204, Vec::new()),
+        _ => {
+            let batch: EventBatch = serde_json::from_slice(body).unwrap();
+            batch.events.into_iter().for_each(|event| drop(pass.send(event)));
+            Answer::Json(204, Vec::new())
+        }
     });
     let port = api.rsplit(':').next().unwrap();
     let initramfs = initramfs(&payload, &site, &format!("https://10.0.2.2:{port}"), temp.path());
@@ -87,7 +93,9 @@ fn boots_reports_its_hardware_and_obeys_the_console() {
     std::fs::File::create(&disk).unwrap().set_len(1 << 30).unwrap();
     let serial = temp.path().join("serial");
     let listener = UnixListener::bind(&serial).unwrap();
+    let monitor = temp.path().join("monitor");
     arguments(&mut qemu, &payload, &initramfs, &disk, &serial);
+    qemu.args(["-monitor", &format!("unix:{},server=on,wait=off", monitor.display())]);
     let mut machine = Running::start(&mut qemu, None).unwrap();
 
     let (stream, _) = listener.accept().unwrap();
@@ -103,6 +111,23 @@ fn boots_reports_its_hardware_and_obeys_the_console() {
     check(&hello);
     wait_for("Waiting: nothing is planned");
     wait_for("Approval code: 123456");
+    // The kernel's hand on the agent: it picks the largest program it may kill.
+    UnixStream::connect(&monitor).unwrap().write_all(b"sendkey alt-sysrq-f\n").unwrap();
+    wait_for("The agent ended by signal 9; started again in 1 s");
+    let again = hellos.recv_timeout(PATIENCE).unwrap_or_else(|error| panic!("{error}\n{}", console.text()));
+    assert_eq!((again.nonce, again.token.is_some()), (hello.nonce, false), "the same boot goes on");
+    let report = loop {
+        let event: Event = events.recv_timeout(PATIENCE).expect("the abort is reported");
+        match event.kind {
+            EventKind::Known(Known::Warning { message, .. }) if message.contains("signal 9") => {
+                break message;
+            }
+            _ => {}
+        }
+    };
+    assert!(report.contains("Approval code: 123456"), "its last lines: {report}");
+    assert!(report.contains("kernel: ") && report.contains("emory"), "the kernel's reason: {report}");
+    wait_for("Waiting: nothing is planned");
     // What people can do there.
     keyboard.write_all(b"log\n").unwrap();
     wait_for("modules loaded");
@@ -115,11 +140,11 @@ fn arguments(qemu: &mut Command, payload: &Path, initramfs: &Path, disk: &Path, 
     qemu.args(["-machine", "q35", "-m", "1024", "-nodefaults", "-display", "none", "-no-reboot"]);
     qemu.args(["-accel", accelerator().name()]);
     qemu.arg("-kernel").arg(payload.join("vmlinuz")).arg("-initrd").arg(initramfs);
-    qemu.args(["-append", "console=ttyS0 BOOTIF=01-52-54-00-12-34-56"]);
+    qemu.args(["-append", "console=ttyS0 sysrq_always_enabled BOOTIF=01-52-54-00-12-34-56"]);
     qemu.args(["-chardev", &format!("socket,id=s,path={}", serial.display()), "-serial", "chardev:s"]);
     // The adapter that has no server behind it comes first on the bus.
     qemu.args(["-device", "virtio-net-pci,mac=52:54:00:12:34:99,netdev=nobody"]);
-    qemu.args(["-netdev", "hubport,id=nobody,hubid=7"]);
+    qemu.args(["-netdev", "socket,id=nobody,udp=127.0.0.1:9,localaddr=127.0.0.1:0"]);
     qemu.args(["-netdev", "user,id=n0", "-device", "e1000,netdev=n0,mac=52:54:00:12:34:56"]);
     qemu.args(["-drive", &format!("file={},format=raw,if=none,id=d0", disk.display())]);
     qemu.args(["-device", "ide-hd,drive=d0,serial=DISK1,bus=ide.0"]);
