@@ -12,6 +12,7 @@ mod presence;
 
 pub mod dhcp;
 pub mod http;
+pub mod router;
 pub mod tftp;
 
 pub use content::{Ask, Asking, Found, Library, Via};

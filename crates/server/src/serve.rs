@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use gravure_bootd::dhcp::{LeaseKeeper, Leases, Service as DhcpService};
+use gravure_bootd::router::Service as RouterService;
 use gravure_bootd::tftp::{Service as TftpService, TftpOptions};
 use gravure_bootd::{Directory, Library, Presence, http};
 use gravure_netboot::dhcp::{LeaseEntry, LeaseTable};
@@ -165,6 +166,11 @@ impl Server {
             if let Some(dhcp) = served.dhcp()? {
                 let interface = served.interface.clone();
                 tracing::info!(interface = interface.name, mode = ?served.config.dhcp, "DHCP");
+                match RouterService::open(interface.clone()) {
+                    Ok(service) => drop(self.endless.spawn(service.run())),
+                    // Only a saving of time; a machine without IPv6 boots as well.
+                    Err(error) => tracing::debug!(%error, "no router advertisements"),
+                }
                 let policy = Arc::new(boot_table(&address.content()));
                 let (leases, presence) = (Arc::clone(&leases), Arc::clone(presence));
                 let service = DhcpService::open(interface, dhcp, policy, leases, presence)?;

@@ -168,8 +168,9 @@ fn foreign_clients() {
     assert!(curl(&client, &["-r", "1000-1999", &url("boot/vmlinuz")]).stdout == kernel[1000..2000]);
     assert!(curl(&client, &["-r", "-10", &url("boot/vmlinuz")]).stdout == kernel[kernel.len() - 10..]);
     assert!(curl(&client, &[&url("images/a%20b.wim")]).stdout == content(100_000));
-    let head = String::from_utf8(curl(&client, &["-I", &url("shimx64.efi")]).stdout).unwrap().to_ascii_lowercase();
-    assert!(head.contains("content-length: 1053697\r\n") && head.contains("content-type: application/efi\r\n"), "{head}");
+    // In this case: GRUB compares it letter by letter.
+    let head = String::from_utf8(curl(&client, &["-I", &url("shimx64.efi")]).stdout).unwrap();
+    assert!(head.contains("Content-Length: 1053697\r\n") && head.contains("Content-Type: application/efi\r\n"), "{head}");
     let head = curl(&client, &["-I", &url("boot/token.cpio?mac=02:00:00:00:00:01")]).stdout;
     let head = String::from_utf8(head).unwrap().to_ascii_lowercase();
     let token = curl(&client, &[&url("boot/token.cpio?mac=02:00:00:00:00:01")]).stdout;

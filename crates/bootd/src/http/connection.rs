@@ -74,6 +74,8 @@ async fn serve(
         Box::pin(async move { Ok::<_, Infallible>(respond(&*library, request, local, peer).await) })
     });
     let mut builder = http1::Builder::new();
+    // GRUB looks for `Content-Length: ` in exactly this case; without a length it takes the file for endless.
+    builder.title_case_headers(true);
     builder.timer(TokioTimer::new()).header_read_timeout(SILENCE).max_buf_size(MAX_HEADER_BYTES);
     let mut served = builder.serve_connection(TokioIo::new(stream), service);
     let ended = tokio::select! {
