@@ -1,5 +1,9 @@
 //! For tests: a server of a made-up site with real keys and real TLS 1.3, and answers the test decides on. Integration
 //! tests take this file in by its path.
+#![allow(
+    clippy::unwrap_used,
+    reason = "for tests only, but not inside a test module when taken in by its path"
+)]
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};

@@ -1,4 +1,5 @@
 //! `/init` of the payload; everything is in the library.
+#![forbid(unsafe_code)]
 
 use std::process::ExitCode;
 

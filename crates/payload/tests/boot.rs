@@ -1,6 +1,8 @@
 //! The payload in a virtual machine with Debian's kernel: drivers, network, inventory, greeting, an agent that is killed,
 //! console, power off.
 
+#![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write as _;

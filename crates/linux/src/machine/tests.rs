@@ -1,3 +1,5 @@
+//! Made-up machines below a temporary directory.
+
 //! The inventory collected from made-up `/sys` and `/proc` trees.
 
 use std::fs;

@@ -1,3 +1,5 @@
+//! Patterns, lookup by alias, load order.
+
 use super::pattern::matches;
 use super::*;
 

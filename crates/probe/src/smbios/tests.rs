@@ -1,3 +1,5 @@
+//! Made-up tables: every type, damage, limits.
+
 use super::*;
 use crate::fuzz::entry_point;
 

@@ -1,3 +1,5 @@
+//! Numbering, batches, spool, and a server that comes and goes.
+
 use std::sync::Arc;
 use std::sync::mpsc;
 

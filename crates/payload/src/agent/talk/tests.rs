@@ -1,3 +1,5 @@
+//! The conversation against a server with real keys and real TLS.
+
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
