@@ -200,6 +200,22 @@ impl WimInfo {
         self.renumber();
     }
 
+    /// Makes it `count` images: drops those behind, adds made-up ones. One pass, as a hostile file can have 65535
+    /// metadata resources and a million elements.
+    pub(crate) fn resize(&mut self, count: usize) {
+        let mut seen = 0usize;
+        self.root.children.retain(|node| {
+            let is_image = matches!(node, XmlNode::Element(element) if element.name == "IMAGE");
+            seen = seen.saturating_add(usize::from(is_image));
+            !is_image || seen <= count
+        });
+        for number in seen.saturating_add(1)..=count {
+            let image = ImageInfo::new(&format!("Image {number}"));
+            self.root.children.push(XmlNode::Element(image.element));
+        }
+        self.renumber();
+    }
+
     /// `TOTALBYTES` of the document: the file's size up to the document.
     pub fn total_bytes(&self) -> Option<u64> {
         number(&self.root.child("TOTALBYTES")?.text())
@@ -462,6 +478,17 @@ mod tests {
         info.remove_image(0);
         assert_eq!(info.image(0).unwrap().name().as_deref(), Some("two & <three>"));
         assert_eq!(info.image_count(), 1);
+    }
+
+    #[test]
+    fn any_number_of_images_can_be_dropped_and_made_up() {
+        let (mut info, _) = parse("<WIM><IMAGE INDEX='1'/><X/><IMAGE INDEX='2'/><IMAGE INDEX='3'/></WIM>");
+        info.resize(1);
+        assert_eq!(text(&info), "\u{feff}<WIM><IMAGE INDEX=\"1\"/><X/></WIM>");
+        info.resize(65_535);
+        assert_eq!(info.image_count(), 65_535);
+        let last = info.images().last().unwrap();
+        assert_eq!((last.name().as_deref(), last.index()), (Some("Image 65535"), Some(65_535)));
     }
 
     #[test]

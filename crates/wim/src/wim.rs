@@ -9,7 +9,7 @@ use crate::chunks::ResourceLayout;
 use crate::content::{Wanted, read_content};
 use crate::error::{Error, Opened, Scope, Warning, Warnings, XmlIssue};
 use crate::header::{Header, HeaderFlags};
-use crate::info::{ImageInfo, WimInfo};
+use crate::info::WimInfo;
 use crate::integrity::IntegrityTable;
 use crate::limits::{Limits, MAX_METADATA_RATIO};
 use crate::metadata;
@@ -250,10 +250,7 @@ fn reconcile(header: &Header, table: &BlobTable, info: &mut WimInfo, warnings: &
     if header.image_count != metadata || xml != metadata {
         warnings.push(Warning::ImageCount { header: header.image_count, metadata, xml, used: metadata });
     }
-    for number in xml.saturating_add(1)..=metadata {
-        info.push_image(ImageInfo::new(&format!("Image {number}")));
-    }
-    for excess in (table.images.len()..info.image_count()).rev() {
-        info.remove_image(excess);
+    if xml != metadata {
+        info.resize(table.images.len());
     }
 }
