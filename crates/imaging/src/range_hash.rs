@@ -14,8 +14,12 @@ struct Hasher<'a> {
     name: &'a str,
 }
 
-impl Work<Range<u64>, (), Result<Sha1Hash, Error>> for Hasher<'_> {
-    fn work(&mut self, item: Item<Range<u64>, ()>, out: &Outbox<Result<Sha1Hash, Error>, ()>) {
+/// Permit without buffers: hashing reads in small steps of its own.
+#[derive(Debug, Clone)]
+struct Permit;
+
+impl Work<Range<u64>, Permit, Result<Sha1Hash, Error>> for Hasher<'_> {
+    fn work(&mut self, item: Item<Range<u64>, Permit>, out: &Outbox<Result<Sha1Hash, Error>, Permit>) {
         let hash = gravure_wim::hash_range(self.source, item.job).map_err(Error::wim(self.name));
         out.done(item.ticket, hash, item.permit);
     }
@@ -33,10 +37,10 @@ pub(crate) fn hash_ranges(
     let workers = (0..threads).map(|_| Hasher { source, name }).collect();
     stage::run(
         context.ctl,
-        vec![(); threads + 1],
+        vec![Permit; threads + 1],
         workers,
-        |()| Ok(ranges.next()),
-        |hash: Result<Sha1Hash, Error>, ()| {
+        |_| Ok(ranges.next()),
+        |hash: Result<Sha1Hash, Error>, _| {
             each(hash?);
             Ok(())
         },

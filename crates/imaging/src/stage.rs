@@ -34,9 +34,9 @@ pub(crate) struct Outbox<D, P> {
 
 impl<D, P> Outbox<D, P> {
     /// Gives the result for `ticket` to the sink.
-    pub(crate) fn done(&self, ticket: Ticket, result: D, permit: P) {
+    pub(crate) fn done(&self, Ticket(number): Ticket, result: D, permit: P) {
         // Fails only when the stage has stopped, and then nobody wants the result.
-        let _ = self.results.send((ticket.0, result, permit));
+        let _ = self.results.send((number, result, permit));
     }
 }
 
@@ -104,6 +104,10 @@ where
 }
 
 /// Returns how many items were handed out.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the channel must close when this returns, or workers wait forever"
+)]
 fn hand_out<J, P>(
     ctl: &Ctl,
     source: &mut impl FnMut(&mut P) -> Result<Option<J>, Error>,
@@ -228,8 +232,8 @@ mod tests {
     #[test]
     fn a_failing_source_is_reported_after_what_it_had_given() {
         struct Echo;
-        impl Work<u32, (), u32> for Echo {
-            fn work(&mut self, item: Item<u32, ()>, out: &Outbox<u32, ()>) {
+        impl Work<u32, u8, u32> for Echo {
+            fn work(&mut self, item: Item<u32, u8>, out: &Outbox<u32, u8>) {
                 out.done(item.ticket, item.job, item.permit);
             }
         }
@@ -237,16 +241,16 @@ mod tests {
         let mut seen = Vec::new();
         let result = run(
             &Ctl::default(),
-            vec![(); 3],
+            vec![0; 3],
             vec![Echo, Echo],
-            |()| {
+            |_| {
                 given += 1;
                 if given > 10 {
                     return Err(Error::NotFound { what: "file", which: "x".into() });
                 }
                 Ok(Some(given))
             },
-            |n, ()| {
+            |n, _| {
                 seen.push(n);
                 Ok(())
             },

@@ -1,5 +1,5 @@
 //! What the tests of this crate share: short forms of the operations, and trees to run them on.
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, clippy::unwrap_used, reason = "helpers of tests, of which each file uses its part")]
 
 use std::path::Path;
 
