@@ -200,6 +200,16 @@ impl WimInfo {
         self.renumber();
     }
 
+    /// Takes out image `index`, from 0, and puts the last one in its place.
+    pub(crate) fn swap_remove_image(&mut self, index: usize) {
+        let places: Vec<usize> = self.image_places().collect();
+        if let (Some(at), Some(last)) = (places.get(index), places.last()) {
+            self.root.children.swap(*at, *last);
+            self.root.children.remove(*last);
+        }
+        self.renumber();
+    }
+
     /// Makes it `count` images: drops those behind, adds made-up ones. One pass, as a hostile file can have 65535
     /// metadata resources and a million elements.
     pub(crate) fn resize(&mut self, count: usize) {

@@ -45,5 +45,8 @@ pub use parts::{BlobSet, FoundBlob, check_split_set};
 pub use resource::{ResourceFlags, ResourceHeader};
 pub use solid::SolidHeader;
 pub use wim::{ImageIndex, Wim};
-pub use write::{BlobOutcome, ChunkData, TablesWritten, WimTarget, WimWriter, WriteOptions, Written};
+pub use write::{
+    BlobOutcome, ChunkData, CopyOutcome, TablesWritten, WimTarget, WimWriter, WriteOptions, Written,
+    references,
+};
 pub use xml::{Element, XmlNode};

@@ -7,6 +7,7 @@
 
 mod finish;
 mod resource;
+mod rewrite;
 mod tail;
 
 use std::collections::HashMap;
@@ -30,6 +31,7 @@ use crate::wim::{ImageIndex, Wim};
 
 pub use finish::{TablesWritten, Written};
 use resource::OpenResource;
+pub use rewrite::{CopyOutcome, references};
 use tail::Tail;
 
 /// What a WIM is written to. It is read back where the format asks for it: a resource that did not shrink is stored
@@ -92,6 +94,8 @@ struct StoredSolid {
     header: SolidHeader,
     /// Offset in the resource, size, hash, references; ascending.
     blobs: Vec<(u64, u64, Sha1Hash, u32)>,
+    /// Blobs without references are to be left out.
+    is_counted: bool,
 }
 
 /// Where a known blob is in the writer's tables.
@@ -163,7 +167,7 @@ impl<'a> WimWriter<'a> {
     }
 
     /// Continues `wim`, which was read from `target`: everything new goes behind its end, method and chunk size stay.
-    /// Files that are read-only, part of a set, pipable or being written are refused.
+    /// Files that are read-only, part of a set, pipable or being written are refused, and those whose resources overlap.
     pub fn append(target: &'a dyn WimTarget, wim: &Wim) -> Result<Self, Error> {
         let header = wim.header();
         let refuse = |reason: &'static str| Err(Error::unwritable("into this file", reason));
@@ -178,6 +182,9 @@ impl<'a> WimWriter<'a> {
         }
         if header.layout == Layout::Pipable {
             return refuse("it has the pipable layout");
+        }
+        if has_overlap(wim) {
+            return refuse("its resources overlap");
         }
         let mut header = header.clone();
         header.flags = header.flags.with(HeaderFlags::WRITE_IN_PROGRESS);
@@ -217,7 +224,8 @@ impl<'a> WimWriter<'a> {
                 }
                 Some(header) => {
                     let at = *solid_at.entry(blob.resource).or_insert_with(|| {
-                        self.solids.push(StoredSolid { place: resource.header, header, blobs: Vec::new() });
+                        let (place, blobs) = (resource.header, Vec::new());
+                        self.solids.push(StoredSolid { place, header, blobs, is_counted: false });
                         self.solids.len().saturating_sub(1)
                     });
                     let Some(solid) = self.solids.get_mut(at) else { continue };
@@ -331,22 +339,39 @@ impl<'a> WimWriter<'a> {
         references: &[(Sha1Hash, u32)],
         info: ImageInfo,
     ) -> Result<ImageIndex, Error> {
+        let index = self.check_new_image(references)?;
+        let place = self.finish_resource()?;
+        Ok(self.push_image(index, sha1, place, references, info))
+    }
+
+    /// The index a new image gets, if there is room for it and its content is there.
+    fn check_new_image(&self, references: &[(Sha1Hash, u32)]) -> Result<ImageIndex, Error> {
         let number = self.image_count().saturating_add(1);
         let index = ImageIndex::from_number(number).filter(|_| number <= MAX_IMAGES);
         let index = index.ok_or_else(|| Error::unwritable("an image", "the file has 65535 already"))?;
         let missing = references.iter().find(|(sha1, _)| !self.contains(sha1));
-        if let Some((sha1, _)) = missing.filter(|_| !self.allow_missing_blobs) {
-            return Err(Error::unwritable(
-                format!("image {number}"),
-                format!("content {sha1} is not in the file"),
-            ));
+        match missing.filter(|_| !self.allow_missing_blobs) {
+            Some((sha1, _)) => {
+                let reason = format!("content {sha1} is not in the file");
+                Err(Error::unwritable(format!("image {number}"), reason))
+            }
+            None => Ok(index),
         }
-        let mut header = self.finish_resource()?;
-        header.flags = ResourceFlags(header.flags.0 | ResourceFlags::METADATA.0);
-        self.images.push(MetadataResource { sha1, header });
+    }
+
+    fn push_image(
+        &mut self,
+        index: ImageIndex,
+        sha1: Sha1Hash,
+        place: ResourceHeader,
+        references: &[(Sha1Hash, u32)],
+        info: ImageInfo,
+    ) -> ImageIndex {
+        let flags = ResourceFlags(place.flags.0 | ResourceFlags::METADATA.0);
+        self.images.push(MetadataResource { sha1, header: ResourceHeader { flags, ..place } });
         self.info.push_image(info);
         self.count_references(references);
-        Ok(index)
+        index
     }
 
     /// Adds an image, encoding its metadata on this thread.
@@ -414,4 +439,17 @@ impl<'a> WimWriter<'a> {
             }
         }
     }
+}
+
+/// True if two different resources share bytes. Images may well share a whole metadata resource.
+fn has_overlap(wim: &Wim) -> bool {
+    let blobs = wim.resources().iter().map(|resource| resource.header);
+    let images = wim.images().filter_map(|image| wim.metadata_resource(image)).map(|image| image.header);
+    let mut ranges: Vec<(u64, u64)> = blobs
+        .chain(images)
+        .map(|place| (place.offset, place.offset.saturating_add(place.stored_size)))
+        .collect();
+    ranges.sort_unstable();
+    ranges.dedup();
+    ranges.windows(2).any(|pair| matches!(pair, [(_, end), (start, _)] if start < end))
 }

@@ -344,6 +344,20 @@ fn appending_keeps_what_it_does_not_change() {
 }
 
 #[test]
+fn files_with_overlapping_resources_are_read_and_not_appended_to() {
+    let mut bytes = make_wim(&files(&[("a", b"some content"), ("b", b"other content")]), &options());
+    let (wim, _) = open(&bytes).unwrap();
+    let entry = usize::try_from(wim.header().blob_table.offset).unwrap() + 2 * 50;
+    // The second blob now starts inside the first.
+    bytes[entry + 8] -= 1;
+    let (wim, _) = open(&bytes).unwrap();
+    let disk = MemoryDisk::from_bytes(bytes.clone());
+    let error = WimWriter::append(&disk, &wim).unwrap_err().to_string();
+    assert_eq!(error, "cannot write into this file: its resources overlap");
+    assert_eq!(disk.to_vec(), bytes);
+}
+
+#[test]
 fn files_that_must_not_change_are_refused() {
     let bytes = make_wim(&files(&[]), &options());
     for (at, flag, reason) in

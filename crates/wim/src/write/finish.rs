@@ -81,6 +81,12 @@ impl<'a> WimWriter<'a> {
         self.solids.sort_by_key(|solid| solid.place.offset);
         let mut base = 0u64;
         for solid in &mut self.solids {
+            if solid.is_counted {
+                solid.blobs.retain(|(.., references)| *references > 0);
+            }
+            if solid.blobs.is_empty() {
+                continue;
+            }
             let marked = ResourceHeader { size: SOLID_RESOURCE_MARKER, ..solid.place };
             push_entry(&mut out, marked, 1, Sha1Hash::ZERO)?;
             solid.blobs.sort_by_key(|(offset, ..)| *offset);
