@@ -185,6 +185,10 @@ impl Image {
         &self.tree
     }
 
+    pub(crate) fn into_tree(self) -> Tree {
+        self.tree
+    }
+
     /// Which image of its file this is.
     pub fn index(&self) -> ImageIndex {
         self.index

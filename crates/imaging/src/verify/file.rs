@@ -8,7 +8,7 @@ use crate::archive::Archive;
 use crate::meter::{Context, Meter, default_threads};
 use crate::reading::{self, OnDamage, ReadPlan, Target};
 use crate::uses::Use;
-use crate::{Error, ErrorKind, ImageFile, damage, range_hash};
+use crate::{Error, ErrorKind, Image, ImageFile, damage, range_hash};
 
 /// How a file is checked.
 #[derive(Debug, Clone)]
@@ -65,7 +65,7 @@ pub fn verify_file(
     let meter = Meter::start(&context, &options.stage);
     file.warnings().iter().for_each(|warning| meter.warn(|| warning.clone()));
     let mut report = FileReport::default();
-    let trees = images(file, &meter, &mut report)?;
+    images(file, &meter, &mut report)?;
     let parts = file.own_parts();
     let plan = ReadPlan::whole_archives(&parts)?;
     meter.expect(plan.total_bytes);
@@ -73,7 +73,9 @@ pub fn verify_file(
     let damaged = read.map_err(|error| damage::explain(error, &parts, None, &plan))?;
     report.blobs = plan.blobs.len() as u64;
     if !damaged.is_empty() {
-        let users = damage::users(trees.iter());
+        // Read once more rather than kept meanwhile: damage is rare, trees are large.
+        let trees = file.wim().images().filter_map(|index| file.image(index).ok()).map(Image::into_tree);
+        let users = damage::users(trees);
         for (index, found) in damaged {
             let mut error = damage::blob_error(&parts, None, &plan.blobs[index], found);
             if let Error::BlobMismatch { paths, expected, .. } = &mut error {
@@ -92,9 +94,8 @@ pub fn verify_file(
     Ok(report)
 }
 
-/// Reads the trees of all images that can be read.
-fn images(file: &ImageFile, meter: &Meter<'_>, report: &mut FileReport) -> Result<Vec<Tree>, Error> {
-    let mut trees = Vec::new();
+/// Checks the trees of all images.
+fn images(file: &ImageFile, meter: &Meter<'_>, report: &mut FileReport) -> Result<(), Error> {
     for index in file.wim().images() {
         match file.image(index) {
             Ok(image) => {
@@ -104,7 +105,6 @@ fn images(file: &ImageFile, meter: &Meter<'_>, report: &mut FileReport) -> Resul
                     .for_each(|warning| meter.warn(|| format!("image {}: {warning}", index.number())));
                 report.images += 1;
                 report.missing.extend(missing(image.tree()));
-                trees.push(image.tree().clone());
             }
             Err(Error::Wim { path, source }) if damage::is_local(&source) => {
                 let error = Error::Wim { path, source };
@@ -116,7 +116,7 @@ fn images(file: &ImageFile, meter: &Meter<'_>, report: &mut FileReport) -> Resul
             Err(error) => return Err(error),
         }
     }
-    Ok(trees)
+    Ok(())
 }
 
 /// Content of the tree that is in no opened file.
