@@ -128,10 +128,10 @@ impl<K: LeaseKeeper> Service<K> {
                 tracing::debug!(interface, ended, "ended connections of the machine's last boot");
             }
         }
-        if let Some(sighting) = outcome.sighting {
-            if let Some(mac) = sighting.hardware.mac() {
-                self.presence.saw(sighting.address.into(), Seen { mac, uuid: sighting.uuid });
-            }
+        if let Some(sighting) = outcome.sighting
+            && let Some(mac) = sighting.hardware.mac()
+        {
+            self.presence.saw(sighting.address.into(), Seen { mac, uuid: sighting.uuid });
         }
         if let Some(reply) = outcome.reply {
             let to = reply.destination;

@@ -36,6 +36,10 @@ impl Service {
             socket.set_multicast_hops_v6(LINK_HOPS)?;
             socket.join_multicast_v6(&ALL_ROUTERS, interface.index)?;
             socket.set_nonblocking(true)?;
+            #[expect(
+                deprecated,
+                reason = "its successor is unsafe for types that may not own their descriptor; a socket owns its own"
+            )]
             AsyncFd::with_interest(socket, Interest::READABLE)
         };
         let address = SocketAddrV6::new(ALL_ROUTERS, 0, 0, interface.index);

@@ -127,7 +127,7 @@ mod tests {
     fn the_command_tree_is_sound_and_every_command_has_examples() {
         let mut tree = Arguments::command();
         tree.build();
-        tree.debug_assert();
+        tree.clone().debug_assert();
         let mut todo: Vec<&clap::Command> =
             tree.get_subcommands().filter(|command| command.get_name() != "help").collect();
         while let Some(command) = todo.pop() {

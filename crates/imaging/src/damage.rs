@@ -60,9 +60,7 @@ fn table_hits(wim: &Wim, start: u64, end: u64) -> Vec<String> {
 }
 
 /// The nodes of several trees that use each blob, for a check of a whole file: by SHA-1.
-pub(crate) fn users(
-    trees: impl Iterator<Item = Tree>,
-) -> HashMap<gravure_tree::Sha1Hash, Vec<String>> {
+pub(crate) fn users(trees: impl Iterator<Item = Tree>) -> HashMap<gravure_tree::Sha1Hash, Vec<String>> {
     let mut users: HashMap<gravure_tree::Sha1Hash, Vec<String>> = HashMap::new();
     for tree in trees {
         for step in tree.walk() {

@@ -37,10 +37,10 @@ pub(crate) async fn armed_machine(
     machine: &MachineRow,
     now: Timestamp,
 ) -> Result<Option<Armed>, DbError> {
-    if machine.state == MachineState::Deploying {
-        if let Some(again) = cut_off(conn, machine).await? {
-            return Ok(Some(again));
-        }
+    if machine.state == MachineState::Deploying
+        && let Some(again) = cut_off(conn, machine).await?
+    {
+        return Ok(Some(again));
     }
     choose(conn, &machine.identity, Some(&machine.id), now).await
 }

@@ -67,7 +67,7 @@ pub enum DbError {
 
 /// An open database.
 #[derive(Debug, Clone)]
-pub struct Db {
+pub(crate) struct Db {
     writer: AnyPool,
     reader: AnyPool,
 }
@@ -75,7 +75,7 @@ pub struct Db {
 impl Db {
     /// Opens `url` (`sqlite://path` or `postgres://...`), makes it if it is a file that is not there, and brings its
     /// layout up to date.
-    pub async fn open(url: &str) -> Result<Self, DbError> {
+    pub(crate) async fn open(url: &str) -> Result<Self, DbError> {
         sqlx::any::install_default_drivers();
         let db = if url.starts_with("sqlite:") {
             Self::open_sqlite(url).await?
@@ -87,7 +87,7 @@ impl Db {
     }
 
     /// The URL of a SQLite file.
-    pub fn sqlite_url(path: &Path) -> String {
+    pub(crate) fn sqlite_url(path: &Path) -> String {
         format!("sqlite://{}?mode=rwc", path.display())
     }
 
@@ -123,7 +123,7 @@ impl Db {
     }
 
     /// Waits for running work and closes.
-    pub async fn close(&self) {
+    pub(crate) async fn close(&self) {
         self.reader.close().await;
         self.writer.close().await;
     }

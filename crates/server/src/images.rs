@@ -64,11 +64,14 @@ struct Stamp {
     modified_ns: u64,
 }
 
+/// What an image file of this size and time turned out to be.
+type Judged = (Stamp, Result<ReadyImage, String>);
+
 /// The image directory.
 pub(crate) struct Images {
     dir: PathBuf,
     describe: Arc<Describe>,
-    ready: RwLock<BTreeMap<String, (Stamp, Result<ReadyImage, String>)>>,
+    ready: RwLock<BTreeMap<String, Judged>>,
     /// One descriptor at a time: making it uses the whole disk anyway.
     making: Mutex<()>,
 }
@@ -184,10 +187,10 @@ fn prepare(path: &Path, name: &str, stamp: Stamp, describe: &Describe) -> Result
     kept_path.push(".");
     kept_path.push(KEPT);
     let kept_path = PathBuf::from(kept_path);
-    if let Some(descriptor) = kept(&kept_path, stamp) {
-        if let Ok(ready) = ready(name, descriptor) {
-            return Ok(ready);
-        }
+    if let Some(descriptor) = kept(&kept_path, stamp)
+        && let Ok(ready) = ready(name, descriptor)
+    {
+        return Ok(ready);
     }
     let made = describe(path)?;
     let descriptor = serde_json::to_string(&made).map_err(|error| error.to_string())?;

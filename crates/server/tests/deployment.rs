@@ -1,4 +1,5 @@
 //! The life of a deployment through the API over real TLS: register, arm, trade a token, get a plan, report, confirm.
+#![expect(clippy::unwrap_used, reason = "a failed step is a failed test, in helper functions too")]
 
 mod common;
 
@@ -28,13 +29,22 @@ fn job(machine: MachineSelector) -> JobRequest {
 }
 
 /// Judges an answer as the payload does.
-fn judge(site: &TestSite, machine: &Machine, nonce: &str, answer: &PlanAnswer) -> Result<Verdict, gravure_trust::Error> {
+fn judge(
+    site: &TestSite,
+    machine: &Machine,
+    nonce: &str,
+    answer: &PlanAnswer,
+) -> Result<Verdict, gravure_trust::Error> {
     let PlanAnswer::Ready { plan_key, plan, descriptor } = answer else { panic!("{answer:?}") };
     let root = PublicKey::from_text(&site.site_settings().root_key).unwrap();
     let key = TrustedPlanKey::new(&root, plan_key).unwrap();
     let identity = machine.inventory().identity();
     let now = Timestamp::now();
-    key.plan(plan, descriptor, &PlanExpectation { identity: &identity, nonce, firmware: FirmwareMode::Uefi, now })
+    key.plan(
+        plan,
+        descriptor,
+        &PlanExpectation { identity: &identity, nonce, firmware: FirmwareMode::Uefi, now },
+    )
 }
 
 fn verified(plan: &Plan) -> Known {
@@ -72,14 +82,20 @@ fn from_unknown_to_confirmed() {
     let welcome = boot.hello(&site, &machine, Some(token.clone())).unwrap();
     assert_eq!((welcome.assurance, welcome.token_refused), (Assurance::Token, None));
     let again = boot.hello(&site, &machine, Some(token.clone())).unwrap();
-    assert_eq!((again.machine, again.assurance), (welcome.machine.clone(), Assurance::Token), "a lost answer costs nothing");
+    assert_eq!(
+        (again.machine, again.assurance),
+        (welcome.machine.clone(), Assurance::Token),
+        "a lost answer costs nothing"
+    );
 
     // A replay by another boot proves nothing.
     let thief = Boot::new(&site.ca_pem());
     let refused = thief.hello(&site, &machine, Some(token)).unwrap();
     assert_eq!(refused.assurance, Assurance::Claimed);
     assert!(refused.token_refused.as_ref().unwrap().contains("good once"), "{refused:?}");
-    let PlanAnswer::Wait { reason, .. } = thief.plan(&site).unwrap() else { panic!("a replayed token got a plan") };
+    let PlanAnswer::Wait { reason, .. } = thief.plan(&site).unwrap() else {
+        panic!("a replayed token got a plan")
+    };
     assert!(reason.contains("needs assurance \"token\""), "{reason}");
 
     // The plan is genuine, for this machine and this boot only.
@@ -98,9 +114,11 @@ fn from_unknown_to_confirmed() {
     assert!(matches!(error, gravure_trust::Error::BadSignature { .. }), "{error}");
 
     // Events count once, whoever repeats them.
-    let finished = |stage: &str| Known::StageFinished { stage: stage.into(), bytes: 2_000_000, milliseconds: 1000 };
+    let finished =
+        |stage: &str| Known::StageFinished { stage: stage.into(), bytes: 2_000_000, milliseconds: 1000 };
     boot.events(&site, &plan.id, &[(1, finished("prepare")), (2, finished("apply"))]).unwrap();
-    boot.events(&site, &plan.id, &[(2, finished("apply")), (3, finished("verify")), (4, verified(&plan))]).unwrap();
+    boot.events(&site, &plan.id, &[(2, finished("apply")), (3, finished("verify")), (4, verified(&plan))])
+        .unwrap();
     let report = operator.machine(&welcome.machine).unwrap();
     assert_eq!(report.state, MachineState::Verified);
     let stages = report.plan.as_ref().unwrap().stages.iter().map(|stage| stage.stage.as_str());
@@ -188,7 +206,8 @@ fn a_machine_that_was_cut_off_gets_the_same_layout_again_and_a_failed_one_nothin
     // The first boot is over: what it still says does not count.
     first_boot.events(&site, &first.id, &[(1, verified(&first))]).unwrap();
     assert_eq!(state(&site, &machine), MachineState::Deploying);
-    let failed = Known::Failed { stage: "apply".into(), code: 5, message: "blob 17 damaged".into(), cure: None };
+    let failed =
+        Known::Failed { stage: "apply".into(), code: 5, message: "blob 17 damaged".into(), cure: None };
     boot.events(&site, &second.id, &[(1, failed)]).unwrap();
     assert_eq!(state(&site, &machine), MachineState::Failed);
     let report = site.operator().machine(&machine.uuid()).unwrap().plan.unwrap();
@@ -212,7 +231,9 @@ fn a_job_for_any_machine_is_limited() {
         let boot = Boot::new(&site.ca_pem());
         boot.hello(&site, &machine, site.boot_token(&machine)).unwrap();
         match boot.plan(&site).unwrap() {
-            answer @ PlanAnswer::Ready { .. } => Some(judge(&site, &machine, &boot.nonce, &answer).unwrap().plan),
+            answer @ PlanAnswer::Ready { .. } => {
+                Some(judge(&site, &machine, &boot.nonce, &answer).unwrap().plan)
+            }
             PlanAnswer::Wait { .. } => None,
         }
     };

@@ -2,6 +2,7 @@
 //!
 //! The program starts itself again inside a network namespace with `serve DIR`, as the server under test. Without that
 //! word it runs the cases one after the other and prints them as the standard harness does.
+#![expect(clippy::needless_pass_by_value, clippy::unwrap_used, reason = "a failed step is a failed test, in helper functions too")]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is its own test harness")]
 
 use std::net::Ipv4Addr;
@@ -64,7 +65,8 @@ fn serve(dir: &Path, boot: &Path) {
         let describe = |path: &Path| Err(format!("{} is described by nobody here", path.display()));
         let server = Server::start(&config, Arc::new(describe)).await.unwrap();
         println!("serving on {}", server.content_urls().join(" "));
-        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).unwrap();
+        let mut terminate =
+            tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).unwrap();
         terminate.recv().await;
         server.stop().await;
         println!("stopped");
@@ -119,7 +121,9 @@ fn content(len: u64) -> Vec<u8> {
 fn boot_directory(dir: &Path) -> PathBuf {
     let boot = dir.join("payload");
     std::fs::create_dir_all(boot.join("pxe")).unwrap();
-    for (name, len) in [("pxe/shimx64.efi", 1_053_697), ("vmlinuz", 6_000_000), ("initramfs.cpio.zst", 1468 * 64)] {
+    for (name, len) in
+        [("pxe/shimx64.efi", 1_053_697), ("vmlinuz", 6_000_000), ("initramfs.cpio.zst", 1468 * 64)]
+    {
         std::fs::write(boot.join(name), content(len)).unwrap();
     }
     boot
@@ -152,7 +156,8 @@ fn foreign_clients() {
     assert!(std::fs::read(&local).unwrap() == shim, "{said:?}");
     for path in ["shimx64.efi", "boot/initramfs.cpio.zst"] {
         let said = curl(&client, &["-o", local.to_str().unwrap(), &format!("tftp://{SERVER}//{path}")]);
-        let expected = path.strip_prefix("boot/").map_or(boot.join("pxe/shimx64.efi"), |name| boot.join(name));
+        let expected =
+            path.strip_prefix("boot/").map_or(boot.join("pxe/shimx64.efi"), |name| boot.join(name));
         assert!(std::fs::read(&local).unwrap() == std::fs::read(expected).unwrap(), "{path}: {said:?}");
     }
     let missing = curl(&client, &[&format!("tftp://{SERVER}//none")]);
@@ -170,14 +175,18 @@ fn foreign_clients() {
     assert!(curl(&client, &[&url("images/a%20b.wim")]).stdout == content(100_000));
     // In this case: GRUB compares it letter by letter.
     let head = String::from_utf8(curl(&client, &["-I", &url("shimx64.efi")]).stdout).unwrap();
-    assert!(head.contains("Content-Length: 1053697\r\n") && head.contains("Content-Type: application/efi\r\n"), "{head}");
+    assert!(
+        head.contains("Content-Length: 1053697\r\n") && head.contains("Content-Type: application/efi\r\n"),
+        "{head}"
+    );
     let head = curl(&client, &["-I", &url("boot/token.cpio?mac=02:00:00:00:00:01")]).stdout;
     let head = String::from_utf8(head).unwrap().to_ascii_lowercase();
     let token = curl(&client, &[&url("boot/token.cpio?mac=02:00:00:00:00:01")]).stdout;
     assert!(head.contains(&format!("content-length: {}\r\n", token.len())), "{head}");
     let status = |args: &[&str], path: &str| {
         let url = url(path);
-        let said = curl(&client, &[args, &["--path-as-is", "-o", "/dev/null", "-w", "%{http_code}", &url]].concat());
+        let said =
+            curl(&client, &[args, &["--path-as-is", "-o", "/dev/null", "-w", "%{http_code}", &url]].concat());
         String::from_utf8(said.stdout).unwrap()
     };
     assert_eq!(status(&[], "none"), "404");
@@ -256,5 +265,8 @@ fn registers(options: VmOptions) {
     eprintln!("{}: registered after {:.1} s", options.name, began.elapsed().as_secs_f64());
     let listed = output(own_command(&lab, &[&site], "client"));
     let listed = String::from_utf8(listed.stdout).unwrap();
-    assert!(listed.contains(&format!("registered {}", options.serial)) && listed.contains(&options.mac), "{listed}");
+    assert!(
+        listed.contains(&format!("registered {}", options.serial)) && listed.contains(&options.mac),
+        "{listed}"
+    );
 }

@@ -56,10 +56,10 @@ async fn find(conn: &mut Conn, name: &str) -> Result<MachineRow, Problem> {
         Ok(MachineSelector::Uuid(uuid)) => Some(MachineIdentity::new(Some(&uuid), None, [])),
         _ => None,
     };
-    if let Some(identity) = identity {
-        if let Some(machine) = db::machines::find(conn, &identity).await? {
-            return Ok(machine);
-        }
+    if let Some(identity) = identity
+        && let Some(machine) = db::machines::find(conn, &identity).await?
+    {
+        return Ok(machine);
     }
     let mut starting = db::machines::list(conn).await?;
     starting.retain(|machine| name.len() >= 4 && machine.id.starts_with(name));

@@ -9,11 +9,11 @@ use gravure_model::identity::{Mac, MachineIdentity};
 pub(super) fn of(ask: &Ask, presence: &Presence) -> Option<MachineIdentity> {
     let seen = presence.who(ask.peer);
     let named = ask.field("mac").and_then(|text| text.parse::<Mac>().ok());
-    if let (Some(seen), Some(named)) = (&seen, named) {
-        if seen.mac != named.0 {
-            tracing::warn!(peer = %ask.peer, %named, seen = %Mac(seen.mac), "request in another machine's name");
-            return None;
-        }
+    if let (Some(seen), Some(named)) = (&seen, named)
+        && seen.mac != named.0
+    {
+        tracing::warn!(peer = %ask.peer, %named, seen = %Mac(seen.mac), "request in another machine's name");
+        return None;
     }
     let mac = named.or(seen.map(|seen| Mac(seen.mac)));
     let uuid = ask.field("uuid").map(str::to_owned).filter(|uuid| is_uuid(uuid));

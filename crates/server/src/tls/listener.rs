@@ -103,8 +103,7 @@ async fn connection(
         request.extensions_mut().insert(key.clone());
         let service = TowerToHyperService::new(router.clone());
         Box::pin(async move {
-            let answer = hyper::service::Service::call(&service, request).await;
-            answer.or_else(|never: Infallible| match never {})
+            hyper::service::Service::call(&service, request).await
         })
             as std::pin::Pin<Box<dyn Future<Output = Result<axum::response::Response, Infallible>> + Send>>
     });

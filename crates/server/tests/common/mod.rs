@@ -1,11 +1,15 @@
 //! A site in a temporary directory, its server on free ports of the loopback, and clients for it.
+#![expect(clippy::unwrap_used, reason = "a failed step is a failed test, in helper functions too")]
+#![allow(dead_code, unreachable_pub, reason = "each test program uses a part of this")]
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use gravure_model::api::{EventBatch, Hello, PlanAnswer, Welcome};
-use gravure_model::descriptor::{DESCRIPTOR_VERSION, DescribedImage, Digest, ImageDescriptor, RANGE_BYTES, SystemKind};
+use gravure_model::descriptor::{
+    DESCRIPTOR_VERSION, DescribedImage, Digest, ImageDescriptor, RANGE_BYTES, SystemKind,
+};
 use gravure_model::event::{Event, Known};
 use gravure_model::identity::Mac;
 use gravure_model::inventory::{Disk, FirmwareMode, INVENTORY_VERSION, Inventory, Nic};
@@ -37,7 +41,8 @@ impl TestSite {
         let temporary = tempfile::tempdir().unwrap();
         let dir = temporary.path().join("site");
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        let options = InitOptions { dir: dir.clone(), listen: Some(Ipv4Addr::LOCALHOST), ..InitOptions::default() };
+        let options =
+            InitOptions { dir: dir.clone(), listen: Some(Ipv4Addr::LOCALHOST), ..InitOptions::default() };
         runtime.block_on(init(&options)).unwrap();
         std::fs::write(dir.join("images/test.wim"), vec![7; 100_000]).unwrap();
         let path = dir.join(CONFIG_NAME);
@@ -140,7 +145,8 @@ fn describe(path: &Path) -> Result<ImageDescriptor, String> {
     if bytes.first() != Some(&7) {
         return Err(format!("WIM header at 0x0: expected 7, found {:?}", bytes.first()));
     }
-    let ranges = bytes.chunks(RANGE_BYTES as usize).map(|range| Digest(*blake3::hash(range).as_bytes())).collect();
+    let ranges =
+        bytes.chunks(RANGE_BYTES as usize).map(|range| Digest(*blake3::hash(range).as_bytes())).collect();
     Ok(ImageDescriptor {
         version: DESCRIPTOR_VERSION,
         format: "wim".into(),
@@ -216,7 +222,12 @@ impl Boot {
         Self { agent: agent(ca_pem, Some(ClientCert::new_with_certs(&chain, key))), nonce: nonce() }
     }
 
-    pub fn hello(&self, site: &TestSite, machine: &Machine, token: Option<Secret>) -> Result<Welcome, Refusal> {
+    pub fn hello(
+        &self,
+        site: &TestSite,
+        machine: &Machine,
+        token: Option<Secret>,
+    ) -> Result<Welcome, Refusal> {
         let hello = Hello {
             nonce: self.nonce.clone(),
             token,
@@ -240,7 +251,12 @@ impl Boot {
         send(&self.agent, site, "/v1/payload/events", &batch).map(drop)
     }
 
-    fn post<T: DeserializeOwned>(&self, site: &TestSite, path: &str, body: &impl Serialize) -> Result<T, Refusal> {
+    fn post<T: DeserializeOwned>(
+        &self,
+        site: &TestSite,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, Refusal> {
         send(&self.agent, site, path, body).map(|text| serde_json::from_str(&text).unwrap())
     }
 }
@@ -252,11 +268,20 @@ pub struct Refusal {
     pub text: String,
 }
 
-pub fn send(agent: &ureq::Agent, site: &TestSite, path: &str, body: &impl Serialize) -> Result<String, Refusal> {
+pub fn send(
+    agent: &ureq::Agent,
+    site: &TestSite,
+    path: &str,
+    body: &impl Serialize,
+) -> Result<String, Refusal> {
     let answer = agent.post(format!("{}{path}", site.api)).send_json(body);
     let mut answer = answer.map_err(|error| Refusal { status: 0, text: error.to_string() })?;
     let text = answer.body_mut().read_to_string().unwrap();
-    if answer.status().is_success() { Ok(text) } else { Err(Refusal { status: answer.status().as_u16(), text }) }
+    if answer.status().is_success() {
+        Ok(text)
+    } else {
+        Err(Refusal { status: answer.status().as_u16(), text })
+    }
 }
 
 pub fn agent(ca_pem: &[u8], client: Option<ClientCert>) -> ureq::Agent {
