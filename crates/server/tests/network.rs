@@ -2,7 +2,11 @@
 //!
 //! The program starts itself again inside a network namespace with `serve DIR`, as the server under test. Without that
 //! word it runs the cases one after the other and prints them as the standard harness does.
-#![expect(clippy::needless_pass_by_value, clippy::unwrap_used, reason = "a failed step is a failed test, in helper functions too")]
+#![expect(
+    clippy::needless_pass_by_value,
+    clippy::unwrap_used,
+    reason = "a failed step is a failed test, in helper functions too"
+)]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is its own test harness")]
 
 use std::net::Ipv4Addr;

@@ -102,9 +102,7 @@ async fn connection(
         request.extensions_mut().insert(LocalAddress(local));
         request.extensions_mut().insert(key.clone());
         let service = TowerToHyperService::new(router.clone());
-        Box::pin(async move {
-            hyper::service::Service::call(&service, request).await
-        })
+        Box::pin(async move { hyper::service::Service::call(&service, request).await })
             as std::pin::Pin<Box<dyn Future<Output = Result<axum::response::Response, Infallible>> + Send>>
     });
     let mut builder = http1::Builder::new();
