@@ -12,6 +12,9 @@ use serde::de::DeserializeOwned;
 use crate::envelope::{open, seal};
 use crate::{Error, PublicKey, Purpose, SigningKey};
 
+/// How much the payload's idea of the server's time may lag behind a plan that was just made.
+const CLOCK_LAG_SECONDS: i64 = 60;
+
 /// The server's side: the online plan key with the root's statement on it.
 #[derive(Debug)]
 pub struct PlanSigner {
@@ -121,7 +124,13 @@ impl TrustedPlanKey {
                 found: describe(&plan.machine),
             });
         }
-        self.check_time(Purpose::Plan, expect.now, plan.created, plan.expires)?;
+        // The payload's clock is the server's at its greeting plus what has passed since, so it lags by the answer's way.
+        self.check_time(
+            Purpose::Plan,
+            expect.now,
+            plan.created.plus_seconds(-CLOCK_LAG_SECONDS),
+            plan.expires,
+        )?;
         let bytes = open(&self.key, Purpose::Image, descriptor)?;
         let digest = Digest(*blake3::hash(&bytes).as_bytes());
         bound("image descriptor", "digest", &plan.image.descriptor.to_string(), &digest.to_string())?;

@@ -115,6 +115,16 @@ fn everything_else_is_refused_with_the_reason() {
 }
 
 #[test]
+fn a_clock_that_lags_a_little_is_accepted_and_one_that_lags_much_is_not() {
+    let site = site();
+    let image = site.signer.image(&descriptor_bytes());
+    let made_at = |created: i64| site.signer.plan(&Plan { created: Timestamp(created), ..plan() }).unwrap();
+    assert!(judge(&site, &made_at(1_500_000), &image, Timestamp(1_000_000)).is_ok());
+    let error = judge(&site, &made_at(62_000_000), &image, Timestamp(1_000_000)).unwrap_err().to_string();
+    assert!(error.starts_with("plan is not valid at 1:"), "{error}");
+}
+
+#[test]
 fn another_sites_key_is_refused() {
     let (ours, theirs) = (site(), site());
     let error = TrustedPlanKey::new(&ours.root.public(), theirs.signer.statement()).unwrap_err();
