@@ -22,7 +22,7 @@ fn deploys(firmware: Firmware) -> Result<()> {
     } else {
         // The quick tier ends where the disk is proven; the first boot of the deployed system is in `--full`.
         scene.site.wait_for_state(MachineState::Verified, PATIENCE)?;
-        scene.report()?
+        scene.site.machine(&scene.machine.mac)?
     };
     vm.kill()?;
 
