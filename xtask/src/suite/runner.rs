@@ -49,7 +49,8 @@ pub(super) fn run(settings: &Settings, selection: &[&str], harness: &[&str]) -> 
     if settings.full {
         cargo.env("GRAVURE_FULL", "1");
     }
-    if settings.in_ci {
+    // Set-up does not install every oracle yet (GRUB's files, DHCP clients), so only a full run in CI insists on them.
+    if settings.in_ci && settings.full {
         cargo.env("GRAVURE_REQUIRE_ORACLES", "1");
     }
     let mut child =
