@@ -10,7 +10,7 @@ use super::{MIN_MATCH, RECENT_SLOTS, slot_count};
 use crate::matches::{BinaryTrees, Match, MatchCache, Position, SearchLimits, common_length};
 
 /// How the search goes.
-const LIMITS: SearchLimits = SearchLimits { depth: 10, nice_length: 32 };
+const LIMITS: SearchLimits = SearchLimits { depth: 32, nice_length: 64 };
 
 /// Passes that choose items anew.
 const PASSES: usize = 2;
