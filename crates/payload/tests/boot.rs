@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::Command;
 use std::sync::mpsc::channel;
@@ -16,7 +16,7 @@ use gravure_model::api::{EventBatch, Hello, PlanAnswer};
 use gravure_model::event::{Event, EventKind, Known};
 use gravure_model::inventory::FirmwareMode;
 use gravure_model::site::{SITE_PATH, TOKEN_PATH};
-use gravure_testkit::{Console, Running, accelerator, oracle, payload_dir};
+use gravure_testkit::{Console, QmpListener, Running, accelerator, oracle, payload_dir};
 use made_site::{Answer, Site};
 
 #[path = "../src/made_site.rs"]
@@ -95,10 +95,11 @@ fn boots_reports_its_hardware_survives_a_killed_agent_and_obeys_the_console() {
     std::fs::File::create(&disk).unwrap().set_len(1 << 30).unwrap();
     let serial = temp.path().join("serial");
     let listener = UnixListener::bind(&serial).unwrap();
-    let monitor = temp.path().join("monitor");
+    let monitor = QmpListener::bind(&temp.path().join("qmp")).unwrap();
     arguments(&mut qemu, &payload, &initramfs, &disk, &serial);
-    qemu.args(["-monitor", &format!("unix:{},server=on,wait=off", monitor.display())]);
+    qemu.args(["-chardev", &monitor.argument(), "-mon", "chardev=qmp,mode=control"]);
     let mut machine = Running::start(&mut qemu, None).unwrap();
+    let mut monitor = monitor.accept(machine.console()).unwrap();
 
     let (stream, _) = listener.accept().unwrap();
     let mut keyboard = stream.try_clone().unwrap();
@@ -113,8 +114,10 @@ fn boots_reports_its_hardware_survives_a_killed_agent_and_obeys_the_console() {
     check(&hello);
     wait_for("Waiting: nothing is planned");
     wait_for("Approval code: 123456");
-    // The kernel's hand on the agent: it picks the largest program it may kill.
-    UnixStream::connect(&monitor).unwrap().write_all(b"sendkey alt-sysrq-f\n").unwrap();
+    // The kernel's hand on the agent: it picks the largest program it may kill. By the serial line and not by a
+    // keyboard, whose driver may not be there yet.
+    monitor.serial_break("s").unwrap();
+    keyboard.write_all(b"f").unwrap();
     wait_for("The agent ended by signal 9; started again in 1 s");
     let again = hellos.recv_timeout(PATIENCE).unwrap_or_else(|error| panic!("{error}\n{}", console.text()));
     assert_eq!((again.nonce, again.token.is_some()), (hello.nonce, false), "the same boot goes on");

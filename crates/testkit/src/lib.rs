@@ -29,4 +29,4 @@ pub use running::Running;
 pub use sample::{SampleOptions, sample_tree};
 pub use site::Site;
 pub use snapshot::{Entry, Kind, Snapshot};
-pub use vm::{BootOrder, Bus, Disk, Firmware, Qmp, Vm, VmOptions, fresh_mac};
+pub use vm::{BootOrder, Bus, Disk, Firmware, Qmp, QmpListener, Vm, VmOptions, fresh_mac};

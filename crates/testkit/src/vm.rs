@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail};
 use crate::{Console, Lab, Random, Running, accelerator};
 
 pub use disk::{Bus, Disk};
-pub use qmp::Qmp;
+pub use qmp::{Qmp, QmpListener};
 
 /// Where Debian keeps the UEFI firmware.
 const OVMF_DIR: &str = "/usr/share/OVMF";
@@ -142,7 +142,7 @@ impl Vm {
         if options.end_on_reboot {
             command.arg("-no-reboot");
         }
-        let listener = qmp::Listener::bind(&dir.join(format!("{}.qmp", options.name)))?;
+        let listener = QmpListener::bind(&dir.join(format!("{}.qmp", options.name)))?;
         command.args(["-chardev", &listener.argument(), "-mon", "chardev=qmp,mode=control"]);
         let serial_log = dir.join(format!("{}.serial.log", options.name));
         let running = Running::start(&mut command, Some(&serial_log))?;

@@ -16,16 +16,16 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The socket before QEMU has connected: it exists before QEMU starts, so nothing needs to be retried.
 #[derive(Debug)]
-pub(super) struct Listener {
+pub struct QmpListener {
     listener: UnixListener,
     path: PathBuf,
     /// Holds the directory of the socket.
     _dir: Option<tempfile::TempDir>,
 }
 
-impl Listener {
+impl QmpListener {
     /// Binds `path`, or a short temporary path when that is too long for a socket address (108 bytes).
-    pub(super) fn bind(path: &Path) -> Result<Self> {
+    pub fn bind(path: &Path) -> Result<Self> {
         const MAX_ADDRESS_BYTES: usize = 107;
         let (path, dir) = if path.as_os_str().len() > MAX_ADDRESS_BYTES {
             let dir = tempfile::tempdir().context("cannot make a temporary directory")?;
@@ -41,12 +41,12 @@ impl Listener {
     }
 
     /// QEMU's `-chardev` argument.
-    pub(super) fn argument(&self) -> String {
+    pub fn argument(&self) -> String {
         format!("socket,id=qmp,server=off,path={}", self.path.display().to_string().replace(',', ",,"))
     }
 
     /// Takes QEMU's connection and negotiates. Gives up when QEMU ended, which `output` tells.
-    pub(super) fn accept(self, output: &Console) -> Result<Qmp> {
+    pub fn accept(self, output: &Console) -> Result<Qmp> {
         const STEP: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
         let start = Instant::now();
         let mut fds = [PollFd::new(&self.listener, PollFlags::IN)];
@@ -112,6 +112,12 @@ impl Qmp {
         self.execute("screendump", &json!({ "filename": path, "format": "png" })).map(drop)
     }
 
+    /// Sends a break on the serial line of the character device `chardev`; the next character is a command to the
+    /// guest's kernel (SysRq, kernel documentation admin-guide/sysrq).
+    pub fn serial_break(&mut self, chardev: &str) -> Result<()> {
+        self.execute("chardev-send-break", &json!({ "id": chardev })).map(drop)
+    }
+
     /// Presses the power button.
     pub fn power_button(&mut self) -> Result<()> {
         self.execute("system_powerdown", &json!({})).map(drop)
@@ -136,7 +142,7 @@ mod tests {
     #[test]
     fn a_qemu_that_ended_is_not_waited_for() {
         let dir = tempfile::tempdir().unwrap();
-        let listener = Listener::bind(&dir.path().join("qmp")).unwrap();
+        let listener = QmpListener::bind(&dir.path().join("qmp")).unwrap();
         let error = listener.accept(&Console::default()).unwrap_err().to_string();
         assert!(error.starts_with("no connection to its monitor within"), "{error}");
     }
@@ -144,7 +150,7 @@ mod tests {
     #[test]
     fn answers_events_and_errors_are_told_apart() {
         let dir = tempfile::tempdir().unwrap();
-        let listener = Listener::bind(&dir.path().join("qmp")).unwrap();
+        let listener = QmpListener::bind(&dir.path().join("qmp")).unwrap();
         let path = listener.path.clone();
         let qemu = thread::spawn(move || {
             let mut stream = UnixStream::connect(path).unwrap();
