@@ -73,7 +73,30 @@ fn install(names: &[&str]) -> Result<()> {
     apt(&["update"], "refreshing the package lists")?;
     let mut arguments = vec!["install", "-y", "--no-install-recommends"];
     arguments.extend(names);
+    if simulated(&arguments) {
+        return apt(&arguments, "installing");
+    }
+    // A package that came from a source which is no longer configured (a backport, say) can stand in the way of the
+    // others: QEMU's parts want one version. Packages of our own list go to the version that apt can get.
+    let orphans = packages::orphans()?;
+    if !orphans.is_empty() {
+        let shown: Vec<String> = orphans.iter().map(packages::Orphan::to_string).collect();
+        console::warning(format!(
+            "installed in versions that no configured source has, set to the ones apt can get: {}",
+            shown.join(", ")
+        ));
+        arguments.push("--allow-downgrades");
+    }
+    let pinned: Vec<String> = orphans.iter().map(packages::Orphan::pin).collect();
+    arguments.extend(pinned.iter().map(String::as_str));
     apt(&arguments, "installing")
+}
+
+/// Whether apt finds a way to carry out `arguments`.
+fn simulated(arguments: &[&str]) -> bool {
+    let mut command = Command::new("apt-get");
+    command.args(["-q", "--simulate"]).args(arguments).env("LC_ALL", "C.UTF-8").stdin(Stdio::null());
+    command.output().is_ok_and(|output| output.status.success())
 }
 
 /// Runs apt-get and shows its progress: one changing line on a terminal, every 25th package in a log.

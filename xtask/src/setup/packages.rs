@@ -48,6 +48,83 @@ pub(super) fn missing() -> Result<Vec<&'static str>> {
     Ok(not_installed(&String::from_utf8_lossy(&output.stdout)))
 }
 
+/// A package of [`NEEDED`] that is installed in a version no configured source offers.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Orphan {
+    name: String,
+    installed: String,
+    offered: String,
+}
+
+impl Orphan {
+    /// What to tell apt: the package in the version it can get.
+    pub(super) fn pin(&self) -> String {
+        format!("{}={}", self.name, self.offered)
+    }
+}
+
+impl std::fmt::Display for Orphan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {} -> {}", self.name, self.installed, self.offered)
+    }
+}
+
+/// The packages of [`NEEDED`] whose installed version comes from nowhere while another version is to be had.
+pub(super) fn orphans() -> Result<Vec<Orphan>> {
+    let output = Command::new("apt-cache")
+        .arg("policy")
+        .args(NEEDED.iter().map(|(name, _)| name))
+        .env("LC_ALL", "C.UTF-8")
+        .output()
+        .context("cannot start apt-cache")?;
+    Ok(orphans_in(&String::from_utf8_lossy(&output.stdout)))
+}
+
+/// Reads `apt-cache policy`: a version line (`*** ` marks the installed one) is followed by one line for each source
+/// that has it, and dpkg's own status file is no source.
+fn orphans_in(policy: &str) -> Vec<Orphan> {
+    let mut found = Vec::new();
+    for block in packages(policy) {
+        let Some((name, lines)) = block.split_first() else { continue };
+        let mut versions: Vec<(&str, bool, bool)> = Vec::new();
+        let table = lines.iter().skip_while(|line| line.trim() != "Version table:").skip(1);
+        for line in table {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            match (fields.as_slice(), versions.last_mut()) {
+                (["***", version, ..], _) => versions.push((version, true, false)),
+                // Sources are indented deeper than versions.
+                ([_, source, ..], Some(last)) if line.starts_with("        ") => {
+                    last.2 |= !source.starts_with("/var/lib/dpkg/");
+                }
+                ([version, ..], _) => versions.push((version, false, false)),
+                ([], _) => {}
+            }
+        }
+        let installed = versions.iter().find(|(_, installed, offered)| *installed && !offered);
+        let offered = versions.iter().find(|(.., offered)| *offered);
+        if let (Some((installed, ..)), Some((offered, ..))) = (installed, offered) {
+            found.push(Orphan {
+                name: name.trim_end_matches(':').to_owned(),
+                installed: (*installed).to_owned(),
+                offered: (*offered).to_owned(),
+            });
+        }
+    }
+    found
+}
+
+/// The lines of each package: the name stands at the margin, the rest is indented.
+fn packages(policy: &str) -> Vec<Vec<&str>> {
+    let mut blocks: Vec<Vec<&str>> = Vec::new();
+    for line in policy.lines() {
+        match blocks.last_mut() {
+            Some(block) if line.starts_with(' ') => block.push(line),
+            _ => blocks.push(vec![line]),
+        }
+    }
+    blocks
+}
+
 fn not_installed(listing: &str) -> Vec<&'static str> {
     let installed: BTreeSet<&str> = listing
         .lines()
@@ -69,6 +146,44 @@ mod tests {
         let removed = all.replace("ovmf\tinstalled", "ovmf\tconfig-files");
         assert_eq!(not_installed(&removed), ["ovmf"]);
         assert_eq!(not_installed("").len(), NEEDED.len());
+    }
+
+    #[test]
+    fn packages_from_a_source_that_is_gone_are_found_with_the_version_to_be_had() {
+        let policy = "git:
+  Installed: 1:2.39
+  Candidate: 1:2.39
+  Version table:
+ *** 1:2.39 500
+        500 http://deb.example/debian bookworm/main amd64 Packages
+        100 /var/lib/dpkg/status
+qemu-utils:
+  Installed: 1:10.0.2~bpo12+1
+  Candidate: 1:10.0.2~bpo12+1
+  Version table:
+ *** 1:10.0.2~bpo12+1 100
+        100 /var/lib/dpkg/status
+     1:7.2+deb12u18 500
+        500 http://deb.example/debian bookworm/main amd64 Packages
+     1:7.2+deb12u15 500
+        500 http://deb.example/debian-security bookworm-security/main amd64 Packages
+local-only:
+  Installed: 1
+  Candidate: 1
+  Version table:
+ *** 1 100
+        100 /var/lib/dpkg/status
+ovmf:
+  Installed: (none)
+  Candidate: 2022.11-6
+  Version table:
+     2022.11-6 500
+        500 http://deb.example/debian bookworm/main amd64 Packages
+";
+        let found = orphans_in(policy);
+        let pins: Vec<String> = found.iter().map(Orphan::pin).collect();
+        assert_eq!(pins, ["qemu-utils=1:7.2+deb12u18"]);
+        assert_eq!(found[0].to_string(), "qemu-utils 1:10.0.2~bpo12+1 -> 1:7.2+deb12u18");
     }
 
     #[test]
