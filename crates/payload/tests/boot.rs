@@ -143,7 +143,7 @@ fn boots_reports_its_hardware_survives_a_killed_agent_and_obeys_the_console() {
 
 fn arguments(qemu: &mut Command, payload: &Path, initramfs: &Path, disk: &Path, serial: &Path) {
     qemu.args(["-machine", "q35", "-m", "1024", "-nodefaults", "-display", "none", "-no-reboot"]);
-    qemu.args(["-accel", accelerator().name()]);
+    qemu.args(["-accel", accelerator().argument()]);
     qemu.arg("-kernel").arg(payload.join("vmlinuz")).arg("-initrd").arg(initramfs);
     qemu.args(["-append", "console=ttyS0 sysrq_always_enabled BOOTIF=01-52-54-00-12-34-56"]);
     qemu.args(["-chardev", &format!("socket,id=s,path={}", serial.display()), "-serial", "chardev:s"]);

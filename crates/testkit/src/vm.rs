@@ -118,7 +118,7 @@ impl Vm {
         command.args(["-name", &options.name, "-nodefaults", "-display", "none"]);
         command.args([
             "-accel",
-            accelerator().name(),
+            accelerator().argument(),
             "-cpu",
             "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt,+rdrand",
         ]);

@@ -17,6 +17,7 @@ pub(super) const NEEDED: &[(&str, &str)] = &[
     ("e2fsprogs", "ext4 for tests; debugfs and e2fsck as oracles"),
     ("gdisk", "oracle: sgdisk reads the partition tables we write"),
     ("git", "names the files tidy checks"),
+    ("grub-common", "oracle: grub-script-check parses the boot menus we write"),
     ("iproute2", "network namespaces, bridges and taps of the lab"),
     ("ipxe-qemu", "boot ROMs of QEMU's network cards, for BIOS machines"),
     ("kmod", "oracle: reads the module lists of the payload"),

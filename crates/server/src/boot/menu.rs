@@ -9,7 +9,9 @@ use crate::Error;
 /// Where Gravure's messages go, and nothing secret: anybody can read the command line.
 const KERNEL_ARGUMENTS: &str = "console=tty0 console=ttyS0,115200 quiet";
 
-const BUILT_IN: [(&str, &str); 3] = [
+const BUILT_IN: [(&str, &str); 4] = [
+    // Before the two that include it.
+    ("grub-local.cfg", include_str!("../../../../pxe/grub-local.cfg")),
     ("grub-start.cfg", include_str!("../../../../pxe/grub-start.cfg")),
     ("grub-machine.cfg", include_str!("../../../../pxe/grub-machine.cfg")),
     ("machine.ipxe", include_str!("../../../../pxe/machine.ipxe")),
@@ -134,6 +136,7 @@ mod tests {
         assert!(grub.contains("set timeout=5\nset default=local\n"), "{grub}");
         assert!(grub.contains("Register this machine with Test site x\""), "{grub}");
         assert!(!grub.contains("token"), "{grub}");
+        assert!(grub.contains("if chainloader /EFI/$loader.efi; then boot; fi\n"), "{grub}");
         assert!(menus.grub(&facts(None, true)).unwrap().contains("set default=register\n"));
         let ipxe = menus.ipxe(&facts(Some("Deploy x.wim"), false)).unwrap();
         assert!(ipxe.starts_with("#!ipxe\n"), "{ipxe}");
@@ -145,6 +148,22 @@ mod tests {
             "{ipxe}"
         );
         assert!(menus.grub_start(8080).unwrap().contains("(http,$net_default_server:8080)"));
+    }
+
+    /// GRUB's own checker on what machines get: its language has no `&&`, and a mistake shows on the machine only.
+    #[test]
+    fn grub_can_parse_every_menu() {
+        let dir = tempfile::tempdir().unwrap();
+        let menus = menus(dir.path()).unwrap();
+        let armed = menus.grub(&facts(Some("Deploy x.wim"), false)).unwrap();
+        let idle = menus.grub(&facts(None, true)).unwrap();
+        for text in [armed, idle, menus.grub_start(80).unwrap()] {
+            let Some(mut checker) = gravure_testkit::oracle("grub-script-check") else { return };
+            let path = dir.path().join("grub.cfg");
+            std::fs::write(&path, &text).unwrap();
+            let output = checker.arg(&path).output().unwrap();
+            assert!(output.status.success(), "{}\n{text}", String::from_utf8_lossy(&output.stderr));
+        }
     }
 
     #[test]
