@@ -1,7 +1,5 @@
 //! A blank machine boots from our server and comes up in the system we deployed: UEFI and BIOS.
 
-use std::time::Duration;
-
 use anyhow::Result;
 use gravure_disk::Table;
 use gravure_e2e::{Scene, partition_start, read_text};
@@ -9,21 +7,12 @@ use gravure_model::Assurance;
 use gravure_model::api::MachineState;
 use gravure_testkit::Firmware;
 
-/// From power-on to `verified`, emulated and under load.
-const PATIENCE: Duration = Duration::from_secs(900);
-
 fn deploys(firmware: Firmware) -> Result<()> {
     let dir = tempfile::tempdir()?;
     let Some(scene) = Scene::new(firmware, dir.path())? else { return Ok(()) };
     scene.order()?;
     let mut vm = scene.switch_on()?;
-    let report = if gravure_testkit::full_run() {
-        scene.expect_confirmed(&vm)?
-    } else {
-        // The quick tier ends where the disk is proven; the first boot of the deployed system is in `--full`.
-        scene.site.wait_for_state(MachineState::Verified, PATIENCE)?;
-        scene.site.machine(&scene.machine.mac)?
-    };
+    let report = scene.expect_confirmed(&vm)?;
     vm.kill()?;
 
     assert_eq!(report.host_name.as_deref(), Some("pc-e2e-1"));
@@ -61,8 +50,5 @@ fn a_uefi_machine_comes_up_in_the_deployed_system() -> Result<()> {
 
 #[test]
 fn a_bios_machine_comes_up_in_the_deployed_system() -> Result<()> {
-    if !gravure_testkit::full_run() {
-        return Ok(());
-    }
     deploys(Firmware::Bios)
 }

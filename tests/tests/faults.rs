@@ -12,15 +12,9 @@ use gravure_testkit::{BootOrder, Firmware, in_sample};
 /// Faults in this file that a sample chooses from.
 const FAULTS: u64 = 5;
 
-/// Whether fault `index` runs: only with `--full`, until the first boot of the deployed system is reliable in
-/// virtual machines; then the sample of DESIGN section 9 chooses.
-fn chosen(index: u64) -> bool {
-    gravure_testkit::full_run() && in_sample(index, FAULTS)
-}
-
 /// Pulls the plug when `moment` appears on the screen; the disk must not boot, the next try must succeed.
 fn pulled_plug(index: u64, moment: &str) -> Result<()> {
-    if !chosen(index) {
+    if !in_sample(index, FAULTS) {
         return Ok(());
     }
     let dir = tempfile::tempdir()?;
@@ -63,7 +57,7 @@ fn a_plug_pulled_while_verifying_leaves_nothing_that_boots() -> Result<()> {
 
 #[test]
 fn one_flipped_byte_is_refused_with_the_blob_named() -> Result<()> {
-    if !chosen(3) {
+    if !in_sample(3, FAULTS) {
         return Ok(());
     }
     let dir = tempfile::tempdir()?;
@@ -90,7 +84,7 @@ fn one_flipped_byte_is_refused_with_the_blob_named() -> Result<()> {
 
 #[test]
 fn a_server_that_restarts_during_the_apply_does_not_stop_it() -> Result<()> {
-    if !chosen(4) {
+    if !in_sample(4, FAULTS) {
         return Ok(());
     }
     let dir = tempfile::tempdir()?;
