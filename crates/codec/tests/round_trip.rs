@@ -201,3 +201,10 @@ fn lzx_chunks_survive_a_round_trip() {
         round_trips(Method::Lzx, 1 << log2);
     }
 }
+
+#[test]
+fn lzms_chunks_survive_a_round_trip() {
+    for log2 in 15..=22 {
+        round_trips(Method::Lzms, 1 << log2);
+    }
+}
