@@ -5,7 +5,7 @@ use std::fmt;
 use crate::{Error, Level, Method, lzms, lzx, xpress};
 
 /// Encodes chunks of one method, chunk size and level. Make one per thread and reuse it: encoding allocates nothing,
-/// and what a chunk becomes does not depend on the chunks before it.
+/// and what a chunk becomes does not depend on the chunks before it. Its memory goes with the chunk size, see `FORMAT.md`.
 pub struct Encoder {
     method: Method,
     chunk_size: usize,

@@ -23,6 +23,9 @@ mod matches;
 mod padded;
 mod window;
 
+#[doc(hidden)]
+pub mod fuzz;
+
 pub use decoder::Decoder;
 pub use encoder::Encoder;
 pub use error::Error;

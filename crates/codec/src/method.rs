@@ -62,6 +62,6 @@ impl fmt::Display for Method {
 pub enum Level {
     /// Lazy matching over hash chains.
     Fast,
-    /// Shortest path over the matches of binary trees, in several passes; four to eight times slower.
+    /// Shortest path over the matches of binary trees; four to ten times slower.
     NearOptimal,
 }

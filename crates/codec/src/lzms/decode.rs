@@ -176,35 +176,51 @@ impl Decoder {
                 copy_match(output, pos, offset, length);
                 pos += length;
             } else {
-                let source = if !front.decide(&mut decisions.delta) {
-                    let power = self.delta_powers.read(&mut bits, &mut self.builder) >> 16;
-                    bits.refill()?;
-                    let offset = self.delta_offsets.read_value(&mut bits, &mut self.builder, &OFFSETS);
-                    let source = DeltaSource { power, offset };
-                    delta_sources.push(source);
-                    source
-                } else {
-                    delta_sources.reuse(repeat(&mut front, &mut decisions.delta_repeats))
-                };
+                // Rare, so kept out of the way. By value: readers whose address is taken would live in memory.
                 lz_sources.pass();
-                bits.refill()?;
-                let length = self.lengths.read_value(&mut bits, &mut self.builder, &LENGTHS) as usize;
-                if length > output.len() - pos {
-                    return Err(too_long(&bits, length));
-                }
-                let reach = u64::from(source.offset + 1) << source.power;
-                if reach > pos as u64 {
-                    let expected = "to reach no further back than the bytes produced so far";
-                    return Err(Fault::corrupt(bits.position(), "delta match", expected, reach));
-                }
-                // In bounds: both are at most `reach`.
-                let span = 1usize << source.power;
-                copy_delta(output, pos, span, (source.offset as usize) << source.power, length);
-                pos += length;
+                (front, bits, pos) =
+                    self.decode_delta(front, bits, output, pos, &mut decisions, &mut delta_sources)?;
             }
         }
         // The two ends may touch, not overlap.
         if front.used() + bits.used() > input.len() { Err(Fault::Exhausted) } else { Ok(()) }
+    }
+
+    /// Decodes what follows the decision for a delta match.
+    #[inline(never)]
+    fn decode_delta<'a>(
+        &mut self,
+        mut front: RangeDecoder<'a>,
+        mut bits: BackwardBits<'a>,
+        output: &mut [u8],
+        pos: usize,
+        decisions: &mut Decisions,
+        sources: &mut Queue<DeltaSource>,
+    ) -> Result<(RangeDecoder<'a>, BackwardBits<'a>, usize), Fault> {
+        let source = if !front.decide(&mut decisions.delta) {
+            let power = self.delta_powers.read(&mut bits, &mut self.builder) >> 16;
+            bits.refill()?;
+            let offset = self.delta_offsets.read_value(&mut bits, &mut self.builder, &OFFSETS);
+            let source = DeltaSource { power, offset };
+            sources.push(source);
+            source
+        } else {
+            sources.reuse(repeat(&mut front, &mut decisions.delta_repeats))
+        };
+        bits.refill()?;
+        let length = self.lengths.read_value(&mut bits, &mut self.builder, &LENGTHS) as usize;
+        if length > output.len() - pos {
+            return Err(too_long(&bits, length));
+        }
+        let reach = u64::from(source.offset + 1) << source.power;
+        if reach > pos as u64 {
+            let expected = "to reach no further back than the bytes produced so far";
+            return Err(Fault::corrupt(bits.position(), "delta match", expected, reach));
+        }
+        // In bounds: both are at most `reach`.
+        let span = 1usize << source.power;
+        copy_delta(output, pos, span, (source.offset as usize) << source.power, length);
+        Ok((front, bits, pos + length))
     }
 }
 
@@ -239,7 +255,7 @@ fn copy_match(output: &mut [u8], pos: usize, offset: usize, length: usize) {
 
 /// Continues differences: `distance` before, bytes differed from those `span` before them as they do here.
 /// `distance + span <= pos`, `pos + length` is in `output`.
-#[inline(never)]
+#[inline(always)]
 fn copy_delta(output: &mut [u8], pos: usize, span: usize, distance: usize, length: usize) {
     for at in pos..pos + length {
         let step = output[at - distance].wrapping_sub(output[at - distance - span]);

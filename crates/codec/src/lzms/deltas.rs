@@ -9,7 +9,7 @@ pub(super) const SEARCHED_POWERS: usize = 6;
 const HASHED: usize = 3;
 
 /// Most entries of the table of last positions, as a power of two.
-const MAX_LOG2_HEADS: u32 = 17;
+const MAX_LOG2_HEADS: u32 = 15;
 
 /// The last position for each hash of successive differences.
 #[derive(Debug)]

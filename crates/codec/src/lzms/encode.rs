@@ -7,7 +7,7 @@ use super::write::{Model, Output};
 use crate::Level;
 
 /// Tables for encoding LZMS chunks. Memory per byte of the chunk size: 1 for the filtered copy, 4 (fast) or 8
-/// (near-optimal) for the matches; beside it up to 10 MB. It is only touched as far as chunks reach.
+/// (near-optimal) for the matches; beside it at most 5 or 20 MB. It is only touched as far as chunks reach.
 pub(crate) struct Encoder {
     /// The chunk after the filter.
     data: Vec<u8>,

@@ -19,6 +19,8 @@ const NO_TARGET: i32 = -65536;
 #[derive(Debug)]
 pub(super) struct Filter {
     targets: Box<[i32]>,
+    /// Where the positions of the next chunk may start.
+    next: i32,
 }
 
 /// Which way operands change.
@@ -30,31 +32,25 @@ pub(super) enum Direction {
 
 impl Filter {
     pub(super) fn new() -> Self {
-        Self { targets: vec![NO_TARGET; 1 << 16].into_boxed_slice() }
+        Self { targets: vec![NO_TARGET; 1 << 16].into_boxed_slice(), next: 0 }
     }
 
     /// Translates a chunk of at most 2^30 bytes.
     pub(super) fn translate(&mut self, chunk: &mut [u8], direction: Direction) {
         let Some(end) = chunk.len().checked_sub(MARGIN).filter(|&end| end > 1) else { return };
-        self.targets.fill(NO_TARGET);
+        let base = self.forget_targets(chunk.len());
         let mut last_code = NO_CODE;
         let mut pos = 1;
-        while let Some(found) = next_candidate(chunk, pos, end) {
+        while let Some(found) = next_opcode(chunk, pos, end) {
             pos = found;
-            let (opcode_len, reach) = match [chunk[pos], chunk[pos + 1], chunk[pos + 2]] {
-                [0x48, 0x8b, 0x05 | 0x0d] => (3, REACH),
-                [0x48 | 0x4c, 0x8d, byte] if byte & 7 == 5 => (3, REACH),
-                [0xe8, _, _] => (1, CALL_REACH),
-                [0xe9, _, _] => {
+            let (opcode_len, reach) = match chunk[pos] {
+                0xe8 => (1, CALL_REACH),
+                0xe9 => {
                     pos += 5;
                     continue;
                 }
-                [0xf0, 0x83, 0x05] => (3, REACH),
-                [0xff, 0x15, _] => (2, REACH),
-                _ => {
-                    pos += 1;
-                    continue;
-                }
+                0xff => (2, REACH),
+                _ => (3, REACH),
             };
             let operand = &mut chunk[pos + opcode_len..pos + opcode_len + 4];
             let stored = u32::from_le_bytes([operand[0], operand[1], operand[2], operand[3]]);
@@ -72,30 +68,42 @@ impl Filter {
             };
             let target = at.wrapping_add(relative) & 0xffff;
             let last_byte = (pos + opcode_len + 3) as i32;
-            let last_reference = std::mem::replace(&mut self.targets[target as usize], last_byte);
-            if last_byte - last_reference <= MAX_TARGET_DISTANCE {
+            let reference = &mut self.targets[target as usize];
+            let distance = base + last_byte - std::mem::replace(reference, base + last_byte);
+            if distance <= MAX_TARGET_DISTANCE {
                 last_code = last_byte;
             }
             pos += opcode_len + 4;
         }
+    }
+
+    /// Makes what the table holds too far away for a chunk of `len` bytes to matter. Returns what is to be added to its
+    /// positions: they go on from chunk to chunk, which saves filling the table for each small one.
+    fn forget_targets(&mut self, len: usize) -> i32 {
+        let gap = MAX_TARGET_DISTANCE + 1;
+        let next = self.next.checked_add(gap).filter(|next| next.checked_add(len as i32).is_some());
+        let base = next.unwrap_or_else(|| {
+            self.targets.fill(NO_TARGET);
+            0
+        });
+        self.next = base + len as i32;
+        base
     }
 }
 
 /// Bytes looked at together.
 const BLOCK: usize = 16;
 
-/// The first position from `pos` on and before `end` where the first byte, and where it decides the second too, may
-/// start an instruction. At least two bytes follow `end - 1`.
+/// The first position from `pos` on and before `end` where an instruction of interest seems to start. At least two
+/// bytes follow `end - 1`.
 #[inline(always)]
-fn next_candidate(chunk: &[u8], mut pos: usize, end: usize) -> Option<usize> {
+fn next_opcode(chunk: &[u8], mut pos: usize, end: usize) -> Option<usize> {
     while pos + BLOCK <= end {
         // Sixteen positions at once: no branch but the last, and the compiler makes vector instructions of it.
-        let (mut first, mut second) = ([0u8; BLOCK], [0u8; BLOCK]);
-        first.copy_from_slice(&chunk[pos..pos + BLOCK]);
-        second.copy_from_slice(&chunk[pos + 1..pos + 1 + BLOCK]);
+        let block = &chunk[pos..pos + BLOCK + 2];
         let mut hits = [0u8; BLOCK];
         for at in 0..BLOCK {
-            hits[at] = is_candidate(first[at], second[at]);
+            hits[at] = opcode_mask(block[at], block[at + 1], block[at + 2]);
         }
         let hits = u128::from_le_bytes(hits);
         if hits != 0 {
@@ -103,17 +111,17 @@ fn next_candidate(chunk: &[u8], mut pos: usize, end: usize) -> Option<usize> {
         }
         pos += BLOCK;
     }
-    (pos..end).find(|&pos| is_candidate(chunk[pos], chunk[pos + 1]) != 0)
+    (pos..end).find(|&pos| opcode_mask(chunk[pos], chunk[pos + 1], chunk[pos + 2]) != 0)
 }
 
-/// 0xff if an instruction may start with these two bytes, else 0.
+/// 0xff for the opcodes that are translated and for jumps, which are skipped; else 0.
 #[inline(always)]
-fn is_candidate(first: u8, second: u8) -> u8 {
+fn opcode_mask(first: u8, second: u8, third: u8) -> u8 {
     let mask = |condition: bool| if condition { 0xff } else { 0u8 };
     let jump_or_call = mask(first & 0xfe == 0xe8);
-    let load = mask(first == 0x48) & mask(second == 0x8b);
-    let address = mask(first & 0xfb == 0x48) & mask(second == 0x8d);
-    let locked = mask(first == 0xf0) & mask(second == 0x83);
+    let load = mask(first == 0x48) & mask(second == 0x8b) & mask(third & 0xf7 == 0x05);
+    let address = mask(first & 0xfb == 0x48) & mask(second == 0x8d) & mask(third & 7 == 5);
+    let locked = mask(first == 0xf0) & mask(second == 0x83) & mask(third == 0x05);
     let indirect = mask(first == 0xff) & mask(second == 0x15);
     jump_or_call | load | address | locked | indirect
 }
@@ -156,11 +164,11 @@ mod tests {
     }
 
     #[test]
-    fn candidates_are_found_at_every_place_of_a_block() {
+    fn opcodes_are_found_at_every_place_of_a_block() {
         for at in 0..50 {
             let mut chunk = vec![0x90; 80];
             chunk[at] = 0xe8;
-            assert_eq!(next_candidate(&chunk, 1, 60), (at > 0).then_some(at));
+            assert_eq!(next_opcode(&chunk, 1, 60), (at > 0).then_some(at));
         }
     }
 }

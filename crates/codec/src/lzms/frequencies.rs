@@ -12,6 +12,12 @@ const MAX_LEN: usize = 15;
 /// Frequencies below this are sorted by counting, the few above it by comparing.
 const COUNTED: usize = 64;
 
+/// Entries of the builder's tables: room for the largest alphabet and two entries behind it. As a power of two, indices
+/// that are masked need no check.
+const ROOM: usize = 1024;
+const MASK: usize = ROOM - 1;
+const _: () = assert!(MAX_OFFSET_SLOTS + 2 <= ROOM);
+
 /// Bits of a leaf that hold the symbol; its frequency stands above.
 const SYMBOL_BITS: u32 = 16;
 
@@ -75,20 +81,26 @@ impl<const SYMBOLS: usize> Frequencies<SYMBOLS> {
 /// Working memory for building codes.
 #[derive(Debug)]
 pub(super) struct Builder {
-    /// Frequency and symbol, ascending.
-    leaves: [u32; MAX_OFFSET_SLOTS],
+    /// Frequency and symbol, ascending; behind the last two frequencies above all others.
+    leaves: [u32; ROOM],
+    /// Leaves with frequencies above 1 before they are sorted.
+    unsorted: [u32; ROOM],
     /// Frequencies of inner nodes in the order of their making, which is ascending.
-    weights: [u32; MAX_OFFSET_SLOTS],
+    weights: [u32; ROOM],
     /// Parent of each inner node; then, from the root down, its depth.
-    parents: [u16; MAX_OFFSET_SLOTS],
+    parents: [u16; ROOM],
+    /// Of each inner node, how many of its children are leaves.
+    leaf_children: [u8; ROOM],
 }
 
 impl Builder {
     pub(super) fn new() -> Self {
         Self {
-            leaves: [0; MAX_OFFSET_SLOTS],
-            weights: [0; MAX_OFFSET_SLOTS],
-            parents: [0; MAX_OFFSET_SLOTS],
+            leaves: [0; ROOM],
+            unsorted: [0; ROOM],
+            weights: [0; ROOM],
+            parents: [0; ROOM],
+            leaf_children: [0; ROOM],
         }
     }
 
@@ -105,18 +117,28 @@ impl Builder {
     }
 
     fn sort(&mut self, freqs: &[u16]) {
-        let class = |freq: u16| usize::from(freq).min(COUNTED);
-        let mut ends = [0u16; COUNTED + 1];
-        for &freq in freqs {
-            ends[class(freq)] += 1;
+        // Most symbols of the large alphabets have never been seen: set those with frequency 1 apart, without branches.
+        let (mut ones, mut others) = (0, 0);
+        for (symbol, &freq) in freqs.iter().enumerate() {
+            let leaf = u32::from(freq) << SYMBOL_BITS | symbol as u32;
+            self.leaves[ones & MASK] = leaf;
+            self.unsorted[others & MASK] = leaf;
+            ones += usize::from(freq == 1);
+            others += usize::from(freq != 1);
         }
-        let mut start = 0;
+        let unsorted = &self.unsorted[..others];
+        let class = |leaf: u32| ((leaf >> SYMBOL_BITS) as usize).min(COUNTED);
+        let mut ends = [0u16; COUNTED + 1];
+        for &leaf in unsorted {
+            ends[class(leaf)] += 1;
+        }
+        let mut start = ones as u16;
         for end in &mut ends {
             start += std::mem::replace(end, start);
         }
-        for (symbol, &freq) in freqs.iter().enumerate() {
-            let end = &mut ends[class(freq)];
-            self.leaves[usize::from(*end)] = u32::from(freq) << SYMBOL_BITS | symbol as u32;
+        for &leaf in unsorted {
+            let end = &mut ends[class(leaf)];
+            self.leaves[usize::from(*end) & MASK] = leaf;
             *end += 1;
         }
         // Where the last counted class ends, the others start.
@@ -125,42 +147,41 @@ impl Builder {
 
     /// Builds the Huffman tree over the `used` sorted leaves and counts them by depth.
     fn leaves_per_depth(&mut self, used: usize) -> [u32; MAX_CODE_LEN + 1] {
-        let leaves = &self.leaves[..used];
+        let Self { leaves, weights, parents, leaf_children, .. } = self;
+        // Behind either queue stand nodes that never are the lesser ones.
+        leaves[used..used + 2].fill(u32::MAX);
+        weights[..2].fill(u32::MAX);
         let inner = used - 1;
-        let weights = &mut self.weights[..inner];
-        let parents = &mut self.parents[..inner];
-        // Of each inner node, how many of its children are leaves.
-        let mut leaf_children = [0u8; MAX_OFFSET_SLOTS];
         let (mut leaf, mut oldest) = (0, 0);
         for made in 0..inner {
-            let mut weight = 0;
-            let mut own_leaves = 0;
-            for _ in 0..2 {
-                let freq = leaves.get(leaf).map_or(u32::MAX, |leaf| leaf >> SYMBOL_BITS);
-                // No inner node is ready if the oldest is the one in the making.
-                let other = if oldest < made { weights[oldest] } else { u32::MAX };
-                if freq <= other {
-                    weight += freq;
-                    own_leaves += 1;
-                    leaf += 1;
-                } else {
-                    weight += other;
-                    parents[oldest] = made as u16;
-                    oldest += 1;
-                }
-            }
-            weights[made] = weight;
-            leaf_children[made] = own_leaves;
+            let freq = |ahead: usize| leaves[(leaf + ahead) & MASK] >> SYMBOL_BITS;
+            let weight = |ahead: usize| weights[(oldest + ahead) & MASK];
+            // Long runs of nodes take the same of these three ways.
+            let (sum, own_leaves) = if freq(1) <= weight(0) {
+                (freq(0) + freq(1), 2)
+            } else if weight(1) < freq(0) {
+                (weight(0) + weight(1), 0)
+            } else {
+                (freq(0) + weight(0), 1)
+            };
+            // Those of nodes that were not taken are written again when they are.
+            parents[oldest & MASK] = made as u16;
+            parents[(oldest + 1) & MASK] = made as u16;
+            leaf += own_leaves;
+            oldest += 2 - own_leaves;
+            weights[made & MASK] = sum;
+            weights[(made + 2) & MASK] = u32::MAX;
+            leaf_children[made & MASK] = own_leaves as u8;
         }
         let mut counts = [0; MAX_CODE_LEN + 1];
-        parents[inner - 1] = 0;
+        // The root's parent has a depth of one less than 0, so that every node's depth is its parent's plus one.
+        parents[inner - 1] = inner as u16;
+        parents[inner & MASK] = u16::MAX;
         for node in (0..inner).rev() {
-            if node + 1 < inner {
-                parents[node] = parents[usize::from(parents[node])] + 1;
-            }
-            let depth = usize::from(parents[node]) + 1;
-            debug_assert!(depth <= MAX_LEN);
-            counts[depth.min(MAX_LEN)] += u32::from(leaf_children[node]);
+            let depth = parents[usize::from(parents[node & MASK]) & MASK].wrapping_add(1);
+            parents[node & MASK] = depth;
+            debug_assert!(usize::from(depth) < MAX_LEN);
+            counts[(usize::from(depth) + 1).min(MAX_LEN)] += u32::from(leaf_children[node & MASK]);
         }
         counts
     }

@@ -11,10 +11,13 @@ use super::{REPEATS, costs};
 use crate::matches::{BinaryTrees, Match, SearchLimits, TREE_LOOKAHEAD, common_length};
 
 /// How the search goes.
-const LIMITS: SearchLimits = SearchLimits { depth: 48, nice_length: NICE_LENGTH };
+const LIMITS: SearchLimits = SearchLimits { depth: 32, nice_length: NICE_LENGTH };
 
 /// A match of this length is taken at once.
 const NICE_LENGTH: usize = 64;
+
+/// Where an LZ match is this long, delta matches are not looked for.
+const GOOD_LENGTH: usize = 16;
 
 /// Longest piece in bytes. The adaptive state is frozen for its length, so it should not be much longer than codes
 /// live.
@@ -269,7 +272,6 @@ impl OptimalParser {
     fn skip(&mut self, data: &[u8], pos: usize, count: usize) {
         for at in pos..(pos + count).min(data.len().saturating_sub(TREE_LOOKAHEAD - 1)) {
             self.trees.skip(data, at, LIMITS);
-            let _ = self.deltas.find(data, at);
         }
     }
 
@@ -419,14 +421,11 @@ impl Node<'_> {
         let most = (data.len() - pos).min(NICE_LENGTH);
         let decisions = &model.decisions;
         let contexts = state.contexts;
-        // Searches come first: they must see every position.
+        // The trees must see every position.
         found.clear();
-        let candidates = if data.len() - pos >= TREE_LOOKAHEAD {
+        if data.len() - pos >= TREE_LOOKAHEAD {
             trees.find(data, pos, most, LIMITS, found);
-            deltas.find(data, pos)
-        } else {
-            Default::default()
-        };
+        }
         self.offer_literal(ways, most);
         let cost = self.cost + costs::decision(&decisions.main, contexts.main, 1);
         let lz_cost = cost + costs::decision(&decisions.kind, contexts.kind, 0);
@@ -463,6 +462,9 @@ impl Node<'_> {
             shortest = length + 1;
         }
 
+        if shortest > GOOD_LENGTH {
+            return None;
+        }
         let repeat_cost = delta_cost + costs::decision(&decisions.delta, contexts.delta, 1);
         for index in 0..REPEATS {
             let length = delta_length(data, pos, state.sources.delta.repeat(index), most);
@@ -474,7 +476,7 @@ impl Node<'_> {
             ways.offer_lengths(self.at, cost, item, MIN_REPEAT, length);
         }
         let explicit_cost = delta_cost + costs::decision(&decisions.delta, contexts.delta, 0);
-        for source in candidates.into_iter().flatten() {
+        for source in deltas.find(data, pos).into_iter().flatten() {
             let length = delta_length(data, pos, source, most);
             // An LZ match of the same length is there already and costs less.
             if length < shortest.max(MIN_EXPLICIT_DELTA) {

@@ -3,6 +3,8 @@
 //! A source enters its queue one item late: the item directly behind a match sees the queue without it. Kept here in
 //! the equivalent form with the newest source always in front and a mark that hides it from the next item.
 
+use std::hint::select_unpredictable;
+
 use super::REPEATS;
 
 /// The sources of one kind of match; `T` is a packed source.
@@ -43,12 +45,13 @@ impl<T: Copy> Queue<T> {
     pub(super) fn reuse(&mut self, index: usize) -> T {
         let at = (index + self.hidden as usize) & 3;
         let [a, b, c, d] = self.places;
-        self.places = match at {
-            0 => [a, b, c, d],
-            1 => [b, a, c, d],
-            2 => [c, a, b, d],
-            _ => [d, a, b, c],
-        };
+        // Selections, not branches: which place it is cannot be foreseen.
+        self.places = [
+            self.places[at],
+            select_unpredictable(at >= 1, a, b),
+            select_unpredictable(at >= 2, b, c),
+            select_unpredictable(at >= 3, c, d),
+        ];
         self.hidden = 1;
         self.places[0]
     }
