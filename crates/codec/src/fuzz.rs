@@ -14,7 +14,8 @@ pub fn decode(method: Method, data: &[u8]) {
     // From the smallest size up, wrapping where the method has no larger one.
     let sizes = most.trailing_zeros() - least.trailing_zeros() + 1;
     let chunk_size = least << (u32::from(choice[0]) % sizes);
-    let len = (u16::from_le_bytes([choice[1], choice[2]]) as usize + 1).min(MAX_OUTPUT).min(chunk_size as usize);
+    let len =
+        (u16::from_le_bytes([choice[1], choice[2]]) as usize + 1).min(MAX_OUTPUT).min(chunk_size as usize);
     let mut decoder = Decoder::new(method, chunk_size).expect("the size is legal");
     let (mut output, mut again) = (vec![0; len], vec![0xff; len]);
     let decoded = decoder.decode(input, &mut output);

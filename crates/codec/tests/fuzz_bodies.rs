@@ -50,7 +50,9 @@ fn seed(chunk_size_step: u8, plain_len: usize, compressed: &[u8]) -> Vec<u8> {
 
 fn seeds(method: Method) -> Vec<Vec<u8>> {
     let mut out = Vec::new();
-    for (len, level) in [(60, Level::Fast), (700, Level::NearOptimal), (4096, Level::Fast), (4000, Level::NearOptimal)] {
+    for (len, level) in
+        [(60, Level::Fast), (700, Level::NearOptimal), (4096, Level::Fast), (4000, Level::NearOptimal)]
+    {
         let plain = sample(len, len as u64);
         let mut compressed = vec![0; len];
         let mut encoder = Encoder::new(method, method.chunk_range().0, level).unwrap();
@@ -104,7 +106,11 @@ fn vectors_in_every_codec() {
     for method in METHODS {
         let folder = vectors.join(method.to_string().to_lowercase());
         let Ok(entries) = std::fs::read_dir(&folder) else {
-            assert!(std::env::var_os("GRAVURE_REQUIRE_ORACLES").is_none(), "no vectors at {}", folder.display());
+            assert!(
+                std::env::var_os("GRAVURE_REQUIRE_ORACLES").is_none(),
+                "no vectors at {}",
+                folder.display()
+            );
             eprintln!("SKIPPED: no vectors at {}; set GRAVURE_SHARED", folder.display());
             continue;
         };

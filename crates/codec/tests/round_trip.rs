@@ -237,7 +237,8 @@ fn a_chunk_of_many_megabytes_survives_a_round_trip() {
     Piece::Run { byte: 0, len: rest - 200_000 }.append(&mut data);
     for level in [Level::Fast, Level::NearOptimal] {
         let mut compressed = vec![0; len];
-        let written = Encoder::new(Method::Lzms, 1 << 25, level).unwrap().encode(&data, &mut compressed).unwrap();
+        let written =
+            Encoder::new(Method::Lzms, 1 << 25, level).unwrap().encode(&data, &mut compressed).unwrap();
         assert!(written < 120_000, "{level:?}: {written} bytes");
         let mut output = vec![0; len];
         Decoder::new(Method::Lzms, 1 << 30).unwrap().decode(&compressed[..written], &mut output).unwrap();

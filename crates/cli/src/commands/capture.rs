@@ -8,7 +8,7 @@ use gravure_codec::Level;
 use gravure_imaging::{
     CaptureOptions, CaptureReport, ErrorKind, Exclusions, Integrity, Mounts, ScanOptions, capture_directory,
 };
-use gravure_wim::{Compression, Method};
+use gravure_wim::{Compression, Limits, Method};
 use serde::Serialize;
 
 use super::image::epoch;
@@ -96,11 +96,17 @@ impl Compress {
     /// With chunks of `chunk_size` bytes, or of the size that is usual for the method.
     fn with_chunks(self, chunk_size: Option<u32>) -> Result<Option<Compression>, Failure> {
         let sized = |method| Compression::new(method, chunk_size.unwrap_or(default_chunk_size(method)));
-        let made = self.method.map(sized).transpose();
-        made.map_err(|error| {
-            Failure::new(ErrorKind::Usage, error.to_string())
+        let made = self.method.map(sized).transpose().map_err(|error| error.to_string());
+        // Larger chunks are legal, but need more memory than our readers grant a file.
+        let limit = Limits::default().max_chunk_bytes;
+        let made = made.and_then(|made| match made {
+            Some(made) if made.chunk_size() > limit => Err(format!("{made}: above {limit} bytes")),
+            other => Ok(other),
+        });
+        made.map_err(|message| {
+            Failure::new(ErrorKind::Usage, message)
                 .with_cure(
-                "xpress takes 4096 to 65536, lzx 32768 to 2097152, lzms 32768 to 1073741824; Windows reads xpress and lzx \
+                "xpress takes 4096 to 65536, lzx 32768 to 2097152, lzms 32768 to 67108864; Windows reads xpress and lzx \
                  with 32768 everywhere",
             )
         })

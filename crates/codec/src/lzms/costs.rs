@@ -7,10 +7,9 @@ pub(super) const BIT: u32 = 64;
 
 /// Cost of a result whose chance is so many of 64; 0 does not occur.
 static CHANCES: [u16; 64] = [
-    384, 384, 320, 283, 256, 235, 219, 204, 192, 181, 171, 163, 155, 147, 140, 134,
-    128, 122, 117, 112, 107, 103, 99, 94, 91, 87, 83, 80, 76, 73, 70, 67,
-    64, 61, 58, 56, 53, 51, 48, 46, 43, 41, 39, 37, 35, 33, 30, 29,
-    27, 25, 23, 21, 19, 17, 16, 14, 12, 11, 9, 8, 6, 4, 3, 1,
+    384, 384, 320, 283, 256, 235, 219, 204, 192, 181, 171, 163, 155, 147, 140, 134, 128, 122, 117, 112, 107,
+    103, 99, 94, 91, 87, 83, 80, 76, 73, 70, 67, 64, 61, 58, 56, 53, 51, 48, 46, 43, 41, 39, 37, 35, 33, 30,
+    29, 27, 25, 23, 21, 19, 17, 16, 14, 12, 11, 9, 8, 6, 4, 3, 1,
 ];
 
 /// Cost of `result` of `class` in `context`.
@@ -26,9 +25,7 @@ pub(super) fn decision<const N: usize>(class: &Class<N>, context: u8, result: u3
 pub(super) fn repeat(classes: &[Class<64>; 2], contexts: [u8; 2], index: usize) -> u32 {
     match index {
         0 => decision(&classes[0], contexts[0], 0),
-        _ => {
-            decision(&classes[0], contexts[0], 1) + decision(&classes[1], contexts[1], u32::from(index > 1))
-        }
+        _ => decision(&classes[0], contexts[0], 1) + decision(&classes[1], contexts[1], u32::from(index > 1)),
     }
 }
 

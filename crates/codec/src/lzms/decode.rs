@@ -7,8 +7,8 @@ use super::queues::Queue;
 use super::reader::{BackwardBits, RangeDecoder};
 use super::slots::{LENGTHS, OFFSETS, Slots, offset_slot_count};
 use super::{
-    LENGTH_INTERVAL, LENGTH_SLOTS, LITERAL_INTERVAL, LITERALS, MAX_OFFSET_SLOTS, OFFSET_INTERVAL, POWER_INTERVAL,
-    POWERS,
+    LENGTH_INTERVAL, LENGTH_SLOTS, LITERAL_INTERVAL, LITERALS, MAX_OFFSET_SLOTS, OFFSET_INTERVAL,
+    POWER_INTERVAL, POWERS,
 };
 use crate::decode_table::{DecodeTable, Entry, bit_count};
 use crate::error::Fault;
@@ -122,7 +122,12 @@ impl Decoder {
     /// Decodes one chunk; `output` is not empty and at most one chunk long.
     pub(crate) fn decode(&mut self, input: &[u8], output: &mut [u8]) -> Result<(), Fault> {
         if input.len() % 2 != 0 || input.len() < MIN_INPUT {
-            return Err(Fault::corrupt(0, "length of the compressed chunk", "even, 4 or more", input.len() as u64));
+            return Err(Fault::corrupt(
+                0,
+                "length of the compressed chunk",
+                "even, 4 or more",
+                input.len() as u64,
+            ));
         }
         let offsets = offset_slot_count(output.len());
         self.literals.reset(LITERALS, &mut self.builder);

@@ -69,16 +69,28 @@ fn differences(data: &[u8], pos: usize, span: usize) -> Option<u32> {
     Some(difference(0) | difference(1) << 8 | difference(2) << 16)
 }
 
+/// Whether a delta match with `source` gives the byte at `pos`.
+#[inline(always)]
+pub(super) fn starts_delta(data: &[u8], pos: usize, source: DeltaSource) -> bool {
+    let (span, distance) = (source.span(), source.distance());
+    let Some(start) = pos.checked_sub(distance + span) else { return false };
+    data[pos].wrapping_sub(data[pos - span]) == data[start + span].wrapping_sub(data[start])
+}
+
 /// How many bytes from `pos` on, at most `most`, a delta match with `source` gives; 0 if its source is not in the data
 /// before `pos`.
-#[inline(always)]
+#[inline(never)]
 pub(super) fn delta_length(data: &[u8], pos: usize, source: DeltaSource, most: usize) -> usize {
     let (span, distance) = (source.span(), source.distance());
     let Some(start) = pos.checked_sub(distance + span) else { return 0 };
     let whole = &data[start..pos + most];
     // From here on `at` counts from `start`; the byte to be predicted stands at `at + distance + span`.
-    let (old, model, near, real) =
-        (&whole[..most], &whole[span..span + most], &whole[distance..distance + most], &whole[distance + span..]);
+    let (old, model, near, real) = (
+        &whole[..most],
+        &whole[span..span + most],
+        &whole[distance..distance + most],
+        &whole[distance + span..],
+    );
     let mut length = 0;
     while length < most {
         let predicted = near[length].wrapping_add(model[length]).wrapping_sub(old[length]);

@@ -6,8 +6,13 @@ use super::slots::{OFFSETS, offset_slot};
 use super::write::{Item, Model, Output};
 use crate::matches::{HashChains, Match, SearchLimits, common_length};
 
-/// How the search goes.
-const LIMITS: SearchLimits = SearchLimits { depth: 16, nice_length: 64 };
+/// A match of this length ends every search.
+const NICE_LENGTH: usize = 64;
+
+/// Candidates looked at, in chunks whose tables fit the inner caches and in larger ones, where each candidate is a miss.
+const DEPTH: u32 = 16;
+const DEPTH_IN_LARGE: u32 = 4;
+const LARGE: usize = 2 << 20;
 
 /// Estimated cost of a literal in bits.
 const LITERAL_BITS: i32 = 6;
@@ -41,19 +46,20 @@ impl FastParser {
     /// Parses the filtered chunk `data` and writes it. Stops early when the output is full.
     pub(super) fn write_chunk(&mut self, data: &[u8], model: &mut Model, output: &mut Output<'_>) {
         self.chains.reset(data.len());
+        let depth = if data.len() < LARGE { DEPTH } else { DEPTH_IN_LARGE };
         // Hashes need four bytes.
         let searchable = data.len().saturating_sub(3);
         let mut pos = 0;
         while pos < searchable && !output.overflowed() {
-            let Some(mut best) = self.best_at(data, pos, model.sources.lz, LIMITS.depth) else {
+            let Some(mut best) = self.best_at(data, pos, model.sources.lz, depth) else {
                 model.write_literal(data[pos], output);
                 pos += 1;
                 continue;
             };
             let mut entered = pos + 1;
-            while (best.length as usize) < LIMITS.nice_length && pos + 1 < searchable {
+            while (best.length as usize) < NICE_LENGTH && pos + 1 < searchable {
                 let sources = model.sources.after(Item::Literal);
-                let later = self.best_at(data, pos + 1, sources.lz, LIMITS.depth / 2);
+                let later = self.best_at(data, pos + 1, sources.lz, depth / 2);
                 entered = pos + 2;
                 match later {
                     Some(later) if later.score > best.score => {
@@ -93,7 +99,7 @@ impl FastParser {
             }
         }
         let at_least = best.map_or(MIN_MATCH, |best| best.length as usize);
-        let limits = SearchLimits { depth, ..LIMITS };
+        let limits = SearchLimits { depth, nice_length: NICE_LENGTH };
         if let Some(Match { length, offset }) = self.chains.longest(data, pos, at_least, most, limits) {
             let cost = EXPLICIT_BITS + i32::from(OFFSETS.extra_bits[offset_slot(offset)]);
             let score = worth(length as usize) - cost;

@@ -138,7 +138,13 @@ mod tests {
             (state >> 8) % end
         };
         let opcodes: [&[u8]; 8] = [
-            b"\x48\x8b\x05", b"\x48\x8b\x0d", b"\x4c\x8d\x25", b"\x48\x8d\x3d", b"\xe8", b"\xe9", b"\xf0\x83\x05",
+            b"\x48\x8b\x05",
+            b"\x48\x8b\x0d",
+            b"\x4c\x8d\x25",
+            b"\x48\x8d\x3d",
+            b"\xe8",
+            b"\xe9",
+            b"\xf0\x83\x05",
             b"\xff\x15",
         ];
         let mut changed = 0;

@@ -4,7 +4,7 @@
 //! repeat queues and the contexts of the decisions. Keeping only one way per position is the approximation that makes
 //! it fast; steps of several items ("match, literal, the same offset again") make up for most of what that loses.
 
-use super::deltas::{DeltaFinder, delta_length};
+use super::deltas::{DeltaFinder, delta_length, starts_delta};
 use super::slots::{LENGTHS, OFFSETS, length_slot, offset_slot};
 use super::write::{DeltaSource, Item, Model, Output, Sources};
 use super::{REPEATS, costs};
@@ -106,7 +106,8 @@ struct Way {
 }
 
 impl Way {
-    const NONE: Self = Self { cost: u32::MAX, last: Packed::LITERAL, lengths: Lengths(0), first: Packed::LITERAL };
+    const NONE: Self =
+        Self { cost: u32::MAX, last: Packed::LITERAL, lengths: Lengths(0), first: Packed::LITERAL };
 }
 
 /// What the encoder's state is after a way.
@@ -291,7 +292,8 @@ impl OptimalParser {
                     return (at, None);
                 }
             }
-            let node = Node { data, pos: start + at, at, cost: self.ways[at].cost, state: self.states[at], model };
+            let node =
+                Node { data, pos: start + at, at, cost: self.ways[at].cost, state: self.states[at], model };
             let mut ways = Ways { ways: &mut self.ways, end: &mut end, lengths: &self.lengths };
             let forced = node.expand(&mut ways, &mut self.trees, &mut self.deltas, &mut self.found);
             if forced.is_some() {
@@ -467,7 +469,11 @@ impl Node<'_> {
         }
         let repeat_cost = delta_cost + costs::decision(&decisions.delta, contexts.delta, 1);
         for index in 0..REPEATS {
-            let length = delta_length(data, pos, state.sources.delta.repeat(index), most);
+            let source = state.sources.delta.repeat(index);
+            if !starts_delta(data, pos, source) {
+                continue;
+            }
+            let length = delta_length(data, pos, source, most);
             let item = Item::DeltaRepeat(index);
             if length >= NICE_LENGTH {
                 return Some(Forced { item });
@@ -477,6 +483,9 @@ impl Node<'_> {
         }
         let explicit_cost = delta_cost + costs::decision(&decisions.delta, contexts.delta, 0);
         for source in deltas.find(data, pos).into_iter().flatten() {
+            if !starts_delta(data, pos, source) {
+                continue;
+            }
             let length = delta_length(data, pos, source, most);
             // An LZ match of the same length is there already and costs less.
             if length < shortest.max(MIN_EXPLICIT_DELTA) {
@@ -502,10 +511,10 @@ impl Node<'_> {
             + model.literals.len(usize::from(data[pos])) * costs::BIT;
         let cost = self.cost + literal;
         ways.offer(at + 1, Way { cost, last: Packed::LITERAL, lengths: Lengths(1), first: Packed::LITERAL });
-        let state = self.state.after(Item::Literal);
-        let offset = state.sources.lz.repeat(0) as usize;
+        let offset = self.state.sources.lz.newest() as usize;
         if let Some(length) = length_behind(data, pos + 1, offset, most) {
-            let cost = cost + repeat0_cost(model, state.contexts) + ways.lengths[length];
+            let contexts = self.state.contexts.after(Item::Literal);
+            let cost = cost + repeat0_cost(model, contexts) + ways.lengths[length];
             let lengths = Lengths(GAP | length as u32);
             let last = Packed::of(Item::LzRepeat(0));
             ways.offer(at + 1 + length, Way { cost, last, lengths, first: Packed::LITERAL });

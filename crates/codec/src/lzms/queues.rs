@@ -26,6 +26,12 @@ impl<T: Copy> Queue<T> {
         self.places[(index + self.hidden as usize) & 3]
     }
 
+    /// The newest source, hidden or not: what repeat 0 means behind a literal.
+    #[inline(always)]
+    pub(super) fn newest(&self) -> T {
+        self.places[0]
+    }
+
     /// An item that is no match of this kind has passed.
     #[inline(always)]
     pub(super) fn pass(&mut self) {

@@ -28,7 +28,8 @@ impl<'a> RangeDecoder<'a> {
 
     #[inline(always)]
     fn shift(&mut self) {
-        let word = self.input.get(self.pos..self.pos + 2).map_or(0, |word| u16::from_le_bytes([word[0], word[1]]));
+        let word =
+            self.input.get(self.pos..self.pos + 2).map_or(0, |word| u16::from_le_bytes([word[0], word[1]]));
         self.code = self.code << 16 | u32::from(word);
         self.pos += 2;
     }
@@ -165,7 +166,8 @@ mod tests {
             reader.refill()?;
             Ok(reader.take(n))
         };
-        let expected = [(4, 0xd), (12, 0xef0), (30, 0x9abc_5678 >> 2), (2, 0), (0, 0), (16, 0x1234), (15, 7), (1, 1)];
+        let expected =
+            [(4, 0xd), (12, 0xef0), (30, 0x9abc_5678 >> 2), (2, 0), (0, 0), (16, 0x1234), (15, 7), (1, 1)];
         for (n, value) in expected {
             assert_eq!(read(n).map_err(|Exhausted| ()), Ok(value), "{n} bits");
         }

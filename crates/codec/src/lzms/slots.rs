@@ -78,7 +78,13 @@ const _: () = {
     assert!(bases[8] == 9 && bases[17] == 0x2d && bases[49] == 0x2e5);
     assert!(bases[167] == 0xe4a5 && bases[427] == 0x3d_e4a5 && bases[798] == 0x65b_e4a5);
     let bases = &LENGTH_SLOT_TABLE.bases;
-    assert!(bases[26] == 27 && bases[30] == 35 && bases[47] == 0xeb && bases[52] == 0x8ab && bases[53] == 0x1_08ab);
+    assert!(
+        bases[26] == 27
+            && bases[30] == 35
+            && bases[47] == 0xeb
+            && bases[52] == 0x8ab
+            && bases[53] == 0x1_08ab
+    );
 };
 
 /// Stretches of offsets in which every slot is a whole number of `1 << shift` long: first slot, shift, and where the
@@ -128,7 +134,8 @@ static OFFSET_INDEX: [u16; INDEX_LEN] = {
 #[inline(always)]
 pub(super) fn offset_slot(offset: u32) -> usize {
     const BASES: [u32; 4] = [1, 0x2e5, 0xe4a5, 0x3d_e4a5];
-    let stretch = usize::from(offset >= BASES[1]) + usize::from(offset >= BASES[2]) + usize::from(offset >= BASES[3]);
+    let stretch =
+        usize::from(offset >= BASES[1]) + usize::from(offset >= BASES[2]) + usize::from(offset >= BASES[3]);
     let (_, shift, start) = STRETCHES[stretch];
     let at = start + ((offset - BASES[stretch]) >> shift) as usize;
     OFFSET_INDEX.get(at).map_or(LAST_SLOT, |&slot| usize::from(slot))

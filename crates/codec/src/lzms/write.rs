@@ -5,8 +5,8 @@ use super::frequencies::{Builder, Frequencies};
 use super::queues::Queue;
 use super::slots::{LENGTHS, OFFSETS, length_slot, offset_slot, offset_slot_count};
 use super::{
-    LENGTH_INTERVAL, LENGTH_SLOTS, LITERAL_INTERVAL, LITERALS, MAX_OFFSET_SLOTS, OFFSET_INTERVAL, POWER_INTERVAL,
-    POWERS,
+    LENGTH_INTERVAL, LENGTH_SLOTS, LITERAL_INTERVAL, LITERALS, MAX_OFFSET_SLOTS, OFFSET_INTERVAL,
+    POWER_INTERVAL, POWERS,
 };
 use crate::code_builder::{Codeword, codewords};
 
@@ -364,7 +364,12 @@ fn write_repeat(decisions: &mut [Class<64>; 2], index: usize, output: &mut Outpu
 }
 
 #[inline(always)]
-fn write_offset(code: &mut Code<MAX_OFFSET_SLOTS>, offset: u32, output: &mut Output<'_>, builder: &mut Builder) {
+fn write_offset(
+    code: &mut Code<MAX_OFFSET_SLOTS>,
+    offset: u32,
+    output: &mut Output<'_>,
+    builder: &mut Builder,
+) {
     let slot = offset_slot(offset);
     code.write(slot, output, builder);
     output.put(offset - OFFSETS.bases[slot], OFFSETS.extra_bits[slot].into());
