@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use gravure_io::ReadAt;
 use gravure_tree::SourceId;
-use gravure_wim::{Blob, BlobId, Limits, Resource, ResourceFlags, ResourceLayout, Wim};
+use gravure_wim::{Blob, BlobId, Limits, Resource, ResourceLayout, Wim};
 
 use crate::Error;
 
@@ -16,7 +16,6 @@ pub(crate) struct Archive {
     source: Arc<dyn ReadAt>,
     wim: Wim,
     limits: Limits,
-    /// Whether this version can decode the file's compressed chunks.
 }
 
 impl std::fmt::Debug for Archive {
