@@ -160,7 +160,7 @@ fn check(codecs: &mut Codecs, chunk: &[u8], damage: (usize, u8)) -> Result<(), T
         }
         prop_assert!(output == chunk, "{:?}: wrong bytes", encoder);
         // A shorter buffer is refused, not overrun.
-        if damage.1 % 4 == 0 {
+        if damage.1.is_multiple_of(4) {
             prop_assert_eq!(encoder.encode(chunk, &mut vec![0; len - 1]), None);
         }
         // One flipped bit or a cut: any outcome but a panic, and the decoder works afterwards.

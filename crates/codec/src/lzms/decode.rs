@@ -121,7 +121,7 @@ impl Decoder {
 
     /// Decodes one chunk; `output` is not empty and at most one chunk long.
     pub(crate) fn decode(&mut self, input: &[u8], output: &mut [u8]) -> Result<(), Fault> {
-        if input.len() % 2 != 0 || input.len() < MIN_INPUT {
+        if !input.len().is_multiple_of(2) || input.len() < MIN_INPUT {
             return Err(Fault::corrupt(
                 0,
                 "length of the compressed chunk",
