@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use gravure_io::ReadAt;
 use gravure_tree::SourceId;
-use gravure_wim::{Blob, BlobId, Limits, Resource, ResourceFlags, ResourceLayout, Wim};
+use gravure_wim::{Blob, BlobId, Limits, Resource, ResourceLayout, Wim};
 
 use crate::Error;
 
@@ -16,8 +16,6 @@ pub(crate) struct Archive {
     source: Arc<dyn ReadAt>,
     wim: Wim,
     limits: Limits,
-    /// Whether this version can decode the file's compressed chunks.
-    is_decodable: bool,
 }
 
 impl std::fmt::Debug for Archive {
@@ -33,8 +31,7 @@ impl Archive {
         let opened = Wim::read(&source, &limits).map_err(Error::wim(name))?;
         let warnings = opened.warnings.iter().map(|warning| format!("{name}: {warning}")).collect();
         let wim = opened.value;
-        let is_decodable = wim.header().compression.is_none_or(|compression| compression.decoder().is_ok());
-        Ok((Self { name: name.to_owned(), source, wim, limits, is_decodable }, warnings))
+        Ok((Self { name: name.to_owned(), source, wim, limits }, warnings))
     }
 
     /// Path or address, for messages.
@@ -54,7 +51,7 @@ impl Archive {
         &self.limits
     }
 
-    /// A blob and the region that holds it. Solid regions and methods that are not read yet are refused by name.
+    /// A blob and the region that holds it. Solid regions are not read yet and refused by name.
     pub(crate) fn blob(&self, id: BlobId) -> Result<(&Blob, &Resource), Error> {
         let found = self.wim.blob(id).and_then(|blob| Some((blob, self.wim.resource(blob.resource)?)));
         let (blob, resource) =
@@ -63,13 +60,6 @@ impl Archive {
             return Err(Error::Unsupported {
                 what: "solid resource",
                 value: format!("at {:#x} of {}", resource.header.offset, self.name),
-            });
-        }
-        if resource.header.flags.contains(ResourceFlags::COMPRESSED) && !self.is_decodable {
-            let method = self.wim.header().compression.map_or_else(String::new, |it| it.method().to_string());
-            return Err(Error::Unsupported {
-                what: "compression method",
-                value: format!("{method} in {}", self.name),
             });
         }
         Ok((blob, resource))

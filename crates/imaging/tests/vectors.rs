@@ -1,5 +1,5 @@
-//! All WIMs of the shared collection open with the outcome their index states; LZMS and solid files say that they are
-//! not supported.
+//! All WIMs of the shared collection open with the outcome their index states; solid files say that they are not
+//! supported.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod common;
@@ -25,7 +25,7 @@ fn every_file_has_the_outcome_of_the_index() {
         let name = case["file"].as_str().unwrap();
         let outcome = outcome(&dir, case, &index["trees"]);
         let expected = match case["expect"].as_str().unwrap() {
-            "ok" if is_unsupported(name, case) => "unsupported",
+            "ok" if is_unsupported(name) => "unsupported",
             other => other,
         };
         // The damage lies in a solid resource, which is refused before it is looked at.
@@ -38,8 +38,8 @@ fn every_file_has_the_outcome_of_the_index() {
     assert!(seen["ok"] > 15 && seen["unsupported"] > 5 && seen["reject_file"] > 5, "{seen:?}");
 }
 
-fn is_unsupported(name: &str, case: &Value) -> bool {
-    name.contains("solid") || case["method"] == "lzms"
+fn is_unsupported(name: &str) -> bool {
+    name.contains("solid")
 }
 
 fn outcome(dir: &Path, case: &Value, trees: &Value) -> String {

@@ -118,6 +118,8 @@ impl ResourceLayout {
         limits: &Limits,
     ) -> Result<Self, Error> {
         let chunk_size = compression.chunk_size();
+        // Files may declare chunks far larger than what they hold.
+        check_chunk_bytes("chunk size", u64::from(chunk_size).min(place.size), place, limits)?;
         let count = chunk_count(place.size, chunk_size);
         let prefix = match layout {
             Layout::Normal => 0,
@@ -158,15 +160,7 @@ impl ResourceLayout {
         limits: &Limits,
     ) -> Result<Self, Error> {
         let compression = solid_compression(place, solid)?;
-        if solid.chunk_size > limits.max_solid_chunk_bytes {
-            return Err(Error::Limit {
-                what: "chunk size of a solid resource",
-                offset: place.offset,
-                found: u64::from(solid.chunk_size),
-                limit: u64::from(limits.max_solid_chunk_bytes),
-                scope: Scope::Blob,
-            });
-        }
+        check_chunk_bytes("chunk size of a solid resource", solid.chunk_size.into(), place, limits)?;
         let count = chunk_count(solid.size, solid.chunk_size);
         let table_len = table_len(place, count, count, 4, limits)?;
         let table_at = place.offset.saturating_add(SOLID_HEADER_BYTES);
@@ -285,6 +279,20 @@ impl ResourceLayout {
 
 fn chunk_count(size: u64, chunk_size: u32) -> u64 {
     size.div_ceil(u64::from(chunk_size.max(1)))
+}
+
+/// Refuses a resource whose largest chunk has more plain bytes than may be held.
+fn check_chunk_bytes(
+    what: &'static str,
+    found: u64,
+    place: &ResourceHeader,
+    limits: &Limits,
+) -> Result<(), Error> {
+    let limit = u64::from(limits.max_chunk_bytes);
+    if found > limit {
+        return Err(Error::Limit { what, offset: place.offset, found, limit, scope: Scope::Blob });
+    }
+    Ok(())
 }
 
 /// Method and chunk size of a solid resource; `None` for method 0.

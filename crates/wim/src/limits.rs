@@ -7,8 +7,8 @@ pub(crate) const DEFAULT_MAX_METADATA_BYTES: u64 = 2 << 30;
 /// A metadata resource may be this many times as large as the whole file: LZX reaches 420, LZMS far more, but
 /// metadata is never that uniform.
 pub(crate) const MAX_METADATA_RATIO: u64 = 512;
-/// Largest chunk of a solid resource, bytes: what Windows writes. A decoder holds about one such chunk per thread.
-pub(crate) const DEFAULT_MAX_SOLID_CHUNK_BYTES: u32 = 64 << 20;
+/// Largest chunk, plain bytes: what Windows writes in solid resources. Readers hold some such chunks per thread.
+pub(crate) const DEFAULT_MAX_CHUNK_BYTES: u32 = 64 << 20;
 /// Largest chunk table, bytes: 1 TiB of content in 32 KiB chunks.
 pub(crate) const DEFAULT_MAX_CHUNK_TABLE_BYTES: u64 = 256 << 20;
 /// Deepest directory; the root is 0.
@@ -25,8 +25,8 @@ pub struct Limits {
     pub max_xml_bytes: u64,
     /// Largest decoded metadata resource, bytes.
     pub max_metadata_bytes: u64,
-    /// Largest chunk of a solid resource, bytes.
-    pub max_solid_chunk_bytes: u32,
+    /// Largest chunk of a resource, plain bytes.
+    pub max_chunk_bytes: u32,
     /// Largest chunk table of a resource, bytes.
     pub max_chunk_table_bytes: u64,
     /// Deepest directory; the root is 0.
@@ -38,7 +38,7 @@ impl Default for Limits {
         Self {
             max_xml_bytes: DEFAULT_MAX_XML_BYTES,
             max_metadata_bytes: DEFAULT_MAX_METADATA_BYTES,
-            max_solid_chunk_bytes: DEFAULT_MAX_SOLID_CHUNK_BYTES,
+            max_chunk_bytes: DEFAULT_MAX_CHUNK_BYTES,
             max_chunk_table_bytes: DEFAULT_MAX_CHUNK_TABLE_BYTES,
             max_depth: DEFAULT_MAX_DEPTH,
         }

@@ -8,7 +8,7 @@ use gravure_codec::Level;
 use gravure_imaging::{
     CaptureOptions, CaptureReport, ErrorKind, Exclusions, Integrity, Mounts, ScanOptions, capture_directory,
 };
-use gravure_wim::{Compression, Method};
+use gravure_wim::{Compression, Limits, Method};
 use serde::Serialize;
 
 use super::image::epoch;
@@ -39,12 +39,12 @@ pub(crate) struct Options {
     /// Description of the image
     #[arg(long)]
     description: Option<String>,
-    /// none, xpress or lzx, with :fast or :best
+    /// none, xpress, lzx or lzms, with :fast or :best
     #[arg(long, default_value = "lzx")]
     compress: Compress,
-    /// Size of a chunk, bytes: a power of two; 32768 is what every Windows reads
-    #[arg(long, value_name = "BYTES", default_value_t = 32768)]
-    chunk_size: u32,
+    /// Size of a chunk, bytes: a power of two [default: 32768, which every Windows reads; lzms: 131072]
+    #[arg(long, value_name = "BYTES")]
+    chunk_size: Option<u32>,
     /// Add an integrity table
     #[arg(long)]
     check: bool,
@@ -75,8 +75,8 @@ impl FromStr for Compress {
             "none" => None,
             "xpress" | "fast" => Some(Method::Xpress),
             "lzx" | "maximum" => Some(Method::Lzx),
-            "lzms" | "recovery" => return Err("LZMS cannot be written yet; use lzx".to_owned()),
-            other => return Err(format!("{other:?} is not one of none, xpress, lzx")),
+            "lzms" | "recovery" => Some(Method::Lzms),
+            other => return Err(format!("{other:?} is not one of none, xpress, lzx, lzms")),
         };
         // Numbers as wimlib's users write them: 50 is its default, above it tries harder.
         let level = match level {
@@ -93,17 +93,35 @@ impl FromStr for Compress {
 }
 
 impl Compress {
-    /// With chunks of `chunk_size` bytes.
-    fn with_chunks(self, chunk_size: u32) -> Result<Option<Compression>, Failure> {
-        let made = self.method.map(|method| Compression::new(method, chunk_size)).transpose();
-        made.map_err(|error| {
-            Failure::new(ErrorKind::Usage, error.to_string())
-                .with_cure("xpress takes 4096 to 65536, lzx 32768 to 2097152; Windows reads 32768 everywhere")
+    /// With chunks of `chunk_size` bytes, or of the size that is usual for the method.
+    fn with_chunks(self, chunk_size: Option<u32>) -> Result<Option<Compression>, Failure> {
+        let sized = |method| Compression::new(method, chunk_size.unwrap_or(default_chunk_size(method)));
+        let made = self.method.map(sized).transpose().map_err(|error| error.to_string());
+        // Larger chunks are legal, but need more memory than our readers grant a file.
+        let limit = Limits::default().max_chunk_bytes;
+        let made = made.and_then(|made| match made {
+            Some(made) if made.chunk_size() > limit => Err(format!("{made}: above {limit} bytes")),
+            other => Ok(other),
+        });
+        made.map_err(|message| {
+            Failure::new(ErrorKind::Usage, message)
+                .with_cure(
+                "xpress takes 4096 to 65536, lzx 32768 to 2097152, lzms 32768 to 67108864; Windows reads xpress and lzx \
+                 with 32768 everywhere",
+            )
         })
     }
 
     fn level(self) -> Level {
         self.level
+    }
+}
+
+/// LZMS gains nothing from small chunks, and no reader of it insists on them.
+fn default_chunk_size(method: Method) -> u32 {
+    match method {
+        Method::Lzms => 1 << 17,
+        _ => 1 << 15,
     }
 }
 
@@ -152,7 +170,7 @@ pub(super) fn capture_system(
     reporter: &Reporter,
     ctl: &gravure_model::Ctl,
 ) -> Result<CaptureReport, Failure> {
-    let compression = compress.with_chunks(32768)?;
+    let compression = compress.with_chunks(None)?;
     let options = CaptureOptions { compression, level: compress.level(), ..options };
     Ok(capture_directory(dir, output, &options, ctl, reporter)?)
 }
@@ -195,6 +213,7 @@ mod tests {
         assert_eq!("none".parse(), of(None, Level::Fast));
         assert_eq!("XPRESS".parse(), of(Some(Method::Xpress), Level::Fast));
         assert_eq!("lzx:best".parse(), of(Some(Method::Lzx), Level::NearOptimal));
+        assert_eq!("LZMS:50".parse(), of(Some(Method::Lzms), Level::NearOptimal));
         assert_eq!("LZX:20".parse(), of(Some(Method::Lzx), Level::Fast));
         assert_eq!("LZX:100".parse(), of(Some(Method::Lzx), Level::NearOptimal));
         assert!("zip".parse::<Compress>().is_err());

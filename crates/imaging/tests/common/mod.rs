@@ -70,5 +70,7 @@ pub(crate) fn compressions() -> Vec<Option<gravure_imaging::Compression>> {
         Some(Compression::LZX_32K),
         Some(Compression::new(Method::Xpress, 4096).unwrap()),
         Some(Compression::new(Method::Lzx, 2 << 20).unwrap()),
+        Some(Compression::new(Method::Lzms, 1 << 17).unwrap()),
+        Some(Compression::new(Method::Lzms, 8 << 20).unwrap()),
     ]
 }

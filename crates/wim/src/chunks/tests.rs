@@ -204,3 +204,20 @@ fn compressed_resources_need_a_compressed_file() {
         "resource flags at 0xd0: expected no compressed resource in a file without compression, found 0x4"
     );
 }
+
+#[test]
+fn chunks_larger_than_may_be_held_are_refused_unless_the_resource_is_small() {
+    let read = |size: u64| {
+        let header =
+            Header { compression: Compression::new(Method::Lzms, 1 << 30).ok(), ..header(Layout::Normal) };
+        let mut file = vec![0; 208];
+        file.extend_from_slice(&[1; 12]);
+        let flags = ResourceFlags(0x04);
+        let place = ResourceHeader { stored_size: 12, flags, offset: HEADER_BYTES, size };
+        ResourceLayout::read(&file, &Resource { header: place, solid: None }, &header, &Limits::default())
+    };
+    assert_eq!(shape(&read(64 << 20).unwrap()), [(0..12, 64 << 20, false)]);
+    let error = read((64 << 20) + 1).unwrap_err();
+    assert_eq!(error.scope(), Scope::Blob);
+    assert!(error.to_string().contains("chunk size"), "{error}");
+}
