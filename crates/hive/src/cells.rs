@@ -11,27 +11,27 @@ use crate::name::RawName;
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned, Clone, Debug)]
 #[repr(C)]
 pub(crate) struct KeyDisk {
-    pub(crate) signature: [u8; 2],         // 0x00  "nk"
-    pub(crate) flags: U16,                 // 0x02
-    pub(crate) written: U64,               // 0x04  FILETIME
-    pub(crate) access: U32,                // 0x0c  used by the kernel while loaded
-    pub(crate) parent: U32,                // 0x10  cell
-    pub(crate) subkey_count: U32,          // 0x14
-    pub(crate) volatile_subkey_count: U32, // 0x18  stale on disk
-    pub(crate) subkey_list: U32,           // 0x1c  cell
-    pub(crate) volatile_subkey_list: U32,  // 0x20  stale on disk
-    pub(crate) value_count: U32,           // 0x24
-    pub(crate) value_list: U32,            // 0x28  cell
-    pub(crate) security: U32,              // 0x2c  cell
-    pub(crate) class: U32,                 // 0x30  cell
-    pub(crate) max_subkey_name_bytes: U16, // 0x34  in UTF-16
-    pub(crate) user_flags: [u8; 2],        // 0x36  virtualisation and debug flags
+    pub(crate) signature: [u8; 2],          // 0x00  "nk"
+    pub(crate) flags: U16,                  // 0x02
+    pub(crate) written: U64,                // 0x04  FILETIME
+    pub(crate) access: U32,                 // 0x0c  used by the kernel while loaded
+    pub(crate) parent: U32,                 // 0x10  cell
+    pub(crate) subkey_count: U32,           // 0x14
+    pub(crate) volatile_subkey_count: U32,  // 0x18  stale on disk
+    pub(crate) subkey_list: U32,            // 0x1c  cell
+    pub(crate) volatile_subkey_list: U32,   // 0x20  stale on disk
+    pub(crate) value_count: U32,            // 0x24
+    pub(crate) value_list: U32,             // 0x28  cell
+    pub(crate) security: U32,               // 0x2c  cell
+    pub(crate) class: U32,                  // 0x30  cell
+    pub(crate) max_subkey_name_bytes: U16,  // 0x34  in UTF-16
+    pub(crate) user_flags: [u8; 2],         // 0x36  virtualisation and debug flags
     pub(crate) max_subkey_class_bytes: U32, // 0x38
-    pub(crate) max_value_name_bytes: U32,  // 0x3c  in UTF-16
-    pub(crate) max_value_bytes: U32,       // 0x40
-    pub(crate) work: U32,                  // 0x44
-    pub(crate) name_bytes: U16,            // 0x48
-    pub(crate) class_bytes: U16,           // 0x4a
+    pub(crate) max_value_name_bytes: U32,   // 0x3c  in UTF-16
+    pub(crate) max_value_bytes: U32,        // 0x40
+    pub(crate) work: U32,                   // 0x44
+    pub(crate) name_bytes: U16,             // 0x48
+    pub(crate) class_bytes: U16,            // 0x4a
 } // 0x4c  then the name
 const _: () = assert!(size_of::<KeyDisk>() == 0x4c);
 const _: () = assert!(std::mem::offset_of!(KeyDisk, max_subkey_name_bytes) == 0x34);
@@ -39,6 +39,7 @@ const _: () = assert!(std::mem::offset_of!(KeyDisk, max_subkey_name_bytes) == 0x
 impl KeyDisk {
     pub(crate) const SIGNATURE: [u8; 2] = *b"nk";
     pub(crate) const FLAG_ROOT: u16 = 0x0004;
+    pub(crate) const FLAG_NO_DELETE: u16 = 0x0008;
     pub(crate) const FLAG_LINK: u16 = 0x0010;
     pub(crate) const FLAG_LATIN1: u16 = 0x0020;
     pub(crate) const FLAG_PREDEFINED: u16 = 0x0040;

@@ -215,7 +215,14 @@ impl<'h> Checker<'h> {
         if is_root != at.parent.is_none() {
             let (expected, found) = if is_root { ("no", "a") } else { ("a", "no") };
             let severity = Severity::Warning;
-            self.unequal(severity, key, "key", at.cell, format!("{expected} root flag"), format!("{found} root flag"));
+            self.unequal(
+                severity,
+                key,
+                "key",
+                at.cell,
+                format!("{expected} root flag"),
+                format!("{found} root flag"),
+            );
         }
         if let Some(parent) = at.parent {
             if disk.parent.get() != parent.0 {
@@ -302,7 +309,14 @@ impl<'h> Checker<'h> {
             if wide(disk.max_value_name_bytes.get()) < name_bytes {
                 let found = disk.max_value_name_bytes.get();
                 let what = "longest value name";
-                self.unequal(Severity::Warning, Some(key), what, key, format!("at least {name_bytes}"), found);
+                self.unequal(
+                    Severity::Warning,
+                    Some(key),
+                    what,
+                    key,
+                    format!("at least {name_bytes}"),
+                    found,
+                );
             }
             if disk.max_value_bytes.get() < value.len() {
                 let (expected, found) = (format!("at least {}", value.len()), disk.max_value_bytes.get());
@@ -376,8 +390,16 @@ impl<'h> Checker<'h> {
                     }
                     let class = below.class_bytes.get();
                     if disk.max_subkey_class_bytes.get() < u32::from(class) {
-                        let (expected, found) = (format!("at least {class}"), disk.max_subkey_class_bytes.get());
-                        self.unequal(Severity::Warning, Some(at.cell), "longest class", at.cell, expected, found);
+                        let (expected, found) =
+                            (format!("at least {class}"), disk.max_subkey_class_bytes.get());
+                        self.unequal(
+                            Severity::Warning,
+                            Some(at.cell),
+                            "longest class",
+                            at.cell,
+                            expected,
+                            found,
+                        );
                     }
                 }
             }
@@ -388,7 +410,14 @@ impl<'h> Checker<'h> {
     fn leaf_kind(&mut self, key: Cell, leaf: &Leaf) {
         if leaf.kind == LeafKind::Hashed && self.hive.base.minor < HASH_LEAF_MINOR {
             let found = format!("\"lh\" in version 1.{}", self.hive.base.minor);
-            self.unequal(Severity::Warning, Some(key), "list of subkeys", leaf.cell, "\"lf\" or \"li\"", found);
+            self.unequal(
+                Severity::Warning,
+                Some(key),
+                "list of subkeys",
+                leaf.cell,
+                "\"lf\" or \"li\"",
+                found,
+            );
         }
         if leaf.entries.is_empty() {
             self.unequal(Severity::Warning, Some(key), "list of subkeys", leaf.cell, "entries", "none");
@@ -446,7 +475,8 @@ impl<'h> Checker<'h> {
             let next = Cell(disk.next.get());
             match cells::security(&self.hive.image, next) {
                 Ok((after, _)) if after.previous.get() != cell.0 => {
-                    let (expected, found) = (format!("{:#x}", cell.0), format!("{:#x}", after.previous.get()));
+                    let (expected, found) =
+                        (format!("{:#x}", cell.0), format!("{:#x}", after.previous.get()));
                     self.unequal(Severity::Damage, None, "descriptor before", next, expected, found);
                 }
                 Ok(_) => {}
@@ -456,12 +486,20 @@ impl<'h> Checker<'h> {
                 break;
             }
             if ring.contains_key(&next) {
-                self.unequal(Severity::Damage, None, "ring of descriptors", cell, "its start", "a shorter ring");
+                self.unequal(
+                    Severity::Damage,
+                    None,
+                    "ring of descriptors",
+                    cell,
+                    "its start",
+                    "a shorter ring",
+                );
                 break;
             }
             cell = next;
         }
-        let mut users: Vec<(Cell, u32)> = self.descriptors.iter().map(|(cell, count)| (*cell, *count)).collect();
+        let mut users: Vec<(Cell, u32)> =
+            self.descriptors.iter().map(|(cell, count)| (*cell, *count)).collect();
         users.sort_unstable();
         for (cell, count) in users {
             match ring.remove(&cell) {
@@ -470,7 +508,9 @@ impl<'h> Checker<'h> {
                     self.unequal(Severity::Damage, None, what, cell, count, stated);
                 }
                 Some(_) => {}
-                None => self.unequal(Severity::Damage, None, "descriptor", cell, "a place in the ring", "none"),
+                None => {
+                    self.unequal(Severity::Damage, None, "descriptor", cell, "a place in the ring", "none")
+                }
             }
         }
         let mut unused: Vec<Cell> = ring.into_keys().collect();
@@ -482,8 +522,9 @@ impl<'h> Checker<'h> {
 
     fn lost(&mut self) {
         let lost = self.used.values().filter(|(_, seen)| !seen);
-        let (count, bytes) =
-            lost.fold((0usize, 0u64), |(n, sum), (len, _)| (n.saturating_add(1), sum.saturating_add(u64::from(*len))));
+        let (count, bytes) = lost.fold((0usize, 0u64), |(n, sum), (len, _)| {
+            (n.saturating_add(1), sum.saturating_add(u64::from(*len)))
+        });
         (self.report.lost_cells, self.report.lost_bytes) = (count, bytes);
     }
 }

@@ -64,8 +64,10 @@ impl Hive {
 
     /// The key at `path`: names separated by backslashes, from the root; the empty path is the root.
     pub fn open(&self, path: &str) -> Result<Key<'_>, Error> {
-        self.find(path)?
-            .ok_or_else(|| Error::NotFound { what: "key", name: if path.is_empty() { "\\" } else { path }.to_owned() })
+        self.find(path)?.ok_or_else(|| Error::NotFound {
+            what: "key",
+            name: if path.is_empty() { "\\" } else { path }.to_owned(),
+        })
     }
 
     /// The key at `path`, or `None`.
@@ -97,7 +99,12 @@ impl Hive {
 
     /// The root and everything below it, each key before its subkeys.
     pub fn walk(&self) -> Walk<'_> {
-        Walk { hive: self, stack: vec![(Cell(self.base.root), 0)], seen: HashSet::new(), room: self.most_keys() }
+        Walk {
+            hive: self,
+            stack: vec![(Cell(self.base.root), 0)],
+            seen: HashSet::new(),
+            room: self.most_keys(),
+        }
     }
 
     /// Most keys a hive of this size can hold.

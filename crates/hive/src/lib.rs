@@ -18,12 +18,20 @@ mod subkeys;
 mod value;
 
 mod check;
+mod create;
 mod edit;
 mod hive;
 mod log;
 
+pub mod bcd;
+pub mod reg;
+
+#[doc(hidden)]
+pub mod fuzz;
+
 pub use base::{BaseBlock, State};
 pub use check::{Fault, Report, Severity, check};
+pub use create::CreateOptions;
 pub use edit::Editor;
 pub use error::Error;
 pub use hive::{Hive, Key, KeyId, Value, Walk};

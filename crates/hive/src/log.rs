@@ -112,7 +112,9 @@ impl<'a> Log<'a> {
         }
         let (primary, secondary) = (header.primary_sequence.get(), header.secondary_sequence.get());
         if primary != secondary {
-            return Err(format!("{name} was not written completely: sequence numbers {primary} and {secondary}"));
+            return Err(format!(
+                "{name} was not written completely: sequence numbers {primary} and {secondary}"
+            ));
         }
         let kind = header.file_type.get();
         if ![1, 2, new::FILE_TYPE].contains(&kind) {

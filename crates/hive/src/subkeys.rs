@@ -83,8 +83,9 @@ impl Subkeys {
         for entry in cells.chunks_exact(4) {
             let at = Cell(u32_at(entry, 0).unwrap_or(u32::MAX));
             let (signature, count, entries) = list(image, at)?;
-            let kind = LeafKind::from_signature(signature)
-                .ok_or_else(|| bad_signature(at, signature, "\"lh\", \"lf\" or \"li\" below an index root"))?;
+            let kind = LeafKind::from_signature(signature).ok_or_else(|| {
+                bad_signature(at, signature, "\"lh\", \"lf\" or \"li\" below an index root")
+            })?;
             leaves.push(leaf(at, kind, count, entries, &mut left)?);
         }
         Ok(Self { root: Some(cell), leaves })

@@ -123,8 +123,7 @@ impl Data {
 
     /// The text up to its terminator, for text types.
     pub fn as_text(&self) -> Option<NtName> {
-        matches!(self.kind, ValueType::SZ | ValueType::EXPAND_SZ | ValueType::LINK)
-            .then(|| text(&self.bytes))
+        matches!(self.kind, ValueType::SZ | ValueType::EXPAND_SZ | ValueType::LINK).then(|| text(&self.bytes))
     }
 
     /// The texts of a list.

@@ -38,10 +38,13 @@ impl FromStr for Guid {
     /// With or without braces, in any case.
     fn from_str(text: &str) -> Result<Self, GuidError> {
         let bad = || GuidError(text.to_owned());
-        let bare = text.strip_prefix('{').map_or(Some(text), |rest| rest.strip_suffix('}')).ok_or_else(bad)?;
+        let bare =
+            text.strip_prefix('{').map_or(Some(text), |rest| rest.strip_suffix('}')).ok_or_else(bad)?;
         let groups: Vec<&str> = bare.split('-').collect();
         let lens: Vec<usize> = groups.iter().map(|group| group.len()).collect();
-        if lens != [8, 4, 4, 4, 12] || !groups.iter().all(|group| group.bytes().all(|b| b.is_ascii_hexdigit())) {
+        if lens != [8, 4, 4, 4, 12]
+            || !groups.iter().all(|group| group.bytes().all(|b| b.is_ascii_hexdigit()))
+        {
             return Err(bad());
         }
         let number = u128::from_str_radix(&groups.concat(), 16).map_err(|_| bad())?;
@@ -69,7 +72,12 @@ mod tests {
         let guid: Guid = text.parse().unwrap();
         assert_eq!(guid.to_string(), text);
         assert_eq!(format!("{{{}}}", text.to_uppercase()).parse(), Ok(guid));
-        for bad in ["", "{c12a7328-f81f-11d2-ba4b-00a0c93ec93b", "c12a7328f81f11d2ba4b00a0c93ec93b", "+12a7328-f81f-11d2-ba4b-00a0c93ec93b"] {
+        for bad in [
+            "",
+            "{c12a7328-f81f-11d2-ba4b-00a0c93ec93b",
+            "c12a7328f81f11d2ba4b00a0c93ec93b",
+            "+12a7328-f81f-11d2-ba4b-00a0c93ec93b",
+        ] {
             assert_eq!(bad.parse::<Guid>(), Err(GuidError(bad.to_owned())));
         }
     }

@@ -52,11 +52,17 @@ impl Sid {
     fn read(bytes: &[u8], pos: usize) -> Result<Self, SecurityError> {
         let rest = bytes.get(pos..).unwrap_or_default();
         let [1, count, a, b, c, d, e, f, subs @ ..] = rest else {
-            return Err(error("identifier", pos, "revision 1 and 8 bytes", format_args!("{:02x?}", rest.get(..8))));
+            return Err(error(
+                "identifier",
+                pos,
+                "revision 1 and 8 bytes",
+                format_args!("{:02x?}", rest.get(..8)),
+            ));
         };
         let count = usize::from(*count);
         let subs = subs.get(..count.saturating_mul(4)).filter(|_| count <= MAX_SUB_AUTHORITIES);
-        let subs = subs.ok_or_else(|| error("identifier", pos, "at most 15 sub-authorities that are there", count))?;
+        let subs =
+            subs.ok_or_else(|| error("identifier", pos, "at most 15 sub-authorities that are there", count))?;
         let number = |word: &[u8]| word.first_chunk().copied().map_or(0, u32::from_le_bytes);
         let authority = u64::from_be_bytes([0, 0, *a, *b, *c, *d, *e, *f]);
         Ok(Self { authority, subs: subs.chunks_exact(4).map(number).collect() })
@@ -175,7 +181,8 @@ impl Ace {
             AceBody::Rights { mask, types, sid, extra } => {
                 let mut out = mask.to_le_bytes().to_vec();
                 if let Some(types) = types {
-                    let present = u32::from(types.object.is_some()) | (u32::from(types.inherited.is_some()) << 1);
+                    let present =
+                        u32::from(types.object.is_some()) | (u32::from(types.inherited.is_some()) << 1);
                     out.extend_from_slice(&present.to_le_bytes());
                     for guid in [types.object, types.inherited].into_iter().flatten() {
                         out.extend_from_slice(&guid.0);
@@ -281,7 +288,12 @@ impl SecurityDescriptor {
             return Err(error("descriptor", 0, "20 bytes", bytes.len()));
         }
         if control & Self::SELF_RELATIVE == 0 {
-            return Err(error("descriptor control", 2, "the self-relative bit", format_args!("{control:#06x}")));
+            return Err(error(
+                "descriptor control",
+                2,
+                "the self-relative bit",
+                format_args!("{control:#06x}"),
+            ));
         }
         let mut places = offsets.chunks_exact(4).map(|word| {
             let offset = word.first_chunk().copied().map_or(0, u32::from_le_bytes);

@@ -47,7 +47,8 @@ impl Editor {
             Some(mut list) => {
                 let (index, at) = self.place(&list, name)?;
                 let leaf = list.leaves.get_mut(index);
-                let leaf = leaf.ok_or_else(|| corrupt("list of subkeys", parent.offset(), "leaves", "none"))?;
+                let leaf =
+                    leaf.ok_or_else(|| corrupt("list of subkeys", parent.offset(), "leaves", "none"))?;
                 leaf.entries.insert(at.min(leaf.entries.len()), entry(leaf.kind, child, name));
                 if leaf.entries.len() > MAX_LEAF_ENTRIES {
                     let half = leaf.entries.len() >> 1;

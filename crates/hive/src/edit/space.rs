@@ -55,7 +55,10 @@ impl Space {
     /// A cell for `len` bytes of content, filled with zeros: from the smallest stretch that is large enough, else from a
     /// new bin.
     pub(crate) fn allocate(&mut self, hive: &mut Hive, len: usize) -> Result<Cell, Error> {
-        let full = || Error::Full { limit: u64::from(MAX_BINS_BYTES), wanted: u64::try_from(len).unwrap_or(u64::MAX) };
+        let full = || Error::Full {
+            limit: u64::from(MAX_BINS_BYTES),
+            wanted: u64::try_from(len).unwrap_or(u64::MAX),
+        };
         let content = u32::try_from(len).ok().filter(|len| *len < MAX_BINS_BYTES).ok_or_else(full)?;
         let need = content.saturating_add(CELL_HEADER_BYTES).max(8).next_multiple_of(8);
         let found = self.by_len.range((need, 0)..).next().copied();

@@ -129,8 +129,8 @@ impl Editor {
         }
         let mut segments = Vec::new();
         for segment in data.chunks(SEGMENT_BYTES) {
-            // Windows gives each full segment four bytes more, so that all cells are 16,352 bytes.
-            segments.push(self.put(Cell::NIL, segment, 0)?);
+            // Windows gives the last segment a cell as large as the others, and readers count on it.
+            segments.push(self.put(Cell::NIL, segment, SEGMENT_BYTES.saturating_sub(segment.len()))?);
         }
         let list = self.put(Cell::NIL, &list_bytes(&segments), 0)?;
         let head = BigDataDisk {

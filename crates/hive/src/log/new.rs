@@ -93,7 +93,9 @@ fn entry(bytes: &[u8]) -> Result<(Entry<'_>, usize), Option<String>> {
         let (offset, len) = (place.offset.get(), place.len.get());
         let is_inside = offset.checked_add(len).is_some_and(|end| end <= bins_bytes);
         let Some((page, after)) = data.split_at_checked(wide(len)).filter(|_| is_inside) else {
-            return Err(Some(format!("has a page of {len} bytes for {offset:#x} in {bins_bytes} bytes of bins")));
+            return Err(Some(format!(
+                "has a page of {len} bytes for {offset:#x} in {bins_bytes} bytes of bins"
+            )));
         };
         pages.push((offset, page));
         data = after;

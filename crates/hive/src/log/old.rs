@@ -32,7 +32,8 @@ fn apply_log(bytes: &mut Vec<u8>, state: &State, log: &Log<'_>) -> Result<usize,
     // One bit a page; the pages follow at the next multiple of 512.
     let page_count = bins_bytes.div_ceil(PAGE);
     let bitmap_bytes = wide(page_count.div_ceil(8));
-    let bitmap = bitmap.get(..bitmap_bytes).ok_or_else(|| format!("has no bitmap of {bitmap_bytes} bytes"))?;
+    let bitmap =
+        bitmap.get(..bitmap_bytes).ok_or_else(|| format!("has no bitmap of {bitmap_bytes} bytes"))?;
     let data_at = bitmap_bytes.saturating_add(4).next_multiple_of(wide(PAGE));
     let mut data = rest.get(data_at..).unwrap_or_default();
     let mut pages = Vec::new();

@@ -201,7 +201,8 @@ fn list(text: &str, names: &[(&str, u16)], control: &mut u16) -> Result<Option<A
             continue;
         }
         let found = names.iter().find(|(name, _)| starts(rest, name));
-        let (name, bit) = found.ok_or_else(|| error("flags of a list", "P, AR, AI or NO_ACCESS_CONTROL", rest))?;
+        let (name, bit) =
+            found.ok_or_else(|| error("flags of a list", "P, AR, AI or NO_ACCESS_CONTROL", rest))?;
         *control |= bit;
         rest = rest.get(name.len()..).unwrap_or_default();
     }
@@ -212,7 +213,8 @@ fn list(text: &str, names: &[(&str, u16)], control: &mut u16) -> Result<Option<A
     let mut rest = entries.trim();
     while !rest.is_empty() {
         let inner = rest.strip_prefix('(').and_then(|rest| rest.split_once(')'));
-        let (inner, after) = inner.ok_or_else(|| error("access entry", "(kind;flags;rights;;;whom)", rest))?;
+        let (inner, after) =
+            inner.ok_or_else(|| error("access entry", "(kind;flags;rights;;;whom)", rest))?;
         let entry = ace(inner)?;
         if matches!(&entry.body, AceBody::Rights { types: Some(_), .. }) {
             out.revision = 4;
@@ -232,7 +234,8 @@ fn ace(text: &str) -> Result<Ace, SddlError> {
         return Err(error("access entry", "six fields", text));
     };
     let known = KINDS.iter().find(|(name, _)| name.eq_ignore_ascii_case(kind));
-    let (_, kind) = known.ok_or_else(|| error("kind of access entry", "A, D, AU, AL, OA, OD, OU or ML", *kind))?;
+    let (_, kind) =
+        known.ok_or_else(|| error("kind of access entry", "A, D, AU, AL, OA, OD, OU or ML", *kind))?;
     let mut bits = 0;
     for pair in pairs(flags)? {
         let known = FLAGS.iter().find(|(name, _)| name.eq_ignore_ascii_case(pair));
