@@ -99,12 +99,13 @@ impl Hive {
 
     /// The root and everything below it, each key before its subkeys.
     pub fn walk(&self) -> Walk<'_> {
-        Walk {
-            hive: self,
-            stack: vec![(Cell(self.base.root), 0)],
-            seen: HashSet::new(),
-            room: self.most_keys(),
-        }
+        self.walk_from(KeyId(Cell(self.base.root)))
+    }
+
+    /// A key and everything below it, each key before its subkeys; the level of the first is 0. No key is met twice,
+    /// whatever a damaged hive lists.
+    pub fn walk_from(&self, key: KeyId) -> Walk<'_> {
+        Walk { hive: self, stack: vec![(key.0, 0)], seen: HashSet::new(), room: self.most_keys() }
     }
 
     /// Most keys a hive of this size can hold.

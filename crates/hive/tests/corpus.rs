@@ -4,7 +4,7 @@
 mod support;
 
 use gravure_hive::{Data, Editor, Error, Hive, State, ValueType, check, recover};
-use gravure_nttypes::NtName;
+use gravure_nttypes::{NtName, SecurityDescriptor};
 use gravure_testkit::Random;
 use support::{CORPUS, NOW, assert_same_dump, can_read_with, comparable, corpus_file, dump, foreign_dump};
 
@@ -41,7 +41,7 @@ fn foreign_readers_see_the_same() {
                 continue;
             }
             let hive = Hive::parse(bytes.clone()).unwrap();
-            let theirs = foreign_dump(reader, &bytes, dir.path());
+            let theirs = foreign_dump(reader, &bytes, &dir);
             assert_same_dump(
                 &comparable(reader, &dump(&hive)),
                 &comparable(reader, &theirs),
@@ -72,7 +72,7 @@ fn logs_are_replayed_as_recorded() {
         assert_eq!(report.faults, []);
         let dir = tempfile::tempdir().unwrap();
         if can_read_with("pyregf") {
-            let theirs = foreign_dump("pyregf", recovered.hive.as_bytes(), dir.path());
+            let theirs = foreign_dump("pyregf", recovered.hive.as_bytes(), &dir);
             assert_same_dump(
                 &comparable("pyregf", &dump(&recovered.hive)),
                 &comparable("pyregf", &theirs),
@@ -150,7 +150,7 @@ fn random_edits_of_real_hives_are_read_alike_by_foreign_readers() {
             if is_gap_of(reader, name) || !can_read_with(reader) {
                 continue;
             }
-            let theirs = foreign_dump(reader, saved.as_bytes(), dir.path());
+            let theirs = foreign_dump(reader, saved.as_bytes(), &dir);
             assert_same_dump(
                 &comparable(reader, &ours),
                 &comparable(reader, &theirs),
@@ -183,7 +183,7 @@ fn edit(editor: &mut Editor, key: gravure_hive::KeyId, step: u64, random: &mut R
         }
         4 => {
             let text = format!("O:BAG:SYD:(A;CI;KA;;;SY)(A;;KR;;;S-1-5-21-1-2-3-{})", step % 5);
-            let security = gravure_nttypes::SecurityDescriptor::from_sddl(&text).unwrap();
+            let security = SecurityDescriptor::from_sddl(&text).unwrap();
             editor.set_security(key, &security.to_bytes().unwrap()).map(|()| true)
         }
         _ => {
@@ -203,4 +203,36 @@ fn edit(editor: &mut Editor, key: gravure_hive::KeyId, step: u64, random: &mut R
         Err(Error::Unsupported { .. }) => false,
         Err(error) => panic!("step {step}: {error}"),
     }
+}
+
+#[test]
+fn descriptors_of_real_hives_survive_as_bytes_and_as_text() {
+    let (mut all, mut same_bytes, mut texts) = (0, 0, 0);
+    for (name, ..) in CORPUS {
+        let Some(bytes) = corpus_file(name) else { return };
+        let hive = Hive::parse(bytes).unwrap();
+        let mut seen = std::collections::HashSet::new();
+        for step in hive.walk() {
+            let bytes = step.unwrap().0.security().unwrap();
+            if !seen.insert(bytes) {
+                continue;
+            }
+            all += 1;
+            let descriptor = SecurityDescriptor::parse(bytes).unwrap();
+            let written = descriptor.to_bytes().unwrap();
+            assert_eq!(SecurityDescriptor::parse(&written), Ok(descriptor.clone()), "{name}");
+            same_bytes += usize::from(written == bytes);
+            if let Ok(text) = descriptor.to_sddl() {
+                texts += 1;
+                let again = SecurityDescriptor::from_sddl(&text).unwrap();
+                assert_eq!(again.to_sddl().as_deref(), Ok(text.as_str()), "{name}");
+                assert_eq!(
+                    (&again.owner, &again.dacl, &again.sacl),
+                    (&descriptor.owner, &descriptor.dacl, &descriptor.sacl),
+                    "{text}"
+                );
+            }
+        }
+    }
+    assert_eq!((all, same_bytes, texts), (0, 0, 0));
 }

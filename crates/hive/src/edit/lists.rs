@@ -56,7 +56,7 @@ impl Editor {
                     let second = Leaf { cell: Cell::NIL, kind: leaf.kind, entries: upper };
                     list.leaves.insert(index.saturating_add(1), second);
                 }
-                self.write_list(parent, list)?;
+                self.write_list(parent, &list)?;
             }
         }
         let (now, name_bytes) = (self.now, short(name.units().len().saturating_mul(2)));
@@ -77,7 +77,7 @@ impl Editor {
         if list.len() == before {
             return Err(corrupt("list of subkeys", parent.offset(), "the key in it", "none"));
         }
-        self.write_list(parent, list)?;
+        self.write_list(parent, &list)?;
         let now = self.now;
         self.edit_key(parent, |disk| {
             disk.subkey_count = U32::new(disk.subkey_count.get().saturating_sub(1));
@@ -95,7 +95,7 @@ impl Editor {
     }
 
     /// Writes changed leaves back: empty ones go, a second leaf brings an index root.
-    fn write_list(&mut self, parent: Cell, list: Subkeys) -> Result<(), Error> {
+    fn write_list(&mut self, parent: Cell, list: &Subkeys) -> Result<(), Error> {
         let mut cells = Vec::new();
         for leaf in &list.leaves {
             if leaf.entries.is_empty() {

@@ -2,8 +2,6 @@
 #![allow(dead_code, clippy::unwrap_used, reason = "helpers of tests; not every test uses all")]
 
 use std::fmt::Write as _;
-use std::io::Write as _;
-use std::path::Path;
 use std::process::{Command, Stdio};
 
 use gravure_hive::{CreateOptions, Editor, Hive};
@@ -99,8 +97,8 @@ pub(crate) fn can_read_with(reader: &str) -> bool {
     found
 }
 
-pub(crate) fn foreign_dump(reader: &str, hive: &[u8], dir: &Path) -> String {
-    let (file, target) = (dir.join("hive"), dir.join("dump"));
+pub(crate) fn foreign_dump(reader: &str, hive: &[u8], dir: &tempfile::TempDir) -> String {
+    let (file, target) = (dir.path().join("hive"), dir.path().join("dump"));
     std::fs::write(&file, hive).unwrap();
     let output = Command::new(PYTHON).args(["-c", FOREIGN, reader]).args([&file, &target]).output().unwrap();
     assert!(output.status.success(), "{reader}: {}", String::from_utf8_lossy(&output.stderr));
@@ -134,20 +132,15 @@ pub(crate) fn comparable(reader: &str, dump: &str) -> String {
 /// A real hive or log of the shared corpus, unpacked; `None` after a loud skip.
 pub(crate) fn corpus_file(name: &str) -> Option<Vec<u8>> {
     let path = gravure_testkit::shared_dir()?.join("corpus/hives").join(name);
-    let Ok(bytes) = std::fs::read(&path) else {
+    if !path.is_file() {
         gravure_testkit::skipped(&format!("{} is not there", path.display()));
         return None;
-    };
-    if !name.ends_with(".xz") {
-        return Some(bytes);
     }
-    let mut xz = gravure_testkit::oracle("xz")?;
-    let mut child = xz.arg("-dc").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    let writer = std::thread::spawn(move || stdin.write_all(&bytes));
-    let output = child.wait_with_output().unwrap();
-    writer.join().unwrap().unwrap();
-    assert!(output.status.success(), "xz -dc {name}");
+    if !name.ends_with(".xz") {
+        return Some(std::fs::read(&path).unwrap());
+    }
+    let output = gravure_testkit::oracle("xz")?.arg("-dkc").arg(&path).output().unwrap();
+    assert!(output.status.success(), "xz -dkc {name}");
     Some(output.stdout)
 }
 
