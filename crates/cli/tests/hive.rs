@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 const STORE: [&str; 4] = [
     "--system",
-    "gpt:0b2394a9-095e-487d-8d48-719ecd4d78ca:6be33955-63bf-4068-a6ab-00195cca3a22",
+    "gpt:0b2394a9-095e-487d-8d48-719ecd4d78ca:36be3955-63bf-4068-a6ab-00195cca3a22",
     "--windows",
     "gpt:0b2394a9-095e-487d-8d48-719ecd4d78ca:8e0f2c38-e4ea-47ba-b7fc-9d8c74dccf0b",
 ];

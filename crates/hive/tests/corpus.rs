@@ -4,7 +4,7 @@
 mod support;
 
 use gravure_hive::{Data, Editor, Error, Hive, State, ValueType, check, recover};
-use gravure_nttypes::{NtName, SecurityDescriptor};
+use gravure_nttypes::{Acl, NtName, SecurityDescriptor};
 use gravure_testkit::Random;
 use support::{CORPUS, NOW, assert_same_dump, can_read_with, comparable, corpus_file, dump, foreign_dump};
 
@@ -226,13 +226,16 @@ fn descriptors_of_real_hives_survive_as_bytes_and_as_text() {
                 texts += 1;
                 let again = SecurityDescriptor::from_sddl(&text).unwrap();
                 assert_eq!(again.to_sddl().as_deref(), Ok(text.as_str()), "{name}");
-                assert_eq!(
-                    (&again.owner, &again.dacl, &again.sacl),
-                    (&descriptor.owner, &descriptor.dacl, &descriptor.sacl),
-                    "{text}"
-                );
+                // The revision of a list is not part of the text.
+                let entries = |list: &Option<Option<Acl>>| {
+                    list.as_ref().map(|list| list.as_ref().map(|list| list.entries.clone()))
+                };
+                assert_eq!(again.owner, descriptor.owner, "{text}");
+                assert_eq!(entries(&again.dacl), entries(&descriptor.dacl), "{text}");
+                assert_eq!(entries(&again.sacl), entries(&descriptor.sacl), "{text}");
             }
         }
     }
-    assert_eq!((all, same_bytes, texts), (0, 0, 0));
+    // The others have their parts in another order, or entries with conditions.
+    assert_eq!((all, same_bytes, texts), (1221, 1060, 1219));
 }

@@ -153,7 +153,7 @@ fn writes_what_regedit_writes() {
     let text = String::from_utf8(hive.export(id, &options).unwrap()).unwrap();
     let expected = "Windows Registry Editor Version 5.00\r\n\r\n[HKEY_LOCAL_MACHINE\\TEST\\K]\r\n\r\n[HKEY_LOCAL_MACHINE\\TEST\\K\\[x]]\r\n\
         @=\"q\\\"\\\\\"\r\n\"n\\\\\\\"\"=dword:0000001f\r\n\
-        \"bin\"=hex:00,01,02,03,04,05,06,07,08,09,0a,0b,0c,0d,0e,0f,10,11,12,13,14,15,\\\r\n  16,17,18,19,1a,1b,1c,1d,1e,1f,20,21,22,23,24,25,26,27\r\n\
+        \"bin\"=hex:00,01,02,03,04,05,06,07,08,09,0a,0b,0c,0d,0e,0f,10,11,12,13,14,15,16,\\\r\n  17,18,19,1a,1b,1c,1d,1e,1f,20,21,22,23,24,25,26,27\r\n\
         \"exp\"=hex(2):25,00,61,00,25,00,00,00\r\n\"none\"=hex(0):\r\n\"unterminated\"=hex(1):61,00\r\n\
         \"q\"=hex(b):01,00,00,00,00,00,00,00\r\n\r\n";
     assert_eq!(text, expected);

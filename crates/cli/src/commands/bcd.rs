@@ -49,7 +49,7 @@ struct ShowOptions {
 #[command(after_help = "Devices are gpt:DISK-GUID:PARTITION-GUID, mbr:SIGNATURE:OFFSET-IN-BYTES or boot.
 
 Examples:
-  gravure bcd create BCD --system gpt:0b2394a9-095e-487d-8d48-719ecd4d78ca:6be33955-63bf-4068-a6ab-00195cca3a22 \\
+  gravure bcd create BCD --system gpt:0b2394a9-095e-487d-8d48-719ecd4d78ca:36be3955-63bf-4068-a6ab-00195cca3a22 \\
                          --windows gpt:0b2394a9-095e-487d-8d48-719ecd4d78ca:8e0f2c38-e4ea-47ba-b7fc-9d8c74dccf0b
   gravure bcd create BCD --firmware bios --system mbr:0x12345678:1048576 --windows mbr:0x12345678:105906176")]
 struct CreateOptions {

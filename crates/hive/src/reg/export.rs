@@ -1,4 +1,4 @@
-//! Writing `.reg` text, line for line as regedit does.
+//! Writing `.reg` text, in the form regedit has.
 
 use std::fmt::Write as _;
 
