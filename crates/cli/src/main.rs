@@ -6,6 +6,7 @@
 
 mod commands;
 mod exit;
+mod hive_file;
 mod interrupt;
 mod output;
 mod progress;
@@ -58,6 +59,8 @@ enum Command {
     Ls(commands::ls::Options),
     Extract(commands::extract::Options),
     Verify(commands::verify::Options),
+    Hive(commands::hive::Options),
+    Bcd(commands::bcd::Options),
     Image(commands::image::Options),
     Init(commands::init::Options),
     Serve(commands::serve::Options),
@@ -79,6 +82,8 @@ fn main() -> ExitCode {
         Command::Ls(options) => commands::ls::run(&options, &common),
         Command::Extract(options) => commands::extract::run(&options, &common),
         Command::Verify(options) => commands::verify::run(&options, &common),
+        Command::Hive(options) => commands::hive::run(&options, &common),
+        Command::Bcd(options) => commands::bcd::run(&options, &common),
         Command::Image(options) => commands::image::run(&options, &common),
         Command::Init(options) => commands::init::run(&options, &common),
         Command::Serve(options) => commands::serve::run(&options),

@@ -121,7 +121,7 @@ fn scratch_dir(output: &Path) -> Result<tempfile::TempDir, Failure> {
 }
 
 /// `SOURCE_DATE_EPOCH`, when it is set.
-pub(super) fn epoch() -> Result<Option<i64>, Failure> {
+pub(crate) fn epoch() -> Result<Option<i64>, Failure> {
     let Some(text) = std::env::var_os("SOURCE_DATE_EPOCH") else { return Ok(None) };
     let parsed = text.to_str().and_then(|text| text.parse::<i64>().ok()).filter(|seconds| *seconds >= 0);
     parsed.map(Some).ok_or_else(|| {
