@@ -35,6 +35,8 @@ fn main() {
         (Method::Xpress, 1 << 16),
         (Method::Lzx, 1 << 15),
         (Method::Lzx, 1 << 21),
+        (Method::Lzms, 1 << 18),
+        (Method::Lzms, 1 << 26),
     ] {
         for level in [Level::Fast, Level::NearOptimal] {
             let name = format!("{method}-{chunk_size}-{level:?}");

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{Error, Method, lzx, xpress};
+use crate::{Error, Method, lzms, lzx, xpress};
 
 /// Decodes chunks of one method and chunk size. Make one per thread and reuse it: decoding allocates nothing.
 pub struct Decoder {
@@ -14,6 +14,7 @@ pub struct Decoder {
 enum State {
     Xpress(Box<xpress::Decoder>),
     Lzx(Box<lzx::Decoder>),
+    Lzms(Box<lzms::Decoder>),
 }
 
 impl Decoder {
@@ -24,6 +25,7 @@ impl Decoder {
         let state = match method {
             Method::Xpress => State::Xpress(Box::new(xpress::Decoder::new(chunk_size))),
             Method::Lzx => State::Lzx(Box::new(lzx::Decoder::new(chunk_size))),
+            Method::Lzms => State::Lzms(Box::new(lzms::Decoder::new())),
         };
         Ok(Self { method, chunk_size, state })
     }
@@ -41,6 +43,7 @@ impl Decoder {
         let result = match &mut self.state {
             State::Xpress(decoder) => decoder.decode(input, output),
             State::Lzx(decoder) => decoder.decode(input, output),
+            State::Lzms(decoder) => decoder.decode(input, output),
         };
         result.map_err(|fault| fault.into_error(self.method, input.len()))
     }

@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use crate::{Error, Level, Method, lzx, xpress};
+use crate::{Error, Level, Method, lzms, lzx, xpress};
 
 /// Encodes chunks of one method, chunk size and level. Make one per thread and reuse it: encoding allocates nothing,
-/// and what a chunk becomes does not depend on the chunks before it.
+/// and what a chunk becomes does not depend on the chunks before it. Its memory goes with the chunk size, see `FORMAT.md`.
 pub struct Encoder {
     method: Method,
     chunk_size: usize,
@@ -16,6 +16,7 @@ pub struct Encoder {
 enum State {
     Xpress(Box<xpress::Encoder>),
     Lzx(Box<lzx::Encoder>),
+    Lzms(Box<lzms::Encoder>),
 }
 
 impl Encoder {
@@ -26,6 +27,7 @@ impl Encoder {
         let state = match method {
             Method::Xpress => State::Xpress(Box::new(xpress::Encoder::new(chunk_size, level))),
             Method::Lzx => State::Lzx(Box::new(lzx::Encoder::new(chunk_size, level))),
+            Method::Lzms => State::Lzms(Box::new(lzms::Encoder::new(chunk_size, level))),
         };
         Ok(Self { method, chunk_size, level, state })
     }
@@ -39,6 +41,7 @@ impl Encoder {
         match &mut self.state {
             State::Xpress(encoder) => encoder.encode(input, output),
             State::Lzx(encoder) => encoder.encode(input, output),
+            State::Lzms(encoder) => encoder.encode(input, output),
         }
     }
 

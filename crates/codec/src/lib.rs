@@ -1,4 +1,4 @@
-//! XPRESS Huffman and LZX (WIM flavour) between byte slices.
+//! XPRESS Huffman, LZX (WIM flavour) and LZMS between byte slices.
 //!
 //! One call decodes or encodes one WIM chunk. No I/O, no threads, no unsafe code; decoders never panic and never
 //! read outside their input, whatever it holds. The formats are described in `FORMAT.md`.
@@ -13,6 +13,7 @@ mod encoder;
 mod error;
 mod method;
 
+mod lzms;
 mod lzx;
 mod xpress;
 
@@ -21,6 +22,9 @@ mod decode_table;
 mod matches;
 mod padded;
 mod window;
+
+#[doc(hidden)]
+pub mod fuzz;
 
 pub use decoder::Decoder;
 pub use encoder::Encoder;

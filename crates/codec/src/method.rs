@@ -12,6 +12,8 @@ pub enum Method {
     Xpress,
     /// LZX in its WIM flavour, chunks of 32 KiB to 2 MiB.
     Lzx,
+    /// LZMS, chunks of 32 KiB to 1 GiB.
+    Lzms,
 }
 
 impl Method {
@@ -20,12 +22,17 @@ impl Method {
         match self {
             Self::Xpress => (1 << 12, 1 << 16),
             Self::Lzx => (1 << 15, 1 << 21),
+            Self::Lzms => (1 << 15, 1 << 30),
         }
     }
 
-    /// The chunk size writers use unless told otherwise, and the only one every Microsoft reader accepts.
+    /// The chunk size writers use unless told otherwise: for XPRESS and LZX the only one every Microsoft reader
+    /// accepts.
     pub const fn default_chunk_size(self) -> u32 {
-        1 << 15
+        match self {
+            Self::Xpress | Self::Lzx => 1 << 15,
+            Self::Lzms => 1 << 17,
+        }
     }
 
     /// Checks that a file may declare `chunk_size` bytes per chunk for this method.
@@ -44,6 +51,7 @@ impl fmt::Display for Method {
         f.write_str(match self {
             Self::Xpress => "XPRESS",
             Self::Lzx => "LZX",
+            Self::Lzms => "LZMS",
         })
     }
 }
@@ -54,6 +62,6 @@ impl fmt::Display for Method {
 pub enum Level {
     /// Lazy matching over hash chains.
     Fast,
-    /// Shortest path over the matches of binary trees, in several passes; four to eight times slower.
+    /// Shortest path over the matches of binary trees; four to ten times slower.
     NearOptimal,
 }

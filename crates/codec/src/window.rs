@@ -1,7 +1,7 @@
 //! The output of one chunk while it is decoded, with slack behind it so that matches copy in wide steps.
 
 /// Bytes a copy may write beyond the end of its match, and a literal beyond the end of the chunk.
-const SLACK: usize = 64;
+pub(crate) const SLACK: usize = 64;
 
 /// A buffer for the largest chunk plus slack.
 #[derive(Debug)]

@@ -74,6 +74,11 @@ fn xpress_vectors_decode_as_their_index_says() {
 }
 
 #[test]
+fn lzms_vectors_decode_as_their_index_says() {
+    check(Method::Lzms, "lzms");
+}
+
+#[test]
 fn lzx_vectors_decode_as_their_index_says() {
     check(Method::Lzx, "lzx");
 }

@@ -5,12 +5,9 @@ use std::sync::Arc;
 
 use gravure_io::ReadAt;
 use gravure_tree::SourceId;
-use gravure_wim::{Blob, BlobId, Compression, Limits, Method, Resource, ResourceFlags, ResourceLayout, Wim};
+use gravure_wim::{Blob, BlobId, Limits, Resource, ResourceLayout, Wim};
 
 use crate::Error;
-
-/// LZMS in the header of a solid resource (wim-container 5.3).
-const SOLID_LZMS: u32 = 3;
 
 /// One opened file.
 #[derive(Clone)]
@@ -19,8 +16,6 @@ pub(crate) struct Archive {
     source: Arc<dyn ReadAt>,
     wim: Wim,
     limits: Limits,
-    /// Whether this version can decode LZMS chunks.
-    reads_lzms: bool,
 }
 
 impl std::fmt::Debug for Archive {
@@ -36,8 +31,7 @@ impl Archive {
         let opened = Wim::read(&source, &limits).map_err(Error::wim(name))?;
         let warnings = opened.warnings.iter().map(|warning| format!("{name}: {warning}")).collect();
         let wim = opened.value;
-        let reads_lzms = Compression::new(Method::Lzms, 1 << 15).is_ok_and(|lzms| lzms.decoder().is_ok());
-        Ok((Self { name: name.to_owned(), source, wim, limits, reads_lzms }, warnings))
+        Ok((Self { name: name.to_owned(), source, wim, limits }, warnings))
     }
 
     /// Path or address, for messages.
@@ -57,28 +51,10 @@ impl Archive {
         &self.limits
     }
 
-    /// A blob and the region that holds it. Methods that are not read yet are refused by name.
+    /// A blob and the region that holds it.
     pub(crate) fn blob(&self, id: BlobId) -> Result<(&Blob, &Resource), Error> {
         let found = self.wim.blob(id).and_then(|blob| Some((blob, self.wim.resource(blob.resource)?)));
-        let (blob, resource) =
-            found.ok_or_else(|| Error::NotFound { what: "blob", which: id.key().to_string() })?;
-        if !self.reads_lzms && self.is_lzms(resource) {
-            return Err(Error::Unsupported {
-                what: "compression method",
-                value: format!("{} in {}", Method::Lzms, self.name),
-            });
-        }
-        Ok((blob, resource))
-    }
-
-    fn is_lzms(&self, resource: &Resource) -> bool {
-        match &resource.solid {
-            Some(solid) => solid.method == SOLID_LZMS,
-            None => {
-                let method = self.wim.header().compression.map(Compression::method);
-                resource.header.flags.contains(ResourceFlags::COMPRESSED) && method == Some(Method::Lzms)
-            }
-        }
+        found.ok_or_else(|| Error::NotFound { what: "blob", which: id.key().to_string() })
     }
 
     /// How a blob's region is laid out, read through `reader`, which reads this file.

@@ -33,17 +33,15 @@ fn solid_files_of_wimlib_come_out_as_they_went_in() {
     let dir = tempfile::tempdir().unwrap();
     let source = sample(dir.path(), "s", 70);
     let image = dir.path().join("x.wim");
-    let mut variants = vec![
+    let variants = [
         // Chunks smaller and larger than an item of the pipeline, so that blobs of every size lie across borders.
         vec!["--compress=XPRESS", "--solid-compress=XPRESS", "--solid-chunk-size=4K"],
         vec!["--compress=LZX", "--solid-compress=LZX", "--solid-chunk-size=32K", "--check"],
         vec!["--compress=none", "--solid-compress=LZX", "--solid-chunk-size=256K"],
         vec!["--compress=LZX", "--solid-compress=LZX", "--solid-chunk-size=2M"],
+        vec!["--solid-chunk-size=1M"],
+        vec!["--solid-compress=LZMS", "--compress=LZMS"],
     ];
-    if common::has_lzms() {
-        variants.push(vec!["--solid-chunk-size=1M"]);
-        variants.push(vec!["--solid-compress=LZMS", "--compress=LZMS"]);
-    }
     for (number, options) in variants.iter().enumerate() {
         if wimlib_capture(&source, &image, options).is_none() {
             return;
@@ -169,17 +167,14 @@ fn a_damaged_chunk_spoils_only_the_blobs_in_it_and_the_rest_can_be_recovered() {
 /// Every way to lay out a solid image that the codec can write.
 fn forms() -> Vec<(Compression, Option<Compression>)> {
     let new = |method, size| Compression::new(method, size).unwrap();
-    let mut forms = vec![
+    vec![
         (new(Method::Xpress, 4096), None),
         (new(Method::Xpress, 1 << 16), Some(Compression::XPRESS_32K)),
         (new(Method::Lzx, 1 << 15), Some(Compression::LZX_32K)),
         (new(Method::Lzx, 2 << 20), Some(Compression::LZX_32K)),
-    ];
-    if common::has_lzms() {
-        forms.push((new(Method::Lzms, 1 << 20), Some(new(Method::Lzms, 1 << 17))));
-        forms.push((new(Method::Lzms, 64 << 20), Some(new(Method::Lzms, 1 << 17))));
-    }
-    forms
+        (new(Method::Lzms, 1 << 20), Some(new(Method::Lzms, 1 << 17))),
+        (new(Method::Lzms, 64 << 20), Some(new(Method::Lzms, 1 << 17))),
+    ]
 }
 
 #[test]

@@ -6,8 +6,7 @@ use gravure_codec::{Decoder, Encoder, Level};
 
 use crate::error::{Error, Scope};
 
-/// What the header or a solid resource says its chunks are compressed with. More than [`gravure_codec::Method`]: a
-/// file can be listed even if its chunks cannot be decoded.
+/// What the header or a solid resource says its chunks are compressed with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Method {
@@ -88,23 +87,23 @@ impl Compression {
         self.chunk_size
     }
 
-    fn codec(self) -> Result<gravure_codec::Method, Error> {
+    fn codec(self) -> gravure_codec::Method {
         match self.method {
-            Method::Xpress => Ok(gravure_codec::Method::Xpress),
-            Method::Lzx => Ok(gravure_codec::Method::Lzx),
-            Method::Lzms => Err(Error::unsupported(Scope::Blob, "compression method", self.method)),
+            Method::Xpress => gravure_codec::Method::Xpress,
+            Method::Lzx => gravure_codec::Method::Lzx,
+            Method::Lzms => gravure_codec::Method::Lzms,
         }
     }
 
-    /// A decoder for its chunks; the methods that have none are unsupported.
+    /// A decoder for its chunks.
     pub fn decoder(self) -> Result<Decoder, Error> {
-        let made = Decoder::new(self.codec()?, self.chunk_size);
+        let made = Decoder::new(self.codec(), self.chunk_size);
         made.map_err(|error| Error::unsupported(Scope::Blob, "compression", error))
     }
 
     /// An encoder for its chunks.
     pub fn encoder(self, level: Level) -> Result<Encoder, Error> {
-        let made = Encoder::new(self.codec()?, self.chunk_size, level);
+        let made = Encoder::new(self.codec(), self.chunk_size, level);
         made.map_err(|error| Error::unsupported(Scope::File, "compression", error))
     }
 }

@@ -33,6 +33,9 @@ fn compressions() -> Vec<(&'static str, Option<Compression>)> {
         ("xpress-64k", new(Method::Xpress, 1 << 16)),
         ("lzx-32k", new(Method::Lzx, 1 << 15)),
         ("lzx-2m", new(Method::Lzx, 1 << 21)),
+        ("lzms-32k", new(Method::Lzms, 1 << 15)),
+        ("lzms-128k", new(Method::Lzms, 1 << 17)),
+        ("lzms-4m", new(Method::Lzms, 1 << 22)),
     ]
 }
 
@@ -127,12 +130,15 @@ fn we_read_what_wimlib_captures() {
         return;
     }
     let (dir, snapshot) = sample();
-    let variants: [(&str, &[&str]); 9] = [
+    let variants: [(&str, &[&str]); 12] = [
         ("none", &["--compress=none"]),
         ("xpress", &["--compress=XPRESS", "--check"]),
         ("xpress-8k", &["--compress=XPRESS", "--chunk-size=8K"]),
         ("lzx", &["--compress=LZX"]),
         ("lzx-1m", &["--compress=LZX", "--chunk-size=1M", "--check"]),
+        ("lzms", &["--compress=LZMS", "--check"]),
+        ("lzms-1m", &["--compress=LZMS", "--chunk-size=1M"]),
+        ("pipable-lzms", &["--compress=LZMS", "--pipable"]),
         ("pipable-lzx", &["--compress=LZX", "--pipable"]),
         ("pipable-xpress", &["--compress=XPRESS", "--pipable", "--check"]),
         ("pipable-none", &["--compress=none", "--pipable"]),

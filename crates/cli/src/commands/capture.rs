@@ -149,17 +149,12 @@ const LZMS_CHUNK: u32 = 128 << 10;
 const MAX_SOLID_CHUNK: u32 = 64 << 20;
 
 fn compression(method: Method, chunk_size: u32) -> Result<Compression, Failure> {
-    let made = Compression::new(method, chunk_size).map_err(|error| {
-        Failure::new(ErrorKind::Usage, error.to_string())
-            .with_cure("xpress takes 4K to 64K, lzx 32K to 2M, lzms 32K to 64M; Windows reads 32K everywhere")
-    })?;
-    match made.encoder(Level::Fast) {
-        Ok(_) => Ok(made),
-        Err(_) => {
-            Err(Failure::new(ErrorKind::Unsupported, format!("{method} cannot be written"))
-                .with_cure("use lzx"))
-        }
-    }
+    Compression::new(method, chunk_size).map_err(|error| {
+        Failure::new(ErrorKind::Usage, error.to_string()).with_cure(
+            "xpress takes 4K to 64K, lzx 32K to 2M, lzms 32K to 1G, solid at most 64M; Windows reads xpress and lzx with 32K \
+             everywhere",
+        )
+    })
 }
 
 /// A number of bytes, or of KiB, MiB or GiB.
@@ -298,6 +293,7 @@ mod tests {
         assert_eq!("none".parse(), of(None, Level::Fast));
         assert_eq!("XPRESS".parse(), of(Some(Method::Xpress), Level::Fast));
         assert_eq!("lzx:best".parse(), of(Some(Method::Lzx), Level::NearOptimal));
+        assert_eq!("LZMS:50".parse(), of(Some(Method::Lzms), Level::NearOptimal));
         assert_eq!("LZX:20".parse(), of(Some(Method::Lzx), Level::Fast));
         assert_eq!("LZX:100".parse(), of(Some(Method::Lzx), Level::NearOptimal));
         assert_eq!("LZMS".parse(), of(Some(Method::Lzms), Level::Fast));

@@ -112,7 +112,7 @@ impl<P: Position> OptimalParser<P> {
 
     /// Parses the translated chunk `data` and writes its blocks. Stops early when the output is full.
     pub(super) fn write_chunk(&mut self, data: &[u8], writer: &mut BlockWriter, bits: &mut BitWriter<'_>) {
-        self.trees.reset();
+        self.trees.reset(data.len());
         let mut recent: Recent = [1; RECENT_SLOTS];
         let mut pos = 0;
         while pos < data.len() && !bits.overflowed() {

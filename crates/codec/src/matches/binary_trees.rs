@@ -6,9 +6,24 @@
 
 use super::{Match, Position, SearchLimits, common_length, hash, load4};
 
-const LOG2_HEADS2: u32 = 12;
-const LOG2_HEADS3: u32 = 14;
-const LOG2_ROOTS: u32 = 15;
+/// Sizes of the tables of last positions, as powers of two: of two bytes, of three bytes, and of tree roots.
+#[derive(Debug, Clone, Copy)]
+struct TableSizes {
+    heads2: u32,
+    heads3: u32,
+    roots: u32,
+}
+
+/// For chunks that mostly have the same size.
+const FIXED_SIZES: TableSizes = TableSizes { heads2: 12, heads3: 14, roots: 15 };
+
+impl TableSizes {
+    /// About an entry per position of a chunk of `len` bytes, within limits.
+    fn scaled(len: usize) -> Self {
+        let log2 = usize::BITS - len.leading_zeros();
+        Self { heads2: log2.clamp(8, 16), heads3: log2.clamp(8, 18), roots: log2.clamp(8, 22) }
+    }
+}
 
 /// Positions are stored plus one, so that zero means none.
 #[derive(Debug)]
@@ -20,6 +35,9 @@ pub(crate) struct BinaryTrees<P> {
     children: Box<[P]>,
     /// Shortest match looked for: 2 or 3.
     min_length: usize,
+    /// How much of the tables is in use.
+    sizes: TableSizes,
+    is_scaled: bool,
 }
 
 /// Bytes that must follow a position for it to be entered.
@@ -27,21 +45,36 @@ pub(crate) const TREE_LOOKAHEAD: usize = 4;
 
 impl<P: Position> BinaryTrees<P> {
     pub(crate) fn new(chunk_size: usize, min_length: usize) -> Self {
-        let table = |log2: u32| vec![P::default(); 1 << log2].into_boxed_slice();
+        Self::with_sizes(chunk_size, min_length, FIXED_SIZES, false)
+    }
+
+    /// For chunks whose sizes differ by orders of magnitude: the tables adapt to each. Memory that no chunk needed was
+    /// never touched.
+    pub(crate) fn scaled(chunk_size: usize, min_length: usize) -> Self {
+        Self::with_sizes(chunk_size, min_length, TableSizes::scaled(chunk_size), true)
+    }
+
+    fn with_sizes(chunk_size: usize, min_length: usize, sizes: TableSizes, is_scaled: bool) -> Self {
+        let table = |len: usize| vec![P::default(); len].into_boxed_slice();
         Self {
-            heads2: table(LOG2_HEADS2),
-            heads3: table(LOG2_HEADS3),
-            roots: table(LOG2_ROOTS),
-            children: vec![P::default(); 2 * chunk_size].into_boxed_slice(),
+            heads2: table(1 << sizes.heads2),
+            heads3: table(1 << sizes.heads3),
+            roots: table(1 << sizes.roots),
+            children: table(2 * chunk_size),
             min_length,
+            sizes,
+            is_scaled,
         }
     }
 
-    /// Forgets all positions.
-    pub(crate) fn reset(&mut self) {
-        self.heads2.fill(P::default());
-        self.heads3.fill(P::default());
-        self.roots.fill(P::default());
+    /// Forgets all positions, for a chunk of `len` bytes.
+    pub(crate) fn reset(&mut self, len: usize) {
+        if self.is_scaled {
+            self.sizes = TableSizes::scaled(len);
+        }
+        self.heads2[..1 << self.sizes.heads2].fill(P::default());
+        self.heads3[..1 << self.sizes.heads3].fill(P::default());
+        self.roots[..1 << self.sizes.roots].fill(P::default());
     }
 
     /// Enters `pos` and appends its matches of at most `most` bytes to `found`, with ascending lengths and offsets.
@@ -58,7 +91,7 @@ impl<P: Position> BinaryTrees<P> {
         let mut best = 1;
         let entered = P::from_usize(pos + 1);
         if self.min_length == 2 {
-            let head = &mut self.heads2[hash(bytes << 16, LOG2_HEADS2)];
+            let head = &mut self.heads2[hash(bytes << 16, self.sizes.heads2)];
             if let Some(candidate) = std::mem::replace(head, entered).to_usize().checked_sub(1)
                 && (load4(data, candidate) ^ bytes) << 16 == 0
             {
@@ -66,7 +99,7 @@ impl<P: Position> BinaryTrees<P> {
                 best = 2;
             }
         }
-        let head = &mut self.heads3[hash(bytes << 8, LOG2_HEADS3)];
+        let head = &mut self.heads3[hash(bytes << 8, self.sizes.heads3)];
         if let Some(candidate) = std::mem::replace(head, entered).to_usize().checked_sub(1)
             && (load4(data, candidate) ^ bytes) << 8 == 0
         {
@@ -89,9 +122,9 @@ impl<P: Position> BinaryTrees<P> {
         let bytes = load4(data, pos);
         let entered = P::from_usize(pos + 1);
         if self.min_length == 2 {
-            self.heads2[hash(bytes << 16, LOG2_HEADS2)] = entered;
+            self.heads2[hash(bytes << 16, self.sizes.heads2)] = entered;
         }
-        self.heads3[hash(bytes << 8, LOG2_HEADS3)] = entered;
+        self.heads3[hash(bytes << 8, self.sizes.heads3)] = entered;
         let most = limits.nice_length.min(data.len() - pos);
         self.walk(data, pos, most, limits, most, |_, _| {});
     }
@@ -108,7 +141,7 @@ impl<P: Position> BinaryTrees<P> {
         mut longer: impl FnMut(usize, usize),
     ) {
         let nice_length = limits.nice_length.min(most);
-        let root = &mut self.roots[hash(load4(data, pos), LOG2_ROOTS)];
+        let root = &mut self.roots[hash(load4(data, pos), self.sizes.roots)];
         let mut node = std::mem::replace(root, P::from_usize(pos + 1));
         // Where the next smaller and the next greater subtree are to hang, and how much of `pos` their nodes share.
         let (mut below, mut above) = (2 * pos, 2 * pos + 1);

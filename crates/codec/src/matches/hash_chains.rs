@@ -3,8 +3,23 @@
 
 use super::{Match, Position, SearchLimits, common_length, hash, load4};
 
-const LOG2_HEADS3: u32 = 12;
-const LOG2_HEADS4: u32 = 15;
+/// Sizes of the tables of last positions, of three and of four bytes, as powers of two.
+#[derive(Debug, Clone, Copy)]
+struct TableSizes {
+    heads3: u32,
+    heads4: u32,
+}
+
+/// For chunks that mostly have the same size.
+const FIXED_SIZES: TableSizes = TableSizes { heads3: 12, heads4: 15 };
+
+impl TableSizes {
+    /// About an entry per position of a chunk of `len` bytes, within limits.
+    fn scaled(len: usize) -> Self {
+        let log2 = usize::BITS - len.leading_zeros();
+        Self { heads3: log2.clamp(8, 16), heads4: log2.clamp(8, 20) }
+    }
+}
 
 /// Positions are entered one by one in ascending order, by [`HashChains::longest`] or [`HashChains::skip`].
 ///
@@ -16,25 +31,47 @@ pub(crate) struct HashChains<P> {
     heads4: Box<[P]>,
     /// For each position, the one before it in its chain.
     next: Box<[P]>,
+    /// How much of the tables is in use.
+    sizes: TableSizes,
+    is_scaled: bool,
 }
 
 impl<P: Position> HashChains<P> {
     pub(crate) fn new(chunk_size: usize) -> Self {
-        let table = |len: usize| vec![P::default(); len].into_boxed_slice();
-        Self { heads3: table(1 << LOG2_HEADS3), heads4: table(1 << LOG2_HEADS4), next: table(chunk_size) }
+        Self::with_sizes(chunk_size, FIXED_SIZES, false)
     }
 
-    /// Forgets all positions.
-    pub(crate) fn reset(&mut self) {
-        self.heads3.fill(P::default());
-        self.heads4.fill(P::default());
+    /// For chunks whose sizes differ by orders of magnitude: the tables adapt to each. Memory that no chunk needed was
+    /// never touched.
+    pub(crate) fn scaled(chunk_size: usize) -> Self {
+        Self::with_sizes(chunk_size, TableSizes::scaled(chunk_size), true)
+    }
+
+    fn with_sizes(chunk_size: usize, sizes: TableSizes, is_scaled: bool) -> Self {
+        let table = |len: usize| vec![P::default(); len].into_boxed_slice();
+        Self {
+            heads3: table(1 << sizes.heads3),
+            heads4: table(1 << sizes.heads4),
+            next: table(chunk_size),
+            sizes,
+            is_scaled,
+        }
+    }
+
+    /// Forgets all positions, for a chunk of `len` bytes.
+    pub(crate) fn reset(&mut self, len: usize) {
+        if self.is_scaled {
+            self.sizes = TableSizes::scaled(len);
+        }
+        self.heads3[..1 << self.sizes.heads3].fill(P::default());
+        self.heads4[..1 << self.sizes.heads4].fill(P::default());
     }
 
     /// Enters `pos` and returns the candidates for three and for four bytes.
     #[inline(always)]
     fn enter(&mut self, bytes: u32, pos: usize) -> (usize, usize) {
-        let head3 = &mut self.heads3[hash(bytes << 8, LOG2_HEADS3)];
-        let head4 = &mut self.heads4[hash(bytes, LOG2_HEADS4)];
+        let head3 = &mut self.heads3[hash(bytes << 8, self.sizes.heads3)];
+        let head4 = &mut self.heads4[hash(bytes, self.sizes.heads4)];
         let candidates = (head3.to_usize(), head4.to_usize());
         self.next[pos] = *head4;
         *head3 = P::from_usize(pos);

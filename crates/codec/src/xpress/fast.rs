@@ -24,7 +24,7 @@ impl FastParser {
     /// Takes the longest match at each position unless the next position has a better one.
     pub(super) fn parse(&mut self, input: &[u8], items: &mut Items) {
         items.clear();
-        self.chains.reset();
+        self.chains.reset(input.len());
         let end = input.len();
         // Hashes need four bytes.
         let last_search = end - 4;

@@ -46,7 +46,7 @@ impl OptimalParser {
 
     /// Chooses the items for `data`; `code` is left fitted to them.
     pub(super) fn parse(&mut self, data: &[u8], items: &mut Items, code: &mut Code) {
-        self.trees.reset();
+        self.trees.reset(data.len());
         self.cache.clear();
         while self.cache.len() < data.len() {
             self.cache.push(&mut self.trees, data, self.cache.len(), data.len(), LIMITS);
