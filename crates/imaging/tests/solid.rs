@@ -243,3 +243,27 @@ fn a_solid_capture_leaves_out_what_cannot_be_read_and_takes_a_directory_without_
         fs::remove_dir_all(&target).unwrap();
     }
 }
+
+#[test]
+fn an_encrypted_download_image_is_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = dir.path().join("s");
+    fs::create_dir(&source).unwrap();
+    fs::write(source.join("f"), b"content").unwrap();
+    let image = dir.path().join("x.esd");
+    let form = CaptureForm::Solid(Compression::new(Method::Lzms, 1 << 20).unwrap());
+    capture(&source, &image, &CaptureOptions { form, ..CaptureOptions::default() });
+    // Another document behind everything, which the header then points to (wim-container 2, 7).
+    let mut bytes = fs::read(&image).unwrap();
+    let text = "\u{feff}<WIM><ESD><ENCRYPTED></ENCRYPTED></ESD><IMAGE INDEX=\"1\"></IMAGE></WIM>";
+    let document: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let (offset, len) = (bytes.len() as u64, document.len() as u64);
+    bytes[0x48..0x4f].copy_from_slice(&len.to_le_bytes()[..7]);
+    bytes[0x50..0x58].copy_from_slice(&offset.to_le_bytes());
+    bytes[0x58..0x60].copy_from_slice(&len.to_le_bytes());
+    bytes.extend_from_slice(&document);
+    let error = ImageFile::open(Arc::new(bytes), "x.esd").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    let cause = std::error::Error::source(&error).unwrap().to_string();
+    assert_eq!(cause, "encryption not supported: encrypted download image (ESD)");
+}

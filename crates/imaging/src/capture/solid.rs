@@ -140,7 +140,11 @@ impl Work<Vec<Event>, Buffers, Vec<Event>> for Worker {
         let Item { ticket, job, permit: mut buffers } = item;
         let Buffers { plain, stored, .. } = &mut buffers;
         stored.resize(plain.len(), 0);
-        buffers.stored_len = self.encoder.encode(plain, stored).filter(|len| *len < plain.len());
+        buffers.stored_len = match plain.is_empty() {
+            // Nothing but news of contents that were there already.
+            true => None,
+            false => self.encoder.encode(plain, stored).filter(|len| *len < plain.len()),
+        };
         out.done(ticket, job, buffers);
     }
 }

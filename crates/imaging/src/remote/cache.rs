@@ -75,8 +75,9 @@ impl Cache {
         self.lock().plan = plan;
     }
 
-    /// Waits for block `index`; asks for it and for those that will be read after it.
-    pub(super) fn get(&self, index: u64, ctl: &Ctl) -> Result<Arc<Vec<u8>>, Error> {
+    /// Waits for block `index`; asks for it, for the rest of what is being read, up to block `end`, and for what will be
+    /// read after that.
+    pub(super) fn get(&self, index: u64, end: u64, ctl: &Ctl) -> Result<Arc<Vec<u8>>, Error> {
         let mut state = self.lock();
         state.clock += 1;
         let now = state.clock;
@@ -85,7 +86,9 @@ impl Cache {
             state.slots.remove(&index);
         }
         self.want(&mut state, index, true);
-        for ahead in self.ahead(&mut state, index) {
+        let rest = index + 1..end.min(index + 1 + self.read_ahead as u64);
+        let ahead = self.ahead(&mut state, index);
+        for ahead in rest.chain(ahead) {
             self.want(&mut state, ahead, false);
         }
         self.changed.notify_all();

@@ -175,15 +175,14 @@ impl ReadAt for HttpAt {
 
     fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
         let end = offset.checked_add(buf.len() as u64).filter(|end| *end <= self.size());
-        if end.is_none() {
-            return Err(io::Error::from(io::ErrorKind::UnexpectedEof));
-        }
+        let end = end.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
         let range_bytes = u64::from(self.shared.fetcher.range_bytes());
+        let end = end.div_ceil(range_bytes);
         let mut rest = buf;
         let mut at = offset;
         while !rest.is_empty() {
             let index = at / range_bytes;
-            let range = self.shared.cache.get(index, self.shared.fetcher.ctl())?;
+            let range = self.shared.cache.get(index, end, self.shared.fetcher.ctl())?;
             let start = usize::try_from(at % range_bytes).unwrap_or(usize::MAX);
             let found = range.get(start..).unwrap_or_default();
             let len = found.len().min(rest.len());
