@@ -74,3 +74,22 @@ pub(crate) fn compressions() -> Vec<Option<gravure_imaging::Compression>> {
         Some(Compression::new(Method::Lzms, 8 << 20).unwrap()),
     ]
 }
+
+/// Runs a foreign program; what it prints when it succeeds.
+pub(crate) fn run(command: &mut std::process::Command) -> String {
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{command:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
+    text
+}
+
+/// As [`snapshot`] without what wimlib 1.13 does not restore: extended attributes of links and special files.
+pub(crate) fn without_special_xattrs(root: &Path) -> Snapshot {
+    let mut snapshot = snapshot(root);
+    for entry in snapshot.entries.values_mut() {
+        if !matches!(entry.kind, Kind::File { .. } | Kind::Directory) {
+            entry.xattrs.clear();
+        }
+    }
+    snapshot
+}
