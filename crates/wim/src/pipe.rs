@@ -103,10 +103,10 @@ impl<R: Read> PipeReader<R> {
             return Err(Error::unsupported(Scope::File, "reading a split set from a pipe", value));
         }
         if let Some(compression) = header.compression
-            && compression.chunk_size() > limits.max_solid_chunk_bytes
+            && compression.chunk_size() > limits.max_chunk_bytes
         {
             let (found, limit) =
-                (u64::from(compression.chunk_size()), u64::from(limits.max_solid_chunk_bytes));
+                (u64::from(compression.chunk_size()), u64::from(limits.max_chunk_bytes));
             return Err(Error::Limit { what: "chunk size", offset: 0x14, found, limit, scope: Scope::File });
         }
         let (at, images_left) = (bytes.as_slice().size(), header.image_count);
@@ -350,7 +350,7 @@ impl<R: Read> PipeReader<R> {
     fn fill(&mut self, what: &'static str, buf: &mut [u8]) -> Result<(), Error> {
         match self.input.read_exact(buf) {
             Ok(()) => {
-                self.at = self.at.saturating_add((&*buf).size());
+                self.at = self.at.saturating_add((*buf).size());
                 Ok(())
             }
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {

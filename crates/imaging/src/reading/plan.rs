@@ -235,7 +235,7 @@ impl ReadPlan {
             let resource = archive.wim().resource(id)?;
             Some(match &resource.solid {
                 // Larger ones are refused when the layout is read.
-                Some(solid) => solid.chunk_size.min(archive.limits().max_solid_chunk_bytes),
+                Some(solid) => solid.chunk_size.min(archive.limits().max_chunk_bytes),
                 None => {
                     let chunk = archive.wim().header().compression.map_or(0, Compression::chunk_size);
                     chunk.min(u32::try_from(resource.header.size).unwrap_or(u32::MAX))

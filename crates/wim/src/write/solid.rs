@@ -10,7 +10,7 @@ use gravure_tree::Sha1Hash;
 use super::{ChunkData, Known, StoredSolid, WimWriter};
 use crate::compression::{Compression, Method};
 use crate::error::Error;
-use crate::limits::DEFAULT_MAX_SOLID_CHUNK_BYTES;
+use crate::limits::DEFAULT_MAX_CHUNK_BYTES;
 use crate::resource::{ResourceFlags, ResourceHeader};
 use crate::solid::{SOLID_HEADER_BYTES, SolidHeader};
 
@@ -42,7 +42,7 @@ impl WimWriter<'_> {
         if self.open.is_some() || self.open_solid.is_some() {
             return Err(Error::unwritable("a solid resource", "the resource before is not finished"));
         }
-        if compression.chunk_size() > DEFAULT_MAX_SOLID_CHUNK_BYTES {
+        if compression.chunk_size() > DEFAULT_MAX_CHUNK_BYTES {
             let reason = format!("chunks of {} bytes, at most 64 MiB are read", compression.chunk_size());
             return Err(Error::unwritable("a solid resource", reason));
         }
