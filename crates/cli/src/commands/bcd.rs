@@ -108,7 +108,7 @@ struct EditOptions {
     /// Element
     element: Option<String>,
     /// Its value
-    #[arg(allow_hyphen_values = true, conflicts_with = "delete")]
+    #[arg(conflicts_with = "delete")]
     value: Option<String>,
     /// Delete the element, or without one the object
     #[arg(long)]

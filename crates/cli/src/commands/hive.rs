@@ -64,7 +64,7 @@ struct GetOptions {
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Numbers are decimal or start with 0x; binary data and unknown types are hexadecimal digits; several DATA
-make a REG_MULTI_SZ. Keys that are missing are created, with the security descriptor of the key above.
+make a REG_MULTI_SZ. Put -- before DATA that starts with a hyphen. Keys that are missing are created, with the security descriptor of the key above.
 
 Examples:
   gravure hive set SYSTEM 'ControlSet001\\Services\\stornvme' Start 0 --type dword
@@ -79,7 +79,7 @@ struct SetOptions {
     /// Value; '' is the default value. Without it the key is created
     value: Option<String>,
     /// Data
-    #[arg(requires = "value", allow_hyphen_values = true)]
+    #[arg(requires = "value")]
     data: Vec<String>,
     /// Type: sz, expand_sz, multi_sz, dword, qword, binary, none or a number
     #[arg(short, long = "type", default_value = "sz", value_name = "TYPE")]
