@@ -6,7 +6,7 @@ mod common;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::{apply, capture, damage, open, run, sample, snapshot, verify, without_special_xattrs};
+use common::{apply, capture, damage, open, run, small_sample, snapshot, verify, without_special_xattrs};
 use gravure_imaging::{CaptureForm, CaptureOptions, Compression, Integrity, Method};
 use gravure_testkit::{Kind, oracle};
 
@@ -184,7 +184,7 @@ fn plain_source(dir: &Path) -> PathBuf {
 #[test]
 fn everybody_reads_everybody() {
     let dir = tempfile::tempdir().unwrap();
-    let (rich, plain) = (sample(dir.path(), "rich", 90), plain_source(dir.path()));
+    let (rich, plain) = (small_sample(dir.path(), "rich", 90), plain_source(dir.path()));
     let programs = [Program::Ours, Program::Wimlib, Program::SevenZip];
     let mut done = 0;
     for layout in LAYOUTS {

@@ -177,21 +177,25 @@ impl Cache {
     pub(super) fn put(&self, index: u64, result: Result<Vec<u8>, FetchError>) {
         let mut state = self.lock();
         let used = state.clock;
+        let last = state.last.unwrap_or(0);
         let slot = match result {
             Ok(bytes) => Slot::Ready { bytes: Arc::new(bytes), used },
             Err(error) => Slot::Failed(error),
         };
         state.slots.insert(index, slot);
         loop {
+            // What will be read yet goes last: tables at the end of a file often share a block with the last contents.
             let ready = state.slots.iter().filter_map(|(index, slot)| match slot {
-                Slot::Ready { used, .. } => Some((*used, *index)),
+                Slot::Ready { used, .. } => {
+                    Some((*index > last && is_planned(&state.plan, *index), *used, *index))
+                }
                 _ => None,
             });
             let (count, oldest) = ready.fold((0, None), |(count, oldest): (usize, Option<_>), this| {
                 (count + 1, Some(oldest.map_or(this, |oldest| std::cmp::min(oldest, this))))
             });
             match oldest {
-                Some((_, oldest)) if count > self.kept => state.slots.remove(&oldest),
+                Some((_, _, oldest)) if count > self.kept => state.slots.remove(&oldest),
                 _ => break,
             };
         }
@@ -211,4 +215,9 @@ impl Cache {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn is_planned(plan: &[Range<u64>], index: u64) -> bool {
+    let at = plan.partition_point(|range| range.end <= index);
+    plan.get(at).is_some_and(|range| range.start <= index)
 }

@@ -24,6 +24,15 @@ pub(crate) fn sample(dir: &Path, name: &str, seed: u64) -> std::path::PathBuf {
     root
 }
 
+/// As [`sample`] with less in it, for tests that do much with it.
+pub(crate) fn small_sample(dir: &Path, name: &str, seed: u64) -> std::path::PathBuf {
+    let root = dir.join(name);
+    std::fs::create_dir(&root).unwrap();
+    let options = SampleOptions { seed, files: 70, max_file_bytes: 600_000, ..SampleOptions::default() };
+    sample_tree(&root, &options).unwrap();
+    root
+}
+
 /// What a directory holds, as far as a WIM can say it: times in steps of 100 ns, no hard links of reparse points
 /// (wim-container 1, 6.8).
 pub(crate) fn snapshot(root: &Path) -> Snapshot {
