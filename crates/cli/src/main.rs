@@ -6,6 +6,7 @@
 
 mod commands;
 mod exit;
+mod imagex;
 mod interrupt;
 mod output;
 mod progress;
@@ -63,10 +64,16 @@ enum Command {
     Serve(commands::serve::Options),
     Machine(commands::machine::Options),
     Plan(commands::plan::Options),
+    Wim(imagex::Options),
     Completions(commands::completions::Options),
 }
 
 fn main() -> ExitCode {
+    let words: Vec<std::ffi::OsString> = std::env::args_os().collect();
+    if let Some(result) = imagex::run_by_name(&words) {
+        init_tracing("warn");
+        return finish(result);
+    }
     // A reader that goes away (`gravure ls X | head`) is no reason for a panic: writes fail and end the command.
     let arguments = Arguments::parse();
     // What a server does is news to its operator; other commands speak of trouble only.
@@ -84,6 +91,7 @@ fn main() -> ExitCode {
         Command::Serve(options) => commands::serve::run(&options),
         Command::Machine(options) => commands::machine::run(&options, &common),
         Command::Plan(options) => commands::plan::run(&options, &common),
+        Command::Wim(options) => imagex::run(&options),
         Command::Completions(options) => commands::completions::run(&options),
     };
     finish(result)

@@ -64,9 +64,35 @@ impl ImageFile {
         Ok(this)
     }
 
-    /// Adds a file that content may lie in: the base of a delta file.
+    /// The file `path` alone, to look at what it says of itself: any part of a set.
+    pub fn open_single(path: &Path) -> Result<Self, Error> {
+        Self::open(open_file(path)?, &path.display().to_string())
+    }
+
+    /// The file `path`, which is whole or the first part of a set whose other parts are added as references.
+    pub fn open_first_part(path: &Path) -> Result<Self, Error> {
+        let this = Self::open_single(path)?;
+        let header = this.wim().header();
+        if header.part == 1 {
+            return Ok(this);
+        }
+        let value = format!("{}: part {} of {}", path.display(), header.part, header.parts);
+        Err(Error::Unsupported { what: "start with a part other than the first", value })
+    }
+
+    /// Adds a file that content may lie in: the base of a delta file, or another part of the set.
     pub fn add_reference(&mut self, path: &Path) -> Result<(), Error> {
-        self.push(open_file(path)?, path)
+        let all_are_parts = self.archives.iter().count() == self.parts;
+        self.push(open_file(path)?, path)?;
+        let own = self.wim().header();
+        let is_part = self.archives.iter().last().is_some_and(|(_, added)| {
+            let added = added.wim().header();
+            own.parts > 1 && added.guid == own.guid && added.parts == own.parts && added.part != own.part
+        });
+        if is_part && all_are_parts {
+            self.parts += 1;
+        }
+        Ok(())
     }
 
     fn push(&mut self, source: Arc<dyn ReadAt>, path: &Path) -> Result<(), Error> {

@@ -6,7 +6,9 @@
 #![forbid(unsafe_code)]
 
 mod error;
+mod glob;
 mod meter;
+mod text;
 mod uses;
 
 mod chain;
@@ -34,16 +36,23 @@ mod remote;
 pub use apply::{ApplyOptions, ApplyReport, Durability, apply_to_directory};
 pub use capture::{CaptureOptions, CaptureReport, Integrity, capture_directory};
 pub use describe::{describe, describe_file, system_of};
-pub use directory::{Existing, Mounts, RootMetadata, ScanOptions};
+pub use directory::{
+    Existing, LinkTargets, Mounts, Overlay, RootMetadata, ScanOptions, Symlinks, UnixMetadata,
+};
 pub use error::{Error, ErrorKind};
-pub use exclude::Exclusions;
-pub use extract::{Parents, extract, extract_to};
+pub use exclude::{CaptureConfig, Exclusions};
+pub use extract::{
+    NoMatch, Parents, SelectOptions, Selected, Wanted, Wildcards, extract, extract_selected, extract_selected_to,
+    extract_to, parse_path_list, select,
+};
+pub use glob::NameCase;
 pub use gravure_codec::Level;
 pub use gravure_wim::{Compression, Method};
 pub use image::{Image, ImageFile, Which};
 pub use meter::default_threads;
 pub use remote::{HttpAt, RemoteOptions, agent};
+pub use text::{read_text, read_text_file};
 pub use verify::{
-    Damage, FileReport, VerifyFileOptions, VerifyOptions, VerifyReport, verify_applied, verify_directory,
-    verify_file,
+    Damage, FileReport, IntegrityTables, VerifyFileOptions, VerifyOptions, VerifyReport, check_integrity,
+    verify_applied, verify_directory, verify_file,
 };

@@ -133,7 +133,7 @@ pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
         scan: ScanOptions {
             mounts: if options.follow_mounts { Mounts::Follow } else { Mounts::Skip },
             exclude: Exclusions::new(options.exclude.clone())?,
-            latest_time: None,
+            ..ScanOptions::default()
         },
         source_date_epoch: epoch()?,
         ..CaptureOptions::default()

@@ -25,7 +25,7 @@ use gravure_wim::{
 pub(crate) use contents::{Content, Reader};
 pub(crate) use hash::hash_all;
 
-use crate::directory::{DirectorySource, ScanOptions};
+use crate::directory::{DirectorySource, ScanOptions, Symlinks};
 use crate::meter::{Context, Meter, default_threads};
 use crate::output_file::OutputFile;
 use crate::{Error, range_hash};
@@ -150,7 +150,7 @@ fn write(
     let write_options = WriteOptions {
         compression: options.compression,
         guid: Guid::default(),
-        links_fixed: false,
+        links_fixed: options.scan.symlinks == Symlinks::Rebase,
         allow_missing_blobs: false,
     };
     let mut writer = WimWriter::create(file.file(), &write_options).map_err(failed())?;

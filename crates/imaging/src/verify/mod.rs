@@ -4,4 +4,4 @@ mod directory;
 mod file;
 
 pub use directory::{VerifyOptions, VerifyReport, verify_applied, verify_directory};
-pub use file::{Damage, FileReport, VerifyFileOptions, verify_file};
+pub use file::{Damage, FileReport, IntegrityTables, VerifyFileOptions, check_integrity, verify_file};
