@@ -115,9 +115,47 @@ impl DirectorySource {
         meter: &Meter<'_>,
         ctl: &gravure_model::Ctl,
     ) -> Result<(Tree, Self), Error> {
+        let (mut tree, mut scan, root) = Self::start(path, id, options, meter)?;
+        let todo = vec![(0, tree.root())];
+        scan.all(&mut tree, &root, todo, ctl)?;
+        let source = Self { root_path: path.to_owned(), root, places: scan.places, files: scan.files };
+        Ok((tree, source))
+    }
+
+    /// Reads only the entry `name` of the directory `path`, with all below it.
+    pub(crate) fn scan_entry(
+        path: &Path,
+        name: &OsStr,
+        id: SourceId,
+        options: &ScanOptions,
+        meter: &Meter<'_>,
+        ctl: &gravure_model::Ctl,
+    ) -> Result<(Tree, Self), Error> {
+        let (mut tree, mut scan, root) = Self::start(path, id, options, meter)?;
+        let full = path.join(name).display().to_string();
+        let nt_name = NtName::from_unix(name.as_bytes()).map_err(|error| Error::Other {
+            what: full.clone(),
+            source: Box::new(error),
+            kind: crate::ErrorKind::Unsupported,
+        })?;
+        let stat = root.stat_entry(name).map_err(Error::linux(&full))?;
+        let into = (tree.root(), name, nt_name);
+        let todo = scan.entry(&mut tree, &root, 0, into, &stat, &full)?.into_iter().collect();
+        scan.all(&mut tree, &root, todo, ctl)?;
+        let source = Self { root_path: path.to_owned(), root, places: scan.places, files: scan.files };
+        Ok((tree, source))
+    }
+
+    /// The directory `path` alone.
+    fn start<'a>(
+        path: &Path,
+        id: SourceId,
+        options: &'a ScanOptions,
+        meter: &'a Meter<'a>,
+    ) -> Result<(Tree, Scan<'a>, Arc<Dir>), Error> {
         let root = Arc::new(Dir::open_root(path).map_err(Error::linux(path.display()))?);
         let stat = root.stat().map_err(Error::linux(path.display()))?;
-        let mut scan = Scan {
+        let scan = Scan {
             id,
             options,
             meter,
@@ -127,18 +165,8 @@ impl DirectorySource {
             files: Vec::new(),
         };
         let xattrs = gravure_linux::xattr::read_file_xattrs(&*root).map_err(Error::linux(path.display()))?;
-        let mut tree = Tree::new(scan.node(&stat, xattrs, "/"));
-        let mut handles = Handles::new(Arc::clone(&root));
-        let mut todo = vec![(0, tree.root())];
-        while let Some((number, node)) = todo.pop() {
-            ctl.check()?;
-            let dir = handles.get(&scan.places, number)?;
-            let below = scan.directory(&mut tree, &dir, number, node)?;
-            // Depth first, in the order of names: handles of parents stay in use.
-            todo.extend(below.into_iter().rev());
-        }
-        let source = Self { root_path: path.to_owned(), root, places: scan.places, files: scan.files };
-        Ok((tree, source))
+        let tree = Tree::new(scan.node(&stat, xattrs, "/"));
+        Ok((tree, scan, root))
     }
 
     /// A thread's own set of open directories.
@@ -181,6 +209,25 @@ struct Scan<'a> {
 }
 
 impl Scan<'_> {
+    /// Reads the directories `todo` with all below them.
+    fn all(
+        &mut self,
+        tree: &mut Tree,
+        root: &Arc<Dir>,
+        mut todo: Vec<(DirNumber, NodeId)>,
+        ctl: &gravure_model::Ctl,
+    ) -> Result<(), Error> {
+        let mut handles = Handles::new(Arc::clone(root));
+        while let Some((number, node)) = todo.pop() {
+            ctl.check()?;
+            let dir = handles.get(&self.places, number)?;
+            let below = self.directory(tree, &dir, number, node)?;
+            // Depth first, in the order of names: handles of parents stay in use.
+            todo.extend(below.into_iter().rev());
+        }
+        Ok(())
+    }
+
     /// Adds the entries of one directory; returns the directories among them that are to be read.
     fn directory(
         &mut self,
