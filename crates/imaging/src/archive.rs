@@ -54,6 +54,11 @@ impl Archive {
         &self.limits
     }
 
+    /// Whether this version can decode the file's compressed chunks.
+    pub(crate) fn is_decodable(&self) -> bool {
+        self.is_decodable
+    }
+
     /// A blob and the region that holds it. Solid regions and methods that are not read yet are refused by name.
     pub(crate) fn blob(&self, id: BlobId) -> Result<(&Blob, &Resource), Error> {
         let found = self.wim.blob(id).and_then(|blob| Some((blob, self.wim.resource(blob.resource)?)));

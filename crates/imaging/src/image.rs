@@ -64,6 +64,26 @@ impl ImageFile {
         Ok(this)
     }
 
+    /// The parts of one set, given in any order, each once.
+    pub fn open_set(paths: &[PathBuf]) -> Result<Self, Error> {
+        let mut parts = Vec::with_capacity(paths.len());
+        for path in paths {
+            let (archive, warnings) = Archive::open(open_file(path)?, &path.display().to_string())?;
+            parts.push((archive, warnings));
+        }
+        parts.sort_by_key(|(archive, _)| archive.wim().header().part);
+        let all: Vec<&Wim> = parts.iter().map(|(archive, _)| archive.wim()).collect();
+        let named =
+            parts.first().map_or_else(|| "split set".to_owned(), |(first, _)| first.name().to_owned());
+        check_split_set(&all).map_err(Error::wim(named))?;
+        let mut this = Self { archives: Archives::default(), parts: parts.len(), warnings: Vec::new() };
+        for (archive, warnings) in parts {
+            this.archives.push(archive);
+            this.warnings.extend(warnings);
+        }
+        Ok(this)
+    }
+
     /// The file `path` alone, to look at what it says of itself: any part of a set.
     pub fn open_single(path: &Path) -> Result<Self, Error> {
         Self::open(open_file(path)?, &path.display().to_string())

@@ -16,26 +16,34 @@ mod read_ahead;
 mod stage;
 
 mod archive;
+mod blob_reader;
 mod damage;
 mod image;
 mod reading;
 
 mod directory;
 mod exclude;
+mod integrity;
 mod output_file;
 mod range_hash;
 
 mod apply;
 mod capture;
 mod describe;
+mod diff;
 mod extract;
+mod rewrite;
 mod verify;
 
 mod remote;
 
 pub use apply::{ApplyOptions, ApplyReport, Durability, apply_to_directory};
-pub use capture::{CaptureOptions, CaptureReport, Integrity, capture_directory};
+pub use capture::{
+    AppendOptions, CaptureOptions, CaptureReport, CaptureSource, Earlier, Integrity, append, append_directory,
+    capture, capture_directory,
+};
 pub use describe::{describe, describe_file, system_of};
+pub use diff::{Aspect, Change, DiffOptions, DiffReport, Difference, Side, diff};
 pub use directory::{
     Existing, LinkTargets, Mounts, Overlay, RootMetadata, ScanOptions, Symlinks, UnixMetadata,
 };
@@ -49,8 +57,14 @@ pub use glob::NameCase;
 pub use gravure_codec::Level;
 pub use gravure_wim::{Compression, Method};
 pub use image::{Image, ImageFile, Which};
+pub use integrity::IntegrityChange;
 pub use meter::default_threads;
 pub use remote::{HttpAt, RemoteOptions, agent};
+pub use rewrite::{
+    Boot, CompressionChange, Deletion, EditOptions, ExportOptions, InfoChange, ReadBack, Recompress,
+    RewriteOptions, RewriteReport, Selection, SplitReport, Target, TreeChange, Unfinished, delete, edit,
+    export, join, optimize, split,
+};
 pub use text::{read_text, read_text_file};
 pub use verify::{
     Damage, FileReport, IntegrityTables, VerifyFileOptions, VerifyOptions, VerifyReport, check_integrity,

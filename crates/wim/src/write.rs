@@ -8,6 +8,7 @@
 mod finish;
 mod resource;
 mod rewrite;
+mod sets;
 mod tail;
 
 use std::collections::HashMap;
@@ -32,6 +33,7 @@ use crate::wim::{ImageIndex, Wim};
 pub use finish::{TablesWritten, Written};
 use resource::OpenResource;
 pub use rewrite::{CopyOutcome, references};
+use sets::SetPart;
 use tail::Tail;
 
 /// What a WIM is written to. It is read back where the format asks for it: a resource that did not shrink is stored
@@ -117,6 +119,7 @@ pub struct WimWriter<'a> {
     known: HashMap<Sha1Hash, Known>,
     open: Option<OpenResource>,
     allow_missing_blobs: bool,
+    set: Option<SetPart>,
 }
 
 impl std::fmt::Debug for WimWriter<'_> {
@@ -163,6 +166,7 @@ impl<'a> WimWriter<'a> {
             known: HashMap::new(),
             open: None,
             allow_missing_blobs: options.allow_missing_blobs,
+            set: None,
         })
     }
 
@@ -202,6 +206,7 @@ impl<'a> WimWriter<'a> {
             open: None,
             // Old images may well lack content: the file could be a delta file.
             allow_missing_blobs: false,
+            set: None,
         };
         this.take_over(wim);
         Ok(this)

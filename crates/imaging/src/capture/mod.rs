@@ -3,32 +3,40 @@
 //! The bytes of the file depend on the directory and the options alone: not on the number of threads, and with
 //! `source_date_epoch` not on the time of day either.
 
+mod append;
 mod contents;
+mod copy;
+mod earlier;
 mod encode;
 mod hash;
+mod known;
 mod write;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use gravure_codec::Level;
 use gravure_io::WriteAt;
 use gravure_model::Ctl;
 use gravure_model::event::Observer;
-use gravure_nttypes::{FileTime, Guid};
+use gravure_nttypes::{FileTime, Guid, NtName};
 use gravure_tree::{SourceId, Tree};
-use gravure_wim::{
-    Compression, INTEGRITY_CHUNK_BYTES, ImageInfo, IntegrityTable, Metadata, WimWriter, WriteOptions,
-    image_counts,
-};
+use gravure_wim::{Compression, ImageInfo, Metadata, WimWriter, WriteOptions, image_counts};
 
-pub(crate) use contents::{Content, Reader};
+pub use append::{AppendOptions, append, append_directory};
+pub(crate) use contents::{Content, Reader, contents};
+pub use earlier::Earlier;
 pub(crate) use hash::hash_all;
+pub(crate) use known::Known;
+pub(crate) use write::{Missing, Reuse, StoreOptions, chain, settle, store};
 
-use crate::directory::{DirectorySource, ScanOptions, Symlinks};
-use crate::meter::{Context, Meter, default_threads};
+use crate::blob_reader::BlobReader;
+use crate::rewrite::Boot;
+use crate::directory::{DirectorySource, Overlay, ScanOptions, Scanner, Symlinks};
+use crate::meter::{Context, Meter, Totals, default_threads};
 use crate::output_file::OutputFile;
-use crate::{Error, range_hash};
+use crate::extract::split_path;
+use crate::{Error, ImageFile, integrity};
 
 /// Where the GUID stands in a WIM header (wim-container section 2).
 const GUID_OFFSET: u64 = 0x18;
@@ -48,6 +56,10 @@ pub struct CaptureOptions {
     pub name: String,
     /// Description of the image.
     pub description: Option<String>,
+    /// What else the XML document is to say of the image: paths of elements below `IMAGE`, and their texts.
+    pub properties: Vec<(String, String)>,
+    /// Whether the image is the bootable one.
+    pub boot: Boot,
     /// Whether the file gets an integrity table.
     pub integrity: Integrity,
     /// How the directory is read.
@@ -55,6 +67,10 @@ pub struct CaptureOptions {
     /// Unix time that stands for now and that no file's time may exceed: two captures of equal directories are then
     /// equal, byte for byte.
     pub source_date_epoch: Option<i64>,
+    /// Files whose contents are not stored again: what is written is a delta file, which needs them.
+    pub delta_from: Vec<PathBuf>,
+    /// An earlier image of the same directory: files of the same path, size and time of last write are not read.
+    pub update_of: Option<Earlier>,
 }
 
 /// Whether a file has an integrity table.
@@ -76,9 +92,13 @@ impl Default for CaptureOptions {
             level: Level::Fast,
             name: String::new(),
             description: None,
+            properties: Vec::new(),
+            boot: Boot::default(),
             integrity: Integrity::default(),
             scan: ScanOptions::default(),
             source_date_epoch: None,
+            delta_from: Vec::new(),
+            update_of: None,
         }
     }
 }
@@ -92,9 +112,11 @@ pub struct CaptureReport {
     pub directories: u64,
     /// Plain bytes of all files.
     pub content_bytes: u64,
-    /// Contents stored, each once.
+    /// Contents stored, each once; what the file had before does not count.
     pub blobs: u64,
-    /// Bytes they take, before the tables.
+    /// Files that were taken over unread from an earlier image.
+    pub unread_files: u64,
+    /// Bytes of the file before its tables.
     pub stored_bytes: u64,
     /// Size of the file.
     pub file_bytes: u64,
@@ -106,6 +128,22 @@ pub struct CaptureReport {
     pub milliseconds: u64,
 }
 
+/// A directory or file that is captured, and where in the image it goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CaptureSource {
+    /// On this machine.
+    pub path: PathBuf,
+    /// In the image, names with `/` or `\\` between them; none for the root.
+    pub target: String,
+}
+
+impl CaptureSource {
+    /// The directory `path` as the whole image.
+    pub fn root(path: &Path) -> Self {
+        Self { path: path.to_owned(), target: String::new() }
+    }
+}
+
 /// Captures the directory `source` into the new WIM `output`. A file of that name is replaced, when the new one is
 /// complete.
 pub fn capture_directory(
@@ -115,32 +153,125 @@ pub fn capture_directory(
     ctl: &Ctl,
     observer: &dyn Observer,
 ) -> Result<CaptureReport, Error> {
+    capture(&[CaptureSource::root(source)], output, options, ctl, observer)
+}
+
+/// As [`capture_directory`] for several directories and files that make up one image: directories of one path are put
+/// together, of files of one path the last is taken.
+pub fn capture(
+    sources: &[CaptureSource],
+    output: &Path,
+    options: &CaptureOptions,
+    ctl: &Ctl,
+    observer: &dyn Observer,
+) -> Result<CaptureReport, Error> {
     let context = Context { ctl, observer, threads: options.threads.unwrap_or_else(default_threads) };
     let meter = Meter::start(&context, &options.stage);
     // First, so that a place that cannot be written is found before anything is read.
     let file = OutputFile::create(output)?;
-    let id = SourceId(0);
-    let scan = ScanOptions {
-        latest_time: options.scan.latest_time.or(options.source_date_epoch),
-        ..options.scan.clone()
-    };
-    let (mut tree, directory) = DirectorySource::scan(source, id, &scan, &meter, ctl)?;
-    let reader = Reader { id, directory: &directory, is_fresh: false };
+    let mut scanned = Scanned::new(sources, options, &meter, ctl, Known::default())?;
     let mut report = CaptureReport::default();
-    write(&context, &meter, &reader, &mut tree, &file, options, &mut report)?;
+    write(&context, &meter, &mut scanned, &file, options, &mut report)?;
     let totals = meter.finish();
     file.commit()?;
-    report.warnings = totals.warnings;
-    report.skipped = totals.skipped;
-    report.milliseconds = totals.milliseconds;
+    report.take(totals);
     Ok(report)
+}
+
+/// A directory as it was read, and all that is known beside it.
+struct Scanned {
+    id: SourceId,
+    tree: Tree,
+    directory: DirectorySource,
+    /// Where contents lie that were taken over unread from an earlier image.
+    earlier: Option<BlobReader>,
+    known: Known,
+    /// Files that were taken over unread.
+    unread: u64,
+}
+
+impl Scanned {
+    /// Reads the directories `sources`. `known` is what the file that is written holds already.
+    fn new(
+        sources: &[CaptureSource],
+        options: &CaptureOptions,
+        meter: &Meter<'_>,
+        ctl: &Ctl,
+        known: Known,
+    ) -> Result<Self, Error> {
+        let mut known = known;
+        for path in &options.delta_from {
+            ImageFile::open_path(path)?.wims().for_each(|(_, wim)| known.add_wim(wim));
+        }
+        let id = SourceId(u32::MAX);
+        let scan = ScanOptions {
+            latest_time: options.scan.latest_time.or(options.source_date_epoch),
+            ..options.scan.clone()
+        };
+        let (mut tree, directory) = scan_all(sources, id, &scan, meter, ctl)?;
+        let mut unread = 0;
+        let earlier = match &options.update_of {
+            Some(earlier) => {
+                let (found, blobs) = earlier.take_over(&mut tree, &known)?;
+                unread = found;
+                Some(blobs)
+            }
+            None => None,
+        };
+        Ok(Self { id, tree, directory, earlier, known, unread })
+    }
+
+    /// Stores all contents and notes their hashes in the tree.
+    fn store(
+        &mut self,
+        context: &Context<'_>,
+        meter: &Meter<'_>,
+        writer: &mut WimWriter<'_>,
+        level: Level,
+        name: &str,
+        report: &mut CaptureReport,
+    ) -> Result<(), Error> {
+        let list = contents(&self.tree);
+        let directories = vec![(self.id, &self.directory)];
+        let reader = Reader { directories, archives: self.earlier.as_ref(), is_fresh: false };
+        let settings = writer.compression().map(|compression| (compression, level));
+        let options = StoreOptions { settings, reuse: Reuse::Stored, missing: Missing::Refuse, name };
+        let stored = store(context, meter, &reader, &list, &mut self.known, writer, options)?;
+        settle(&mut self.tree, &list, &stored.hashes)?;
+        report.blobs = stored.encoded + stored.copied;
+        report.stored_bytes = writer.len();
+        report.unread_files = self.unread;
+        count(&self.tree, report);
+        Ok(())
+    }
+}
+
+/// One tree of all `sources`.
+fn scan_all(
+    sources: &[CaptureSource],
+    id: SourceId,
+    options: &ScanOptions,
+    meter: &Meter<'_>,
+    ctl: &Ctl,
+) -> Result<(Tree, DirectorySource), Error> {
+    if let [only] = sources
+        && split_path(&only.target).next().is_none()
+    {
+        return DirectorySource::scan(&only.path, id, options, meter, ctl);
+    }
+    let mut scanner = Scanner::new(id, options, meter, ctl);
+    let mut tree = scanner.empty();
+    for source in sources {
+        let target: Vec<NtName> = split_path(&source.target).map(NtName::from).collect();
+        scanner.add(&mut tree, &source.path, &target, Overlay::Replace)?;
+    }
+    Ok((tree, scanner.finish()))
 }
 
 fn write(
     context: &Context<'_>,
     meter: &Meter<'_>,
-    reader: &Reader<'_>,
-    tree: &mut Tree,
+    scanned: &mut Scanned,
     file: &OutputFile,
     options: &CaptureOptions,
     report: &mut CaptureReport,
@@ -151,34 +282,33 @@ fn write(
         compression: options.compression,
         guid: Guid::default(),
         links_fixed: options.scan.symlinks == Symlinks::Rebase,
-        allow_missing_blobs: false,
+        allow_missing_blobs: !options.delta_from.is_empty(),
     };
     let mut writer = WimWriter::create(file.file(), &write_options).map_err(failed())?;
-    let settings = options.compression.map(|compression| (compression, options.level));
-    write::contents(context, meter, reader, tree, &mut writer, settings, &name, report)?;
-    report.stored_bytes = writer.len();
-    count(tree, report);
-    let metadata = Metadata::from_tree(tree).map_err(failed())?;
-    writer.add_image(&metadata, image_info(tree, options), options.level).map_err(failed())?;
-    let tables = writer.write_tables().map_err(failed())?;
-    let written = match options.integrity {
-        Integrity::Without => tables.complete(None),
-        Integrity::Table => {
-            let mut hashes = Vec::new();
-            let mut ranges = IntegrityTable::ranges(tables.covered(), INTEGRITY_CHUNK_BYTES);
-            range_hash::hash_ranges(context, file.file(), &name, &mut ranges, |hash| hashes.push(hash))?;
-            let table =
-                IntegrityTable::new(tables.covered(), INTEGRITY_CHUNK_BYTES, hashes).map_err(failed())?;
-            tables.complete(Some(&table))
-        }
+    scanned.store(context, meter, &mut writer, options.level, &name, report)?;
+    let metadata = Metadata::from_tree(&scanned.tree).map_err(failed())?;
+    let info = image_info(&scanned.tree, options);
+    let image = writer.add_image(&metadata, info, options.level).map_err(failed())?;
+    if options.boot == Boot::Set {
+        writer.set_boot_image(Some(image)).map_err(failed())?;
     }
-    .map_err(failed())?;
+    let tables = writer.write_tables().map_err(failed())?;
+    let is_wanted = options.integrity == Integrity::Table;
+    let written = integrity::complete(context, tables, &name, is_wanted, None)?;
     // The identity follows from the content, so it is known last; the header is not covered by any hash.
     let guid = guid(options, &metadata)?;
     file.file().write_all_at(GUID_OFFSET, &guid).map_err(Error::io("write", &name))?;
     file.truncate(written.size)?;
     report.file_bytes = written.size;
     Ok(())
+}
+
+impl CaptureReport {
+    fn take(&mut self, totals: Totals) {
+        self.warnings = totals.warnings;
+        self.skipped = totals.skipped;
+        self.milliseconds = totals.milliseconds;
+    }
 }
 
 fn count(tree: &Tree, report: &mut CaptureReport) {
@@ -199,40 +329,51 @@ fn image_info(tree: &Tree, options: &CaptureOptions) -> ImageInfo {
     if let Some(description) = &options.description {
         info.set_text("DESCRIPTION", description.clone());
     }
+    for (path, text) in &options.properties {
+        info.set_text(path, text.clone());
+    }
     info.set_counts(&image_counts(tree));
-    let now = match options.source_date_epoch {
-        Some(seconds) => FileTime::from_unix(seconds, 0),
-        None => {
-            let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            FileTime::from_unix(i64::try_from(since.as_secs()).unwrap_or(i64::MAX), since.subsec_nanos())
-        }
-    };
+    let now = options.source_date_epoch.map_or_else(now, |seconds| FileTime::from_unix(seconds, 0));
     info.set_times(now, now);
     info
 }
 
-/// Identity of the file: random, or, for reproducible captures, from everything that is in it.
-fn guid(options: &CaptureOptions, metadata: &Metadata) -> Result<[u8; 16], Error> {
+/// The time of day.
+pub(crate) fn now() -> FileTime {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    FileTime::from_unix(i64::try_from(since.as_secs()).unwrap_or(i64::MAX), since.subsec_nanos())
+}
+
+/// An identity for a new file.
+pub(crate) fn random_guid() -> Result<[u8; 16], Error> {
     let mut guid = [0; 16];
-    if let Some(epoch) = options.source_date_epoch {
-        let mut hasher = blake3::Hasher::new_derive_key("gravure 2026 WIM GUID of a reproducible capture");
-        hasher.update(&epoch.to_le_bytes());
-        hasher.update(&metadata.bytes);
-        for text in [&options.name, options.description.as_ref().unwrap_or(&String::new())] {
-            hasher.update(&(text.len() as u64).to_le_bytes());
-            hasher.update(text.as_bytes());
-        }
-        guid.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
-    } else {
-        getrandom::fill(&mut guid).map_err(|error| Error::Other {
-            what: "random GUID".to_owned(),
-            source: error.to_string().into(),
-            kind: crate::ErrorKind::Io,
-        })?;
-    }
-    // Version 4 or 8 and variant, as RFC 9562 has them; the third field is little-endian.
-    let version = if options.source_date_epoch.is_some() { 0x80 } else { 0x40 };
+    getrandom::fill(&mut guid).map_err(|error| Error::Other {
+        what: "random GUID".to_owned(),
+        source: error.to_string().into(),
+        kind: crate::ErrorKind::Io,
+    })?;
+    mark_guid(&mut guid, 0x40);
+    Ok(guid)
+}
+
+/// Version 4 or 8 and variant, as RFC 9562 has them; the third field is little-endian.
+fn mark_guid(guid: &mut [u8; 16], version: u8) {
     guid[7] = (guid[7] & 0x0f) | version;
     guid[8] = (guid[8] & 0x3f) | 0x80;
+}
+
+/// Identity of the file: random, or, for reproducible captures, from everything that is in it.
+fn guid(options: &CaptureOptions, metadata: &Metadata) -> Result<[u8; 16], Error> {
+    let Some(epoch) = options.source_date_epoch else { return random_guid() };
+    let mut guid = [0; 16];
+    let mut hasher = blake3::Hasher::new_derive_key("gravure 2026 WIM GUID of a reproducible capture");
+    hasher.update(&epoch.to_le_bytes());
+    hasher.update(&metadata.bytes);
+    for text in [&options.name, options.description.as_ref().unwrap_or(&String::new())] {
+        hasher.update(&(text.len() as u64).to_le_bytes());
+        hasher.update(text.as_bytes());
+    }
+    guid.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    mark_guid(&mut guid, 0x80);
     Ok(guid)
 }

@@ -1,15 +1,17 @@
 //! A captured directory, or several, ready to give the contents of its files, by handle.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use gravure_linux::Timestamp;
+use gravure_nttypes::NtName;
 use gravure_tree::{SourceId, Tree};
 
 use super::places::{DirNumber, Handles, Places};
-use super::scan::{ScanOptions, Scanner};
+use super::scan::{Overlay, ScanOptions, Scanner};
 use crate::Error;
 use crate::meter::Meter;
 
@@ -87,6 +89,27 @@ impl DirectorySource {
     ) -> Result<(Tree, Self), Error> {
         let mut scanner = Scanner::new(id, options, meter, ctl);
         let tree = scanner.root(path)?;
+        Ok((tree, scanner.finish()))
+    }
+
+    /// Reads only the entry `name` of the directory `path`, with all below it.
+    pub(crate) fn scan_entry(
+        path: &Path,
+        name: &OsStr,
+        id: SourceId,
+        options: &ScanOptions,
+        meter: &Meter<'_>,
+        ctl: &gravure_model::Ctl,
+    ) -> Result<(Tree, Self), Error> {
+        let full = path.join(name);
+        let nt_name = NtName::from_unix(name.as_bytes()).map_err(|error| Error::Other {
+            what: full.display().to_string(),
+            source: Box::new(error),
+            kind: crate::ErrorKind::Unsupported,
+        })?;
+        let mut scanner = Scanner::new(id, options, meter, ctl);
+        let mut tree = scanner.empty();
+        scanner.add(&mut tree, &full, &[nt_name], Overlay::Replace)?;
         Ok((tree, scanner.finish()))
     }
 
