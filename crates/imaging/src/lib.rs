@@ -61,7 +61,7 @@ pub use integrity::IntegrityChange;
 pub use meter::default_threads;
 pub use remote::{HttpAt, RemoteOptions, agent};
 pub use rewrite::{
-    Boot, CompressionChange, Deletion, EditOptions, ExportOptions, InfoChange, ReadBack, Recompress,
+    Boot, CompressionChange, DeleteRule, Deletion, EditOptions, ExportOptions, ImageRules, InfoChange, ReadBack, Recompress,
     RewriteOptions, RewriteReport, Selection, SplitReport, Target, TreeChange, Unfinished, delete, edit,
     export, join, optimize, split,
 };

@@ -45,7 +45,7 @@ fn run(given: &Given, console: &Console) -> Result<ExitCode, Failure> {
     let which = given.argument(1).map_err(mistake)?;
     let is_change = given.has("boot") || given.arguments.len() > 2 || given.has("image-property");
     if is_change {
-        return Err(mistake("changes: pending merge"));
+        return super::change::info(given, console, &file);
     }
     let images = match which {
         None => None,

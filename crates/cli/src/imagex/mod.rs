@@ -6,6 +6,9 @@
 //! ever and any other number a failure.
 
 mod apply;
+mod capture;
+mod change;
+mod compress;
 mod dir;
 mod extract;
 mod fields;
@@ -13,6 +16,7 @@ mod files;
 mod info;
 mod options;
 mod script;
+mod update;
 mod verify;
 mod words;
 
@@ -20,7 +24,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::ExitCode;
 
-use gravure_imaging::{ErrorKind, NameCase};
+use gravure_imaging::{ErrorKind, IntegrityChange, NameCase};
 use gravure_model::Ctl;
 
 use crate::exit::Failure;
@@ -55,8 +59,21 @@ struct Command {
     options: &'static [&'static [Opt]],
 }
 
-const COMMANDS: [Command; 5] =
-    [apply::COMMAND, dir::COMMAND, extract::COMMAND, info::COMMAND, verify::COMMAND];
+const COMMANDS: [Command; 13] = [
+    capture::CAPTURE,
+    capture::APPEND,
+    apply::COMMAND,
+    extract::COMMAND,
+    update::COMMAND,
+    info::COMMAND,
+    dir::COMMAND,
+    change::EXPORT,
+    change::SPLIT,
+    change::JOIN,
+    change::DELETE,
+    change::OPTIMIZE,
+    verify::COMMAND,
+];
 
 const COMMON: [Opt; 3] = [flag("help"), flag("quiet"), flag("version")];
 
@@ -174,4 +191,31 @@ fn name_case() -> NameCase {
         Ok("1" | "yes") => NameCase::Ignore,
         _ => NameCase::Exact,
     }
+}
+
+/// Something that this syntax knows and this program does not do.
+fn unsupported(why: impl Into<String>) -> Failure {
+    Failure::new(ErrorKind::Unsupported, why)
+}
+
+/// Whether a changed or remade file has an integrity table.
+fn integrity_change(given: &Given) -> IntegrityChange {
+    match given.last_of(&["check", "include-integrity", "nocheck"]) {
+        Some("nocheck") => IntegrityChange::Drop,
+        Some(_) => IntegrityChange::Make,
+        None => IntegrityChange::Keep,
+    }
+}
+
+/// What `--image-property NAME=VALUE` asks for, in order.
+fn properties(given: &Given) -> Result<Vec<(String, String)>, Failure> {
+    let mut properties = Vec::new();
+    for value in given.values("image-property") {
+        let text = value.to_str().and_then(|text| text.split_once('='));
+        let Some((path, value)) = text.filter(|(path, _)| !path.is_empty()) else {
+            return Err(mistake(format!("--image-property {value:?}: NAME=VALUE is needed")));
+        };
+        properties.push((path.to_owned(), value.to_owned()));
+    }
+    Ok(properties)
 }

@@ -2,7 +2,7 @@
 //! a value behind `=` or as the next argument, options anywhere between the other arguments, `--` to end them.
 
 use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 
 /// One option of a command.
 #[derive(Debug, Clone, Copy)]
@@ -87,7 +87,8 @@ impl Given {
 
     /// The last value of an option.
     pub(super) fn value(&self, key: &str) -> Option<&OsStr> {
-        self.values(key).last()
+        let given = self.options.iter().rev().filter(|(known, _)| *known == key);
+        given.filter_map(|(_, value)| value.as_deref()).next()
     }
 
     /// All values of an option.
@@ -97,12 +98,8 @@ impl Given {
 
     /// The last value of an option as text.
     pub(super) fn text(&self, key: &str) -> Result<Option<&str>, String> {
-        let as_text = |value: &'_ OsStr| value.to_str().map(str::to_owned);
-        match self.value(key) {
-            None => Ok(None),
-            Some(value) if as_text(value).is_some() => Ok(value.to_str()),
-            Some(value) => Err(format!("option --{key}: {value:?} is not text")),
-        }
+        let Some(value) = self.value(key) else { return Ok(None) };
+        value.to_str().map(Some).ok_or_else(|| format!("option --{key}: {value:?} is not text"))
     }
 
     /// The last value of an option as a number above zero.
@@ -116,13 +113,8 @@ impl Given {
 
     /// Argument `at`, from 0, as text.
     pub(super) fn argument(&self, at: usize) -> Result<Option<&str>, String> {
-        match self.arguments.get(at) {
-            None => Ok(None),
-            Some(argument) => match argument.to_str() {
-                Some(text) => Ok(Some(text)),
-                None => Err(format!("{:?} is not text", OsString::from_vec(argument.as_bytes().to_vec()))),
-            },
-        }
+        let Some(argument) = self.arguments.get(at) else { return Ok(None) };
+        argument.to_str().map(Some).ok_or_else(|| format!("{argument:?} is not text"))
     }
 }
 

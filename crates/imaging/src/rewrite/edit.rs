@@ -10,7 +10,7 @@ use super::export::Boot;
 use super::in_place::known;
 use super::new_file::all_references;
 use super::read_back::CACHE_BYTES;
-use super::tree_edit::TreeEdit;
+use super::tree_edit::{ImageRules, TreeEdit};
 use super::{InPlace, Recompress, RewriteOptions, RewriteReport, Target, TreeChange, optimize};
 use crate::blob_reader::BlobReader;
 use crate::capture::{Missing, Reader, Reuse, StoreOptions, contents, now, settle, store};
@@ -28,6 +28,8 @@ pub struct EditOptions {
     pub boot: Boot,
     /// What is to change in its tree, in this order.
     pub tree: Vec<TreeChange>,
+    /// How paths of these changes are understood.
+    pub rules: ImageRules,
     /// Whether the file is written anew afterwards, which closes the gaps that changes leave.
     pub target: Target,
 }
@@ -135,7 +137,7 @@ impl Job<'_> {
     ) -> Result<(), Error> {
         let image = self.file.image(self.image)?;
         image.warnings().iter().for_each(|warning| self.meter.warn(|| warning.clone()));
-        let mut edit = TreeEdit::new(image.into_tree(), self.meter, self.context.ctl);
+        let mut edit = TreeEdit::new(image.into_tree(), self.options.rules, self.meter, self.context.ctl);
         for change in &self.options.tree {
             edit.apply(change)?;
         }

@@ -22,7 +22,7 @@ pub use export::{Boot, ExportOptions, Selection, Target, export};
 pub use join::join;
 pub use optimize::optimize;
 pub use split::{SplitReport, split};
-pub use tree_edit::TreeChange;
+pub use tree_edit::{DeleteRule, ImageRules, TreeChange};
 
 pub(crate) use in_place::{Changed, InPlace};
 

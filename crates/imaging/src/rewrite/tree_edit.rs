@@ -8,7 +8,8 @@ use gravure_tree::{ContentRef, Node, NodeId, SourceId, Times, Tree, UnixData};
 
 use super::new_file::directory_id;
 use crate::capture::now;
-use crate::directory::{DirectorySource, ScanOptions, UnixKind, kind_of};
+use crate::directory::{DirectorySource, Overlay, ScanOptions, Symlinks, UnixKind, kind_of};
+use crate::glob::NameCase;
 use crate::meter::Meter;
 use crate::{Error, ErrorKind};
 
@@ -25,6 +26,8 @@ pub enum TreeChange {
         to: String,
         /// How it is read.
         scan: ScanOptions,
+        /// What happens with a file that is there already.
+        overlay: Overlay,
     },
     /// The content `content` becomes the file `to`.
     Write {
@@ -37,6 +40,8 @@ pub enum TreeChange {
     Delete {
         /// In the image.
         path: String,
+        /// What may be deleted.
+        rule: DeleteRule,
     },
     /// The file or directory gets another path. A file that is there is replaced.
     Rename {
@@ -45,6 +50,32 @@ pub enum TreeChange {
         /// In the image.
         to: String,
     },
+}
+
+/// What a deletion may find.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeleteRule {
+    /// Whether a directory goes with all below it; otherwise it is refused.
+    pub recursive: bool,
+    /// Whether nothing at that path is no error.
+    pub force: bool,
+}
+
+impl Default for DeleteRule {
+    fn default() -> Self {
+        Self { recursive: true, force: false }
+    }
+}
+
+/// How paths in an image are understood, and what of Unix is put into it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ImageRules {
+    /// As the image asks for: in images of Unix systems paths have `/`, what is added keeps owners and modes, and what is
+    /// made gets some; in images of Windows also `\\`, the case of letters does not matter, and nothing of Unix is added.
+    #[default]
+    OfImage,
+    /// Paths have `/` or `\\`, and names are compared like this; what is added is added as it was read.
+    Fixed(NameCase),
 }
 
 /// Mode of directories that are made on the way, in images of Unix systems.
@@ -56,30 +87,45 @@ const MADE_FILE_MODE: u32 = 0o100_644;
 pub(super) struct TreeEdit<'a> {
     pub(super) tree: Tree,
     pub(super) directories: Vec<(SourceId, DirectorySource)>,
-    /// Whether the image is of a Unix system: has owners and modes.
+    /// Whether what is made gets owners and modes: the image has them.
     is_unix: bool,
+    /// Whether what is added loses owners and modes.
+    is_stripped: bool,
+    /// Whether `\\` separates names.
+    has_backslash: bool,
+    case: NameCase,
+    overlay: Overlay,
     meter: &'a Meter<'a>,
     ctl: &'a Ctl,
 }
 
 impl<'a> TreeEdit<'a> {
-    pub(super) fn new(tree: Tree, meter: &'a Meter<'a>, ctl: &'a Ctl) -> Self {
-        let is_unix = tree.node(tree.root()).unix.is_some();
-        Self { tree, directories: Vec::new(), is_unix, meter, ctl }
+    pub(super) fn new(tree: Tree, rules: ImageRules, meter: &'a Meter<'a>, ctl: &'a Ctl) -> Self {
+        let has_owners = tree.node(tree.root()).unix.is_some();
+        let (is_unix, is_stripped, has_backslash, case) = match rules {
+            ImageRules::OfImage if has_owners => (true, false, false, NameCase::Exact),
+            ImageRules::OfImage => (false, true, true, NameCase::Ignore),
+            ImageRules::Fixed(case) => (false, false, true, case),
+        };
+        Self { tree, directories: Vec::new(), is_unix, is_stripped, has_backslash, case, overlay: Overlay::Replace, meter, ctl }
     }
 
     pub(super) fn apply(&mut self, change: &TreeChange) -> Result<(), Error> {
         match change {
-            TreeChange::Add { source, to, scan } => self.add(source, to, scan),
+            TreeChange::Add { source, to, scan, overlay } => self.add(source, to, scan, *overlay),
             TreeChange::Write { content, to } => self.write(content, to),
-            TreeChange::Delete { path } => self.delete(path),
+            TreeChange::Delete { path, rule } => self.delete(path, *rule),
             TreeChange::Rename { from, to } => self.rename(from, to),
         }
     }
 
-    fn add(&mut self, source: &Path, to: &str, scan: &ScanOptions) -> Result<(), Error> {
+    fn add(&mut self, source: &Path, to: &str, scan: &ScanOptions, overlay: Overlay) -> Result<(), Error> {
+        self.overlay = overlay;
         let shown = source.display().to_string();
-        let meta = std::fs::symlink_metadata(source).map_err(Error::io("read", &shown))?;
+        // A link is added as a link, unless links are to be followed.
+        let is_followed = scan.symlinks == Symlinks::Follow;
+        let meta = if is_followed { std::fs::metadata(source) } else { std::fs::symlink_metadata(source) };
+        let meta = meta.map_err(Error::io("read", &shown))?;
         let id = directory_id(self.directories.len());
         let (part, directory) = if meta.is_dir() {
             DirectorySource::scan(source, id, scan, self.meter, self.ctl)?
@@ -111,6 +157,7 @@ impl<'a> TreeEdit<'a> {
     }
 
     fn write(&mut self, content: &[u8], to: &str) -> Result<(), Error> {
+        self.overlay = Overlay::Replace;
         let names = self.names(to);
         let Some((last, above)) = names.split_last() else {
             return Err(refused(to, "a file cannot take the place of the root directory"));
@@ -127,9 +174,29 @@ impl<'a> TreeEdit<'a> {
         self.tree.add(into, name, node).map(|_| ()).map_err(|error| failed(to, error))
     }
 
-    fn delete(&mut self, path: &str) -> Result<(), Error> {
-        let (parent, name) = self.find_entry(path)?;
+    fn delete(&mut self, path: &str, rule: DeleteRule) -> Result<(), Error> {
+        if self.names(path).is_empty() {
+            return self.delete_all(path, rule);
+        }
+        let (parent, name) = match self.find_entry(path) {
+            Err(error) if rule.force && error.kind() == ErrorKind::NotFound => return Ok(()),
+            found => found?,
+        };
+        let node = self.tree.child(parent, &name).map(|entry| entry.node);
+        if !rule.recursive && node.is_some_and(|node| self.tree.node(node).is_directory()) {
+            return Err(refused(path, "it is a directory, and is to be deleted only with what is in it"));
+        }
         self.tree.remove(parent, &name).map_err(|error| failed(path, error))
+    }
+
+    /// Empties the root directory, which stays.
+    fn delete_all(&mut self, path: &str, rule: DeleteRule) -> Result<(), Error> {
+        if !rule.recursive {
+            return Err(refused(path, "it is the root directory"));
+        }
+        let root = self.tree.root();
+        let names: Vec<NtName> = self.tree.children(root).iter().map(|entry| entry.name.clone()).collect();
+        names.iter().try_for_each(|name| self.tree.remove(root, name)).map_err(|error| failed(path, error))
     }
 
     fn rename(&mut self, from: &str, to: &str) -> Result<(), Error> {
@@ -157,7 +224,7 @@ impl<'a> TreeEdit<'a> {
 
     /// Names of a path.
     fn names(&self, path: &str) -> Vec<NtName> {
-        let is_separator = |c: char| c == '/' || (c == '\\' && !self.is_unix);
+        let is_separator = |c: char| c == '/' || (c == '\\' && self.has_backslash);
         path.split(is_separator).filter(|name| !name.is_empty()).map(NtName::from).collect()
     }
 
@@ -166,7 +233,7 @@ impl<'a> TreeEdit<'a> {
         let exact = self.tree.child(parent, name);
         let found = exact.or_else(|| {
             let like = |entry: &&gravure_tree::Entry| entry.name.folded().eq(name.folded());
-            self.tree.children(parent).iter().find(like).filter(|_| !self.is_unix)
+            self.tree.children(parent).iter().find(like).filter(|_| self.case == NameCase::Ignore)
         });
         found.map(|entry| (entry.name.clone(), entry.node))
     }
@@ -221,7 +288,7 @@ impl<'a> TreeEdit<'a> {
     fn adapted(&self, node: &Node) -> Node {
         let children = node.children.as_ref().map(|_| Vec::new());
         let mut node = Node { children, ..node.clone() };
-        if !self.is_unix {
+        if self.is_stripped {
             node.unix = None;
             node.extended_attributes.clear();
         }
@@ -265,7 +332,7 @@ impl<'a> TreeEdit<'a> {
                 }
             };
         }
-        if !self.is_unix && !matches!(kind_of(original), UnixKind::File | UnixKind::Link) {
+        if self.is_stripped && !matches!(kind_of(original), UnixKind::File | UnixKind::Link) {
             self.meter.skip(|| format!("{path}: images of Windows hold no device files; left out"));
             return Ok(None);
         }
@@ -286,6 +353,9 @@ impl<'a> TreeEdit<'a> {
         let Some((known, there)) = self.child(into, name) else { return Ok(name.clone()) };
         if self.tree.node(there).is_directory() {
             return Err(refused(path, "a directory of this name is there"));
+        }
+        if self.overlay == Overlay::Refuse {
+            return Err(refused(path, "a file of this name is there"));
         }
         self.tree.remove(into, &known).map_err(|error| failed(path, error))?;
         Ok(known)
