@@ -34,6 +34,7 @@ use crate::blob_reader::BlobReader;
 use crate::directory::{DirectorySource, ScanOptions};
 use crate::meter::{Context, Meter, Totals, default_threads};
 use crate::output_file::OutputFile;
+use crate::rewrite::Boot;
 use crate::{Error, ImageFile, integrity};
 
 /// Where the GUID stands in a WIM header (wim-container section 2).
@@ -65,6 +66,8 @@ pub struct CaptureOptions {
     pub delta_from: Vec<PathBuf>,
     /// An earlier image of the same directory: files of the same path, size and time of last write are not read.
     pub update_of: Option<Earlier>,
+    /// Whether the image becomes the bootable one.
+    pub boot: Boot,
 }
 
 /// Whether a file has an integrity table.
@@ -91,6 +94,7 @@ impl Default for CaptureOptions {
             source_date_epoch: None,
             delta_from: Vec::new(),
             update_of: None,
+            boot: Boot::Leave,
         }
     }
 }
@@ -229,7 +233,11 @@ fn write(
     let mut writer = WimWriter::create(file.file(), &write_options).map_err(failed())?;
     scanned.store(context, meter, &mut writer, options.level, &name, report)?;
     let metadata = Metadata::from_tree(&scanned.tree).map_err(failed())?;
-    writer.add_image(&metadata, image_info(&scanned.tree, options), options.level).map_err(failed())?;
+    let info = image_info(&scanned.tree, options);
+    let image = writer.add_image(&metadata, info, options.level).map_err(failed())?;
+    if options.boot == Boot::Set {
+        writer.set_boot_image(Some(image)).map_err(failed())?;
+    }
     let tables = writer.write_tables().map_err(failed())?;
     let is_wanted = options.integrity == Integrity::Table;
     let written = integrity::complete(context, tables, &name, is_wanted, None)?;
