@@ -141,7 +141,9 @@ fn without_unix_metadata(image: &Image, meter: &Meter<'_>) -> Image {
         node.extended_attributes.clear();
     }
     if special > 0 {
-        meter.warn(|| format!("{special} devices, pipes and sockets become empty files, as Unix data is not applied"));
+        meter.warn(|| {
+            format!("{special} devices, pipes and sockets become empty files, as Unix data is not applied")
+        });
     }
     image.with_tree(tree)
 }

@@ -119,12 +119,24 @@ mod tests {
             ("abc", "ABC", false),
         ];
         for (pattern, name, expected) in cases {
-            assert_eq!(Glob::new(pattern, NameCase::Exact).matches(&name.into()), expected, "{pattern} {name}");
+            assert_eq!(
+                Glob::new(pattern, NameCase::Exact).matches(&name.into()),
+                expected,
+                "{pattern} {name}"
+            );
         }
-        for (pattern, name, expected) in
-            [("abc", "ABC", true), ("Ü*", "üx", true), ("ß", "ẞ", false), ("*a", "BA", true), ("a?", "Ä", false)]
-        {
-            assert_eq!(Glob::new(pattern, NameCase::Ignore).matches(&name.into()), expected, "{pattern} {name}");
+        for (pattern, name, expected) in [
+            ("abc", "ABC", true),
+            ("Ü*", "üx", true),
+            ("ß", "ẞ", false),
+            ("*a", "BA", true),
+            ("a?", "Ä", false),
+        ] {
+            assert_eq!(
+                Glob::new(pattern, NameCase::Ignore).matches(&name.into()),
+                expected,
+                "{pattern} {name}"
+            );
         }
         assert!(!Glob::literal("a*", NameCase::Exact).matches(&"ab".into()));
         assert!(Glob::literal("a*", NameCase::Ignore).matches(&"A*".into()));

@@ -39,8 +39,8 @@ mod remote;
 
 pub use apply::{ApplyOptions, ApplyReport, Durability, apply_to_directory};
 pub use capture::{
-    AppendOptions, CaptureOptions, CaptureReport, CaptureSource, Earlier, Integrity, append, append_directory,
-    capture, capture_directory,
+    AppendOptions, CaptureOptions, CaptureReport, CaptureSource, Earlier, Integrity, append,
+    append_directory, capture, capture_directory,
 };
 pub use describe::{describe, describe_file, system_of};
 pub use diff::{Aspect, Change, DiffOptions, DiffReport, Difference, Side, diff};
@@ -50,8 +50,8 @@ pub use directory::{
 pub use error::{Error, ErrorKind};
 pub use exclude::{CaptureConfig, Exclusions};
 pub use extract::{
-    NoMatch, Parents, SelectOptions, Selected, Wanted, Wildcards, extract, extract_selected, extract_selected_to,
-    extract_to, parse_path_list, select,
+    NoMatch, Parents, SelectOptions, Selected, Wanted, Wildcards, extract, extract_selected,
+    extract_selected_to, extract_to, parse_path_list, select,
 };
 pub use glob::NameCase;
 pub use gravure_codec::Level;
@@ -61,9 +61,9 @@ pub use integrity::IntegrityChange;
 pub use meter::default_threads;
 pub use remote::{HttpAt, RemoteOptions, agent};
 pub use rewrite::{
-    Boot, CompressionChange, DeleteRule, Deletion, EditOptions, ExportOptions, ImageRules, InfoChange, ReadBack, Recompress,
-    RewriteOptions, RewriteReport, Selection, SplitReport, Target, TreeChange, Unfinished, delete, edit,
-    export, join, optimize, split,
+    Boot, CompressionChange, DeleteRule, Deletion, EditOptions, ExportOptions, ImageRules, InfoChange,
+    ReadBack, Recompress, RewriteOptions, RewriteReport, Selection, SplitReport, Target, TreeChange,
+    Unfinished, delete, edit, export, join, optimize, split,
 };
 pub use text::{read_text, read_text_file};
 pub use verify::{

@@ -6,15 +6,19 @@ use std::str::FromStr;
 
 use gravure_codec::Level;
 use gravure_imaging::{
-    CaptureOptions, CaptureReport, ErrorKind, Exclusions, Integrity, Mounts, ScanOptions, capture_directory,
+    AppendOptions, Boot, CaptureOptions, CaptureReport, Earlier, ErrorKind, Exclusions, Integrity,
+    IntegrityChange, Mounts, RewriteOptions, ScanOptions, Unfinished, Which, append_directory,
+    capture_directory,
 };
 use gravure_wim::{Compression, Method};
 use serde::Serialize;
 
 use super::image::epoch;
+use super::rewrite::unfinished;
 use crate::exit::{Failure, done_or_partial};
 use crate::output::{self, bytes, rate};
 use crate::progress::Reporter;
+use crate::target::ImageName;
 use crate::{Common, interrupt};
 
 /// Capture a directory into an image file
@@ -27,7 +31,10 @@ Examples:
   gravure capture /srv/reference reference.wim
   gravure capture /srv/reference reference.wim \"Reference 24.1\" --compress=lzx --check
   gravure capture / root.wim --exclude '/proc/*' --exclude '/sys/*'
-  gravure capture data data.wim --compress=xpress:best --progress jsonl"
+  gravure capture data data.wim --compress=xpress:best --progress jsonl
+  gravure capture /srv/reference all.wim \"Monday\" --append           one more image in a file that is there
+  gravure capture / all.wim \"Tuesday\" --append --update-of all.wim:Monday   unchanged files are not read
+  gravure capture / delta.wim --delta-from base.wim                    only what base.wim has not"
 )]
 pub(crate) struct Options {
     /// Directory to capture
@@ -39,12 +46,27 @@ pub(crate) struct Options {
     /// Description of the image
     #[arg(long)]
     description: Option<String>,
-    /// none, xpress or lzx, with :fast or :best
-    #[arg(long, default_value = "lzx")]
-    compress: Compress,
-    /// Size of a chunk, bytes: a power of two; 32768 is what every Windows reads
-    #[arg(long, value_name = "BYTES", default_value_t = 32768)]
-    chunk_size: u32,
+    /// Add the image to a file that has images already; compression is that of the file
+    #[arg(long)]
+    append: bool,
+    /// Do not read files whose path, size and time are those in this earlier image: FILE:N, or N of a file appended to
+    #[arg(long, value_name = "IMAGE")]
+    update_of: Option<String>,
+    /// Do not store what this file holds: the image needs it from then on
+    #[arg(long, value_name = "FILE", visible_alias = "ref")]
+    delta_from: Vec<PathBuf>,
+    /// Make the image the bootable one
+    #[arg(long)]
+    boot: bool,
+    /// none, xpress or lzx, with :fast or :best [default: lzx]
+    #[arg(long)]
+    compress: Option<Compress>,
+    /// Size of a chunk, bytes: a power of two; 32768 is what every Windows reads [default: 32768]
+    #[arg(long, value_name = "BYTES", conflicts_with = "append")]
+    chunk_size: Option<u32>,
+    /// Put a file back that another writer left unfinished, before appending to it
+    #[arg(long, requires = "append")]
+    recover: bool,
     /// Add an integrity table
     #[arg(long)]
     check: bool,
@@ -58,6 +80,9 @@ pub(crate) struct Options {
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
 }
+
+/// What every Windows reads.
+const DEFAULT_CHUNK_BYTES: u32 = 32768;
 
 /// A method with a level, as in `lzx:best`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,7 +117,18 @@ impl FromStr for Compress {
     }
 }
 
+impl Default for Compress {
+    fn default() -> Self {
+        Self { method: Some(Method::Lzx), level: Level::Fast }
+    }
+}
+
 impl Compress {
+    /// With the chunks that every Windows reads.
+    pub(super) fn compression(self, chunk_size: Option<u32>) -> Result<Option<Compression>, Failure> {
+        self.with_chunks(chunk_size.unwrap_or(DEFAULT_CHUNK_BYTES))
+    }
+
     /// With chunks of `chunk_size` bytes.
     fn with_chunks(self, chunk_size: u32) -> Result<Option<Compression>, Failure> {
         let made = self.method.map(|method| Compression::new(method, chunk_size)).transpose();
@@ -102,7 +138,7 @@ impl Compress {
         })
     }
 
-    fn level(self) -> Level {
+    pub(super) fn level(self) -> Level {
         self.level
     }
 }
@@ -114,6 +150,7 @@ struct Captured {
     directories: u64,
     content_bytes: u64,
     blobs: u64,
+    unread_files: u64,
     file_bytes: u64,
     milliseconds: u64,
     warnings: Vec<String>,
@@ -123,10 +160,11 @@ pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
     let ctl = interrupt::ctl();
     let reporter = Reporter::new(common.progress);
     let name = options.name.clone().unwrap_or_else(|| default_name(&options.source));
+    let compress = options.compress.unwrap_or_default();
     let capture = CaptureOptions {
         threads: options.threads,
-        compression: options.compress.with_chunks(options.chunk_size)?,
-        level: options.compress.level(),
+        compression: compress.compression(options.chunk_size)?,
+        level: compress.level(),
         name,
         description: options.description.clone(),
         integrity: if options.check { Integrity::Table } else { Integrity::Without },
@@ -136,11 +174,40 @@ pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
             ..ScanOptions::default()
         },
         source_date_epoch: epoch()?,
+        delta_from: options.delta_from.clone(),
+        boot: if options.boot { Boot::Set } else { Boot::Leave },
+        update_of: options.update_of.as_deref().map(|image| earlier(image, options)).transpose()?,
         ..CaptureOptions::default()
     };
-    let report = capture_directory(&options.source, &options.image, &capture, &ctl, &reporter)?;
+    let report = if options.append {
+        let rewrite = RewriteOptions {
+            integrity: if options.check { IntegrityChange::Make } else { IntegrityChange::Keep },
+            unfinished: if options.recover { Unfinished::Recover } else { Unfinished::Refuse },
+            ..RewriteOptions::default()
+        };
+        let append = AppendOptions { capture, rewrite };
+        append_directory(&options.source, &options.image, &append, &ctl, &reporter)
+            .map_err(|error| unfinished(error, "--recover"))?
+    } else {
+        capture_directory(&options.source, &options.image, &capture, &ctl, &reporter)?
+    };
     print(&options.image, &report, common)?;
     Ok(done_or_partial(report.skipped))
+}
+
+/// The image that `--update-of` names: of another file, or by number or name of the one that is appended to.
+fn earlier(image: &str, options: &Options) -> Result<Earlier, Failure> {
+    let Ok(name) = image.parse::<ImageName>();
+    let file = Path::new(&name.file);
+    if file.exists() {
+        return Ok(Earlier { file: file.to_owned(), which: name.which });
+    }
+    if !options.append {
+        let message = format!("--update-of: {} not found", file.display());
+        return Err(Failure::new(ErrorKind::NotFound, message).with_cure("name it as FILE:NUMBER"));
+    }
+    let which = image.parse().map_or_else(|_| Which::Name(image.to_owned()), Which::Number);
+    Ok(Earlier { file: options.image.clone(), which })
 }
 
 /// Captures a system that was built from a recipe: everything that differs from build to build is left out.
@@ -152,7 +219,7 @@ pub(super) fn capture_system(
     reporter: &Reporter,
     ctl: &gravure_model::Ctl,
 ) -> Result<CaptureReport, Failure> {
-    let compression = compress.with_chunks(32768)?;
+    let compression = compress.compression(None)?;
     let options = CaptureOptions { compression, level: compress.level(), ..options };
     Ok(capture_directory(dir, output, &options, ctl, reporter)?)
 }
@@ -164,6 +231,7 @@ pub(super) fn print(image: &Path, report: &CaptureReport, common: &Common) -> Re
         directories: report.directories,
         content_bytes: report.content_bytes,
         blobs: report.blobs,
+        unread_files: report.unread_files,
         file_bytes: report.file_bytes,
         milliseconds: report.milliseconds,
         warnings: report.warnings.clone(),

@@ -92,7 +92,11 @@ fn put(image: &Image, target: &Path, options: &ApplyOptions, console: &Console) 
 }
 
 /// How files are written. Other things that this syntax asks for are for volumes of Windows.
-pub(super) fn target_options(given: &Given, stage: &str, links: LinkTargets) -> Result<ApplyOptions, Failure> {
+pub(super) fn target_options(
+    given: &Given,
+    stage: &str,
+    links: LinkTargets,
+) -> Result<ApplyOptions, Failure> {
     for option in ["wimboot", "compact"] {
         if given.has(option) {
             let message = format!("--{option} is for volumes of Windows, not for directories");

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use gravure_imaging::{
     AppendOptions, Boot, CaptureConfig, CaptureOptions, CaptureSource, Earlier, ErrorKind, Exclusions,
-    ImageFile, Integrity, Mounts, RewriteOptions, ScanOptions, Symlinks, UnixMetadata, Which, append, capture,
-    optimize, read_text, read_text_file,
+    ImageFile, Integrity, Mounts, RewriteOptions, ScanOptions, Symlinks, UnixMetadata, Which, append,
+    capture, optimize, read_text, read_text_file,
 };
 use gravure_wim::HeaderFlags;
 
@@ -58,8 +58,12 @@ const BOTH: [Opt; 24] = [
     flag("no-solid-sort"),
 ];
 
-pub(super) const CAPTURE: Command =
-    Command { name: "capture", usage: CAPTURE_USAGE, run: run_capture, options: &[&BOTH, &compress::OPTIONS] };
+pub(super) const CAPTURE: Command = Command {
+    name: "capture",
+    usage: CAPTURE_USAGE,
+    run: run_capture,
+    options: &[&BOTH, &compress::OPTIONS],
+};
 
 pub(super) const APPEND: Command = Command {
     name: "append",
@@ -205,9 +209,8 @@ fn sources(given: &Given) -> Result<Vec<CaptureSource>, Failure> {
         Some("-") => read_text(std::io::stdin().lock(), "standard input")?,
         _ => read_text_file(Path::new(source))?,
     };
-    let list = parse_source_list(&text).map_err(|why| {
-        Failure::new(ErrorKind::Usage, format!("{}: {why}", Path::new(source).display()))
-    })?;
+    let list = parse_source_list(&text)
+        .map_err(|why| Failure::new(ErrorKind::Usage, format!("{}: {why}", Path::new(source).display())))?;
     Ok(list)
 }
 
@@ -281,8 +284,8 @@ mod tests {
         let list = parse_source_list(text).unwrap();
         let list: Vec<(String, String)> =
             list.into_iter().map(|one| (one.path.display().to_string(), one.target)).collect();
-        let expected =
-            [("winpe", ""), ("a b", "x y"), ("src\\d", "src/d"), ("./e", "e")].map(|(a, b)| (a.to_owned(), b.to_owned()));
+        let expected = [("winpe", ""), ("a b", "x y"), ("src\\d", "src/d"), ("./e", "e")]
+            .map(|(a, b)| (a.to_owned(), b.to_owned()));
         assert_eq!(list, expected);
         assert!(parse_source_list("a /../b").unwrap_err().starts_with("line 1: "));
         assert!(parse_source_list("a\n'b").unwrap_err().starts_with("line 2: "));

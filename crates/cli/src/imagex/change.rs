@@ -107,11 +107,18 @@ pub(super) fn info(given: &Given, console: &Console, file: &ImageFile) -> Result
     changes.extend(properties(given)?);
     for (path, value) in changes {
         if old.text(&path).unwrap_or_default() == value {
-            console.say(&format!("The {path} property of image {} already has value {value:?}.", index.number()))?;
+            console.say(&format!(
+                "The {path} property of image {} already has value {value:?}.",
+                index.number()
+            ))?;
             continue;
         }
         console.say(&format!("Setting the {path} property of image {} to {value:?}.", index.number()))?;
-        options.info.push(if value.is_empty() { InfoChange::Remove(path) } else { InfoChange::Set(path, value) });
+        options.info.push(if value.is_empty() {
+            InfoChange::Remove(path)
+        } else {
+            InfoChange::Set(path, value)
+        });
     }
     if given.has("boot") && file.wim().boot_image() != Some(index) {
         console.say(&format!("Marking image {} as bootable.", index.number()))?;
@@ -139,7 +146,9 @@ fn run_delete(given: &Given, console: &Console) -> Result<ExitCode, Failure> {
     let options = RewriteOptions { integrity: integrity_change(given), ..RewriteOptions::default() };
     let last = if given.has("soft") { Deletion::Soft } else { Deletion::Rebuild };
     // From the last to the first, so that numbers hold; only the last step needs to write the file anew.
-    for (left, number) in numbers.iter().rev().enumerate().map(|(done, number)| (numbers.len() - done - 1, number)) {
+    for (left, number) in
+        numbers.iter().rev().enumerate().map(|(done, number)| (numbers.len() - done - 1, number))
+    {
         let how = if left == 0 { last } else { Deletion::Soft };
         delete(path, &Which::Number(*number), how, &options, &console.ctl, &console.reporter)?;
     }
@@ -202,7 +211,11 @@ fn run_optimize(given: &Given, console: &Console) -> Result<ExitCode, Failure> {
     }
     let path = Path::new(&given.arguments[0]);
     let report = optimize(path, &options, &console.ctl, &console.reporter)?;
-    console.say(&format!("{:?} optimized: {before} bytes before, {} bytes now", path.display(), report.file_bytes))?;
+    console.say(&format!(
+        "{:?} optimized: {before} bytes before, {} bytes now",
+        path.display(),
+        report.file_bytes
+    ))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -216,7 +229,9 @@ fn run_split(given: &Given, console: &Console) -> Result<ExitCode, Failure> {
     let first = Path::new(&given.arguments[1]);
     let report = split(&source, first, bytes, &options, &console.ctl, &console.reporter)?;
     for part in &report.too_large {
-        console.warn(&format!("part {part} is larger than {size} MiB: one resource in it is, and cannot be cut"));
+        console.warn(&format!(
+            "part {part} is larger than {size} MiB: one resource in it is, and cannot be cut"
+        ));
     }
     Ok(ExitCode::SUCCESS)
 }

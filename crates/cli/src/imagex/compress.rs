@@ -1,7 +1,7 @@
 //! `--compress` and what goes with it.
 
 use gravure_codec::Level;
-use gravure_imaging::{CompressionChange, Compression, Method, Recompress, RewriteOptions};
+use gravure_imaging::{Compression, CompressionChange, Method, Recompress, RewriteOptions};
 
 use super::options::{Given, Opt, flag, value};
 use super::{integrity_change, mistake, unsupported};
@@ -31,9 +31,12 @@ pub(super) struct Compress {
 /// What a new file is compressed with: LZX when nothing is said, XPRESS in small chunks for WIMBoot. `is_new` says that
 /// there is no file yet whose compression counts.
 pub(super) fn of(given: &Given, is_new: bool) -> Result<Compress, Failure> {
+    refuse(given)?;
     let is_wimboot = given.has("wimboot");
     let (method, level) = match given.text("compress").map_err(mistake)? {
-        Some(_) if !is_new => return Err(mistake("--compress: a file that is appended to keeps its compression")),
+        Some(_) if !is_new => {
+            return Err(mistake("--compress: a file that is appended to keeps its compression"));
+        }
         Some(text) => parse(text).map_err(mistake)?,
         None if is_wimboot => (Some(Method::Xpress), Level::NearOptimal),
         None => (Some(Method::Lzx), Level::NearOptimal),
@@ -52,13 +55,19 @@ pub(super) fn of(given: &Given, is_new: bool) -> Result<Compress, Failure> {
     Ok(Compress { compression, level })
 }
 
+/// Forms of files that this syntax does not make.
+fn refuse(given: &Given) -> Result<(), Failure> {
+    let option =
+        ["solid", "solid-compress", "solid-chunk-size", "pipable"].into_iter().find(|it| given.has(it));
+    match option {
+        None => Ok(()),
+        Some(option) => Err(unsupported(format!("--{option}: solid and pipable files are not made here"))),
+    }
+}
+
 /// Options of files that are made of others.
 pub(super) fn rewrite(given: &Given, stage: &str) -> Result<RewriteOptions, Failure> {
-    for option in ["solid", "solid-compress", "solid-chunk-size", "pipable"] {
-        if given.has(option) {
-            return Err(unsupported(format!("--{option} when a file is made of others")));
-        }
-    }
+    refuse(given)?;
     let is_changed = given.has("compress") || given.has("chunk-size");
     let compress = if is_changed { Some(of(given, true)?) } else { None };
     Ok(RewriteOptions {
@@ -105,7 +114,8 @@ fn parse_size(text: &str) -> Result<u32, String> {
         other => return Err(format!("size {text:?}: {other:?} is not one of K, M, G")),
     };
     let number = digits.parse::<u64>().ok();
-    let bytes = number.and_then(|number| number.checked_mul(1 << shift)).and_then(|it| u32::try_from(it).ok());
+    let bytes =
+        number.and_then(|number| number.checked_mul(1 << shift)).and_then(|it| u32::try_from(it).ok());
     bytes.ok_or_else(|| format!("size {text:?} is no number of bytes below 4 GiB"))
 }
 

@@ -14,7 +14,8 @@ use super::{Command, Console, check_count, mistake, name_case};
 use crate::exit::Failure;
 use crate::output;
 
-const USAGE: &str = "  dir WIMFILE [IMAGE | all] [--path=PATH] [--detailed] [--one-file-only] [--ref=\"GLOB\"]";
+const USAGE: &str =
+    "  dir WIMFILE [IMAGE | all] [--path=PATH] [--detailed] [--one-file-only] [--ref=\"GLOB\"]";
 
 pub(super) const COMMAND: Command = Command {
     name: "dir",
@@ -33,11 +34,8 @@ fn run(given: &Given, console: &Console) -> Result<ExitCode, Failure> {
             path: given.text("path").map_err(mistake)?.unwrap_or("/").to_owned(),
             parents: Parents::Drop,
         };
-        let options = SelectOptions {
-            case: name_case(),
-            wildcards: Wildcards::Literal,
-            no_match: NoMatch::Fail,
-        };
+        let options =
+            SelectOptions { case: name_case(), wildcards: Wildcards::Literal, no_match: NoMatch::Fail };
         let (selected, _) = select(image.tree(), &[wanted], &options)?;
         for one in selected {
             list(&file, &image, &one.names, given)?;

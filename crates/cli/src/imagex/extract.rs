@@ -70,8 +70,7 @@ fn run(given: &Given, console: &Console) -> Result<ExitCode, Failure> {
         root: if is_whole { RootMetadata::Set } else { RootMetadata::Keep },
         ..target_options(given, "extract", LinkTargets::Keep)?
     };
-    let report =
-        extract_selected(&image, &selected, &target, &options, &console.ctl, &console.reporter)?;
+    let report = extract_selected(&image, &selected, &target, &options, &console.ctl, &console.reporter)?;
     for loss in &report.losses {
         console.warn(&format!("not kept by a directory: {} of {} files", loss.what, loss.count));
     }

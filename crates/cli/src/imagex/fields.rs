@@ -100,7 +100,10 @@ pub(super) const ATTRIBUTES: [(u32, &str); 15] = [
 pub(super) fn time(time: FileTime) -> String {
     let (seconds, _) = time.to_unix();
     let stamp = jiff::Timestamp::from_second(seconds);
-    stamp.map_or_else(|_| format!("{seconds} s"), |stamp| stamp.strftime("%a %b %d %H:%M:%S %Y UTC").to_string())
+    stamp.map_or_else(
+        |_| format!("{seconds} s"),
+        |stamp| stamp.strftime("%a %b %d %H:%M:%S %Y UTC").to_string(),
+    )
 }
 
 /// Bytes as hexadecimal digits.

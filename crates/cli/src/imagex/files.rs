@@ -197,7 +197,8 @@ pub(super) fn images(file: &ImageFile, which: Option<&str>) -> Result<Images, Fa
         return ImageIndex::from_number(number).map(Images::One).ok_or_else(|| none(which));
     }
     let names = file.wim().info().images().zip(file.wim().images());
-    let found = names.into_iter().find(|(info, _)| !which.is_empty() && info.name().as_deref() == Some(which));
+    let found =
+        names.into_iter().find(|(info, _)| !which.is_empty() && info.name().as_deref() == Some(which));
     found.map(|(_, index)| Images::One(index)).ok_or_else(|| none(which))
 }
 

@@ -78,7 +78,9 @@ fn run(given: &Given, console: &Console) -> Result<ExitCode, Failure> {
         }
         let info = file.wim().info();
         let wanted: Vec<(u32, ImageInfo)> = match images {
-            Some(Images::One(index)) => info.image(index.index()).map(|it| (index.number(), it)).into_iter().collect(),
+            Some(Images::One(index)) => {
+                info.image(index.index()).map(|it| (index.number(), it)).into_iter().collect()
+            }
             _ => (1..).zip(info.images()).collect(),
         };
         for (number, image) in wanted {

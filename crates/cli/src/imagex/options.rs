@@ -157,7 +157,8 @@ mod tests {
 
     #[test]
     fn options_are_found_however_they_are_written() {
-        let given = parse(&["a", "--ref=x*", "-check", "--comp", "LZX", "b", "--ref", "y", "-", "-1", "--", "--z"]);
+        let given =
+            parse(&["a", "--ref=x*", "-check", "--comp", "LZX", "b", "--ref", "y", "-", "-1", "--", "--z"]);
         let given = given.unwrap();
         assert_eq!(given.arguments, ["a", "b", "-", "-1", "--z"]);
         assert!(given.has("check") && !given.has("no-globs"));

@@ -110,7 +110,10 @@ mod tests {
         let expected = [
             add("file", "/file", AddOptions::default()),
             add("Some File", "Some Destination", all),
-            Command::Delete { path: "/x".to_owned(), options: DeleteOptions { force: true, recursive: true } },
+            Command::Delete {
+                path: "/x".to_owned(),
+                options: DeleteOptions { force: true, recursive: true },
+            },
             Command::Rename { from: "a".to_owned(), to: "b".to_owned() },
             add("s", "t", AddOptions::default()),
         ];
@@ -123,7 +126,10 @@ mod tests {
         for (text, expected) in [
             ("\ninvalid /", "line 2: \"invalid\" is not one of add, delete, rename"),
             ("delete --invalid-option --recursive /", "line 1: `delete` has no option --invalid-option"),
-            ("delete --recursive --force / /anotherdir", "line 1: `delete` takes 1 arguments, found \"/anotherdir\" too"),
+            (
+                "delete --recursive --force / /anotherdir",
+                "line 1: `delete` takes 1 arguments, found \"/anotherdir\" too",
+            ),
             ("add a", "line 1: `add` needs 2 arguments, found 1"),
             ("rename --force a b", "line 1: `rename` has no option --force"),
             ("add 'a b", "line 1: closing quote is missing: 'a b"),
@@ -134,7 +140,9 @@ mod tests {
 
     #[test]
     fn any_text_is_taken_or_refused() {
-        let pieces = ["add", "delete", "rename", "--force", "\"", "'", " ", "\n", "\0", "#", "é", "/", "\\", "\r", "--"];
+        let pieces = [
+            "add", "delete", "rename", "--force", "\"", "'", " ", "\n", "\0", "#", "é", "/", "\\", "\r", "--",
+        ];
         let mut state = 5u64;
         for _ in 0..2000 {
             let mut text = String::new();

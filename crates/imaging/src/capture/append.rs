@@ -7,9 +7,9 @@ use gravure_model::event::Observer;
 use gravure_wim::{Metadata, WimWriter};
 
 use super::{CaptureOptions, CaptureReport, CaptureSource, Known, Scanned, image_info};
+use crate::Error;
 use crate::meter::{Context, Meter, default_threads};
 use crate::rewrite::{Boot, InPlace, RewriteOptions};
-use crate::Error;
 
 /// How a directory is appended.
 #[derive(Debug, Clone, Default)]
@@ -18,8 +18,6 @@ pub struct AppendOptions {
     pub capture: CaptureOptions,
     /// How the file is changed. Stage, threads and effort are those of the capture.
     pub rewrite: RewriteOptions,
-    /// Whether the new image becomes the bootable one.
-    pub boot: Boot,
 }
 
 /// Captures the directory `source` as a new image of the WIM `output`, behind its others. Contents that the file has are
@@ -86,7 +84,7 @@ fn add(
     let metadata = Metadata::from_tree(&scanned.tree).map_err(failed())?;
     let info = image_info(&scanned.tree, capture);
     let image = writer.add_image(&metadata, info, capture.level).map_err(failed())?;
-    match options.boot {
+    match capture.boot {
         Boot::Leave => Ok(()),
         Boot::Set => writer.set_boot_image(Some(image)).map_err(failed()),
         Boot::Clear => writer.set_boot_image(None).map_err(failed()),

@@ -31,11 +31,11 @@ pub(crate) use known::Known;
 pub(crate) use write::{Missing, Reuse, StoreOptions, chain, settle, store};
 
 use crate::blob_reader::BlobReader;
-use crate::rewrite::Boot;
 use crate::directory::{DirectorySource, Overlay, ScanOptions, Scanner, Symlinks};
+use crate::extract::split_path;
 use crate::meter::{Context, Meter, Totals, default_threads};
 use crate::output_file::OutputFile;
-use crate::extract::split_path;
+use crate::rewrite::Boot;
 use crate::{Error, ImageFile, integrity};
 
 /// Where the GUID stands in a WIM header (wim-container section 2).
@@ -71,6 +71,8 @@ pub struct CaptureOptions {
     pub delta_from: Vec<PathBuf>,
     /// An earlier image of the same directory: files of the same path, size and time of last write are not read.
     pub update_of: Option<Earlier>,
+    /// Whether the image becomes the bootable one.
+    pub boot: Boot,
 }
 
 /// Whether a file has an integrity table.
@@ -99,6 +101,7 @@ impl Default for CaptureOptions {
             source_date_epoch: None,
             delta_from: Vec::new(),
             update_of: None,
+            boot: Boot::Leave,
         }
     }
 }

@@ -46,7 +46,11 @@ impl Places {
 
     /// Adds a base that stays open, so that it is the same directory whatever happens to its path.
     pub(crate) fn add_base(&mut self, path: &Path, dir: Arc<Dir>) -> DirNumber {
-        self.push(Place { parent: 0, name: OsString::new(), base: Some(Base { path: path.to_owned(), dir: Some(dir) }) })
+        self.push(Place {
+            parent: 0,
+            name: OsString::new(),
+            base: Some(Base { path: path.to_owned(), dir: Some(dir) }),
+        })
     }
 
     /// Adds a base that is opened when it is wanted: there may be many, such as the places that links lead to.

@@ -327,8 +327,7 @@ impl<'a> Scanner<'a> {
         let Some(found) = self.find(dir, task, &named, !source.is_single, &path)? else { return Ok(None) };
         let Found { stat, place } = found;
         let is_directory = stat.kind == NodeKind::Directory;
-        let is_read =
-            is_directory && (stat.device == source.device || self.options.mounts == Mounts::Follow);
+        let is_read = is_directory && (stat.device == source.device || self.options.mounts == Mounts::Follow);
         let existing = match task.is_shared {
             true => tree.child(task.node, &named.nt_name).map(|entry| entry.node),
             false => None,
@@ -463,7 +462,10 @@ impl<'a> Scanner<'a> {
                     Place::Here => (task.place, name.to_owned()),
                     Place::There(leads, _) => {
                         let above = leads.parent().unwrap_or(leads).to_owned();
-                        (self.places.add_distant_base(above), leads.file_name().unwrap_or_default().to_owned())
+                        (
+                            self.places.add_distant_base(above),
+                            leads.file_name().unwrap_or_default().to_owned(),
+                        )
                     }
                 };
                 let key = self.files.len() as u64;
@@ -593,7 +595,8 @@ fn no_directory(what: String) -> Error {
 }
 
 fn in_the_way(path: &str, wanted: &str, found: &str) -> Error {
-    let (what, why) = (format!("putting {wanted} at {path}"), format!("{found} of that name is there already"));
+    let (what, why) =
+        (format!("putting {wanted} at {path}"), format!("{found} of that name is there already"));
     Error::Refused { what, why }
 }
 

@@ -188,7 +188,8 @@ mod tests {
             assert_eq!(kind_of(&node), expected);
             assert_eq!(mode_of(&node), 0o4751);
         }
-        let link = Node { reparse: Some(link_reparse(OsStr::new("/a/b"), false).unwrap()), ..Node::default() };
+        let link =
+            Node { reparse: Some(link_reparse(OsStr::new("/a/b"), false).unwrap()), ..Node::default() };
         assert_eq!(kind_of(&link), UnixKind::Link);
         let directory_link = Node { children: Some(Vec::new()), ..link };
         assert_eq!(kind_of(&directory_link), UnixKind::Link);

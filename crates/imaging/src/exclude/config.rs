@@ -195,7 +195,10 @@ mod tests {
         // Configuration, path (with a slash at the end for directories), whether it is left out.
         let cases: [(&str, &[(&str, bool)]); 15] = [
             ("[ExclusionList]\n*.txt", &[("/a.txt", true), ("/d/a.txt", true), ("/a.TXT", false)]),
-            ("[ExclusionList]\n/d/s", &[("/d/", false), ("/d/s/", true), ("/d/s/x", true), ("/e/d/s", false)]),
+            (
+                "[ExclusionList]\n/d/s",
+                &[("/d/", false), ("/d/s/", true), ("/d/s/x", true), ("/e/d/s", false)],
+            ),
             ("[ExclusionList]\n\\d\\s\\", &[("/d/s/", true), ("/d/t", false)]),
             ("[ExclusionList]\nC:\\d", &[("/d/", true), ("/c", false)]),
             ("[ExclusionList]\n/*/*", &[("/d/", false), ("/d/x", true), ("/d/x/y", true)]),
@@ -211,7 +214,10 @@ mod tests {
                 &[("/d/s/", false), ("/d/a", true), ("/d/s/x", false), ("/d/s/x/y", false), ("/d/s/y", true)],
             ),
             ("[ExclusionList]\n/d\n[ExclusionException]\nx", &[("/d/", true)]),
-            ("[ExclusionList]\n*.jpg\n[ExclusionException]\n?oo.jpg", &[("/foo.jpg", false), ("/a.jpg", true)]),
+            (
+                "[ExclusionList]\n*.jpg\n[ExclusionException]\n?oo.jpg",
+                &[("/foo.jpg", false), ("/a.jpg", true)],
+            ),
             ("[ExclusionList]\n*.txt\n[ExclusionException]\nd", &[("/d/a.txt", true)]),
             ("[ExclusionList]\n*.txt\n[ExclusionException]\n/d", &[("/d/a.txt", false), ("/a.txt", true)]),
             ("[exclusionlist]\n/d\n[CompressionFolderList]\n/e", &[("/d/", false), ("/e", false)]),
@@ -247,7 +253,8 @@ mod tests {
 
     #[test]
     fn any_text_is_taken_or_refused() {
-        let pieces = ["[ExclusionList]", "[", "]", "\"", "'", "/", "\\", "*", "?", "x:", "\r", "\n", " ", "é", "#"];
+        let pieces =
+            ["[ExclusionList]", "[", "]", "\"", "'", "/", "\\", "*", "?", "x:", "\r", "\n", " ", "é", "#"];
         let mut state = 7u64;
         for _ in 0..2000 {
             let mut text = String::new();

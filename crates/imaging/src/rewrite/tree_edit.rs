@@ -107,7 +107,17 @@ impl<'a> TreeEdit<'a> {
             ImageRules::OfImage => (false, true, true, NameCase::Ignore),
             ImageRules::Fixed(case) => (false, false, true, case),
         };
-        Self { tree, directories: Vec::new(), is_unix, is_stripped, has_backslash, case, overlay: Overlay::Replace, meter, ctl }
+        Self {
+            tree,
+            directories: Vec::new(),
+            is_unix,
+            is_stripped,
+            has_backslash,
+            case,
+            overlay: Overlay::Replace,
+            meter,
+            ctl,
+        }
     }
 
     pub(super) fn apply(&mut self, change: &TreeChange) -> Result<(), Error> {
@@ -122,8 +132,8 @@ impl<'a> TreeEdit<'a> {
     fn add(&mut self, source: &Path, to: &str, scan: &ScanOptions, overlay: Overlay) -> Result<(), Error> {
         self.overlay = overlay;
         let shown = source.display().to_string();
-        // A link is added as a link, unless links are to be followed.
-        let is_followed = scan.symlinks == Symlinks::Follow;
+        // A link is added as a link, unless links are to be followed or it stands for the root.
+        let is_followed = scan.symlinks == Symlinks::Follow || self.names(to).is_empty();
         let meta = if is_followed { std::fs::metadata(source) } else { std::fs::symlink_metadata(source) };
         let meta = meta.map_err(Error::io("read", &shown))?;
         let id = directory_id(self.directories.len());
