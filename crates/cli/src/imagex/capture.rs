@@ -102,7 +102,6 @@ fn run_append(given: &Given, console: &Console) -> Result<ExitCode, Failure> {
             integrity: integrity_change(given),
             ..RewriteOptions::default()
         },
-        boot: if given.has("boot") { Boot::Set } else { Boot::Leave },
     };
     if given.arguments.len() < 3 {
         options.capture.name = free_name(&file, &options.capture.name);

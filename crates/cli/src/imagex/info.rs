@@ -107,7 +107,6 @@ fn xml(file: &ImageFile) -> Result<Vec<u8>, Failure> {
 
 fn summary(out: &mut String, file: &ImageFile) {
     let header = file.wim().header();
-    let is_split = header.parts > 1;
     out.push_str("WIM Information:\n----------------\n");
     let mut field = |name: &str, value: String| {
         let _ = writeln!(out, "{:<16}{value}", format!("{name}:"));
@@ -121,8 +120,8 @@ fn summary(out: &mut String, file: &ImageFile) {
     field("Chunk Size", format!("{chunk_size} bytes"));
     field("Part Number", format!("{}/{}", header.part, header.parts));
     field("Boot Index", header.boot_number.to_string());
-    // Without XML document and integrity table, as the document itself counts.
-    let size = file.wim().info().total_bytes().filter(|_| !is_split).unwrap_or(header.xml.offset);
+    // Without XML document and integrity table, as the document itself counts; of a set, that is the whole.
+    let size = file.wim().info().total_bytes().unwrap_or(header.xml.offset);
     field("Size", format!("{size} bytes"));
     let attributes = [
         ("Pipable", header.layout == Layout::Pipable),
@@ -130,7 +129,6 @@ fn summary(out: &mut String, file: &ImageFile) {
         ("Relative path junction", header.flags.contains(HeaderFlags::LINKS_FIXED)),
         ("Write in progress", header.flags.contains(HeaderFlags::WRITE_IN_PROGRESS)),
         ("Readonly", header.flags.contains(HeaderFlags::READ_ONLY)),
-        ("Spanned", header.flags.contains(HeaderFlags::SPANNED)),
     ];
     let set: Vec<&str> = attributes.into_iter().filter(|(_, is_set)| *is_set).map(|(name, _)| name).collect();
     field("Attributes", set.join(", "));

@@ -58,8 +58,6 @@ pub struct CaptureOptions {
     pub description: Option<String>,
     /// What else the XML document is to say of the image: paths of elements below `IMAGE`, and their texts.
     pub properties: Vec<(String, String)>,
-    /// Whether the image is the bootable one.
-    pub boot: Boot,
     /// Whether the file gets an integrity table.
     pub integrity: Integrity,
     /// How the directory is read.
@@ -95,7 +93,6 @@ impl Default for CaptureOptions {
             name: String::new(),
             description: None,
             properties: Vec::new(),
-            boot: Boot::default(),
             integrity: Integrity::default(),
             scan: ScanOptions::default(),
             source_date_epoch: None,
