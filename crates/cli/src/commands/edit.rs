@@ -107,6 +107,7 @@ pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
         },
         tree: tree_changes(options)?,
         target: if options.rebuild { Target::Rebuild } else { Target::Append },
+        ..EditOptions::default()
     };
     if edit_options.info.is_empty() && edit_options.tree.is_empty() && edit_options.boot == Boot::Leave {
         return Err(Failure::new(ErrorKind::Usage, "nothing to change was given")
