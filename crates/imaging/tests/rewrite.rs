@@ -331,13 +331,14 @@ fn edits_change_what_they_name_and_nothing_else() {
         source: source.to_owned(),
         to: to.into(),
         scan: ScanOptions::default(),
+        overlay: Overlay::Replace,
     };
     let options = EditOptions {
         tree: vec![
             add(&extra, "/added"),
             add(&extra.join("single"), "/only in the second"),
             TreeChange::Rename { from: "/added/sub".into(), to: "/moved".into() },
-            TreeChange::Delete { path: "/added/single".into() },
+            TreeChange::Delete { path: "/added/single".into(), rule: DeleteRule::default() },
         ],
         ..EditOptions::default()
     };
@@ -361,7 +362,7 @@ fn edits_change_what_they_name_and_nothing_else() {
     // A change that cannot be made leaves the file as it was.
     let bytes = fs::read(&two.image).unwrap();
     for wrong in [
-        TreeChange::Delete { path: "/nope".into() },
+        TreeChange::Delete { path: "/nope".into(), rule: DeleteRule::default() },
         TreeChange::Rename { from: "/moved".into(), to: "/moved/below".into() },
         TreeChange::Rename { from: "/moved".into(), to: "/added".into() },
         add(&extra.join("single"), "/moved"),

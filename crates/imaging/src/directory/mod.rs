@@ -1,5 +1,6 @@
 //! Unix directories as source and target of images.
 
+mod follow;
 mod links;
 mod losses;
 mod places;

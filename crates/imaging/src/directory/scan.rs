@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -20,6 +20,7 @@ use gravure_tree::{
     ContentRef, Entry, ExtendedAttribute, Node, NodeId, Origin, SourceId, Times, Tree, TreeError,
 };
 
+use super::follow::{Ancestor, Found, Place, ancestor, follow, open_root};
 use super::links::Rebase;
 use super::places::{DirNumber, Handles, Places};
 use super::source::{DirectorySource, FilePlace};
@@ -121,26 +122,6 @@ struct Task {
     /// Whether it may have entries already.
     is_shared: bool,
     above: Option<Rc<Ancestor>>,
-}
-
-/// The directories above one, to find links that lead round in a circle.
-struct Ancestor {
-    key: (DeviceNumber, u64),
-    above: Option<Rc<Ancestor>>,
-}
-
-/// An entry as it is found, links followed when they are to be.
-struct Found {
-    stat: NodeStat,
-    place: Place,
-}
-
-/// Where what an entry stands for is.
-enum Place {
-    /// In its directory, under its name.
-    Here,
-    /// Where a link leads, with the extended attributes there.
-    There(PathBuf, Vec<(OsString, Vec<u8>)>),
 }
 
 /// An entry by name, and in full for messages.
@@ -428,7 +409,6 @@ impl<'a> Scanner<'a> {
     }
 
     /// A node with its content or link target; `None` when it had to be left out.
-    #[expect(clippy::too_many_arguments, reason = "an entry in all its parts; one call site")]
     fn node_of(
         &mut self,
         dir: &Dir,
@@ -541,55 +521,6 @@ impl<'a> Scanner<'a> {
     }
 }
 
-impl Ancestor {
-    fn has(&self, stat: &NodeStat) -> bool {
-        let mut at = Some(self);
-        while let Some(ancestor) = at {
-            if ancestor.key == (stat.device, stat.inode) {
-                return true;
-            }
-            at = ancestor.above.as_deref();
-        }
-        false
-    }
-}
-
-/// A long chain must not be dropped by recursion: a tree may be deeper than a stack.
-impl Drop for Ancestor {
-    fn drop(&mut self) {
-        let mut above = self.above.take();
-        while let Some(mut ancestor) = above.take().and_then(Rc::into_inner) {
-            above = ancestor.above.take();
-        }
-    }
-}
-
-fn ancestor(stat: &NodeStat, above: Option<Rc<Ancestor>>) -> Option<Rc<Ancestor>> {
-    Some(Rc::new(Ancestor { key: (stat.device, stat.inode), above }))
-}
-
-/// What the link at `path` leads to.
-fn follow(path: &str) -> Result<Found, Error> {
-    let leads = std::fs::canonicalize(path).map_err(Error::io("follow link", path))?;
-    let failed = || Error::linux(leads.display());
-    if leads.is_dir() {
-        let (dir, stat) = open_root(&leads)?;
-        let xattrs = gravure_linux::xattr::read_file_xattrs(&dir).map_err(failed())?;
-        return Ok(Found { stat, place: Place::There(leads, xattrs) });
-    }
-    let (above, name) = (leads.parent().unwrap_or(&leads), leads.file_name().unwrap_or_default());
-    let (dir, _) = open_root(above)?;
-    let stat = dir.stat_entry(name).map_err(failed())?;
-    let xattrs = dir.xattrs(name).map_err(failed())?;
-    Ok(Found { stat, place: Place::There(leads.clone(), xattrs) })
-}
-
-fn open_root(path: &Path) -> Result<(Dir, NodeStat), Error> {
-    let root = Dir::open_root(path).map_err(Error::linux(path.display()))?;
-    let stat = root.stat().map_err(Error::linux(path.display()))?;
-    Ok((root, stat))
-}
-
 fn no_directory(what: String) -> Error {
     Error::Usage { what, expected: "a directory".to_owned(), found: "something else".to_owned() }
 }
@@ -603,3 +534,6 @@ fn in_the_way(path: &str, wanted: &str, found: &str) -> Error {
 fn tree_error(path: &str, error: TreeError) -> Error {
     Error::Other { what: path.to_owned(), source: Box::new(error), kind: ErrorKind::Failed }
 }
+
+#[cfg(test)]
+mod tests;

@@ -158,10 +158,7 @@ fn without_repetitions(selected: Vec<Selected>) -> Vec<Selected> {
             !is_inside && seen.insert(one.names.as_slice())
         })
         .collect();
-    let mut keep = keeps.into_iter();
-    let mut selected = selected.clone();
-    selected.retain(|_| keep.next().unwrap_or(false));
-    selected
+    selected.into_iter().zip(keeps).filter(|(_, keeps)| *keeps).map(|(one, _)| one).collect()
 }
 
 #[cfg(test)]
