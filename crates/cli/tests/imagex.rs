@@ -237,7 +237,7 @@ fn images_are_changed_the_same_way() {
         (&["info", "x.swm", "1", "name"], ""),
         (&["dir", "x2.swm"], ""),
         (&["delete", "x.wim", "all"], ""),
-        (&["append", "in", "x.wim", "again", "--boot"], ""),
+        (&["append", "in", "x.wim", "again", "--boot", "--check"], ""),
         (&["verify", "x.wim"], ""),
         (&["verify", "nosuch.wim"], ""),
         (&["bogus"], ""),
