@@ -198,7 +198,7 @@ fn files_that_must_not_change_are_refused_and_not_touched() {
     // Read-only, and part 1 of 2.
     for (offset, value) in [(0x10, HeaderFlags::READ_ONLY.0 as u8), (0x2a, 2)] {
         let mut bytes = sound.clone();
-        bytes[offset] |= value;
+        bytes[offset] = value;
         fs::write(&path, &bytes).unwrap();
         // The second part that the header then speaks of.
         let mut second = bytes.clone();
