@@ -1,5 +1,6 @@
 //! Export, append, delete, optimize, split, join, edit: trees stay the same, what can be copied is, and other programs
 //! read what comes out.
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod common;
 

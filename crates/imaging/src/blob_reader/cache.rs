@@ -74,7 +74,7 @@ impl<K: Copy + Eq + Hash> ChunkCache<K> {
             else {
                 break;
             };
-            state.remove(oldest);
+            state.remove(&oldest);
         }
         let slot = Slot::default();
         state.kept.insert(key, Kept { slot: Arc::clone(&slot), len, used });
@@ -83,13 +83,13 @@ impl<K: Copy + Eq + Hash> ChunkCache<K> {
     }
 
     fn forget(&self, key: K) {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
     }
 }
 
 impl<K: Eq + Hash> State<K> {
-    fn remove(&mut self, key: K) {
-        if let Some(kept) = self.kept.remove(&key) {
+    fn remove(&mut self, key: &K) {
+        if let Some(kept) = self.kept.remove(key) {
             self.bytes -= kept.len;
         }
     }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use gravure_io::{FileAt, ReadAt, WriteAt};
 use gravure_tree::Sha1Hash;
-use gravure_wim::{HEADER_BYTES, HeaderFlags, Wim, WimTarget, WimWriter};
+use gravure_wim::{HEADER_BYTES, HeaderFlags, Layout, Wim, WimTarget, WimWriter};
 
 use super::{ReadBack, RewriteOptions, Unfinished, read_back};
 use crate::capture::Known;
@@ -54,6 +54,7 @@ impl InPlace {
             recover(&target, file.wim(), path)?;
             file = ImageFile::open_path(path)?;
         }
+        check(file.wim(), path)?;
         let mut header = vec![0; usize::try_from(HEADER_BYTES).unwrap_or(0)];
         target.read_exact_at(0, &mut header).map_err(Error::io("read", path.display()))?;
         let size = target.size();
@@ -133,6 +134,21 @@ pub(super) fn write<'t>(
     let is_wanted = options.integrity.is_wanted(old_table.is_some());
     let written = integrity::complete(context, tables, name, is_wanted, old_table.as_ref())?;
     Ok(Changed { old_file_bytes, file_bytes: written.size, images })
+}
+
+/// Whether a file may be changed, or replaced by what is made of it.
+fn check(wim: &Wim, path: &Path) -> Result<(), Error> {
+    let header = wim.header();
+    let why = if header.flags.contains(HeaderFlags::READ_ONLY) {
+        "it is marked read-only"
+    } else if header.parts > 1 {
+        "it is part of a split set; join it first"
+    } else if header.layout == Layout::Pipable {
+        "it has the pipable layout; export it to another file"
+    } else {
+        return Ok(());
+    };
+    Err(Error::Refused { what: format!("changing {}", path.display()), why: why.to_owned() })
 }
 
 /// What a file holds, for an append to it.

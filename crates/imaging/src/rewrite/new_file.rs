@@ -1,7 +1,7 @@
 //! A WIM that is put together of images of other ones: stored bytes are copied where the format lets them be, the rest is
 //! decoded and encoded on all cores. The file gets its name when it is complete and was read back.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::path::Path;
 
 use gravure_nttypes::Guid;
@@ -160,14 +160,14 @@ pub(super) struct Gathered {
 /// Reads the trees of `images` one after the other; only what is needed of them is kept.
 pub(super) fn gather(file: &ImageFile, images: &[ImageIndex], meter: &Meter<'_>) -> Result<Gathered, Error> {
     let mut gathered = Gathered { contents: Vec::new(), references: Vec::new() };
-    let mut seen: HashMap<Sha1Hash, ()> = HashMap::new();
+    let mut seen: HashSet<Sha1Hash> = HashSet::new();
     for index in images {
         let image = file.image(*index)?;
         for warning in image.warnings() {
             meter.warn(|| format!("{}, image {}: {warning}", file.name(), index.number()));
         }
         for content in contents(image.tree()) {
-            let is_new = content.sha1.is_none_or(|sha1| seen.insert(sha1, ()).is_none());
+            let is_new = content.sha1.is_none_or(|sha1| seen.insert(sha1));
             if is_new {
                 gathered.contents.push(Content { uses: Vec::new(), ..content });
             }

@@ -188,3 +188,36 @@ fn damage_of_what_was_written_is_found_before_the_change_counts() {
     assert_eq!(deleted.unwrap().images, 1);
     assert_eq!(FileAt::open(&path).unwrap().size(), fs::metadata(&path).unwrap().len());
 }
+
+#[test]
+fn files_that_must_not_change_are_refused_and_not_touched() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = captured(dir.path(), "old", 1);
+    let sound = fs::read(&path).unwrap();
+    let more = source(dir.path(), "more", 2);
+    // Read-only, and part 1 of 2.
+    for (offset, value) in [(0x10, HeaderFlags::READ_ONLY.0 as u8), (0x2a, 2)] {
+        let mut bytes = sound.clone();
+        bytes[offset] = value;
+        fs::write(&path, &bytes).unwrap();
+        // The second part that the header then speaks of.
+        let mut second = bytes.clone();
+        second[0x28] = 2;
+        fs::write(dir.path().join("old2.wim"), &second).unwrap();
+        let (ctl, options) = (Ctl::default(), RewriteOptions::default());
+        let append = AppendOptions { rewrite: options.clone(), ..AppendOptions::default() };
+        let change = EditOptions { boot: Boot::Set, ..EditOptions::default() };
+        let which = Which::Number(1);
+        let results = [
+            append_directory(&more, &path, &append, &ctl, &Silent).map(|_| ()),
+            optimize(&path, &options, &ctl, &Silent).map(|_| ()),
+            delete(&path, &which, Deletion::Rebuild, &options, &ctl, &Silent).map(|_| ()),
+            delete(&path, &which, Deletion::Soft, &options, &ctl, &Silent).map(|_| ()),
+            edit(&path, &which, &change, &ctl, &Silent).map(|_| ()),
+        ];
+        for result in results {
+            assert_eq!(result.unwrap_err().kind(), ErrorKind::Refused, "{offset:#x}");
+        }
+        assert!(fs::read(&path).unwrap() == bytes);
+    }
+}
