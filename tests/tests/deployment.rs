@@ -4,7 +4,6 @@ use anyhow::Result;
 use gravure_disk::Table;
 use gravure_e2e::{Scene, partition_start, read_text};
 use gravure_model::Assurance;
-use gravure_model::api::MachineState;
 use gravure_testkit::Firmware;
 
 fn deploys(firmware: Firmware) -> Result<()> {

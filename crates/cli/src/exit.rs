@@ -54,7 +54,8 @@ impl From<gravure_imaging::Error> for Failure {
         let kind = error.kind();
         let failure = Self::new(kind, chain(&error));
         if is_encrypted(&error) {
-            return failure.with_cure("decrypt it first: the key is in no image file, only Windows setup has it");
+            return failure
+                .with_cure("decrypt it first: the key is in no image file, only Windows setup has it");
         }
         match kind {
             ErrorKind::Integrity => failure.with_cure("the image is damaged: take another copy of it"),

@@ -24,7 +24,7 @@ pub(crate) struct HiveFile {
 impl HiveFile {
     /// Reads a hive; a dirty one is completed from its logs in memory, and is an error when they do not complete it.
     pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
-        let (_, logs, recovered) = load(path)?;
+        let Loaded { logs, recovered, .. } = load(path)?;
         let recovered = recovered.map_err(|error| failure(path, &error))?;
         Ok(Self { hive: recovered.hive, replay: recovered.replay, path: path.to_owned(), logs })
     }
@@ -32,7 +32,7 @@ impl HiveFile {
     /// Like [`HiveFile::open`], but a dirty hive that cannot be completed is read as it stands, with a warning. For
     /// commands that only look.
     pub(crate) fn open_as_is(path: &Path) -> Result<Self, Failure> {
-        let (bytes, logs, recovered) = load(path)?;
+        let Loaded { bytes, logs, recovered } = load(path)?;
         let (hive, replay) = match recovered {
             Ok(recovered) => (recovered.hive, recovered.replay),
             Err(error @ Error::NotRecoverable { .. }) => {
@@ -122,13 +122,21 @@ pub(crate) fn failure(path: &Path, error: &Error) -> Failure {
     }
 }
 
-/// The bytes of a hive, the logs beside it, and what became of both.
-fn load(path: &Path) -> Result<(Vec<u8>, Vec<PathBuf>, Result<Recovered, Error>), Failure> {
+/// A file as it was read.
+struct Loaded {
+    bytes: Vec<u8>,
+    /// The logs beside it.
+    logs: Vec<PathBuf>,
+    /// What became of both.
+    recovered: Result<Recovered, Error>,
+}
+
+fn load(path: &Path) -> Result<Loaded, Failure> {
     let bytes = read_file(path)?;
     let logs = logs_beside(path)?;
     let contents = logs.iter().map(|log| read_file(log)).collect::<Result<Vec<_>, _>>()?;
     let recovered = recover(&bytes, &contents.iter().map(Vec::as_slice).collect::<Vec<_>>());
-    Ok((bytes, logs, recovered))
+    Ok(Loaded { bytes, logs, recovered })
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>, Failure> {

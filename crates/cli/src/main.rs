@@ -7,6 +7,7 @@
 mod commands;
 mod exit;
 mod hive_file;
+mod imagex;
 mod interrupt;
 mod output;
 mod progress;
@@ -61,15 +62,28 @@ enum Command {
     Verify(commands::verify::Options),
     Hive(commands::hive::Options),
     Bcd(commands::bcd::Options),
+    Edit(commands::edit::Options),
+    Export(commands::export::Options),
+    Split(commands::split::Options),
+    Join(commands::join::Options),
+    Optimize(commands::optimize::Options),
+    Delete(commands::delete::Options),
+    Diff(commands::diff::Options),
     Image(commands::image::Options),
     Init(commands::init::Options),
     Serve(commands::serve::Options),
     Machine(commands::machine::Options),
     Plan(commands::plan::Options),
+    Wim(imagex::Options),
     Completions(commands::completions::Options),
 }
 
 fn main() -> ExitCode {
+    let words: Vec<std::ffi::OsString> = std::env::args_os().collect();
+    if let Some(result) = imagex::run_by_name(&words) {
+        init_tracing("warn");
+        return finish(result);
+    }
     // A reader that goes away (`gravure ls X | head`) is no reason for a panic: writes fail and end the command.
     let arguments = Arguments::parse();
     // What a server does is news to its operator; other commands speak of trouble only.
@@ -84,11 +98,19 @@ fn main() -> ExitCode {
         Command::Verify(options) => commands::verify::run(&options, &common),
         Command::Hive(options) => commands::hive::run(&options, &common),
         Command::Bcd(options) => commands::bcd::run(&options, &common),
+        Command::Edit(options) => commands::edit::run(&options, &common),
+        Command::Export(options) => commands::export::run(&options, &common),
+        Command::Split(options) => commands::split::run(&options, &common),
+        Command::Join(options) => commands::join::run(&options, &common),
+        Command::Optimize(options) => commands::optimize::run(&options, &common),
+        Command::Delete(options) => commands::delete::run(&options, &common),
+        Command::Diff(options) => commands::diff::run(&options, &common),
         Command::Image(options) => commands::image::run(&options, &common),
         Command::Init(options) => commands::init::run(&options, &common),
         Command::Serve(options) => commands::serve::run(&options),
         Command::Machine(options) => commands::machine::run(&options, &common),
         Command::Plan(options) => commands::plan::run(&options, &common),
+        Command::Wim(options) => imagex::run(&options),
         Command::Completions(options) => commands::completions::run(&options),
     };
     finish(result)

@@ -79,8 +79,12 @@ fn lines(rows: impl Iterator<Item = Result<String, Failure>>) -> Result<(), Fail
 }
 
 pub(crate) fn write(text: &str) -> Result<(), Failure> {
+    write_bytes(text.as_bytes())
+}
+
+pub(crate) fn write_bytes(bytes: &[u8]) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| broken(&error))
+    out.write_all(bytes).and_then(|()| out.flush()).map_err(|error| broken(&error))
 }
 
 fn broken(error: &io::Error) -> Failure {

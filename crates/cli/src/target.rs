@@ -47,7 +47,7 @@ pub(crate) enum Source {
     /// With random access.
     File(ImageFile),
     /// Standard input, which can be read once, front to back.
-    Pipe(PipedFile<'static>),
+    Pipe(Box<PipedFile<'static>>),
 }
 
 impl ImageName {
@@ -70,7 +70,7 @@ impl ImageName {
                 false => failure,
             }
         })?;
-        Ok(Source::Pipe(opened))
+        Ok(Source::Pipe(Box::new(opened)))
     }
 
     /// Whether the file is fetched from a web server.

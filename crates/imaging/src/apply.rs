@@ -8,7 +8,9 @@ use gravure_model::event::Observer;
 use gravure_tree::{Loss, NodeId, Tree};
 
 use crate::damage;
-use crate::directory::{DirectoryTarget, Existing, Handles, RootMetadata};
+use crate::directory::{
+    DirectoryTarget, Existing, Handles, LinkTargets, RootMetadata, UnixKind, UnixMetadata, kind_of,
+};
 use crate::meter::{Context, Meter, default_threads};
 use crate::reading::{self, Damaged, OnDamage, ReadPlan, Target};
 use crate::uses::{self, Use};
@@ -25,6 +27,10 @@ pub struct ApplyOptions {
     pub existing: Existing,
     /// What happens to the target directory itself.
     pub root: RootMetadata,
+    /// What becomes of links whose target starts at the root of the image.
+    pub links: LinkTargets,
+    /// Whether owners, modes, devices and extended attributes are set. Devices become empty files when they are not.
+    pub unix: UnixMetadata,
     /// When the operation counts as done.
     pub durability: Durability,
     /// What happens to content that is damaged.
@@ -59,6 +65,8 @@ impl Default for ApplyOptions {
             threads: None,
             existing: Existing::default(),
             root: RootMetadata::default(),
+            links: LinkTargets::default(),
+            unix: UnixMetadata::default(),
             durability: Durability::default(),
             damaged: DamagedContent::default(),
         }
@@ -120,7 +128,16 @@ pub(crate) fn apply_with(
     let context = Context { ctl, observer, threads: options.threads.unwrap_or_else(default_threads) };
     let meter = Meter::start(&context, &options.stage);
     image.warnings().iter().for_each(|warning| meter.warn(|| warning.clone()));
-    let mut target = DirectoryTarget::open(path, image.tree(), options.existing, options.root, &meter)?;
+    let plain;
+    let image = match options.unix {
+        UnixMetadata::Keep => image,
+        UnixMetadata::Leave => {
+            plain = without_unix_metadata(image, &meter);
+            &plain
+        }
+    };
+    let (existing, root) = (options.existing, options.root);
+    let mut target = DirectoryTarget::open(path, image.tree(), existing, root, options.links, &meter)?;
     target.structure(ctl)?;
     let damaged = read(&context, &meter, &target)?;
     let losses = target.metadata(ctl)?;
@@ -170,6 +187,25 @@ pub(crate) fn judge(
         paths.extend(uses::paths(tree, &nodes, usize::MAX));
     }
     Ok(paths)
+}
+
+/// The image as a system that knows nothing of Unix sees it.
+fn without_unix_metadata(image: &Image, meter: &Meter<'_>) -> Image {
+    let mut tree = image.tree().clone();
+    let mut special = 0u64;
+    let nodes: Vec<NodeId> = uses::nodes(&tree).collect();
+    for id in nodes {
+        let node = tree.node_mut(id);
+        special += u64::from(matches!(kind_of(node), UnixKind::Special(_)));
+        node.unix = None;
+        node.extended_attributes.clear();
+    }
+    if special > 0 {
+        meter.warn(|| {
+            format!("{special} devices, pipes and sockets become empty files, as Unix data is not applied")
+        });
+    }
+    image.with_tree(tree)
 }
 
 impl Target for DirectoryTarget<'_> {

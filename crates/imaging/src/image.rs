@@ -84,9 +84,55 @@ impl ImageFile {
         Ok(self)
     }
 
-    /// Adds a file that content may lie in: the base of a delta file.
+    /// The parts of one set, given in any order, each once.
+    pub fn open_set(paths: &[PathBuf]) -> Result<Self, Error> {
+        let mut parts = Vec::with_capacity(paths.len());
+        for path in paths {
+            let (archive, warnings) = Archive::open(open_file(path)?, &path.display().to_string())?;
+            parts.push((archive, warnings));
+        }
+        parts.sort_by_key(|(archive, _)| archive.wim().header().part);
+        let all: Vec<&Wim> = parts.iter().map(|(archive, _)| archive.wim()).collect();
+        let named =
+            parts.first().map_or_else(|| "split set".to_owned(), |(first, _)| first.name().to_owned());
+        check_split_set(&all).map_err(Error::wim(named))?;
+        let mut this = Self { archives: Archives::default(), parts: parts.len(), warnings: Vec::new() };
+        for (archive, warnings) in parts {
+            this.archives.push(archive);
+            this.warnings.extend(warnings);
+        }
+        Ok(this)
+    }
+
+    /// The file `path` alone, to look at what it says of itself: any part of a set.
+    pub fn open_single(path: &Path) -> Result<Self, Error> {
+        Self::open(open_file(path)?, &path.display().to_string())
+    }
+
+    /// The file `path`, which is whole or the first part of a set whose other parts are added as references.
+    pub fn open_first_part(path: &Path) -> Result<Self, Error> {
+        let this = Self::open_single(path)?;
+        let header = this.wim().header();
+        if header.part == 1 {
+            return Ok(this);
+        }
+        let value = format!("{}: part {} of {}", path.display(), header.part, header.parts);
+        Err(Error::Unsupported { what: "start with a part other than the first", value })
+    }
+
+    /// Adds a file that content may lie in: the base of a delta file, or another part of the set.
     pub fn add_reference(&mut self, path: &Path) -> Result<(), Error> {
-        self.push(open_file(path)?, &path.display().to_string())
+        let all_are_parts = self.archives.iter().count() == self.parts;
+        self.push(open_file(path)?, &path.display().to_string())?;
+        let own = self.wim().header();
+        let is_part = self.archives.iter().last().is_some_and(|(_, added)| {
+            let added = added.wim().header();
+            own.parts > 1 && added.guid == own.guid && added.parts == own.parts && added.part != own.part
+        });
+        if is_part && all_are_parts {
+            self.parts += 1;
+        }
+        Ok(())
     }
 
     /// As [`ImageFile::add_reference`] for a file from elsewhere.
@@ -145,7 +191,8 @@ impl ImageFile {
         let archive = self.archives.get(0);
         if let Some(metadata) = archive.wim().metadata_resource(index) {
             let place = metadata.header;
-            archive.source().will_read(&[place.offset..place.offset.saturating_add(place.stored_size)]);
+            let stored = place.offset..place.offset.saturating_add(place.stored_size);
+            archive.source().will_read(std::slice::from_ref(&stored));
         }
         let opened = archive.wim().read_image_with(archive.source(), index, &blobs, archive.limits());
         let opened = opened.map_err(Error::wim(format_args!("{}, image {}", self.name(), index.number())))?;

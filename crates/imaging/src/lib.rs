@@ -6,7 +6,9 @@
 #![forbid(unsafe_code)]
 
 mod error;
+mod glob;
 mod meter;
+mod text;
 mod uses;
 
 mod chain;
@@ -14,40 +16,59 @@ mod read_ahead;
 mod stage;
 
 mod archive;
+mod blob_reader;
 mod damage;
 mod image;
 mod reading;
 
 mod directory;
 mod exclude;
+mod integrity;
 mod output_file;
 mod range_hash;
 
 mod apply;
 mod capture;
 mod describe;
+mod diff;
 mod extract;
 mod pipe;
+mod rewrite;
 mod verify;
 
 mod remote;
 
 pub use apply::{ApplyOptions, ApplyReport, DamagedContent, Durability, apply_to_directory};
 pub use capture::{
-    CaptureForm, CaptureOptions, CaptureReport, Integrity, capture_directory, capture_to_pipe,
+    AppendOptions, CaptureForm, CaptureOptions, CaptureReport, CaptureSource, Earlier, Integrity, append,
+    append_directory, capture, capture_directory, capture_to_pipe,
 };
 pub use describe::{describe, describe_file, system_of};
-pub use directory::{Existing, Mounts, RootMetadata, ScanOptions};
+pub use diff::{Aspect, Change, DiffOptions, DiffReport, Difference, Side, diff};
+pub use directory::{
+    Existing, LinkTargets, Mounts, Overlay, RootMetadata, ScanOptions, Symlinks, UnixMetadata,
+};
 pub use error::{Error, ErrorKind};
-pub use exclude::Exclusions;
-pub use extract::{Parents, extract, extract_to};
+pub use exclude::{CaptureConfig, Exclusions};
+pub use extract::{
+    NoMatch, Parents, SelectOptions, Selected, Wanted, Wildcards, extract, extract_selected,
+    extract_selected_to, extract_to, parse_path_list, select,
+};
+pub use glob::NameCase;
 pub use gravure_codec::Level;
 pub use gravure_wim::{Compression, Method};
 pub use image::{Image, ImageFile, Which};
+pub use integrity::IntegrityChange;
 pub use meter::default_threads;
 pub use pipe::PipedFile;
 pub use remote::{HttpAt, RemoteOptions, agent};
+pub use rewrite::{
+    Boot, CompressionChange, DeleteRule, Deletion, EditOptions, ExportOptions, ImageRules, InfoChange,
+    ReadBack, Recompress, RewriteOptions, RewriteReport, Selection, SplitReport, Target, TreeChange,
+    Unfinished, delete, edit, export, join, optimize, split,
+};
+pub use text::{read_text, read_text_file};
 pub use verify::{
-    Damage, FileReport, VerifyFileOptions, VerifyOptions, VerifyReport, verify_applied, verify_directory,
-    verify_file,
+    Damage, FileReport, IntegrityTables, VerifyFileOptions, VerifyOptions, VerifyReport, check_integrity,
+    verify_applied, verify_directory, verify_file,
 };

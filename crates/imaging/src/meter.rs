@@ -111,6 +111,12 @@ impl<'a> Meter<'a> {
         self.tell_progress(self.done_bytes.load(Ordering::Relaxed));
     }
 
+    /// As [`Meter::expect`], in addition to what was expected before.
+    pub(crate) fn expect_more(&self, bytes: u64) {
+        let known = self.total_bytes.load(Ordering::Relaxed);
+        self.expect(if known == UNKNOWN { bytes } else { known.saturating_add(bytes) });
+    }
+
     /// Counts `bytes`, and tells about it when it is time.
     pub(crate) fn add(&self, bytes: u64) {
         let done_bytes = self.done_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;

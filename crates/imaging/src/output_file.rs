@@ -1,6 +1,7 @@
 //! A file that appears under its name only when it is complete.
 
 use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use gravure_io::FileAt;
@@ -61,6 +62,22 @@ impl OutputFile {
     /// Cuts the file off at `size`.
     pub(crate) fn truncate(&self, size: u64) -> Result<(), Error> {
         self.file.file().set_len(size).map_err(Error::io("truncate", self.path.display()))
+    }
+
+    /// Where the file is until it has its name.
+    pub(crate) fn temporary(&self) -> &Path {
+        &self.temporary
+    }
+
+    /// Gives the new file the mode and, as far as this user may, the owner of the one it replaces.
+    pub(crate) fn take_after_old(&self) -> Result<(), Error> {
+        let Ok(old) = std::fs::metadata(&self.path) else { return Ok(()) };
+        // The owner first: a change of owner clears bits of the mode.
+        let _ = std::os::unix::fs::fchown(self.file.file(), Some(old.uid()), Some(old.gid()));
+        self.file
+            .file()
+            .set_permissions(old.permissions())
+            .map_err(Error::io("set the mode of", self.path.display()))
     }
 
     /// Makes the content durable, then gives the file its name.

@@ -14,7 +14,7 @@ use sha1::{Digest, Sha1};
 
 use crate::apply::{ApplyOptions, ApplyReport, DamagedContent, apply_with, judge};
 use crate::directory::DirectoryTarget;
-use crate::extract::{Parents, file_content, subtree};
+use crate::extract::{Parents, Selected, at, file_content, subtree};
 use crate::meter::{Context, Meter, default_threads};
 use crate::reading::{Decoders, OnDamage, PipeOutcome, ReadPlan, Target, Unwanted, missing, run_pipe};
 use crate::uses::{self, Part, Use};
@@ -80,7 +80,7 @@ impl<'a> PipedFile<'a> {
         observer: &dyn Observer,
     ) -> Result<(ApplyReport, Image), Error> {
         let image = self.image(which)?;
-        self.apply_image(image, path, options, ctl, observer)
+        self.apply_image(&image, path, options, ctl, observer)
     }
 
     /// As [`crate::extract`].
@@ -96,8 +96,9 @@ impl<'a> PipedFile<'a> {
         observer: &dyn Observer,
     ) -> Result<ApplyReport, Error> {
         let image = self.image(which)?;
-        let part = image.with_tree(subtree(image.tree(), paths, parents)?);
-        Ok(self.apply_image(part, target, options, ctl, observer)?.0)
+        let selected: Vec<Selected> = paths.iter().map(|path| at(path, parents)).collect();
+        let part = image.with_tree(subtree(image.tree(), &selected)?);
+        Ok(self.apply_image(&part, target, options, ctl, observer)?.0)
     }
 
     /// As [`crate::extract_to`].
@@ -109,7 +110,7 @@ impl<'a> PipedFile<'a> {
         ctl: &Ctl,
     ) -> Result<u64, Error> {
         let image = self.image(which)?;
-        let data = file_content(image.tree(), path)?;
+        let data = file_content(image.tree(), &at(path, Parents::Drop))?;
         let written = match data.sha1 {
             Some(sha1) if !data.is_empty() => self.stream(sha1, path, out, ctl)?,
             _ => 0,
@@ -288,14 +289,14 @@ impl<'a> PipedFile<'a> {
 
     fn apply_image(
         mut self,
-        image: Image,
+        image: &Image,
         path: &Path,
         options: &ApplyOptions,
         ctl: &Ctl,
         observer: &dyn Observer,
     ) -> Result<(ApplyReport, Image), Error> {
         let mut learned = Learned::default();
-        let report = apply_with(&image, path, options, ctl, observer, |context, meter, target| {
+        let report = apply_with(image, path, options, ctl, observer, |context, meter, target| {
             let tree = image.tree();
             let plan = ReadPlan::in_pipe(tree, |wanted| target.wants(wanted), |node| target.makes(node))?;
             let remembering = Remembering { target, links: Mutex::default() };

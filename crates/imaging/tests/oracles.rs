@@ -1,5 +1,4 @@
 //! Other programs read what we write, and we read what they write, with the same tree.
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod common;
 

@@ -54,6 +54,9 @@ pub enum TreeError {
     /// Names that would leave the directory: empty, `.`, `..`, with `/` or a zero unit.
     #[error("{0:?} cannot be a file name")]
     BadName(NtName),
+    /// A directory cannot be moved below itself.
+    #[error("{0:?} cannot be moved into itself")]
+    IntoItself(NtName),
     /// More nodes than an index can hold.
     #[error("more than {} nodes", u32::MAX)]
     TooMany,
@@ -176,6 +179,39 @@ impl Tree {
             }
         }
         Ok(())
+    }
+
+    /// Moves the entry `name` of `parent` to `new_parent` under `new_name`. Its short name goes: it belonged to the old one.
+    pub fn rename(
+        &mut self,
+        parent: NodeId,
+        name: &NtName,
+        new_parent: NodeId,
+        new_name: NtName,
+    ) -> Result<(), TreeError> {
+        let not_found = || TreeError::NotFound(name.clone());
+        let node = self.child(parent, name).ok_or_else(not_found)?.node;
+        if parent == new_parent && *name == new_name {
+            return Ok(());
+        }
+        self.check_new_name(new_parent, &new_name)?;
+        if !self.node(new_parent).is_directory() {
+            return Err(TreeError::NotADirectory(new_name));
+        }
+        let mut below = vec![node];
+        while let Some(id) = below.pop() {
+            if id == new_parent {
+                return Err(TreeError::IntoItself(name.clone()));
+            }
+            below.extend(self.children(id).iter().map(|entry| entry.node));
+        }
+        if let Some(children) = &mut self.node_mut(parent).children {
+            children.retain(|entry| entry.name != *name);
+        }
+        if let Some(links) = self.links.get_mut(node.index()) {
+            *links = links.saturating_sub(1);
+        }
+        self.push_entry(new_parent, Entry { name: new_name, short_name: None, node })
     }
 
     /// The entry `name` of directory `parent`, by exact name.
@@ -315,6 +351,28 @@ mod tests {
         assert_eq!(tree.link_count(a), 0);
         assert_eq!(tree.lookup("/g"), Some(f));
         assert_eq!(tree.lookup("a/f"), None);
+    }
+
+    #[test]
+    fn entries_move_with_all_below_them_but_never_into_themselves() {
+        let mut tree = Tree::new(dir());
+        let root = tree.root();
+        let a = tree.add(root, "a".into(), dir()).unwrap();
+        let b = tree.add(a, "b".into(), dir()).unwrap();
+        let f = tree.add(b, "f".into(), file()).unwrap();
+        tree.link(root, "g".into(), f).unwrap();
+        assert_eq!(tree.rename(root, &"a".into(), b, "c".into()), Err(TreeError::IntoItself("a".into())));
+        assert_eq!(tree.rename(root, &"a".into(), a, "c".into()), Err(TreeError::IntoItself("a".into())));
+        assert_eq!(tree.rename(root, &"x".into(), a, "c".into()), Err(TreeError::NotFound("x".into())));
+        assert_eq!(tree.rename(root, &"g".into(), root, "a".into()), Err(TreeError::Exists("a".into())));
+        assert_eq!(tree.rename(a, &"b".into(), f, "x".into()), Err(TreeError::NotADirectory("x".into())));
+        tree.rename(a, &"b".into(), root, "moved".into()).unwrap();
+        tree.rename(root, &"g".into(), a, "h".into()).unwrap();
+        tree.rename(a, &"h".into(), a, "h".into()).unwrap();
+        let mut paths: Vec<String> = tree.walk().map(|step| step.display_path()).collect();
+        paths.sort();
+        assert_eq!(paths, ["/a", "/a/h", "/moved", "/moved/f"]);
+        assert_eq!((tree.link_count(f), tree.link_count(b)), (2, 1));
     }
 
     #[test]

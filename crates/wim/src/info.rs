@@ -226,6 +226,14 @@ impl WimInfo {
         self.renumber();
     }
 
+    /// Everything but the images.
+    pub(crate) fn without_images(&self) -> Self {
+        let mut this = self.clone();
+        let is_image = |node: &XmlNode| matches!(node, XmlNode::Element(element) if element.name == "IMAGE");
+        this.root.children.retain(|node| !is_image(node));
+        this
+    }
+
     /// `TOTALBYTES` of the document: the file's size up to the document.
     pub fn total_bytes(&self) -> Option<u64> {
         number(&self.root.child("TOTALBYTES")?.text())
@@ -346,11 +354,19 @@ impl ImageInfo {
 
     /// Sets both times.
     pub fn set_times(&mut self, created: FileTime, modified: FileTime) {
-        for (path, time) in [("CREATIONTIME", created), ("LASTMODIFICATIONTIME", modified)] {
-            let element = self.element.make(path);
-            element.set_text("HIGHPART", format!("{:#010X}", time.0 >> 32).replace("0X", "0x"));
-            element.set_text("LOWPART", format!("{:#010X}", time.0 & 0xffff_ffff).replace("0X", "0x"));
-        }
+        self.set_time("CREATIONTIME", created);
+        self.set_time("LASTMODIFICATIONTIME", modified);
+    }
+
+    /// Sets when the image was last changed.
+    pub fn set_modified(&mut self, modified: FileTime) {
+        self.set_time("LASTMODIFICATIONTIME", modified);
+    }
+
+    fn set_time(&mut self, path: &str, time: FileTime) {
+        let element = self.element.make(path);
+        element.set_text("HIGHPART", format!("{:#010X}", time.0 >> 32).replace("0X", "0x"));
+        element.set_text("LOWPART", format!("{:#010X}", time.0 & 0xffff_ffff).replace("0X", "0x"));
     }
 
     fn time(&self, path: &str) -> Option<FileTime> {

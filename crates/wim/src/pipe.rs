@@ -105,8 +105,7 @@ impl<R: Read> PipeReader<R> {
         if let Some(compression) = header.compression
             && compression.chunk_size() > limits.max_chunk_bytes
         {
-            let (found, limit) =
-                (u64::from(compression.chunk_size()), u64::from(limits.max_chunk_bytes));
+            let (found, limit) = (u64::from(compression.chunk_size()), u64::from(limits.max_chunk_bytes));
             return Err(Error::Limit { what: "chunk size", offset: 0x14, found, limit, scope: Scope::File });
         }
         let (at, images_left) = (bytes.as_slice().size(), header.image_count);

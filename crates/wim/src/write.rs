@@ -9,6 +9,7 @@ mod finish;
 mod pipable;
 mod resource;
 mod rewrite;
+mod sets;
 mod solid;
 mod tail;
 
@@ -35,6 +36,7 @@ pub use finish::{TablesWritten, Written};
 pub use pipable::PipableWriter;
 use resource::OpenResource;
 pub use rewrite::{CopyOutcome, references};
+use sets::SetPart;
 use solid::OpenSolid;
 use tail::Tail;
 
@@ -122,6 +124,7 @@ pub struct WimWriter<'a> {
     open: Option<OpenResource>,
     open_solid: Option<OpenSolid>,
     allow_missing_blobs: bool,
+    set: Option<SetPart>,
 }
 
 impl std::fmt::Debug for WimWriter<'_> {
@@ -169,6 +172,7 @@ impl<'a> WimWriter<'a> {
             open: None,
             open_solid: None,
             allow_missing_blobs: options.allow_missing_blobs,
+            set: None,
         })
     }
 
@@ -209,6 +213,7 @@ impl<'a> WimWriter<'a> {
             open_solid: None,
             // Old images may well lack content: the file could be a delta file.
             allow_missing_blobs: false,
+            set: None,
         };
         this.take_over(wim);
         Ok(this)

@@ -225,6 +225,89 @@ fn appending_to_a_solid_file_keeps_its_resources() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
+#[test]
+fn parts_of_a_set_are_written_and_found_to_be_one() {
+    let (disk, trees) = three_images();
+    let whole = disk.to_vec();
+    let (wim, _) = open(&whole).unwrap();
+    let all = count(&whole, &[1, 2, 3]);
+    let ids: Vec<_> = wim.blobs().map(|(id, _)| id).collect();
+    let part = |number: u16| {
+        let disk = MemoryDisk::new(0, 1);
+        let mut writer = WimWriter::create(&disk, &options()).unwrap();
+        writer.adopt(&wim).unwrap();
+        writer.set_part(number, 2, wim.info()).unwrap();
+        if number == 1 {
+            for image in wim.images() {
+                let references = count(&whole, &[image.number()]);
+                let info = wim.info().image(image.index()).unwrap();
+                writer.copy_image(&whole, &wim, image, &references, info, &Limits::default()).unwrap();
+            }
+            assert!(writer.adopt(&wim).is_err());
+        }
+        let copied = writer.copy_blob(&whole, &wim, ids[usize::from(number) - 1]).unwrap();
+        assert!(matches!(copied, CopyOutcome::Copied(_)));
+        writer.set_references(&all);
+        writer.finish_with_integrity().unwrap();
+        disk.to_vec()
+    };
+    let parts = [part(1), part(2)];
+    let wims: Vec<Wim> = parts
+        .iter()
+        .map(|bytes| {
+            let (wim, warnings) = open(bytes).unwrap();
+            assert_eq!(warnings, []);
+            wim
+        })
+        .collect();
+    check_split_set(&wims.iter().collect::<Vec<_>>()).unwrap();
+    assert_eq!((wims[0].image_count(), wims[1].image_count()), (3, 0));
+    assert_eq!(wims[1].header().image_count, 3);
+    assert_eq!(wims[0].boot_image(), None);
+    assert_eq!(wims[0].info(), wim.info());
+    let files: Vec<(&Vec<u8>, &Wim)> = parts.iter().zip(&wims).collect();
+    for (number, tree) in (1..).zip(&trees) {
+        assert_eq!(read_image_of(&files, number).unwrap().0, dump_inline(tree));
+    }
+    let counts = |wim: &Wim| -> Vec<u32> { wim.blobs().map(|(_, blob)| blob.references).collect() };
+    assert_eq!([counts(&wims[0]), counts(&wims[1])].concat(), counts(&wim));
+    let disk = MemoryDisk::new(0, 1);
+    let mut writer = WimWriter::create(&disk, &options()).unwrap();
+    for (number, of) in [(0, 1), (2, 1)] {
+        assert!(writer.set_part(number, of, wim.info()).is_err());
+    }
+}
+
+#[test]
+fn solid_resources_go_over_whole_with_the_blobs_that_are_wanted() {
+    let Some(shared) = shared_dir() else { return };
+    let source = std::fs::read(shared.join("vectors/wim/solid-xpress.wim")).unwrap();
+    let (wim, _) = open(&source).unwrap();
+    let (first, blob) =
+        wim.blobs().find(|(_, blob)| wim.resource(blob.resource).unwrap().solid.is_some()).unwrap();
+    let all: Vec<_> =
+        wim.blobs().filter(|(_, other)| other.resource == blob.resource).map(|(id, _)| id).collect();
+    for wanted in [vec![first], all] {
+        let disk = MemoryDisk::new(0, 1);
+        let mut writer = WimWriter::create(&disk, &options()).unwrap();
+        let copied = writer.copy_solid(&source, &wim, blob.resource, &wanted).unwrap();
+        assert!(matches!(copied, CopyOutcome::Copied(_)));
+        let again = writer.copy_solid(&source, &wim, blob.resource, &wanted).unwrap();
+        assert_eq!(again, CopyOutcome::Duplicate);
+        let references: Vec<_> =
+            wanted.iter().filter_map(|id| wim.blob(*id)).map(|blob| (blob.sha1, 1)).collect();
+        writer.set_references(&references);
+        writer.finish().unwrap();
+        let bytes = disk.to_vec();
+        let (copy, _) = open(&bytes).unwrap();
+        assert!(copy.header().allows_solid);
+        assert_eq!(copy.blobs().len(), wanted.len());
+        for (id, _) in copy.blobs() {
+            copy.read_blob(&bytes, id, u64::MAX, &Limits::default()).unwrap();
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 

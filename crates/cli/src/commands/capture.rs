@@ -7,16 +7,19 @@ use std::str::FromStr;
 
 use gravure_codec::Level;
 use gravure_imaging::{
-    CaptureForm, CaptureOptions, CaptureReport, ErrorKind, Exclusions, Integrity, Mounts, ScanOptions,
+    AppendOptions, Boot, CaptureForm, CaptureOptions, CaptureReport, Earlier, ErrorKind, Exclusions,
+    Integrity, IntegrityChange, Mounts, RewriteOptions, ScanOptions, Unfinished, Which, append_directory,
     capture_directory, capture_to_pipe,
 };
 use gravure_wim::{Compression, Limits, Method};
 use serde::Serialize;
 
 use super::image::epoch;
+use super::rewrite::unfinished;
 use crate::exit::{Failure, done_or_partial};
 use crate::output::{self, bytes, rate};
 use crate::progress::Reporter;
+use crate::target::ImageName;
 use crate::{Common, interrupt};
 
 /// Capture a directory into an image file
@@ -32,7 +35,10 @@ Examples:
   gravure capture data data.wim --compress=xpress:best --progress jsonl
   gravure capture data data.wim --solid --solid-compress=lzx     all files compressed together: smaller
   gravure capture data - --pipable | ssh server 'cat > data.wim'
-  gravure capture / - --pipable --exclude '/proc/*' | gravure apply - /mnt/copy"
+  gravure capture / - --pipable --exclude '/proc/*' | gravure apply - /mnt/copy
+  gravure capture /srv/reference all.wim \"Monday\" --append           one more image in a file that is there
+  gravure capture / all.wim \"Tuesday\" --append --update-of all.wim:Monday   unchanged files are not read
+  gravure capture / delta.wim --delta-from base.wim                    only what base.wim has not"
 )]
 pub(crate) struct Options {
     /// Directory to capture
@@ -63,6 +69,21 @@ pub(crate) struct Options {
     /// Write an image that can go through a pipe. wimlib reads it, Windows does not
     #[arg(long)]
     pipable: bool,
+    /// Add the image to a file that has images already; compression is that of the file
+    #[arg(long, conflicts_with_all = ["solid", "pipable", "chunk_size"])]
+    append: bool,
+    /// Do not read files whose path, size and time are those in this earlier image: FILE:N, or N of a file appended to
+    #[arg(long, value_name = "IMAGE")]
+    update_of: Option<String>,
+    /// Do not store what this file holds: the image needs it from then on
+    #[arg(long, value_name = "FILE", visible_alias = "ref")]
+    delta_from: Vec<PathBuf>,
+    /// Make the image the bootable one
+    #[arg(long)]
+    boot: bool,
+    /// Put a file back that another writer left unfinished, before appending to it
+    #[arg(long, requires = "append")]
+    recover: bool,
     /// Add an integrity table
     #[arg(long)]
     check: bool,
@@ -110,12 +131,16 @@ impl FromStr for Compress {
     }
 }
 
-impl Compress {
-    /// What is written when nothing else is asked for.
-    const DEFAULT: Self = Self { method: Some(Method::Lzx), level: Level::Fast };
+/// What is written when nothing else is asked for.
+impl Default for Compress {
+    fn default() -> Self {
+        Self { method: Some(Method::Lzx), level: Level::Fast }
+    }
+}
 
+impl Compress {
     /// With chunks of `chunk_size` bytes, or of the size that Windows uses for the method.
-    fn with_chunks(self, chunk_size: Option<u32>) -> Result<Option<Compression>, Failure> {
+    pub(super) fn with_chunks(self, chunk_size: Option<u32>) -> Result<Option<Compression>, Failure> {
         let of = |method| {
             let size = chunk_size.unwrap_or(if method == Method::Lzms { LZMS_CHUNK } else { CHUNK });
             compression(method, size)
@@ -138,7 +163,7 @@ impl Compress {
         compression(method, size)
     }
 
-    fn level(self) -> Level {
+    pub(super) fn level(self) -> Level {
         self.level
     }
 }
@@ -185,14 +210,14 @@ impl Options {
                 let message = "an image is either solid or pipable";
                 return Err(Failure::new(ErrorKind::Usage, message));
             }
-            let compress = self.compress.unwrap_or(Compress::DEFAULT);
+            let compress = self.compress.unwrap_or_default();
             let form = if self.pipable { CaptureForm::Pipable } else { CaptureForm::Normal };
             return Ok((form, compress.with_chunks(self.chunk_size)?, compress.level()));
         }
         let lzms = Compress { method: Some(Method::Lzms), level: Level::Fast };
         let solid = self.solid_compress.unwrap_or(lzms);
         let form = CaptureForm::Solid(solid.solid(self.solid_chunk_size)?);
-        let default = if solid.method == Some(Method::Lzms) { lzms } else { Compress::DEFAULT };
+        let default = if solid.method == Some(Method::Lzms) { lzms } else { Compress::default() };
         let compression = self.compress.unwrap_or(default).with_chunks(self.chunk_size)?;
         Ok((form, compression, solid.level()))
     }
@@ -205,6 +230,7 @@ struct Captured {
     directories: u64,
     content_bytes: u64,
     blobs: u64,
+    unread_files: u64,
     file_bytes: u64,
     milliseconds: u64,
     warnings: Vec<String>,
@@ -226,9 +252,12 @@ pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
         scan: ScanOptions {
             mounts: if options.follow_mounts { Mounts::Follow } else { Mounts::Skip },
             exclude: Exclusions::new(options.exclude.clone())?,
-            latest_time: None,
+            ..ScanOptions::default()
         },
         source_date_epoch: epoch()?,
+        delta_from: options.delta_from.clone(),
+        boot: if options.boot { Boot::Set } else { Boot::Leave },
+        update_of: options.update_of.as_deref().map(|image| earlier(image, options)).transpose()?,
         ..CaptureOptions::default()
     };
     if options.image == Path::new("-") {
@@ -243,9 +272,35 @@ pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
         reporter.say(&line(&options.image, &report));
         return Ok(done_or_partial(report.skipped));
     }
-    let report = capture_directory(&options.source, &options.image, &capture, &ctl, &reporter)?;
+    let report = if options.append {
+        let rewrite = RewriteOptions {
+            integrity: if options.check { IntegrityChange::Make } else { IntegrityChange::Keep },
+            unfinished: if options.recover { Unfinished::Recover } else { Unfinished::Refuse },
+            ..RewriteOptions::default()
+        };
+        let append = AppendOptions { capture, rewrite };
+        append_directory(&options.source, &options.image, &append, &ctl, &reporter)
+            .map_err(|error| unfinished(error, "--recover"))?
+    } else {
+        capture_directory(&options.source, &options.image, &capture, &ctl, &reporter)?
+    };
     print(&options.image, &report, common)?;
     Ok(done_or_partial(report.skipped))
+}
+
+/// The image that `--update-of` names: of another file, or by number or name of the one that is appended to.
+fn earlier(image: &str, options: &Options) -> Result<Earlier, Failure> {
+    let Ok(name) = image.parse::<ImageName>();
+    let file = Path::new(&name.file);
+    if file.exists() {
+        return Ok(Earlier { file: file.to_owned(), which: name.which });
+    }
+    if !options.append {
+        let message = format!("--update-of: {} not found", file.display());
+        return Err(Failure::new(ErrorKind::NotFound, message).with_cure("name it as FILE:NUMBER"));
+    }
+    let which = image.parse().map_or_else(|_| Which::Name(image.to_owned()), Which::Number);
+    Ok(Earlier { file: options.image.clone(), which })
 }
 
 /// Captures a system that was built from a recipe: everything that differs from build to build is left out.
@@ -269,6 +324,7 @@ pub(super) fn print(image: &Path, report: &CaptureReport, common: &Common) -> Re
         directories: report.directories,
         content_bytes: report.content_bytes,
         blobs: report.blobs,
+        unread_files: report.unread_files,
         file_bytes: report.file_bytes,
         milliseconds: report.milliseconds,
         warnings: report.warnings.clone(),

@@ -1,10 +1,12 @@
-//! The contents of a tree in the order in which they go into an archive, and where each is read.
+//! The contents of a tree in the order in which they go into an archive, and where each is read: from directories, from
+//! other archives, or from the tree itself.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use gravure_tree::{Origin, SourceId, Tree};
+use gravure_tree::{Origin, Sha1Hash, SourceId, Tree};
 
+use crate::blob_reader::{BlobHandles, BlobReader, OpenBlob};
 use crate::directory::{DirectorySource, Handles, OpenFile};
 use crate::uses::{self, Use};
 use crate::{Error, ErrorKind};
@@ -14,6 +16,8 @@ use crate::{Error, ErrorKind};
 pub(crate) struct Content {
     pub(crate) origin: Origin,
     pub(crate) size: u64,
+    /// When it is known before the content is read; what is read must then have it.
+    pub(crate) sha1: Option<Sha1Hash>,
     pub(crate) uses: Vec<Use>,
 }
 
@@ -34,17 +38,23 @@ pub(crate) fn contents(tree: &Tree) -> Vec<Content> {
                 index.insert((source, key), list.len());
             }
             let uses = vec![Use { node, part }];
-            list.push(Content { origin: content.origin.clone(), size: content.size, uses });
+            list.push(Content {
+                origin: content.origin.clone(),
+                size: content.size,
+                sha1: content.sha1,
+                uses,
+            });
         }
     }
     list
 }
 
-/// What the contents of a tree are read from: a directory, beside what the tree itself holds.
-#[derive(Debug)]
+/// What the contents of a tree are read from, beside what the tree itself holds.
+#[derive(Debug, Default)]
 pub(crate) struct Reader<'a> {
-    pub(crate) id: SourceId,
-    pub(crate) directory: &'a DirectorySource,
+    pub(crate) directories: Vec<(SourceId, &'a DirectorySource)>,
+    /// Sources from 0 on are its archives.
+    pub(crate) archives: Option<&'a BlobReader>,
     /// Whether contents are to come from the medium, not from the kernel's memory.
     pub(crate) is_fresh: bool,
 }
@@ -54,6 +64,14 @@ pub(crate) struct Reader<'a> {
 pub(crate) enum Open {
     Inline(Arc<[u8]>),
     File(OpenFile),
+    Blob(OpenBlob),
+}
+
+/// What each thread keeps for itself: open directories and decoders.
+#[derive(Debug)]
+pub(crate) struct ReaderHandles {
+    directories: Vec<Handles>,
+    blobs: BlobHandles,
 }
 
 /// Whether a content is what it was when its tree was made.
@@ -63,34 +81,57 @@ pub(crate) enum State {
     Changed,
 }
 
-impl Reader<'_> {
-    pub(crate) fn handles(&self) -> Handles {
-        self.directory.handles()
+impl<'a> Reader<'a> {
+    pub(crate) fn handles(&self) -> ReaderHandles {
+        let directories = self.directories.iter().map(|(_, directory)| directory.handles()).collect();
+        ReaderHandles { directories, blobs: BlobHandles::default() }
+    }
+
+    /// The directory that is source `source`, and its place in the list.
+    fn directory(&self, source: SourceId) -> Option<(usize, &'a DirectorySource)> {
+        let found = self.directories.iter().enumerate().find(|(_, (id, _))| *id == source);
+        found.map(|(at, (_, directory))| (at, *directory))
     }
 
     /// Name of a content for messages.
     pub(crate) fn name(&self, content: &Content) -> String {
-        match &content.origin {
-            Origin::Source { key, .. } => self.directory.display_path(*key),
-            _ => "content of the tree itself".to_owned(),
+        let Origin::Source { source, key } = &content.origin else {
+            return match (&content.origin, content.sha1) {
+                (Origin::Missing, Some(sha1)) => format!("blob {sha1}"),
+                _ => "content of the tree itself".to_owned(),
+            };
+        };
+        if let Some((_, directory)) = self.directory(*source) {
+            return directory.display_path(*key);
+        }
+        let file = self.archives.and_then(|archives| archives.name(*source, *key)).unwrap_or("an image file");
+        let hash = content.sha1.map_or_else(|| key.to_string(), |sha1| sha1.to_string());
+        format!("blob {hash} of {file}")
+    }
+
+    pub(crate) fn open(&self, content: &Content, handles: &mut ReaderHandles) -> Result<Open, Error> {
+        match (&content.origin, self.archives) {
+            (Origin::Inline(bytes), _) => Ok(Open::Inline(Arc::clone(bytes))),
+            (Origin::Source { source, key }, archives) => match (self.directory(*source), archives) {
+                (Some((at, directory)), _) => {
+                    let file = directory.open(*key, &mut handles.directories[at])?;
+                    if self.is_fresh {
+                        file.drop_cache().map_err(|error| Error::linux(self.name(content))(error))?;
+                    }
+                    Ok(Open::File(file))
+                }
+                (None, Some(archives)) => archives.open(*source, *key).map(Open::Blob),
+                (None, None) => Err(self.homeless(content)),
+            },
+            _ => Err(self.homeless(content)),
         }
     }
 
-    pub(crate) fn open(&self, content: &Content, handles: &mut Handles) -> Result<Open, Error> {
-        match &content.origin {
-            Origin::Inline(bytes) => Ok(Open::Inline(Arc::clone(bytes))),
-            Origin::Source { source, key } if *source == self.id => {
-                let file = self.directory.open(*key, handles)?;
-                if self.is_fresh {
-                    file.drop_cache().map_err(|error| Error::linux(self.name(content))(error))?;
-                }
-                Ok(Open::File(file))
-            }
-            other => Err(Error::Other {
-                what: "content".to_owned(),
-                source: format!("{other:?} belongs to no opened source").into(),
-                kind: ErrorKind::NotFound,
-            }),
+    fn homeless(&self, content: &Content) -> Error {
+        Error::Other {
+            what: self.name(content),
+            source: "it is in none of the opened files".into(),
+            kind: ErrorKind::NotFound,
         }
     }
 
@@ -101,6 +142,7 @@ impl Reader<'_> {
         open: &Open,
         offset: u64,
         buf: &mut [u8],
+        handles: &mut ReaderHandles,
     ) -> Result<State, Error> {
         match open {
             Open::Inline(bytes) => {
@@ -114,13 +156,17 @@ impl Reader<'_> {
                 Ok(Err(_)) => Ok(State::Changed),
                 Err(error) => Err(Error::io("read", self.name(content))(error)),
             },
+            Open::Blob(blob) => match self.archives {
+                Some(archives) => archives.read(blob, offset, buf, &mut handles.blobs).map(|()| State::Same),
+                None => Err(self.homeless(content)),
+            },
         }
     }
 
     /// Asked after the last read.
     pub(crate) fn check(&self, content: &Content, open: &Open) -> Result<State, Error> {
         match open {
-            Open::Inline(_) => Ok(State::Same),
+            Open::Inline(_) | Open::Blob(_) => Ok(State::Same),
             Open::File(file) => match file.check() {
                 Ok(Ok(())) => Ok(State::Same),
                 Ok(Err(_)) => Ok(State::Changed),

@@ -5,7 +5,7 @@
 //! the same time, the earlier one in order counts, and both may compress it. Large contents are found equal beforehand, see
 //! [`super::duplicates`].
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,10 +16,9 @@ use gravure_tree::Sha1Hash;
 use gravure_wim::Compression;
 use sha1::Digest;
 
-use super::contents::{Content, Open, Reader, State};
+use super::contents::{Content, Open, Reader, ReaderHandles, State};
 use crate::Error;
 use crate::chain::{Chain, sha1_of};
-use crate::directory::Handles;
 use crate::meter::Meter;
 use crate::reading::ITEM_BYTES;
 use crate::stage::{Item, Outbox, Ticket, Work};
@@ -91,13 +90,23 @@ pub(super) type Results = Vec<Result<Done, (usize, Error)>>;
 
 /// Which content had a hash first, in order.
 #[derive(Debug, Default)]
-pub(super) struct Claims {
+pub(super) struct Claims<'a> {
+    /// Contents that are stored already, here or in a file that is opened together with this one.
+    known: Option<&'a HashSet<Sha1Hash>>,
     first: Mutex<HashMap<Sha1Hash, usize>>,
 }
 
-impl Claims {
+impl<'a> Claims<'a> {
+    /// Nobody claims what is `known`.
+    pub(super) fn new(known: &'a HashSet<Sha1Hash>) -> Self {
+        Self { known: Some(known), first: Mutex::default() }
+    }
+
     /// True when `content` is, so far, the first with this hash.
     fn claim(&self, sha1: Sha1Hash, content: usize) -> bool {
+        if self.known.is_some_and(|known| known.contains(&sha1)) {
+            return false;
+        }
         let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
         let known = first.entry(sha1).or_insert(content);
         *known = content.min(*known);
@@ -110,7 +119,7 @@ pub(super) struct Source<'a> {
     reader: &'a Reader<'a>,
     contents: &'a [Content],
     numbers: std::iter::Peekable<std::vec::IntoIter<usize>>,
-    handles: Handles,
+    handles: ReaderHandles,
     piece_bytes: usize,
     cutting: Option<(Arc<Large>, u64, u64)>,
 }
@@ -191,8 +200,8 @@ pub(super) struct Worker<'a> {
     pub(super) meter: &'a Meter<'a>,
     pub(super) reader: &'a Reader<'a>,
     pub(super) contents: &'a [Content],
-    pub(super) claims: &'a Claims,
-    pub(super) handles: Handles,
+    pub(super) claims: &'a Claims<'a>,
+    pub(super) handles: ReaderHandles,
     pub(super) encoder: Option<Encoder>,
     pub(super) purpose: Purpose,
 }
@@ -203,7 +212,7 @@ impl<'a> Worker<'a> {
         meter: &'a Meter<'a>,
         reader: &'a Reader<'a>,
         contents: &'a [Content],
-        claims: &'a Claims,
+        claims: &'a Claims<'a>,
         purpose: Purpose,
     ) -> Result<Self, Error> {
         let encoder = match purpose {
@@ -223,7 +232,8 @@ impl<'a> Worker<'a> {
         let plain = at..at + len;
         grow(&mut buffers.plain, plain.end);
         let open = self.reader.open(content, &mut self.handles)?;
-        let read = self.reader.read(content, &open, 0, &mut buffers.plain[plain.clone()])?;
+        let read =
+            self.reader.read(content, &open, 0, &mut buffers.plain[plain.clone()], &mut self.handles)?;
         let state = if read == State::Same { self.reader.check(content, &open)? } else { read };
         let sha1 = sha1_of(&buffers.plain[plain.clone()]);
         let is_first = self.claims.claim(sha1, number);
@@ -268,7 +278,8 @@ impl<'a> Worker<'a> {
         self.ctl.check()?;
         let content = &self.contents[large.content];
         grow(&mut buffers.plain, len);
-        let mut state = self.reader.read(content, &large.open, offset, &mut buffers.plain[..len])?;
+        let to = &mut buffers.plain[..len];
+        let mut state = self.reader.read(content, &large.open, offset, to, &mut self.handles)?;
         if is_last && state == State::Same {
             state = self.reader.check(content, &large.open)?;
         }

@@ -7,6 +7,7 @@ use gravure_tree::Sha1Hash;
 
 use super::contents::{Content, Reader, State};
 use super::encode::{Buffers, Claims, Purpose, Results, Source, Worker, small};
+use super::known::Known;
 use crate::meter::{Context, Meter};
 use crate::reading::{ITEM_BYTES, permits};
 use crate::{Error, stage};
@@ -72,32 +73,46 @@ pub(super) fn hash_some(
     )
 }
 
-/// Finds large contents that are equal to an earlier one, so that they need not be compressed: those of equal size are
-/// hashed. Returns, for each such content, the earlier one and its hash. Unreadable ones are left to the capture.
+/// What a large content was found to be equal to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Equal {
+    /// To an earlier content of the list.
+    Earlier(usize),
+    /// To one that is stored already.
+    Stored,
+}
+
+/// Finds those of the large contents `numbers` that are equal to an earlier one or to a stored one, so that they need not
+/// be compressed: those of equal size are hashed. Returns, for each such content, what it is equal to and its hash.
+/// Unreadable ones are left to the capture.
 pub(super) fn duplicates(
     context: &Context<'_>,
     meter: &Meter<'_>,
     reader: &Reader<'_>,
     contents: &[Content],
+    numbers: &[usize],
+    known: &Known,
     piece_bytes: usize,
-) -> Result<HashMap<usize, (usize, Sha1Hash)>, Error> {
-    let large = |content: &Content| small(content.size, piece_bytes).is_none();
+) -> Result<HashMap<usize, (Equal, Sha1Hash)>, Error> {
+    // What is known by its hash was looked for before.
+    let large = |content: &Content| content.sha1.is_none() && small(content.size, piece_bytes).is_none();
+    let numbers: Vec<usize> = numbers.iter().copied().filter(|number| large(&contents[*number])).collect();
     let mut by_size: HashMap<u64, usize> = HashMap::new();
-    for content in contents.iter().filter(|content| large(content)) {
-        *by_size.entry(content.size).or_default() += 1;
+    for number in &numbers {
+        *by_size.entry(contents[*number].size).or_default() += 1;
     }
-    let candidates: Vec<usize> = (0..contents.len())
-        .filter(|number| {
-            large(&contents[*number]) && by_size.get(&contents[*number].size).is_some_and(|count| *count > 1)
-        })
-        .collect();
+    let is_candidate = |size: u64| known.has_size(size) || by_size.get(&size).is_some_and(|count| *count > 1);
+    let candidates = numbers.into_iter().filter(|number| is_candidate(contents[*number].size)).collect();
     let mut first: HashMap<Sha1Hash, usize> = HashMap::new();
     let mut found = HashMap::new();
     hash_some(context, meter, reader, contents, candidates, |number, result| {
         match result {
+            Ok((sha1, State::Same)) if known.hashes().contains(&sha1) => {
+                found.insert(number, (Equal::Stored, sha1));
+            }
             Ok((sha1, State::Same)) => match first.get(&sha1) {
                 Some(earlier) => {
-                    found.insert(number, (*earlier, sha1));
+                    found.insert(number, (Equal::Earlier(*earlier), sha1));
                 }
                 None => {
                     first.insert(sha1, number);

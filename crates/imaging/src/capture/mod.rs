@@ -3,35 +3,43 @@
 //! The bytes of the file depend on the directory and the options alone: not on the number of threads, and with
 //! `source_date_epoch` not on the time of day either.
 
+mod append;
 mod contents;
+mod copy;
+mod earlier;
 mod encode;
 mod hash;
+mod known;
 mod pipable;
 mod solid;
 mod write;
 
 use std::io::{BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use gravure_codec::Level;
 use gravure_io::WriteAt;
 use gravure_model::Ctl;
 use gravure_model::event::Observer;
-use gravure_nttypes::{FileTime, Guid};
+use gravure_nttypes::{FileTime, Guid, NtName};
 use gravure_tree::{SourceId, Tree};
-use gravure_wim::{
-    Compression, INTEGRITY_CHUNK_BYTES, ImageInfo, IntegrityTable, Metadata, WimWriter, WriteOptions,
-    image_counts,
-};
+use gravure_wim::{Compression, ImageInfo, Metadata, WimWriter, WriteOptions, image_counts};
 
-pub(crate) use contents::{Content, Reader};
+pub use append::{AppendOptions, append, append_directory};
+pub(crate) use contents::{Content, Reader, contents};
+pub use earlier::Earlier;
 pub(crate) use hash::hash_all;
+pub(crate) use known::Known;
+pub(crate) use write::{Missing, Reuse, StoreOptions, chain, settle, store};
 
-use crate::directory::{DirectorySource, ScanOptions};
-use crate::meter::{Context, Meter, default_threads};
+use crate::blob_reader::BlobReader;
+use crate::directory::{DirectorySource, Overlay, ScanOptions, Scanner, Symlinks};
+use crate::extract::split_path;
+use crate::meter::{Context, Meter, Totals, default_threads};
 use crate::output_file::OutputFile;
-use crate::{Error, range_hash};
+use crate::rewrite::Boot;
+use crate::{Error, ImageFile, integrity};
 
 /// Where the GUID stands in a WIM header (wim-container section 2).
 const GUID_OFFSET: u64 = 0x18;
@@ -55,6 +63,8 @@ pub struct CaptureOptions {
     pub name: String,
     /// Description of the image.
     pub description: Option<String>,
+    /// What else the XML document is to say of the image: paths of elements below `IMAGE`, and their texts.
+    pub properties: Vec<(String, String)>,
     /// Whether the file gets an integrity table.
     pub integrity: Integrity,
     /// How the directory is read.
@@ -62,6 +72,12 @@ pub struct CaptureOptions {
     /// Unix time that stands for now and that no file's time may exceed: two captures of equal directories are then
     /// equal, byte for byte.
     pub source_date_epoch: Option<i64>,
+    /// Files whose contents are not stored again: what is written is a delta file, which needs them.
+    pub delta_from: Vec<PathBuf>,
+    /// An earlier image of the same directory: files of the same path, size and time of last write are not read.
+    pub update_of: Option<Earlier>,
+    /// Whether the image becomes the bootable one.
+    pub boot: Boot,
 }
 
 /// How the contents of an image are laid out.
@@ -97,9 +113,13 @@ impl Default for CaptureOptions {
             level: Level::Fast,
             name: String::new(),
             description: None,
+            properties: Vec::new(),
             integrity: Integrity::default(),
             scan: ScanOptions::default(),
             source_date_epoch: None,
+            delta_from: Vec::new(),
+            update_of: None,
+            boot: Boot::Leave,
         }
     }
 }
@@ -113,9 +133,11 @@ pub struct CaptureReport {
     pub directories: u64,
     /// Plain bytes of all files.
     pub content_bytes: u64,
-    /// Contents stored, each once.
+    /// Contents stored, each once; what the file had before does not count.
     pub blobs: u64,
-    /// Bytes they take, before the tables.
+    /// Files that were taken over unread from an earlier image.
+    pub unread_files: u64,
+    /// Bytes of the file before its tables.
     pub stored_bytes: u64,
     /// Size of the file.
     pub file_bytes: u64,
@@ -127,6 +149,22 @@ pub struct CaptureReport {
     pub milliseconds: u64,
 }
 
+/// A directory or file that is captured, and where in the image it goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CaptureSource {
+    /// On this machine.
+    pub path: PathBuf,
+    /// In the image, names with `/` or `\\` between them; none for the root.
+    pub target: String,
+}
+
+impl CaptureSource {
+    /// The directory `path` as the whole image.
+    pub fn root(path: &Path) -> Self {
+        Self { path: path.to_owned(), target: String::new() }
+    }
+}
+
 /// Captures the directory `source` into the new WIM `output`. A file of that name is replaced, when the new one is
 /// complete.
 pub fn capture_directory(
@@ -136,15 +174,27 @@ pub fn capture_directory(
     ctl: &Ctl,
     observer: &dyn Observer,
 ) -> Result<CaptureReport, Error> {
+    capture(&[CaptureSource::root(source)], output, options, ctl, observer)
+}
+
+/// As [`capture_directory`] for several directories and files that make up one image: directories of one path are put
+/// together, of files of one path the last is taken.
+pub fn capture(
+    sources: &[CaptureSource],
+    output: &Path,
+    options: &CaptureOptions,
+    ctl: &Ctl,
+    observer: &dyn Observer,
+) -> Result<CaptureReport, Error> {
     // First, so that a place that cannot be written is found before anything is read.
     let file = OutputFile::create(output)?;
-    let report = capture(source, options, ctl, observer, |context, meter, reader, tree, report| {
+    let report = scan_and_write(sources, options, ctl, observer, |context, meter, scanned, report| {
         if options.form != CaptureForm::Pipable {
-            return write(context, meter, reader, tree, &file, options, report);
+            return write(context, meter, scanned, &file, options, report);
         }
         let mut out = BufWriter::with_capacity(OUT_BUFFER_BYTES, file.file().file());
         let name = file.path().display().to_string();
-        pipable::write(context, meter, reader, tree, &mut out, &name, options, report)
+        scanned.write_pipable(context, meter, &mut out, &name, options, report)
     })?;
     file.commit()?;
     Ok(report)
@@ -161,42 +211,157 @@ pub fn capture_to_pipe(
     observer: &dyn Observer,
 ) -> Result<CaptureReport, Error> {
     let mut out = BufWriter::with_capacity(OUT_BUFFER_BYTES, out);
-    capture(source, options, ctl, observer, |context, meter, reader, tree, report| {
-        pipable::write(context, meter, reader, tree, &mut out, name, options, report)
+    let sources = [CaptureSource::root(source)];
+    scan_and_write(&sources, options, ctl, observer, |context, meter, scanned, report| {
+        scanned.write_pipable(context, meter, &mut out, name, options, report)
     })
 }
 
-/// Scans the directory, lets `write` do the rest, and sums up.
-fn capture(
-    source: &Path,
+/// Scans the directories, lets `write` do the rest, and sums up.
+fn scan_and_write(
+    sources: &[CaptureSource],
     options: &CaptureOptions,
     ctl: &Ctl,
     observer: &dyn Observer,
-    write: impl FnOnce(&Context<'_>, &Meter<'_>, &Reader<'_>, &mut Tree, &mut CaptureReport) -> Result<(), Error>,
+    write: impl FnOnce(&Context<'_>, &Meter<'_>, &mut Scanned, &mut CaptureReport) -> Result<(), Error>,
 ) -> Result<CaptureReport, Error> {
     let context = Context { ctl, observer, threads: options.threads.unwrap_or_else(default_threads) };
     let meter = Meter::start(&context, &options.stage);
-    let id = SourceId(0);
-    let scan = ScanOptions {
-        latest_time: options.scan.latest_time.or(options.source_date_epoch),
-        ..options.scan.clone()
-    };
-    let (mut tree, directory) = DirectorySource::scan(source, id, &scan, &meter, ctl)?;
-    let reader = Reader { id, directory: &directory, is_fresh: false };
+    let mut scanned = Scanned::new(sources, options, &meter, ctl, Known::default())?;
     let mut report = CaptureReport::default();
-    write(&context, &meter, &reader, &mut tree, &mut report)?;
-    let totals = meter.finish();
-    report.warnings = totals.warnings;
-    report.skipped = totals.skipped;
-    report.milliseconds = totals.milliseconds;
+    write(&context, &meter, &mut scanned, &mut report)?;
+    report.take(meter.finish());
     Ok(report)
+}
+
+/// A directory as it was read, and all that is known beside it.
+struct Scanned {
+    id: SourceId,
+    tree: Tree,
+    directory: DirectorySource,
+    /// Where contents lie that were taken over unread from an earlier image.
+    earlier: Option<BlobReader>,
+    known: Known,
+    /// Files that were taken over unread.
+    unread: u64,
+}
+
+impl Scanned {
+    /// Reads the directories `sources`. `known` is what the file that is written holds already.
+    fn new(
+        sources: &[CaptureSource],
+        options: &CaptureOptions,
+        meter: &Meter<'_>,
+        ctl: &Ctl,
+        known: Known,
+    ) -> Result<Self, Error> {
+        let mut known = known;
+        for path in &options.delta_from {
+            ImageFile::open_path(path)?.wims().for_each(|(_, wim)| known.add_wim(wim));
+        }
+        let id = SourceId(u32::MAX);
+        let scan = ScanOptions {
+            latest_time: options.scan.latest_time.or(options.source_date_epoch),
+            ..options.scan.clone()
+        };
+        let (mut tree, directory) = scan_all(sources, id, &scan, meter, ctl)?;
+        let mut unread = 0;
+        let earlier = match &options.update_of {
+            Some(earlier) => {
+                let (found, blobs) = earlier.take_over(&mut tree, &known)?;
+                unread = found;
+                Some(blobs)
+            }
+            None => None,
+        };
+        Ok(Self { id, tree, directory, earlier, known, unread })
+    }
+
+    /// Stores all contents and notes their hashes in the tree. Files that cannot be read are taken out of the tree.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "two call sites; the arguments are what a capture consists of"
+    )]
+    fn store(
+        &mut self,
+        context: &Context<'_>,
+        meter: &Meter<'_>,
+        writer: &mut WimWriter<'_>,
+        form: CaptureForm,
+        level: Level,
+        name: &str,
+        report: &mut CaptureReport,
+    ) -> Result<(), Error> {
+        let list = contents(&self.tree);
+        let directories = vec![(self.id, &self.directory)];
+        let reader = Reader { directories, archives: self.earlier.as_ref(), is_fresh: false };
+        let hashes = if let CaptureForm::Solid(compression) = form {
+            let (tree, known, settings) = (&self.tree, &self.known, (compression, level));
+            solid::store(context, meter, &reader, tree, &list, known, writer, settings, name, report)?
+        } else {
+            let settings = writer.compression().map(|compression| (compression, level));
+            let options = StoreOptions { settings, reuse: Reuse::Stored, missing: Missing::Refuse, name };
+            let stored = store(context, meter, &reader, &list, &mut self.known, writer, options)?;
+            report.blobs = stored.encoded + stored.copied;
+            stored.hashes
+        };
+        settle(&mut self.tree, &list, &hashes)?;
+        report.stored_bytes = writer.len();
+        report.unread_files = self.unread;
+        count(&self.tree, report);
+        Ok(())
+    }
+
+    /// Writes the whole image for a pipe.
+    fn write_pipable(
+        &mut self,
+        context: &Context<'_>,
+        meter: &Meter<'_>,
+        out: &mut dyn Write,
+        name: &str,
+        options: &CaptureOptions,
+        report: &mut CaptureReport,
+    ) -> Result<(), Error> {
+        if let Some(base) = options.delta_from.first() {
+            return Err(Error::Usage {
+                what: "delta file for a pipe".to_owned(),
+                expected: "an image that needs no other file".to_owned(),
+                found: format!("contents of {} left out", base.display()),
+            });
+        }
+        let directories = vec![(self.id, &self.directory)];
+        let reader = Reader { directories, archives: self.earlier.as_ref(), is_fresh: false };
+        report.unread_files = self.unread;
+        pipable::write(context, meter, &reader, &mut self.tree, out, name, options, report)
+    }
+}
+
+/// One tree of all `sources`.
+fn scan_all(
+    sources: &[CaptureSource],
+    id: SourceId,
+    options: &ScanOptions,
+    meter: &Meter<'_>,
+    ctl: &Ctl,
+) -> Result<(Tree, DirectorySource), Error> {
+    if let [only] = sources
+        && split_path(&only.target).next().is_none()
+    {
+        return DirectorySource::scan(&only.path, id, options, meter, ctl);
+    }
+    let mut scanner = Scanner::new(id, options, meter, ctl);
+    let mut tree = scanner.empty();
+    for source in sources {
+        let target: Vec<NtName> = split_path(&source.target).map(NtName::from).collect();
+        scanner.add(&mut tree, &source.path, &target, Overlay::Replace)?;
+    }
+    Ok((tree, scanner.finish()))
 }
 
 fn write(
     context: &Context<'_>,
     meter: &Meter<'_>,
-    reader: &Reader<'_>,
-    tree: &mut Tree,
+    scanned: &mut Scanned,
     file: &OutputFile,
     options: &CaptureOptions,
     report: &mut CaptureReport,
@@ -206,43 +371,34 @@ fn write(
     let write_options = WriteOptions {
         compression: options.compression,
         guid: Guid::default(),
-        links_fixed: false,
-        allow_missing_blobs: false,
+        links_fixed: options.scan.symlinks == Symlinks::Rebase,
+        allow_missing_blobs: !options.delta_from.is_empty(),
     };
     let mut writer = WimWriter::create(file.file(), &write_options).map_err(failed())?;
-    match options.form {
-        CaptureForm::Solid(compression) => {
-            let settings = (compression, options.level);
-            solid::contents(context, meter, reader, tree, &mut writer, settings, &name, report)?;
-        }
-        _ => {
-            let settings = options.compression.map(|compression| (compression, options.level));
-            write::contents(context, meter, reader, tree, &mut writer, settings, &name, report)?;
-        }
+    scanned.store(context, meter, &mut writer, options.form, options.level, &name, report)?;
+    let metadata = Metadata::from_tree(&scanned.tree).map_err(failed())?;
+    let info = image_info(&scanned.tree, options);
+    let image = writer.add_image(&metadata, info, options.level).map_err(failed())?;
+    if options.boot == Boot::Set {
+        writer.set_boot_image(Some(image)).map_err(failed())?;
     }
-    report.stored_bytes = writer.len();
-    count(tree, report);
-    let metadata = Metadata::from_tree(tree).map_err(failed())?;
-    writer.add_image(&metadata, image_info(tree, options), options.level).map_err(failed())?;
     let tables = writer.write_tables().map_err(failed())?;
-    let written = match options.integrity {
-        Integrity::Without => tables.complete(None),
-        Integrity::Table => {
-            let mut hashes = Vec::new();
-            let mut ranges = IntegrityTable::ranges(tables.covered(), INTEGRITY_CHUNK_BYTES);
-            range_hash::hash_ranges(context, file.file(), &name, &mut ranges, |hash| hashes.push(hash))?;
-            let table =
-                IntegrityTable::new(tables.covered(), INTEGRITY_CHUNK_BYTES, hashes).map_err(failed())?;
-            tables.complete(Some(&table))
-        }
-    }
-    .map_err(failed())?;
+    let is_wanted = options.integrity == Integrity::Table;
+    let written = integrity::complete(context, tables, &name, is_wanted, None)?;
     // The identity follows from the content, so it is known last; the header is not covered by any hash.
     let guid = guid(options, &metadata)?;
     file.file().write_all_at(GUID_OFFSET, &guid).map_err(Error::io("write", &name))?;
     file.truncate(written.size)?;
     report.file_bytes = written.size;
     Ok(())
+}
+
+impl CaptureReport {
+    fn take(&mut self, totals: Totals) {
+        self.warnings = totals.warnings;
+        self.skipped = totals.skipped;
+        self.milliseconds = totals.milliseconds;
+    }
 }
 
 fn count(tree: &Tree, report: &mut CaptureReport) {
@@ -263,40 +419,51 @@ fn image_info(tree: &Tree, options: &CaptureOptions) -> ImageInfo {
     if let Some(description) = &options.description {
         info.set_text("DESCRIPTION", description.clone());
     }
+    for (path, text) in &options.properties {
+        info.set_text(path, text.clone());
+    }
     info.set_counts(&image_counts(tree));
-    let now = match options.source_date_epoch {
-        Some(seconds) => FileTime::from_unix(seconds, 0),
-        None => {
-            let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            FileTime::from_unix(i64::try_from(since.as_secs()).unwrap_or(i64::MAX), since.subsec_nanos())
-        }
-    };
+    let now = options.source_date_epoch.map_or_else(now, |seconds| FileTime::from_unix(seconds, 0));
     info.set_times(now, now);
     info
 }
 
-/// Identity of the file: random, or, for reproducible captures, from everything that is in it.
-fn guid(options: &CaptureOptions, metadata: &Metadata) -> Result<[u8; 16], Error> {
+/// The time of day.
+pub(crate) fn now() -> FileTime {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    FileTime::from_unix(i64::try_from(since.as_secs()).unwrap_or(i64::MAX), since.subsec_nanos())
+}
+
+/// An identity for a new file.
+pub(crate) fn random_guid() -> Result<[u8; 16], Error> {
     let mut guid = [0; 16];
-    if let Some(epoch) = options.source_date_epoch {
-        let mut hasher = blake3::Hasher::new_derive_key("gravure 2026 WIM GUID of a reproducible capture");
-        hasher.update(&epoch.to_le_bytes());
-        hasher.update(&metadata.bytes);
-        for text in [&options.name, options.description.as_ref().unwrap_or(&String::new())] {
-            hasher.update(&(text.len() as u64).to_le_bytes());
-            hasher.update(text.as_bytes());
-        }
-        guid.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
-    } else {
-        getrandom::fill(&mut guid).map_err(|error| Error::Other {
-            what: "random GUID".to_owned(),
-            source: error.to_string().into(),
-            kind: crate::ErrorKind::Io,
-        })?;
-    }
-    // Version 4 or 8 and variant, as RFC 9562 has them; the third field is little-endian.
-    let version = if options.source_date_epoch.is_some() { 0x80 } else { 0x40 };
+    getrandom::fill(&mut guid).map_err(|error| Error::Other {
+        what: "random GUID".to_owned(),
+        source: error.to_string().into(),
+        kind: crate::ErrorKind::Io,
+    })?;
+    mark_guid(&mut guid, 0x40);
+    Ok(guid)
+}
+
+/// Version 4 or 8 and variant, as RFC 9562 has them; the third field is little-endian.
+fn mark_guid(guid: &mut [u8; 16], version: u8) {
     guid[7] = (guid[7] & 0x0f) | version;
     guid[8] = (guid[8] & 0x3f) | 0x80;
+}
+
+/// Identity of the file: random, or, for reproducible captures, from everything that is in it.
+fn guid(options: &CaptureOptions, metadata: &Metadata) -> Result<[u8; 16], Error> {
+    let Some(epoch) = options.source_date_epoch else { return random_guid() };
+    let mut guid = [0; 16];
+    let mut hasher = blake3::Hasher::new_derive_key("gravure 2026 WIM GUID of a reproducible capture");
+    hasher.update(&epoch.to_le_bytes());
+    hasher.update(&metadata.bytes);
+    for text in [&options.name, options.description.as_ref().unwrap_or(&String::new())] {
+        hasher.update(&(text.len() as u64).to_le_bytes());
+        hasher.update(text.as_bytes());
+    }
+    guid.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    mark_guid(&mut guid, 0x80);
     Ok(guid)
 }

@@ -11,9 +11,11 @@ use gravure_wim::{ChunkData, Compression, Error as WimError, Metadata, PipableWr
 use super::contents::{self, Content, Reader, State};
 use super::encode::{Purpose, piece_bytes};
 use super::hash::hash_some;
+use super::known::Known;
 use super::write::{BlobOutput, Sink, chain, is_unreadable, run, settle};
 use super::{CaptureOptions, CaptureReport, Integrity, count, guid, image_info};
 use crate::Error;
+use crate::directory::Symlinks;
 use crate::meter::{Context, Meter};
 
 struct Output<'a, 'w> {
@@ -71,7 +73,7 @@ pub(super) fn write(
     let write_options = WriteOptions {
         compression: options.compression,
         guid: Guid(guid(options, &metadata)?),
-        links_fixed: false,
+        links_fixed: options.scan.symlinks == Symlinks::Rebase,
         allow_missing_blobs: false,
     };
     let images = vec![(metadata, image_info(tree, options))];
@@ -83,7 +85,7 @@ pub(super) fn write(
     let numbers = (0..list.len()).filter(first).collect();
     let purpose = Purpose::Store(options.compression.map(|compression| (compression, options.level)));
     let mut sink = Sink::new(meter, reader, &list, &mut output, name);
-    run(context, &mut sink, purpose, piece_bytes(options.compression), numbers)?;
+    run(context, &mut sink, purpose, piece_bytes(options.compression), &Known::default(), numbers)?;
     report.blobs = sink.blobs;
     report.stored_bytes = output.writer.len();
     report.file_bytes = output.writer.finish().map_err(failed())?.size;

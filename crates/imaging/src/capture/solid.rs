@@ -16,12 +16,12 @@ use gravure_wim::{ChunkData, Compression, WimWriter};
 use sha1::{Digest, Sha1};
 
 use super::CaptureReport;
-use super::contents::{self, Content, Open, Reader, State};
+use super::contents::{Content, Open, Reader, ReaderHandles, State};
 use super::encode::small;
-use super::hash::duplicates;
-use super::write::{chain, is_unreadable, settle};
+use super::hash::{Equal, duplicates};
+use super::known::Known;
+use super::write::{chain, is_unreadable};
 use crate::chain::sha1_of;
-use crate::directory::Handles;
 use crate::meter::{Context, Meter, affordable_threads};
 use crate::reading::{ITEM_BYTES, permits};
 use crate::stage::{Item, Outbox, Work};
@@ -32,23 +32,34 @@ const STEP_BYTES: usize = 1 << 20;
 /// Memory that a thread takes, in chunks: what is on its way, and an LZMS encoder (wim-container 12).
 const CHUNKS_PER_THREAD: u64 = 12;
 
-/// Writes all contents of `tree` into one solid resource and notes their hashes in it. Files that cannot be read are
-/// taken out of the tree.
+/// Writes the contents `list` of `tree` that are not known yet into one solid resource. The hash of each comes back; none
+/// for files that could not be read, which were told of. The report counts new blobs.
 #[expect(clippy::too_many_arguments, reason = "one call site; the arguments are what a capture consists of")]
-pub(super) fn contents(
+pub(super) fn store(
     context: &Context<'_>,
     meter: &Meter<'_>,
     reader: &Reader<'_>,
-    tree: &mut Tree,
+    tree: &Tree,
+    list: &[Content],
+    known: &Known,
     writer: &mut WimWriter<'_>,
     (compression, level): (Compression, Level),
     name: &str,
     report: &mut CaptureReport,
-) -> Result<(), Error> {
-    let list = contents::contents(tree);
-    let total = list.iter().map(|content| content.size).sum();
+) -> Result<Vec<Option<Sha1Hash>>, Error> {
+    let mut hashes = vec![None; list.len()];
+    let mut wanted = Vec::new();
+    for number in sorted(tree, list) {
+        match list[number].sha1.filter(|sha1| known.hashes().contains(sha1)) {
+            Some(sha1) => hashes[number] = Some(sha1),
+            None => wanted.push(number),
+        }
+    }
+    let total = wanted.iter().map(|number| list[*number].size).sum();
     meter.expect(total);
-    let equal = duplicates(context, meter, reader, &list, ITEM_BYTES)?;
+    let mut numbers = wanted.clone();
+    numbers.sort_unstable();
+    let equal = duplicates(context, meter, reader, list, &numbers, known, ITEM_BYTES)?;
     let failed = || Error::wim(name);
     writer.begin_solid(compression, total).map_err(failed())?;
     let chunk_bytes = compression.chunk_size() as usize;
@@ -58,9 +69,10 @@ pub(super) fn contents(
         .map(|_| Ok(Worker { encoder: compression.encoder(level).map_err(failed())? }))
         .collect::<Result<Vec<_>, Error>>()?;
     let buffers = (0..permits(threads, chunk_bytes)).map(|_| Buffers::default()).collect();
-    let order = sorted(tree, &list).into_iter().filter(|number| !equal.contains_key(number)).collect();
-    let mut filler = Filler::new(context.ctl, meter, reader, &list, order, &equal, chunk_bytes);
-    let mut hashes = vec![None; list.len()];
+    let order = wanted.into_iter().filter(|number| !equal.contains_key(number)).collect();
+    let mut filler = Filler::new(context.ctl, meter, reader, list, order, &equal, chunk_bytes);
+    // What another file holds is not stored again.
+    filler.seen.clone_from(known.hashes());
     stage::run(
         context.ctl,
         buffers,
@@ -90,7 +102,7 @@ pub(super) fn contents(
         },
     )?;
     writer.finish_solid().map_err(failed())?;
-    settle(tree, &list, &hashes)
+    Ok(hashes)
 }
 
 /// Numbers of the contents, like by like.
@@ -156,10 +168,10 @@ struct Filler<'a> {
     reader: &'a Reader<'a>,
     list: &'a [Content],
     order: std::vec::IntoIter<usize>,
-    /// Contents that were equal to an earlier one before the capture began.
-    equal: &'a HashMap<usize, (usize, Sha1Hash)>,
+    /// Contents that were equal to an earlier one, or to a stored one, before the capture began.
+    equal: &'a HashMap<usize, (Equal, Sha1Hash)>,
     is_last_round: bool,
-    handles: Handles,
+    handles: ReaderHandles,
     chunk_bytes: usize,
     /// Plain bytes of the resource so far.
     offset: u64,
@@ -188,7 +200,7 @@ impl<'a> Filler<'a> {
         reader: &'a Reader<'a>,
         list: &'a [Content],
         order: Vec<usize>,
-        equal: &'a HashMap<usize, (usize, Sha1Hash)>,
+        equal: &'a HashMap<usize, (Equal, Sha1Hash)>,
         chunk_bytes: usize,
     ) -> Self {
         Self {
@@ -244,9 +256,13 @@ impl<'a> Filler<'a> {
             return None;
         }
         let mut again = Vec::new();
-        for (number, (earlier, sha1)) in self.equal {
+        for (number, (equal, sha1)) in self.equal {
             // The earlier one may have changed since it was hashed; then this one needs a place of its own.
-            match self.hashes.get(earlier) == Some(sha1) {
+            let is_there = match equal {
+                Equal::Earlier(earlier) => self.hashes.get(earlier) == Some(sha1),
+                Equal::Stored => true,
+            };
+            match is_there {
                 true => events.push(Event::Known { number: *number, sha1: *sha1 }),
                 false => again.push(*number),
             }
@@ -268,7 +284,7 @@ impl<'a> Filler<'a> {
         };
         self.small_done = size;
         self.small.resize(size, 0);
-        let mut state = self.reader.read(content, &open, 0, &mut self.small)?;
+        let mut state = self.reader.read(content, &open, 0, &mut self.small, &mut self.handles)?;
         if state == State::Same {
             state = self.reader.check(content, &open)?;
         }
@@ -294,7 +310,9 @@ impl<'a> Filler<'a> {
         let len = left.min(self.chunk_bytes - plain.len()).min(STEP_BYTES);
         let at = plain.len();
         plain.resize(at + len, 0);
-        if self.reader.read(content, &large.open, large.done, &mut plain[at..])? == State::Changed {
+        if self.reader.read(content, &large.open, large.done, &mut plain[at..], &mut self.handles)?
+            == State::Changed
+        {
             large.state = State::Changed;
         }
         large.hasher.update(&plain[at..]);

@@ -1,15 +1,17 @@
-//! The ordered half of a capture: takes what the cores made and writes each new content once.
+//! The ordered half of a capture: takes what the cores made and writes each new content once. Exports, edits and the like
+//! store their contents this way too.
 
 use std::collections::HashSet;
 
 use gravure_codec::Level;
-use gravure_tree::{NodeId, Sha1Hash, Tree};
+use gravure_tree::{NodeId, Origin, Sha1Hash, Tree};
 use gravure_wim::{BlobOutcome, ChunkData, Compression, Error as WimError, WimWriter};
 
-use super::CaptureReport;
-use super::contents::{self, Content, Reader, State};
+use super::contents::{Content, Reader, State};
+use super::copy;
 use super::encode::{Buffers, Claims, Done, Purpose, Results, Source, Worker, piece_bytes};
-use super::hash::duplicates;
+use super::hash::{Equal, duplicates};
+use super::known::Known;
 use crate::meter::{Context, Meter};
 use crate::reading::permits;
 use crate::{Error, ErrorKind, stage, uses};
@@ -53,41 +55,109 @@ impl BlobOutput for WimWriter<'_> {
     }
 }
 
-/// Writes all contents of `tree` and notes their hashes in it. Files that cannot be read are taken out of the tree.
-#[expect(clippy::too_many_arguments, reason = "one call site; the arguments are what a capture consists of")]
-pub(super) fn contents(
+/// How contents are stored.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct StoreOptions<'a> {
+    /// Method, chunk size and effort; `None` in files without compression.
+    pub(crate) settings: Option<(Compression, Level)>,
+    /// Whether what archives hold is copied as it is stored, where the format allows it.
+    pub(crate) reuse: Reuse,
+    /// What becomes of content that none of the opened files has.
+    pub(crate) missing: Missing,
+    /// The file that is written, for messages.
+    pub(crate) name: &'a str,
+}
+
+/// Whether stored bytes are copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reuse {
+    /// Copied where method and chunk size agree.
+    Stored,
+    /// Everything is decoded and encoded anew.
+    Nothing,
+}
+
+/// What becomes of content that none of the opened files has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Missing {
+    /// An error.
+    Refuse,
+    /// The images refer to it as before: delta files.
+    Keep,
+}
+
+/// What became of a list of contents.
+#[derive(Debug, Default)]
+pub(crate) struct Stored {
+    /// Hash of each; `None` for files that could not be read, which were told of.
+    pub(crate) hashes: Vec<Option<Sha1Hash>>,
+    /// New blobs that were encoded.
+    pub(crate) encoded: u64,
+    /// New blobs that were copied as they were stored.
+    pub(crate) copied: u64,
+}
+
+/// Writes those of the contents `list` that are not known yet. What was known before is known to be in the file or in
+/// one it is used with; what is written is added.
+pub(crate) fn store(
     context: &Context<'_>,
     meter: &Meter<'_>,
     reader: &Reader<'_>,
-    tree: &mut Tree,
+    list: &[Content],
+    known: &mut Known,
     writer: &mut WimWriter<'_>,
-    settings: Option<(Compression, Level)>,
-    name: &str,
-    report: &mut CaptureReport,
-) -> Result<(), Error> {
-    let list = contents::contents(tree);
-    let piece_bytes = piece_bytes(settings.map(|(compression, _)| compression));
-    meter.expect(list.iter().map(|content| content.size).sum());
-    let equal = duplicates(context, meter, reader, &list, piece_bytes)?;
-    let mut sink = Sink::new(meter, reader, &list, writer, name);
-    let purpose = Purpose::Store(settings);
-    let first = (0..list.len()).filter(|number| !equal.contains_key(number)).collect();
-    run(context, &mut sink, purpose, piece_bytes, first)?;
+    options: StoreOptions<'_>,
+) -> Result<Stored, Error> {
+    let mut stored = Stored { hashes: vec![None; list.len()], ..Stored::default() };
+    let mut wanted = Vec::new();
+    for (number, content) in list.iter().enumerate() {
+        let found = content.sha1.filter(|sha1| known.hashes().contains(sha1) || writer.contains(sha1));
+        match (found, &content.origin) {
+            (Some(_), _) => stored.hashes[number] = found,
+            (None, Origin::Missing) if options.missing == Missing::Keep => {
+                stored.hashes[number] = content.sha1;
+            }
+            (None, Origin::Missing) => return Err(missing(reader, content)),
+            _ => wanted.push(number),
+        }
+    }
+    meter.expect_more(wanted.iter().map(|number| list[*number].size).sum());
+    if options.reuse == Reuse::Stored {
+        wanted = copy::copy(context, meter, reader, list, wanted, known, writer, &mut stored, options.name)?;
+    }
+    let piece_bytes = piece_bytes(options.settings.map(|(compression, _)| compression));
+    let equal = duplicates(context, meter, reader, list, &wanted, known, piece_bytes)?;
+    let Stored { hashes, copied, .. } = stored;
+    let mut sink = Sink::new(meter, reader, list, writer, options.name);
+    sink.hashes = hashes;
+    let purpose = Purpose::Store(options.settings);
+    let first = wanted.into_iter().filter(|number| !equal.contains_key(number)).collect();
+    run(context, &mut sink, purpose, piece_bytes, known, first)?;
     let mut again = Vec::new();
     let mut numbers: Vec<_> = equal.into_iter().collect();
-    numbers.sort_unstable();
-    for (number, (earlier, sha1)) in numbers {
+    numbers.sort_unstable_by_key(|(number, _)| *number);
+    for (number, (equal, sha1)) in numbers {
         // The earlier one may have changed since it was hashed; then this one needs a blob of its own.
-        if sink.hashes[earlier] == Some(sha1) {
+        let is_there = match equal {
+            Equal::Earlier(earlier) => sink.hashes[earlier] == Some(sha1),
+            Equal::Stored => true,
+        };
+        if is_there {
             sink.hashes[number] = Some(sha1);
         } else {
             again.push(number);
         }
     }
-    run(context, &mut sink, purpose, piece_bytes, again)?;
-    report.blobs = sink.blobs;
-    let hashes = sink.hashes;
-    settle(tree, &list, &hashes)
+    run(context, &mut sink, purpose, piece_bytes, known, again)?;
+    Ok(Stored { encoded: sink.blobs, hashes: sink.hashes, copied })
+}
+
+fn missing(reader: &Reader<'_>, content: &Content) -> Error {
+    Error::Other {
+        what: reader.name(content),
+        source: "it is in none of the opened files; name the file that has it as a reference".into(),
+        kind: ErrorKind::NotFound,
+    }
 }
 
 pub(super) fn run(
@@ -95,9 +165,10 @@ pub(super) fn run(
     sink: &mut Sink<'_>,
     purpose: Purpose,
     piece_bytes: usize,
+    known: &Known,
     numbers: Vec<usize>,
 ) -> Result<(), Error> {
-    let claims = Claims::default();
+    let claims = Claims::new(known.hashes());
     let (meter, reader, list) = (sink.meter, sink.reader, sink.list);
     let threads = context.threads.max(1);
     let worker = |_| Worker::new(context.ctl, meter, reader, list, &claims, purpose);
@@ -160,6 +231,17 @@ impl<'a> Sink<'a> {
             let name = self.reader.name(&self.list[done.content]);
             self.meter.skip(|| format!("{name}: changed while it was captured"));
         }
+        if let (Some(expected), Some(found)) = (self.list[done.content].sha1, done.sha1)
+            && expected != found
+        {
+            return Err(Error::Differs {
+                path: self.reader.name(&self.list[done.content]),
+                what: "SHA-1",
+                expected: expected.to_string(),
+                found: found.to_string(),
+                more: 0,
+            });
+        }
         let failed = || Error::wim(self.name);
         let is_new = match (done.is_first, done.sha1) {
             // A whole content: its hash is known before anything is written.
@@ -200,7 +282,7 @@ pub(super) fn is_unreadable(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Permission | ErrorKind::NotFound)
 }
 
-pub(super) fn chain(error: &Error) -> String {
+pub(crate) fn chain(error: &Error) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
@@ -212,7 +294,7 @@ pub(super) fn chain(error: &Error) -> String {
 }
 
 /// Notes hashes in the tree, and takes out what has none.
-pub(super) fn settle(tree: &mut Tree, list: &[Content], hashes: &[Option<Sha1Hash>]) -> Result<(), Error> {
+pub(crate) fn settle(tree: &mut Tree, list: &[Content], hashes: &[Option<Sha1Hash>]) -> Result<(), Error> {
     let mut unreadable: HashSet<NodeId> = HashSet::new();
     for (content, hash) in list.iter().zip(hashes) {
         for wanted in &content.uses {

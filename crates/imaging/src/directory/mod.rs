@@ -1,14 +1,18 @@
 //! Unix directories as source and target of images.
 
+mod follow;
+mod links;
 mod losses;
 mod places;
+mod scan;
 mod source;
 mod target;
 mod unix;
 
 pub(crate) use places::Handles;
+pub(crate) use scan::Scanner;
+pub use scan::{Mounts, Overlay, ScanOptions, Symlinks, UnixMetadata};
 pub(crate) use source::{DirectorySource, OpenFile};
-pub use source::{Mounts, ScanOptions};
 pub(crate) use target::DirectoryTarget;
-pub use target::{Existing, RootMetadata};
+pub use target::{Existing, LinkTargets, RootMetadata};
 pub(crate) use unix::{UnixKind, kind_of, link_target, mode_of, os_name};

@@ -12,7 +12,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -20,6 +20,7 @@ use gravure_linux::{Dir, dir};
 use gravure_nttypes::MAX_REPARSE_BYTES;
 use gravure_tree::{Loss, Node, NodeId, Reparse, Tree};
 
+use super::links;
 use super::losses::losses;
 use super::places::{DirNumber, Handles, Places};
 use super::unix::{self, UnixKind};
@@ -55,6 +56,17 @@ pub enum RootMetadata {
     Keep,
 }
 
+/// What becomes of links whose target was made to start at the root of the image when it was captured
+/// ([`crate::Symlinks::Rebase`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LinkTargets {
+    /// They get the target that the image has.
+    #[default]
+    Keep,
+    /// They lead to the same file below the target directory.
+    BelowTarget,
+}
+
 /// One tree on its way into one directory. Shared by all threads.
 pub(crate) struct DirectoryTarget<'a> {
     tree: &'a Tree,
@@ -68,6 +80,8 @@ pub(crate) struct DirectoryTarget<'a> {
     directories: Vec<(DirNumber, NodeId)>,
     existing: Existing,
     root_metadata: RootMetadata,
+    /// What is put before targets of links that start at the root of the image.
+    link_base: Option<PathBuf>,
     is_root: bool,
     meter: &'a Meter<'a>,
     /// Counted while applying: what this file system or this user cannot set.
@@ -88,6 +102,7 @@ impl<'a> DirectoryTarget<'a> {
         tree: &'a Tree,
         existing: Existing,
         root_metadata: RootMetadata,
+        links: LinkTargets,
         meter: &'a Meter<'a>,
     ) -> Result<Self, Error> {
         match std::fs::create_dir(path) {
@@ -106,6 +121,12 @@ impl<'a> DirectoryTarget<'a> {
                 });
             }
         }
+        let link_base = match links {
+            LinkTargets::Keep => None,
+            LinkTargets::BelowTarget => {
+                Some(path.canonicalize().map_err(Error::io("find the absolute path of", path.display()))?)
+            }
+        };
         Ok(Self {
             tree,
             root: Arc::new(root),
@@ -115,6 +136,7 @@ impl<'a> DirectoryTarget<'a> {
             directories: vec![(0, tree.root())],
             existing,
             root_metadata,
+            link_base,
             is_root: gravure_linux::process::is_root(),
             meter,
             xattrs_lost: AtomicU64::new(0),
@@ -299,7 +321,14 @@ impl<'a> DirectoryTarget<'a> {
             None => Err("no reparse data".to_owned()),
         };
         let target = match target {
-            Ok(target) if !target.is_empty() && !target.as_bytes().contains(&0) => target,
+            Ok(target) if !target.is_empty() && !target.as_bytes().contains(&0) => {
+                let is_rebased =
+                    node.reparse.as_ref().is_some_and(|reparse| unix::is_rebased(reparse, &target));
+                match &self.link_base {
+                    Some(base) if is_rebased => links::below(base, &target),
+                    _ => target,
+                }
+            }
             other => {
                 let path = self.places.entry_path(*number, name);
                 let why = other.err().unwrap_or_else(|| "empty or with a zero byte".to_owned());

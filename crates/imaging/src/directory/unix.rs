@@ -63,15 +63,16 @@ pub(crate) fn timestamp(time: FileTime) -> Timestamp {
     Timestamp { seconds, nanos }
 }
 
-/// Why a symbolic link cannot be put into a tree.
-pub(crate) fn link_reparse(target: &OsStr) -> Result<Reparse, String> {
+/// A symbolic link as reparse data, or why it cannot be. `is_rebased` says that the target was made to start at the root
+/// of the image.
+pub(crate) fn link_reparse(target: &OsStr, is_rebased: bool) -> Result<Reparse, String> {
     let text = NtName::from_unix(target.as_bytes()).map_err(|error| error.to_string())?;
     let data =
         LinkTarget::from_unix(&text).to_bytes(ReparseTag::SYMLINK).map_err(|error| error.to_string())?;
     Ok(Reparse {
         tag: ReparseTag::SYMLINK,
         reserved: 0,
-        link_flags: TARGET_UNCHANGED,
+        link_flags: if is_rebased { 0 } else { TARGET_UNCHANGED },
         content: ContentRef::inline(data),
     })
 }
@@ -80,6 +81,11 @@ pub(crate) fn link_reparse(target: &OsStr) -> Result<Reparse, String> {
 pub(crate) fn link_target(tag: ReparseTag, data: &[u8]) -> Result<OsString, String> {
     let target = LinkTarget::parse(tag, data).map_err(|error| error.to_string())?;
     Ok(os_name(&target.to_unix()))
+}
+
+/// Whether the target was made to start at the root of the image when it was captured.
+pub(crate) fn is_rebased(reparse: &Reparse, target: &OsStr) -> bool {
+    reparse.link_flags & TARGET_UNCHANGED == 0 && target.as_bytes().first() == Some(&b'/')
 }
 
 /// A name as the kernel takes it.
@@ -182,7 +188,8 @@ mod tests {
             assert_eq!(kind_of(&node), expected);
             assert_eq!(mode_of(&node), 0o4751);
         }
-        let link = Node { reparse: Some(link_reparse(OsStr::new("/a/b")).unwrap()), ..Node::default() };
+        let link =
+            Node { reparse: Some(link_reparse(OsStr::new("/a/b"), false).unwrap()), ..Node::default() };
         assert_eq!(kind_of(&link), UnixKind::Link);
         let directory_link = Node { children: Some(Vec::new()), ..link };
         assert_eq!(kind_of(&directory_link), UnixKind::Link);
@@ -203,6 +210,6 @@ mod tests {
 
     #[test]
     fn a_target_that_is_no_text_is_refused() {
-        assert!(link_reparse(OsStr::from_bytes(b"a\xff")).unwrap_err().contains("not UTF-8"));
+        assert!(link_reparse(OsStr::from_bytes(b"a\xff"), false).unwrap_err().contains("not UTF-8"));
     }
 }

@@ -125,7 +125,7 @@ fn verify(
     let Comparison { mut differences, contents, files, .. } = comparison;
     let (list, expected): (Vec<Content>, Vec<Expected>) = contents.into_iter().unzip();
     meter.expect(list.iter().map(|content| content.size).sum());
-    let reader = Reader { id, directory: &source, is_fresh: true };
+    let reader = Reader { directories: vec![(id, &source)], archives: None, is_fresh: true };
     hash_all(&context, &meter, &reader, &list, |number, result| {
         let Expected { path, sha1 } = &expected[number];
         let found = result?;
@@ -359,7 +359,7 @@ impl Comparison<'_> {
         };
         if size > 0 {
             let uses = vec![Use { node: found, part: Part::Data }];
-            let content = Content { origin: data.origin.clone(), size, uses };
+            let content = Content { origin: data.origin.clone(), size, sha1: None, uses };
             self.contents.push((content, Expected { path: path.to_owned(), sha1 }));
         }
     }

@@ -17,11 +17,23 @@ pub struct VerifyFileOptions {
     pub stage: String,
     /// Threads; one for each processor when `None`.
     pub threads: Option<usize>,
+    /// Whether integrity tables are checked.
+    pub tables: IntegrityTables,
+}
+
+/// Whether integrity tables are checked. Every blob has a hash of its own, so little is lost without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum IntegrityTables {
+    /// They are, where a file has one.
+    #[default]
+    Check,
+    /// They are not.
+    Skip,
 }
 
 impl Default for VerifyFileOptions {
     fn default() -> Self {
-        Self { stage: "verify".to_owned(), threads: None }
+        Self { stage: "verify".to_owned(), threads: None, tables: IntegrityTables::default() }
     }
 }
 
@@ -84,14 +96,34 @@ pub fn verify_file(
             report.damage.push(Damage { error });
         }
     }
-    for (_, archive) in parts.iter() {
-        integrity(&context, archive, &mut report)?;
+    if options.tables == IntegrityTables::Check {
+        for (_, archive) in parts.iter() {
+            integrity(&context, archive, &mut report)?;
+        }
     }
     let totals = meter.finish();
     report.bytes = totals.bytes;
     report.warnings = totals.warnings;
     report.milliseconds = totals.milliseconds;
     Ok(report)
+}
+
+/// Checks the integrity tables of all opened files, before anything else is done with them. Returns the names of files
+/// that have none; damage is an error.
+pub fn check_integrity(file: &ImageFile, ctl: &Ctl, observer: &dyn Observer) -> Result<Vec<String>, Error> {
+    let context = Context { ctl, observer, threads: default_threads() };
+    let mut without = Vec::new();
+    for (_, archive) in file.archives().iter() {
+        let mut report = FileReport::default();
+        integrity(&context, archive, &mut report)?;
+        if let Some(Damage { error }) = report.damage.into_iter().next() {
+            return Err(error);
+        }
+        if !report.has_integrity {
+            without.push(archive.name().to_owned());
+        }
+    }
+    Ok(without)
 }
 
 /// Checks the trees of all images.

@@ -8,6 +8,7 @@ use gravure_tree::Sha1Hash;
 use zerocopy::IntoBytes;
 use zerocopy::byteorder::little_endian::{U16, U32};
 
+use super::sets::SetPart;
 use super::tail::Tail;
 use super::{WimTarget, WimWriter};
 use crate::blobs::BlobEntryDisk;
@@ -60,23 +61,33 @@ impl<'a> WimWriter<'a> {
         let boot = usize::try_from(self.header.boot_number).ok().and_then(|number| number.checked_sub(1));
         self.header.boot_metadata =
             boot.and_then(|index| self.images.get(index)).map(|image| image.header).unwrap_or_default();
-        let table = self.blob_table()?;
+        let part = self.set.as_ref().map_or(1, SetPart::part);
+        let table = self.blob_table(part)?;
         self.header.blob_table = append_table(&mut self.tail, &table)?;
-        self.info.set_total_bytes(self.tail.end());
-        self.header.xml = append_table(&mut self.tail, &self.info.to_bytes())?;
+        let document = match &self.set {
+            Some(set) => {
+                set.mark(&mut self.header);
+                set.document().to_bytes()
+            }
+            None => {
+                self.info.set_total_bytes(self.tail.end());
+                self.info.to_bytes()
+            }
+        };
+        self.header.xml = append_table(&mut self.tail, &document)?;
         self.tail.flush()?;
         Ok(TablesWritten { target: self.target, tail: self.tail, header: self.header })
     }
 
     /// Metadata entries in image order, blobs in ascending offset, then solid resources, each before its blobs.
-    fn blob_table(&mut self) -> Result<Vec<u8>, Error> {
+    fn blob_table(&mut self, part: u16) -> Result<Vec<u8>, Error> {
         let mut out = Vec::new();
         for image in &self.images {
-            push_entry(&mut out, image.header, 1, image.sha1)?;
+            push_entry(&mut out, image.header, part, 1, image.sha1)?;
         }
         self.blobs.sort_by_key(|blob| blob.place.offset);
         for blob in self.blobs.iter().filter(|blob| blob.is_old || blob.references > 0) {
-            push_entry(&mut out, blob.place, blob.references, blob.sha1)?;
+            push_entry(&mut out, blob.place, part, blob.references, blob.sha1)?;
         }
         self.solids.sort_by_key(|solid| solid.place.offset);
         let mut base = 0u64;
@@ -88,7 +99,7 @@ impl<'a> WimWriter<'a> {
                 continue;
             }
             let marked = ResourceHeader { size: SOLID_RESOURCE_MARKER, ..solid.place };
-            push_entry(&mut out, marked, 1, Sha1Hash::ZERO)?;
+            push_entry(&mut out, marked, part, 1, Sha1Hash::ZERO)?;
             solid.blobs.sort_by_key(|(offset, ..)| *offset);
             for (offset, size, sha1, references) in &solid.blobs {
                 let place = ResourceHeader {
@@ -97,7 +108,7 @@ impl<'a> WimWriter<'a> {
                     offset: base.saturating_add(*offset),
                     size: 0,
                 };
-                push_entry(&mut out, place, *references, *sha1)?;
+                push_entry(&mut out, place, part, *references, *sha1)?;
             }
             base = base.saturating_add(solid.header.size);
         }
@@ -108,12 +119,13 @@ impl<'a> WimWriter<'a> {
 pub(super) fn push_entry(
     out: &mut Vec<u8>,
     place: ResourceHeader,
+    part: u16,
     references: u32,
     sha1: Sha1Hash,
 ) -> Result<(), Error> {
     let entry = BlobEntryDisk {
         resource: place.to_disk()?,
-        part: U16::new(1),
+        part: U16::new(part),
         references: U32::new(references),
         sha1: sha1.0,
     };

@@ -223,11 +223,11 @@ impl<'a> PipableWriter<'a> {
         }
         let mut table = Vec::new();
         for image in &self.images {
-            push_entry(&mut table, image.header, 1, image.sha1)?;
+            push_entry(&mut table, image.header, 1, 1, image.sha1)?;
         }
         for (place, sha1) in &self.blobs {
             let references = self.known.get(sha1).map_or(0, |(count, _)| *count);
-            push_entry(&mut table, *place, references, *sha1)?;
+            push_entry(&mut table, *place, 1, references, *sha1)?;
         }
         self.header.blob_table = self.write_table(&table)?;
         let integrity = self.out.integrity.take().map(|hashes| hashes.finish(HEADER_BYTES..self.out.at));

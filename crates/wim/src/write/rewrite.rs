@@ -7,8 +7,8 @@ use gravure_codec::Level;
 use gravure_io::ReadAt;
 use gravure_tree::{Sha1Hash, Tree};
 
-use super::{Known, StoredBlob, WimWriter};
-use crate::blobs::BlobId;
+use super::{Known, StoredBlob, StoredSolid, WimWriter};
+use crate::blobs::{BlobId, ResourceId};
 use crate::error::{Error, Scope};
 use crate::header::Layout;
 use crate::info::ImageInfo;
@@ -67,6 +67,38 @@ impl WimWriter<'_> {
         let place = self.copy_stored(source, &resource.header, Scope::Blob)?;
         self.known.insert(blob.sha1, Known::Single(self.blobs.len()));
         self.blobs.push(StoredBlob { sha1: blob.sha1, references: 0, place, is_old: false });
+        Ok(CopyOutcome::Copied(place.stored_size))
+    }
+
+    /// Copies a solid resource of `wim` as it is stored, and makes the file one that may hold such resources. `wanted`
+    /// are the blobs in it that are to be listed; those whose content is in the file already are not listed twice.
+    pub fn copy_solid(
+        &mut self,
+        source: &dyn ReadAt,
+        wim: &Wim,
+        id: ResourceId,
+        wanted: &[BlobId],
+    ) -> Result<CopyOutcome, Error> {
+        let not_found = || Error::NotFound { what: "resource", which: id.index().to_string() };
+        let resource = wim.resource(id).ok_or_else(not_found)?;
+        let Some(header) = resource.solid else { return Ok(CopyOutcome::MustRecode) };
+        let blobs: Vec<(u64, u64, Sha1Hash, u32)> = wanted
+            .iter()
+            .filter_map(|blob| wim.blob(*blob))
+            .filter(|blob| blob.resource == id && !self.contains(&blob.sha1))
+            .map(|blob| (blob.offset, blob.size, blob.sha1, 0))
+            .collect();
+        if blobs.is_empty() {
+            return Ok(CopyOutcome::Duplicate);
+        }
+        let copied = self.copy_stored(source, &resource.header, Scope::Blob)?;
+        let place = ResourceHeader { flags: resource.header.flags, ..copied };
+        let at = self.solids.len();
+        for (number, (_, _, sha1, _)) in blobs.iter().enumerate() {
+            self.known.insert(*sha1, Known::Solid(at, number));
+        }
+        self.solids.push(StoredSolid { place, header, blobs, is_counted: true });
+        self.header.allows_solid = true;
         Ok(CopyOutcome::Copied(place.stored_size))
     }
 

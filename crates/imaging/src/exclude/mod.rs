@@ -1,5 +1,10 @@
 //! Which paths a capture leaves out.
 
+mod config;
+
+pub use config::CaptureConfig;
+use gravure_nttypes::NtName;
+
 use crate::Error;
 
 /// Longest pattern, bytes. Longer ones are mistakes.
@@ -9,9 +14,12 @@ const MAX_PATTERN_BYTES: usize = 4096;
 /// leading `/` is held against the whole path from the captured root, any other against the last names of a path:
 /// `*.tmp` leaves out such files everywhere, `/var/cache/apt/**` what is in one directory but not the directory.
 /// What is below a directory that is left out is left out too.
+///
+/// Beside the patterns there may be a [`CaptureConfig`], which has rules of its own.
 #[derive(Debug, Clone, Default)]
 pub struct Exclusions {
     patterns: Vec<String>,
+    config: CaptureConfig,
 }
 
 impl Exclusions {
@@ -27,7 +35,12 @@ impl Exclusions {
                 });
             }
         }
-        Ok(Self { patterns })
+        Ok(Self { patterns, config: CaptureConfig::default() })
+    }
+
+    /// With the rules of `config` beside the patterns.
+    pub fn with_config(self, config: CaptureConfig) -> Self {
+        Self { config, ..self }
     }
 
     /// From the lines of a file: blank lines and lines that start with `#` mean nothing.
@@ -42,10 +55,24 @@ impl Exclusions {
 
     /// True when nothing is left out.
     pub fn is_empty(&self) -> bool {
-        self.patterns.is_empty()
+        self.patterns.is_empty() && self.config.is_empty()
     }
 
     /// Whether `path` (with a leading `/`) is to be left out.
+    pub(crate) fn excludes(&self, path: &[u8], is_directory: bool) -> bool {
+        if self.is_empty() {
+            return false;
+        }
+        let by_config = || {
+            let names = path.split(|byte| *byte == b'/').filter(|name| !name.is_empty());
+            // What is no name in an image is left out with a warning of its own.
+            let names: Vec<NtName> = names.filter_map(|name| NtName::from_unix(name).ok()).collect();
+            self.config.excludes(&names, is_directory)
+        };
+        self.matches(path) || (!self.config.is_empty() && by_config())
+    }
+
+    /// Whether a pattern matches `path` (with a leading `/`).
     pub fn matches(&self, path: &[u8]) -> bool {
         self.patterns.iter().any(|pattern| match pattern.as_bytes() {
             anchored @ [b'/', ..] => glob(anchored, path),

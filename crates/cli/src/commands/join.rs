@@ -1,0 +1,40 @@
+//! `gravure join`: the parts of a split image become one file again.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use gravure_imaging::join;
+
+use super::rewrite::{Recompressing, Writing, print};
+use crate::exit::{Failure, done_or_partial};
+use crate::progress::Reporter;
+use crate::{Common, interrupt};
+
+/// Join the parts of a split image into one file
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Parts may be given in any order, each once.
+
+Examples:
+  gravure join install.wim install*.swm
+  gravure join install.wim a.swm a2.swm a3.swm --check")]
+pub(crate) struct Options {
+    /// Image file to write
+    output: PathBuf,
+    /// All parts
+    #[arg(required = true)]
+    parts: Vec<PathBuf>,
+    #[command(flatten)]
+    recompressing: Recompressing,
+    #[command(flatten)]
+    writing: Writing,
+}
+
+pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failure> {
+    let ctl = interrupt::ctl();
+    let reporter = Reporter::new(common.progress);
+    let mut rewrite = options.writing.options("join");
+    options.recompressing.add_to(&mut rewrite)?;
+    let report = join(&options.parts, &options.output, &rewrite, &ctl, &reporter)?;
+    print(&options.output, &report, common)?;
+    Ok(done_or_partial(report.skipped))
+}

@@ -1,0 +1,131 @@
+//! What the commands that write image files anew or change them have in common.
+
+use std::path::Path;
+
+use gravure_imaging::{
+    CompressionChange, Error, ErrorKind, IntegrityChange, ReadBack, Recompress, RewriteOptions,
+    RewriteReport, Unfinished,
+};
+use serde::Serialize;
+
+use super::capture::Compress;
+use crate::Common;
+use crate::exit::Failure;
+use crate::output::{self, bytes};
+
+/// Options of how a file is written.
+#[derive(Debug, clap::Args)]
+pub(super) struct Writing {
+    /// Give the file an integrity table [default: as it was]
+    #[arg(long, conflicts_with = "no_check")]
+    check: bool,
+    /// Leave the integrity table out
+    #[arg(long)]
+    no_check: bool,
+    /// Do not read back what was written
+    #[arg(long)]
+    no_verify: bool,
+    /// Threads; one for each processor by default
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+}
+
+/// Options of files that are compressed in another way than what they are made of.
+#[derive(Debug, clap::Args)]
+pub(super) struct Recompressing {
+    /// none, xpress or lzx, with :fast or :best [default: as it was]
+    #[arg(long)]
+    compress: Option<Compress>,
+    /// Size of a chunk, bytes [default: 32768]
+    #[arg(long, value_name = "BYTES", requires = "compress")]
+    chunk_size: Option<u32>,
+    /// Compress everything anew, also what could be copied as it is stored
+    #[arg(long)]
+    recompress: bool,
+}
+
+impl Writing {
+    /// For the stage `stage`.
+    pub(super) fn options(&self, stage: &str) -> RewriteOptions {
+        RewriteOptions {
+            stage: stage.to_owned(),
+            threads: self.threads,
+            integrity: match (self.check, self.no_check) {
+                (true, _) => IntegrityChange::Make,
+                (false, true) => IntegrityChange::Drop,
+                (false, false) => IntegrityChange::Keep,
+            },
+            read_back: if self.no_verify { ReadBack::Nothing } else { ReadBack::Full },
+            ..RewriteOptions::default()
+        }
+    }
+}
+
+impl Recompressing {
+    /// Adds what was asked for to `options`.
+    pub(super) fn add_to(&self, options: &mut RewriteOptions) -> Result<(), Failure> {
+        if let Some(compress) = self.compress {
+            options.compression = CompressionChange::To(compress.with_chunks(self.chunk_size)?);
+            options.level = compress.level();
+        }
+        if self.recompress {
+            options.recompress = Recompress::Everything;
+        }
+        Ok(())
+    }
+}
+
+/// Sets what is done with a file that a crash left.
+pub(super) fn recovering(options: &mut RewriteOptions, recover: bool) {
+    options.unfinished = if recover { Unfinished::Recover } else { Unfinished::Refuse };
+}
+
+/// A refusal to change a file, with its cure.
+pub(super) fn unfinished(error: Error, option: &str) -> Failure {
+    let refused = error.kind() == ErrorKind::Refused;
+    let failure = Failure::from(error);
+    if refused && failure.message.contains("one crashed") {
+        return failure.with_cure(format!(
+            "if no program is writing to it, {option} puts the file back as it was before the crash"
+        ));
+    }
+    failure
+}
+
+#[derive(Debug, Serialize)]
+struct Rewritten {
+    file: String,
+    images: u32,
+    copied_blobs: u64,
+    encoded_blobs: u64,
+    old_file_bytes: Option<u64>,
+    file_bytes: u64,
+    milliseconds: u64,
+    warnings: Vec<String>,
+}
+
+/// Prints what was done to `file`.
+pub(super) fn print(file: &Path, report: &RewriteReport, common: &Common) -> Result<(), Failure> {
+    let rewritten = Rewritten {
+        file: file.display().to_string(),
+        images: report.images,
+        copied_blobs: report.copied_blobs,
+        encoded_blobs: report.encoded_blobs,
+        old_file_bytes: report.old_file_bytes,
+        file_bytes: report.file_bytes,
+        milliseconds: report.milliseconds,
+        warnings: report.warnings.clone(),
+    };
+    output::document(common.format, &rewritten, |rewritten| {
+        let size = bytes(rewritten.file_bytes);
+        let size = match rewritten.old_file_bytes {
+            Some(old) => format!("{size} (before: {})", bytes(old)),
+            None => size,
+        };
+        let plural = if rewritten.images == 1 { "image" } else { "images" };
+        format!(
+            "{}: {} {plural}, {size}; {} contents copied as stored, {} compressed",
+            rewritten.file, rewritten.images, rewritten.copied_blobs, rewritten.encoded_blobs
+        )
+    })
+}

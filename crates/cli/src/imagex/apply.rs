@@ -1,0 +1,138 @@
+//! `wim apply`: whole images become directories.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use gravure_imaging::{
+    ApplyOptions, Durability, ErrorKind, Existing, Image, ImageFile, LinkTargets, UnixMetadata,
+    apply_to_directory,
+};
+use gravure_wim::{HeaderFlags, ImageIndex};
+
+use super::files::{self, CHECK, Images, REF, REFS};
+use super::options::{Given, Opt, flag, value};
+use super::{Command, Console, check_count, mistake};
+use crate::exit::{Failure, done_or_partial};
+
+const USAGE: &str = "  apply WIMFILE [IMAGE | all] TARGET
+      [--check] [--ref=\"GLOB\"] [--rpfix | --norpfix] [--unix-data] [--threads=N]";
+
+/// What commands that write files of an image to a directory have in common.
+pub(super) const TARGET_OPTIONS: [Opt; 8] = [
+    flag("unix-data"),
+    flag("no-acls"),
+    flag("strict-acls"),
+    flag("no-attributes"),
+    flag("include-invalid-names"),
+    flag("wimboot"),
+    value("compact"),
+    value("threads"),
+];
+
+pub(super) const COMMAND: Command = Command {
+    name: "apply",
+    usage: USAGE,
+    run,
+    options: &[&[CHECK, REF, REFS, flag("rpfix"), flag("norpfix")], &TARGET_OPTIONS],
+};
+
+fn run(given: &Given, console: &Console) -> Result<ExitCode, Failure> {
+    check_count(given, 2, 3, USAGE)?;
+    let (which, target) = match given.arguments.as_slice() {
+        [_, target] => (None, target),
+        _ => (given.argument(1).map_err(mistake)?, &given.arguments[2]),
+    };
+    let target = Path::new(target);
+    let file = files::open(&given.arguments[0], given, console)?;
+    let images = files::images(&file, which)?;
+    let options = target_options(given, "apply", links(given, &file))?;
+    let mut skipped = 0;
+    match images {
+        Images::One(index) => skipped += apply(&file, index, target, &options, console)?,
+        Images::All => {
+            if let Err(error) = std::fs::create_dir(target)
+                && error.kind() != std::io::ErrorKind::AlreadyExists
+            {
+                return Err(Failure::io("make directory", target, &error));
+            }
+            for index in file.wim().images() {
+                let target = target.join(directory_name(&file, index));
+                skipped += apply(&file, index, &target, &options, console)?;
+            }
+        }
+    }
+    console.say("Done applying WIM image.")?;
+    Ok(done_or_partial(skipped))
+}
+
+fn apply(
+    file: &ImageFile,
+    index: ImageIndex,
+    target: &Path,
+    options: &ApplyOptions,
+    console: &Console,
+) -> Result<u64, Failure> {
+    let image = file.image(index)?;
+    let name = file.wim().info().image(index.index()).and_then(|info| info.name()).unwrap_or_default();
+    let (number, from) = (index.number(), file.name());
+    console.say(&format!(
+        "Applying image {number} ({name:?}) from {from:?} to directory \"{}\"",
+        target.display()
+    ))?;
+    put(&image, target, options, console)
+}
+
+/// Applies `image` and tells what the directory cannot hold of it; returns what was left out.
+fn put(image: &Image, target: &Path, options: &ApplyOptions, console: &Console) -> Result<u64, Failure> {
+    let report = apply_to_directory(image, target, options, &console.ctl, &console.reporter)?;
+    for loss in &report.losses {
+        console.warn(&format!("not kept by a directory: {} of {} files", loss.what, loss.count));
+    }
+    Ok(report.skipped)
+}
+
+/// How files are written. Other things that this syntax asks for are for volumes of Windows.
+pub(super) fn target_options(
+    given: &Given,
+    stage: &str,
+    links: LinkTargets,
+) -> Result<ApplyOptions, Failure> {
+    for option in ["wimboot", "compact"] {
+        if given.has(option) {
+            let message = format!("--{option} is for volumes of Windows, not for directories");
+            return Err(Failure::new(ErrorKind::Unsupported, message));
+        }
+    }
+    Ok(ApplyOptions {
+        stage: stage.to_owned(),
+        threads: given.number("threads").map_err(mistake)?,
+        existing: Existing::Replace,
+        links,
+        unix: if given.has("unix-data") { UnixMetadata::Keep } else { UnixMetadata::Leave },
+        durability: Durability::Cached,
+        ..ApplyOptions::default()
+    })
+}
+
+/// What becomes of absolute links: as asked for, or as the file was captured.
+fn links(given: &Given, file: &ImageFile) -> LinkTargets {
+    let is_fixed = file.wim().header().flags.contains(HeaderFlags::LINKS_FIXED);
+    match given.last_of(&["rpfix", "norpfix"]) {
+        Some("rpfix") => LinkTargets::BelowTarget,
+        None if is_fixed => LinkTargets::BelowTarget,
+        _ => LinkTargets::Keep,
+    }
+}
+
+/// Under which name an image goes when all are applied: its own, or its number when that is no name for a directory.
+fn directory_name(file: &ImageFile, index: ImageIndex) -> PathBuf {
+    let info = file.wim().info();
+    let name = info.image(index.index()).and_then(|info| info.name()).unwrap_or_default();
+    let is_unusual = name.is_empty()
+        || name.len() > 200
+        || name.starts_with('.')
+        || name.contains(['/', '\\', '\0', ':', '*', '?', '"', '<', '>', '|']);
+    let is_taken = info.images().take(index.index()).any(|other| other.name().as_deref() == Some(&name));
+    let is_number = name.parse::<u32>().is_ok();
+    if is_unusual || is_taken || is_number { index.number().to_string().into() } else { name.into() }
+}

@@ -1,0 +1,260 @@
+//! Image files as this syntax names them: a file, further files by pattern, and an image by number, name or `all`.
+
+use std::ffi::OsStr;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use gravure_imaging::{ErrorKind, ImageFile, check_integrity};
+use gravure_wim::ImageIndex;
+
+use super::options::{Given, Opt, alias, flag, value};
+use super::{Console, mistake};
+use crate::exit::Failure;
+
+/// Options of everything that reads an image file.
+pub(super) const CHECK: Opt = flag("check");
+pub(super) const REF: Opt = value("ref");
+pub(super) const REFS: Opt = alias("refs", REF);
+
+/// Opens `path` with what `--ref` names, and checks integrity tables when `--check` asks for it.
+pub(super) fn open(path: &OsStr, given: &Given, console: &Console) -> Result<ImageFile, Failure> {
+    let file = open_with(Path::new(path), &references(given)?)?;
+    if given.has("check") {
+        check(&file, console)?;
+    }
+    Ok(file)
+}
+
+/// Opens `path` and, of the files `references`, those that it does not bring itself.
+pub(super) fn open_with(path: &Path, references: &[PathBuf]) -> Result<ImageFile, Failure> {
+    let mut file = match ImageFile::open_path(path) {
+        // Another part is not where it is looked for: it may be among the references.
+        Err(error) if error.kind() == ErrorKind::NotFound && !references.is_empty() && path.exists() => {
+            ImageFile::open_first_part(path)?
+        }
+        opened => opened?,
+    };
+    let identity = |path: &Path| std::fs::metadata(path).map(|it| (it.dev(), it.ino())).ok();
+    let mut known: Vec<_> = file.wims().filter_map(|(name, _)| identity(Path::new(name))).collect();
+    for reference in references {
+        let own = identity(reference);
+        if own.is_some_and(|own| known.contains(&own)) {
+            continue;
+        }
+        known.extend(own);
+        file.add_reference(reference)?;
+    }
+    Ok(file)
+}
+
+/// Opens `path` to look at what it says of itself: any part of a set.
+pub(super) fn open_alone(path: &OsStr) -> Result<ImageFile, Failure> {
+    Ok(ImageFile::open_single(Path::new(path))?)
+}
+
+/// Checks the integrity tables of `file`; where there is none, that is told.
+pub(super) fn check(file: &ImageFile, console: &Console) -> Result<(), Failure> {
+    for name in check_integrity(file, &console.ctl, &console.reporter)? {
+        console.warn(&format!("{name} has no integrity table to check"));
+    }
+    Ok(())
+}
+
+/// The files that the patterns of `--ref` name.
+pub(super) fn references(given: &Given) -> Result<Vec<PathBuf>, Failure> {
+    let mut files = Vec::new();
+    for pattern in given.values("ref") {
+        let found = expand(Path::new(pattern));
+        if found.is_empty() {
+            let message = format!("--ref={}: no file matches", Path::new(pattern).display());
+            return Err(Failure::new(ErrorKind::NotFound, message));
+        }
+        files.extend(found);
+    }
+    Ok(files)
+}
+
+/// Files by a shell pattern, sorted; a path without wildcards is itself.
+fn expand(pattern: &Path) -> Vec<PathBuf> {
+    let mut found = vec![PathBuf::new()];
+    for component in pattern.components() {
+        let name = component.as_os_str();
+        let Some(text) = name.to_str().filter(|text| text.contains(['*', '?', '['])) else {
+            found.iter_mut().for_each(|path| path.push(name));
+            continue;
+        };
+        let mut next = Vec::new();
+        for path in &found {
+            let dir = if path.as_os_str().is_empty() { Path::new(".") } else { path.as_path() };
+            let entries = std::fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok);
+            let names = entries.map(|entry| entry.file_name());
+            let matching = names.filter(|name| name.to_str().is_some_and(|name| shell_matches(text, name)));
+            next.extend(matching.map(|name| path.join(name)));
+        }
+        next.sort();
+        found = next;
+    }
+    found.retain(|path| path.exists());
+    found
+}
+
+/// A name against a shell pattern with `*`, `?` and `[a-z]`; a dot in front is matched by a dot only.
+fn shell_matches(pattern: &str, name: &str) -> bool {
+    if name.starts_with('.') && !pattern.starts_with('.') {
+        return false;
+    }
+    let pattern: Vec<char> = pattern.chars().collect();
+    let name: Vec<char> = name.chars().collect();
+    let (mut p, mut n) = (0, 0);
+    let mut star: Option<(usize, usize)> = None;
+    loop {
+        match (pattern.get(p), name.get(n)) {
+            (Some('*'), _) => {
+                p += 1;
+                star = Some((p, n));
+                continue;
+            }
+            (Some('?'), Some(_)) => {
+                (p, n) = (p + 1, n + 1);
+                continue;
+            }
+            (Some('['), Some(c)) => {
+                if let Some((len, true)) = set(&pattern[p..], *c) {
+                    (p, n) = (p + len, n + 1);
+                    continue;
+                }
+                if set(&pattern[p..], *c).is_none() && *c == '[' {
+                    (p, n) = (p + 1, n + 1);
+                    continue;
+                }
+            }
+            (Some(wanted), Some(c)) if wanted == c => {
+                (p, n) = (p + 1, n + 1);
+                continue;
+            }
+            (None, None) => return true,
+            _ => {}
+        }
+        match star {
+            Some((after, from)) if from < name.len() => {
+                star = Some((after, from + 1));
+                (p, n) = (after, from + 1);
+            }
+            _ => return false,
+        }
+    }
+}
+
+/// Length of the set that `pattern` starts with and whether `c` is in it; `None` when the bracket is never closed.
+fn set(pattern: &[char], c: char) -> Option<(usize, bool)> {
+    let is_negated = matches!(pattern.get(1), Some('!' | '^'));
+    let first = if is_negated { 2 } else { 1 };
+    // A closing bracket in front is a member.
+    let end = first + 1 + pattern.get(first + 1..)?.iter().position(|c| *c == ']')?;
+    let mut members = &pattern[first..end];
+    let mut is_in = false;
+    while let Some((low, rest)) = members.split_first() {
+        match rest {
+            ['-', high, rest @ ..] => {
+                is_in |= (low..=high).contains(&&c);
+                members = rest;
+            }
+            rest => {
+                is_in |= *low == c;
+                members = rest;
+            }
+        }
+    }
+    Some((end + 1, is_in != is_negated))
+}
+
+/// Which images are meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Images {
+    One(ImageIndex),
+    All,
+}
+
+/// Finds the image `which`: a number, a name, or `all`. Nothing stands for the only image.
+pub(super) fn images(file: &ImageFile, which: Option<&str>) -> Result<Images, Failure> {
+    let none = |which: &str| {
+        let message = format!("{which:?} is no image of {}", file.name());
+        Failure::new(ErrorKind::NotFound, message).with_cure("`gravure wim info FILE` lists the images")
+    };
+    let Some(which) = which else {
+        return match file.image_count() {
+            1 => ImageIndex::from_number(1).map(Images::One).ok_or_else(|| none("1")),
+            0 => Err(Failure::new(ErrorKind::NotFound, format!("{} has no images", file.name()))),
+            count => Err(mistake(format!("{} has {count} images: which one is meant?", file.name()))),
+        };
+    };
+    if which.eq_ignore_ascii_case("all") || which == "*" {
+        return Ok(Images::All);
+    }
+    if let Ok(number) = which.parse::<u32>()
+        && (1..=file.image_count()).contains(&number)
+    {
+        return ImageIndex::from_number(number).map(Images::One).ok_or_else(|| none(which));
+    }
+    let names = file.wim().info().images().zip(file.wim().images());
+    let found =
+        names.into_iter().find(|(info, _)| !which.is_empty() && info.name().as_deref() == Some(which));
+    found.map(|(_, index)| Images::One(index)).ok_or_else(|| none(which))
+}
+
+/// As [`images`] where `all` means nothing.
+pub(super) fn image(file: &ImageFile, which: Option<&str>) -> Result<ImageIndex, Failure> {
+    match images(file, which)? {
+        Images::One(index) => Ok(index),
+        Images::All if file.image_count() == 1 => image(file, None),
+        Images::All => Err(mistake("one image is needed here, not all")),
+    }
+}
+
+/// The images that are meant, in order.
+pub(super) fn list(file: &ImageFile, images: Images) -> Vec<ImageIndex> {
+    match images {
+        Images::One(index) => vec![index],
+        Images::All => file.wim().images().collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shell_patterns() {
+        let cases = [
+            ("*.swm", "a2.swm", true),
+            ("*.swm", ".a.swm", false),
+            ("a[0-9].swm", "a2.swm", true),
+            ("a[!0-9].swm", "a2.swm", false),
+            ("a[]x].swm", "a].swm", true),
+            ("a[", "a[", true),
+            ("a[x", "a[x", true),
+            ("a?.swm", "a12.swm", false),
+            ("*2*", "a12.swm", true),
+        ];
+        for (pattern, name, expected) in cases {
+            assert_eq!(shell_matches(pattern, name), expected, "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn patterns_become_files() {
+        let temp = tempfile::tempdir().unwrap();
+        for name in ["d1/x1.swm", "d1/x2.swm", "d2/x1.swm"] {
+            std::fs::create_dir_all(temp.path().join(name).parent().unwrap()).unwrap();
+            std::fs::write(temp.path().join(name), b"").unwrap();
+        }
+        let names = |pattern: &str| -> Vec<String> {
+            let found = expand(&temp.path().join(pattern));
+            found.iter().map(|path| path.strip_prefix(temp.path()).unwrap().display().to_string()).collect()
+        };
+        assert_eq!(names("d1/x*.swm"), ["d1/x1.swm", "d1/x2.swm"]);
+        assert_eq!(names("d*/x1.swm"), ["d1/x1.swm", "d2/x1.swm"]);
+        assert_eq!(names("d1/x1.swm"), ["d1/x1.swm"]);
+        assert_eq!(names("d1/y*"), [""; 0]);
+    }
+}

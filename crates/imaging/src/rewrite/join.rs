@@ -1,0 +1,47 @@
+//! The parts of a split image put together again (wim-container section 9).
+
+use std::path::{Path, PathBuf};
+
+use gravure_model::Ctl;
+use gravure_model::event::Observer;
+
+use super::export::has_integrity;
+use super::new_file::{Batch, Recipe, compression, write_new};
+use super::{RewriteOptions, RewriteReport};
+use crate::capture::Missing;
+use crate::meter::{Context, Meter, default_threads};
+use crate::{Error, ImageFile};
+
+/// Joins `parts`, in any order but each once, into the file `output`.
+pub fn join(
+    parts: &[PathBuf],
+    output: &Path,
+    options: &RewriteOptions,
+    ctl: &Ctl,
+    observer: &dyn Observer,
+) -> Result<RewriteReport, Error> {
+    let context = Context { ctl, observer, threads: options.threads.unwrap_or_else(default_threads) };
+    let meter = Meter::start(&context, &options.stage);
+    let set = ImageFile::open_set(parts)?;
+    let same = |path: &PathBuf| {
+        path.canonicalize().ok().is_some_and(|path| output.canonicalize().ok() == Some(path))
+    };
+    if parts.iter().any(same) {
+        return Err(Error::Refused {
+            what: format!("writing {}", output.display()),
+            why: "it is one of the parts".to_owned(),
+        });
+    }
+    let wim = set.wim();
+    let recipe = Recipe {
+        heir_of: Some(wim),
+        compression: compression(options, wim),
+        batches: vec![Batch::of(&set, wim.images())],
+        boot: None,
+        missing: Missing::Keep,
+        had_integrity: has_integrity(wim),
+    };
+    let mut report = write_new(&context, &meter, output, &recipe, options)?;
+    report.take(meter);
+    Ok(report)
+}
