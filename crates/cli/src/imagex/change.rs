@@ -203,7 +203,7 @@ fn run_optimize(given: &Given, console: &Console) -> Result<ExitCode, Failure> {
     check_count(given, 1, 1, OPTIMIZE_USAGE)?;
     let file = files::open(&given.arguments[0], given, console)?;
     refuse_split(&file)?;
-    let before = std::fs::metadata(&given.arguments[0]).map(|it| it.len()).unwrap_or(0);
+    let before = std::fs::metadata(&given.arguments[0]).map_or(0, |it| it.len());
     drop(file);
     let mut options = compress::rewrite(given, "optimize")?;
     if given.has("compress") {
@@ -237,11 +237,11 @@ fn run_split(given: &Given, console: &Console) -> Result<ExitCode, Failure> {
 }
 
 /// Bytes of a decimal number of MiB.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be in range")]
 fn part_bytes(text: &str) -> Option<u64> {
     let mebibytes = text.parse::<f64>().ok().filter(|number| number.is_finite() && *number > 0.0)?;
     let bytes = mebibytes * 1_048_576.0;
-    (bytes >= 1.0 && bytes < 9e15).then_some(bytes as u64)
+    // In this range the conversion cuts off a fraction and nothing else.
+    (1.0..9e15).contains(&bytes).then_some(bytes as u64)
 }
 
 fn refuse_split(file: &ImageFile) -> Result<(), Failure> {
