@@ -1,5 +1,6 @@
 //! `gravure wim` beside wimlib-imagex over the same inputs: the same trees, the same success or failure, the same printed
 //! fields. Cases are our own.
+#![expect(clippy::unwrap_used, reason = "a step that fails is a failed test")]
 
 #![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
 

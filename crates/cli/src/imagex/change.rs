@@ -237,10 +237,10 @@ fn run_split(given: &Given, console: &Console) -> Result<ExitCode, Failure> {
 }
 
 /// Bytes of a decimal number of MiB.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be in range")]
 fn part_bytes(text: &str) -> Option<u64> {
     let mebibytes = text.parse::<f64>().ok().filter(|number| number.is_finite() && *number > 0.0)?;
     let bytes = mebibytes * 1_048_576.0;
+    // In this range the conversion cuts off a fraction and nothing else.
     (1.0..9e15).contains(&bytes).then_some(bytes as u64)
 }
 

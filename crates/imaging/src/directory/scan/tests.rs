@@ -1,3 +1,5 @@
+//! Several sources in one tree, links that are followed, and what is left out.
+
 use std::fs;
 use std::os::unix::fs::symlink;
 
