@@ -20,6 +20,13 @@ pub trait ReadAt: Send + Sync {
         Ok((offset < size).then_some(offset..size))
     }
 
+    /// Tells which ranges will be read next, ascending, and that nothing else is worth fetching ahead. True when the source
+    /// does so, as one at the other end of a network: then reading more than is needed only costs. The default ignores it.
+    fn will_read(&self, ranges: &[Range<u64>]) -> bool {
+        let _ = ranges;
+        false
+    }
+
     /// Reads `len` bytes into a new vector. The caller must have bounded `len` by what the format allows; a range
     /// beyond the end fails before anything is allocated.
     fn read_vec_at(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
@@ -63,6 +70,9 @@ macro_rules! forward {
             }
             fn next_data(&self, offset: u64) -> io::Result<Option<Range<u64>>> {
                 (**self).next_data(offset)
+            }
+            fn will_read(&self, ranges: &[Range<u64>]) -> bool {
+                (**self).will_read(ranges)
             }
         }
     };
