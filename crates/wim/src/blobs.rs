@@ -27,7 +27,7 @@ pub(crate) struct BlobEntryDisk {
 const _: () = assert!(size_of::<BlobEntryDisk>() == 50);
 
 /// A blob of one WIM: index into [`crate::Wim::blobs`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct BlobId(pub(crate) u32);
 
 impl BlobId {
@@ -48,7 +48,7 @@ impl BlobId {
 }
 
 /// A stored region of one WIM: index into [`crate::Wim::resources`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct ResourceId(pub(crate) u32);
 
 impl ResourceId {

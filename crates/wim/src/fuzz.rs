@@ -12,7 +12,8 @@ use crate::header::{HEADER_BYTES, Header, HeaderFlags, Layout};
 use crate::resource::{ResourceFlags, ResourceHeader};
 use crate::solid::SolidHeader;
 use crate::{
-    BlobSet, Compression, Error, IntegrityTable, Limits, Metadata, Method, Wim, WimInfo, WimWriter, metadata,
+    BlobSet, ChunkDecoder, Compression, Error, IntegrityTable, Limits, Metadata, Method, PipeReader, Wim,
+    WimInfo, WimWriter, metadata,
 };
 
 /// Content decoded per blob at most.
@@ -129,6 +130,34 @@ pub fn file(data: &[u8]) {
         Err(Error::Unwritable { .. }) => {}
         Err(error) => panic!("appending to memory failed: {error}"),
     }
+}
+
+/// Pipable files as they come through a pipe: everything in them is read.
+pub fn pipe(data: &[u8]) {
+    let limits = Limits { max_metadata_bytes: MAX_CONTENT.saturating_mul(16), ..Limits::default() };
+    let Ok(opened) = PipeReader::open(data, &limits) else { return };
+    let mut pipe = opened.value;
+    while let Ok(Some(metadata)) = pipe.read_metadata() {
+        let _ = pipe.parse_image(&metadata);
+    }
+    let (mut stored, mut decoder) = (Vec::new(), ChunkDecoder::default());
+    while let Ok(Some(resource)) = pipe.next_blob() {
+        let mut plain_offset = 0u64;
+        while let Ok(Some(chunk)) = pipe.read_chunk(&mut stored) {
+            assert_eq!((chunk.plain_offset, stored.size()), (plain_offset, range_len(&chunk.stored)));
+            plain_offset = plain_offset.saturating_add(u64::from(chunk.plain_len));
+            assert!(plain_offset <= resource.size && pipe.position() <= data.size());
+            let mut plain = vec![0; usize::try_from(chunk.plain_len).unwrap_or_default()];
+            let _ = decoder.decode(&chunk, &stored, &mut plain);
+            stored.clear();
+        }
+        stored.clear();
+    }
+    let _ = pipe.finish();
+}
+
+fn range_len(range: &std::ops::Range<u64>) -> u64 {
+    range.end.saturating_sub(range.start)
 }
 
 fn sample_header(allows_solid: bool) -> Header {

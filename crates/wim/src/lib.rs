@@ -24,6 +24,7 @@ mod metadata;
 mod xml;
 
 mod parts;
+mod pipe;
 mod wim;
 mod write;
 
@@ -42,11 +43,12 @@ pub use limits::Limits;
 pub use metadata::Metadata;
 pub use metadata::counts::image_counts;
 pub use parts::{BlobSet, FoundBlob, check_split_set};
+pub use pipe::{PipeReader, PipeResource};
 pub use resource::{ResourceFlags, ResourceHeader};
 pub use solid::SolidHeader;
 pub use wim::{ImageIndex, Wim};
 pub use write::{
-    BlobOutcome, ChunkData, CopyOutcome, TablesWritten, WimTarget, WimWriter, WriteOptions, Written,
-    references,
+    BlobOutcome, ChunkData, CopyOutcome, PipableWriter, TablesWritten, WimTarget, WimWriter, WriteOptions,
+    Written, references,
 };
 pub use xml::{Element, XmlNode};

@@ -21,12 +21,23 @@ pub struct FoundBlob {
 #[derive(Debug, Clone, Default)]
 pub struct BlobSet<'a> {
     files: Vec<(SourceId, &'a Wim)>,
+    comes_later: bool,
 }
 
 impl<'a> BlobSet<'a> {
     /// Just one file.
     pub fn of(source: SourceId, wim: &'a Wim) -> Self {
-        Self { files: vec![(source, wim)] }
+        Self { files: vec![(source, wim)], comes_later: false }
+    }
+
+    /// No file: the content follows the image in a pipe, so nothing can be said to be missing yet.
+    pub fn in_pipe() -> Self {
+        Self { files: Vec::new(), comes_later: true }
+    }
+
+    /// Whether content that is not found may still come.
+    pub(crate) fn comes_later(&self) -> bool {
+        self.comes_later
     }
 
     /// Adds a further part or base, to be searched after those that are there.

@@ -6,8 +6,10 @@
 //! last write leaves the old file valid, with unused bytes behind it.
 
 mod finish;
+mod pipable;
 mod resource;
 mod rewrite;
+mod solid;
 mod tail;
 
 use std::collections::HashMap;
@@ -30,8 +32,10 @@ use crate::solid::SolidHeader;
 use crate::wim::{ImageIndex, Wim};
 
 pub use finish::{TablesWritten, Written};
+pub use pipable::PipableWriter;
 use resource::OpenResource;
 pub use rewrite::{CopyOutcome, references};
+use solid::OpenSolid;
 use tail::Tail;
 
 /// What a WIM is written to. It is read back where the format asks for it: a resource that did not shrink is stored
@@ -87,7 +91,7 @@ struct StoredBlob {
     is_old: bool,
 }
 
-/// A solid resource of a file that is appended to, copied as it is.
+/// A solid resource, new or of a file that is appended to.
 #[derive(Debug, Clone)]
 struct StoredSolid {
     place: ResourceHeader,
@@ -116,6 +120,7 @@ pub struct WimWriter<'a> {
     solids: Vec<StoredSolid>,
     known: HashMap<Sha1Hash, Known>,
     open: Option<OpenResource>,
+    open_solid: Option<OpenSolid>,
     allow_missing_blobs: bool,
 }
 
@@ -162,6 +167,7 @@ impl<'a> WimWriter<'a> {
             solids: Vec::new(),
             known: HashMap::new(),
             open: None,
+            open_solid: None,
             allow_missing_blobs: options.allow_missing_blobs,
         })
     }
@@ -200,6 +206,7 @@ impl<'a> WimWriter<'a> {
             solids: Vec::new(),
             known: HashMap::new(),
             open: None,
+            open_solid: None,
             // Old images may well lack content: the file could be a delta file.
             allow_missing_blobs: false,
         };
@@ -287,7 +294,7 @@ impl<'a> WimWriter<'a> {
 
     /// Starts a resource for `size` plain bytes, at least 1: a blob or the metadata of an image. Its chunks follow.
     pub fn begin(&mut self, size: u64) -> Result<(), Error> {
-        if self.open.is_some() {
+        if self.open.is_some() || self.open_solid.is_some() {
             return Err(Error::unwritable("a resource", "the one before is not finished"));
         }
         if size == 0 {

@@ -1,6 +1,8 @@
 //! The fuzz bodies as plain tests: seeds that are valid, cut at every byte, flipped and random.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
+#[path = "support/pipable.rs"]
+mod pipable;
 mod support;
 #[path = "support/trees.rs"]
 mod trees;
@@ -147,6 +149,24 @@ fn whole_files_with_flipped_bits_and_numbers() {
     }
 }
 
+#[test]
+fn pipes_cut_at_every_byte_and_with_flipped_bits_and_numbers() {
+    let mut random = Random::new(13);
+    for compression in [None, Some(Compression::LZX_32K), Compression::new(Method::Xpress, 1 << 12).ok()] {
+        let file = pipable::make_pipable(&pipable::small_tree(), &WriteOptions { compression, ..options() });
+        fuzz::pipe(&file);
+        for len in 0..file.len() {
+            fuzz::pipe(&file[..len]);
+            let pipe = gravure_wim::PipeReader::open(&file[..len], &Default::default());
+            assert!(pipe.and_then(|pipe| pipe.value.finish()).is_err(), "cut at {len} of {}", file.len());
+        }
+        for _ in 0..5000 {
+            fuzz::pipe(&damage(&file, &mut random));
+            fuzz::file(&damage(&file, &mut random));
+        }
+    }
+}
+
 /// Flips a bit, or puts an interesting number of 1 to 8 bytes somewhere.
 fn damage(seed: &[u8], random: &mut Random) -> Vec<u8> {
     let mut out = seed.to_vec();
@@ -174,14 +194,17 @@ proptest! {
 
     #[test]
     fn random_bytes(data in prop::collection::vec(any::<u8>(), 0..2000)) {
-        let bodies: [Body; 7] = [
+        let bodies: [Body; 8] = [
             fuzz::header, fuzz::blob_table, fuzz::xml, fuzz::integrity, fuzz::metadata, fuzz::chunk_table, fuzz::file,
+            fuzz::pipe,
         ];
         bodies.iter().for_each(|body| body(&data));
         // With a head that lets the body get further.
         let mut file = b"MSWIM\0\0\0\xd0\0\0\0\0\x0e\0\0".to_vec();
         file.extend_from_slice(&data);
         fuzz::file(&file);
+        file[..5].copy_from_slice(b"WLPWM");
+        fuzz::pipe(&file);
         let mut metadata = vec![8, 0, 0, 0, 0, 0, 0, 0, 0x68, 0, 0, 0, 0, 0, 0, 0, 0x10, 0];
         metadata.extend_from_slice(&data);
         fuzz::metadata(&metadata);

@@ -8,9 +8,7 @@ use std::collections::BTreeMap;
 use gravure_nttypes::{FileTime, NtName};
 use gravure_testkit::shared_dir;
 use gravure_tree::{Sha1Hash, SourceId, Times, UnixData};
-use gravure_wim::{
-    Compression, Error, FileIssue, ImageIndex, Layout, Limits, Method, Scope, Warning, Wim, check_split_set,
-};
+use gravure_wim::{Compression, FileIssue, ImageIndex, Layout, Limits, Scope, Warning, Wim, check_split_set};
 use serde_json::Value;
 use sha1::{Digest, Sha1};
 use support::{Content, Dump, Item, MAX_CONTENT, hex, open, read_image_of, unhex};

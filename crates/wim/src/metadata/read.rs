@@ -265,7 +265,9 @@ impl<'a> Parser<'a> {
                 origin: Origin::Source { source: found.source, key: found.blob.key() },
             },
             None => {
-                issues.push(FileIssue::MissingBlob(sha1));
+                if !self.blobs.comes_later() {
+                    issues.push(FileIssue::MissingBlob(sha1));
+                }
                 ContentRef { size: 0, sha1: Some(sha1), origin: Origin::Missing }
             }
         }

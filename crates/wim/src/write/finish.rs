@@ -53,7 +53,7 @@ impl<'a> WimWriter<'a> {
     /// Writes blob table and XML document. The caller may then hash [`TablesWritten::covered`] for an integrity
     /// table.
     pub fn write_tables(mut self) -> Result<TablesWritten<'a>, Error> {
-        if self.open.is_some() {
+        if self.open.is_some() || self.open_solid.is_some() {
             return Err(Error::unwritable("the tables", "a resource is not finished"));
         }
         self.header.image_count = self.image_count();
@@ -105,7 +105,7 @@ impl<'a> WimWriter<'a> {
     }
 }
 
-fn push_entry(
+pub(super) fn push_entry(
     out: &mut Vec<u8>,
     place: ResourceHeader,
     references: u32,

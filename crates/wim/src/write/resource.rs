@@ -40,6 +40,10 @@ impl OpenResource {
         self.start
     }
 
+    pub(super) fn size(&self) -> u64 {
+        self.size
+    }
+
     pub(super) fn table_len(&self) -> u64 {
         self.table_len
     }
@@ -83,10 +87,7 @@ impl OpenResource {
 
     /// Writes the chunk table, or makes the resource raw.
     pub(super) fn finish(self, target: &dyn WimTarget, tail: &mut Tail<'_>) -> Result<ResourceHeader, Error> {
-        if self.plain != self.size {
-            let reason = format!("{} of {} bytes were given", self.plain, self.size);
-            return Err(Error::unwritable("a resource", reason));
-        }
+        self.check_whole()?;
         let stored_size = self.stored.saturating_add(self.table_len);
         let raw = ResourceHeader {
             stored_size: self.size,
@@ -110,6 +111,21 @@ impl OpenResource {
         }
         tail.patch(self.start, &self.table())?;
         Ok(ResourceHeader { stored_size, flags: ResourceFlags::COMPRESSED, ..raw })
+    }
+
+    /// Ends a resource of a pipable file, of which nothing can be changed any more: its chunk table, which goes behind the
+    /// chunks. It does not count the sizes that stand before them, and it is there even if nothing shrank (5.5).
+    pub(super) fn finish_in_pipe(self) -> Result<Vec<u8>, Error> {
+        self.check_whole()?;
+        Ok(self.table())
+    }
+
+    fn check_whole(&self) -> Result<(), Error> {
+        if self.plain != self.size {
+            let reason = format!("{} of {} bytes were given", self.plain, self.size);
+            return Err(Error::unwritable("a resource", reason));
+        }
+        Ok(())
     }
 
     fn table(&self) -> Vec<u8> {

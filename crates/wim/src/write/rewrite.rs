@@ -105,7 +105,7 @@ impl WimWriter<'_> {
         place: &ResourceHeader,
         scope: Scope,
     ) -> Result<ResourceHeader, Error> {
-        if self.open.is_some() {
+        if self.open.is_some() || self.open_solid.is_some() {
             return Err(Error::unwritable("a resource", "the one before is not finished"));
         }
         let end = place.checked_end("resource", source.size(), scope)?;

@@ -1,0 +1,311 @@
+//! Writing pipable files (wim-container 5.5): everything in one go, front to back, nothing read or changed afterwards.
+//!
+//! Hashes stand before the content they belong to and images before all content, so the caller must have hashed
+//! everything beforehand. Only wimlib and this project read such files.
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::ops::Range;
+
+use gravure_codec::Level;
+use gravure_io::ReadAt;
+use gravure_tree::Sha1Hash;
+use sha1::{Digest, Sha1};
+use zerocopy::IntoBytes;
+
+use super::finish::push_entry;
+use super::resource::OpenResource;
+use super::{ChunkData, WriteOptions, Written};
+use crate::blobs::MetadataResource;
+use crate::compression::{Compression, Method};
+use crate::error::Error;
+use crate::header::{HEADER_BYTES, Header, HeaderFlags, Layout};
+use crate::info::{ImageInfo, WimInfo};
+use crate::integrity::{INTEGRITY_CHUNK_BYTES, IntegrityTable};
+use crate::metadata::Metadata;
+use crate::pipe::PipeHeaderDisk;
+use crate::resource::{ResourceFlags, ResourceHeader};
+
+/// Writes one pipable WIM: all images at its creation, then each blob they refer to, then
+/// [`PipableWriter::finish`].
+pub struct PipableWriter<'a> {
+    out: Out<'a>,
+    header: Header,
+    info: WimInfo,
+    images: Vec<MetadataResource>,
+    /// Place and hash of each blob, ascending.
+    blobs: Vec<(ResourceHeader, Sha1Hash)>,
+    /// References of each blob, and whether it was written.
+    known: HashMap<Sha1Hash, (u32, bool)>,
+    open: Option<(Sha1Hash, OpenResource)>,
+}
+
+impl std::fmt::Debug for PipableWriter<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PipableWriter").field("header", &self.header).finish_non_exhaustive()
+    }
+}
+
+impl<'a> PipableWriter<'a> {
+    /// Writes header, XML document and the metadata of all `images`, which is encoded on this thread. The file is to have
+    /// an integrity table or not: it is made on the way.
+    pub fn create(
+        out: &'a mut dyn Write,
+        options: &WriteOptions,
+        images: Vec<(Metadata, ImageInfo)>,
+        level: Level,
+        has_integrity: bool,
+    ) -> Result<Self, Error> {
+        let mut flags = HeaderFlags::default();
+        if options.links_fixed {
+            flags = flags.with(HeaderFlags::LINKS_FIXED);
+        }
+        let absent = ResourceHeader::default();
+        let count = u32::try_from(images.len()).unwrap_or(u32::MAX);
+        let header = Header {
+            layout: Layout::Pipable,
+            allows_solid: options.compression.is_some_and(|known| known.method() == Method::Lzms),
+            flags,
+            compression: options.compression,
+            guid: options.guid,
+            part: 1,
+            parts: 1,
+            image_count: count,
+            blob_table: absent,
+            xml: absent,
+            boot_metadata: absent,
+            boot_number: 0,
+            integrity: absent,
+        };
+        let out = Out { out, at: 0, integrity: has_integrity.then(Hashes::default) };
+        let (info, blobs, known) = (WimInfo::default(), Vec::new(), HashMap::new());
+        let mut this = Self { out, header, info, images: Vec::new(), blobs, known, open: None };
+        let header = this.header.to_bytes()?;
+        this.out.write(&header)?;
+        let (metadata, infos): (Vec<Metadata>, Vec<ImageInfo>) = images.into_iter().unzip();
+        infos.into_iter().for_each(|info| this.info.push_image(info));
+        let xml = this.info.to_bytes();
+        this.write_table(&xml)?;
+        for metadata in metadata {
+            this.write_metadata(&metadata, level)?;
+        }
+        Ok(this)
+    }
+
+    fn write_metadata(&mut self, metadata: &Metadata, level: Level) -> Result<(), Error> {
+        let sha1 = Sha1Hash(Sha1::digest(&metadata.bytes).into());
+        self.start(sha1, metadata.bytes.size(), ResourceFlags::METADATA)?;
+        match self.header.compression {
+            None => self.append_chunk(ChunkData::Raw(&metadata.bytes))?,
+            Some(compression) => {
+                let mut encoder = compression.encoder(level)?;
+                let chunk_len = usize::try_from(compression.chunk_size()).unwrap_or(usize::MAX);
+                let mut encoded = vec![0; chunk_len.min(metadata.bytes.len())];
+                for plain in metadata.bytes.chunks(chunk_len) {
+                    let len = encoder.encode(plain, &mut encoded);
+                    let chunk = match len.and_then(|len| encoded.get(..len)) {
+                        Some(bytes) => ChunkData::Compressed(bytes),
+                        None => ChunkData::Raw(plain),
+                    };
+                    self.append_chunk(chunk)?;
+                }
+            }
+        }
+        let (sha1, place) = self.end()?;
+        let header = ResourceHeader { flags: with(place.flags, ResourceFlags::METADATA), ..place };
+        self.images.push(MetadataResource { sha1, header });
+        for (sha1, count) in &metadata.references {
+            let known = self.known.entry(*sha1).or_default();
+            known.0 = known.0.saturating_add(*count);
+        }
+        Ok(())
+    }
+
+    /// Method and chunk size the caller's chunks must have.
+    pub fn compression(&self) -> Option<Compression> {
+        self.header.compression
+    }
+
+    /// True if content of this hash was written. Empty content always is.
+    pub fn contains(&self, sha1: &Sha1Hash) -> bool {
+        *sha1 == Sha1Hash::ZERO || self.known.get(sha1).is_some_and(|(_, is_written)| *is_written)
+    }
+
+    /// Bytes written so far.
+    pub fn len(&self) -> u64 {
+        self.out.at
+    }
+
+    /// Never: the header is written at once.
+    pub fn is_empty(&self) -> bool {
+        self.out.at == 0
+    }
+
+    /// Starts the blob with this hash, of `size` plain bytes, at least 1. An image must refer to it.
+    pub fn begin(&mut self, sha1: Sha1Hash, size: u64) -> Result<(), Error> {
+        if self.open.is_some() {
+            return Err(Error::unwritable("a blob", "the one before is not finished"));
+        }
+        if self.contains(&sha1) || !self.known.contains_key(&sha1) || size == 0 {
+            let reason = "it was written already, no image refers to it, or it is empty";
+            return Err(Error::unwritable(format!("blob {sha1}"), reason));
+        }
+        self.start(sha1, size, ResourceFlags::default())
+    }
+
+    fn start(&mut self, sha1: Sha1Hash, size: u64, flags: ResourceFlags) -> Result<(), Error> {
+        let compressed = match self.header.compression {
+            Some(_) => ResourceFlags::COMPRESSED,
+            None => ResourceFlags::default(),
+        };
+        let head = PipeHeaderDisk::new(size, sha1, with(flags, compressed));
+        self.out.write(head.as_bytes())?;
+        self.open = Some((sha1, OpenResource::new(self.out.at, size, self.header.compression)));
+        Ok(())
+    }
+
+    /// Adds the next chunk, as [`super::WimWriter::append_chunk`].
+    pub fn append_chunk(&mut self, chunk: ChunkData<'_>) -> Result<(), Error> {
+        let Some((_, open)) = &mut self.open else {
+            return Err(Error::unwritable("a chunk", "no resource was begun"));
+        };
+        let bytes = open.accept(chunk)?;
+        if self.header.compression.is_some() {
+            // Chunks are at most 1 GiB.
+            let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+            self.out.write(&len.to_le_bytes())?;
+        }
+        self.out.write(bytes)
+    }
+
+    /// Ends the blob, of which exactly the announced bytes must have come. Their hash is the caller's word.
+    pub fn finish_blob(&mut self) -> Result<u64, Error> {
+        let (sha1, place) = self.end()?;
+        if let Some((_, is_written)) = self.known.get_mut(&sha1) {
+            *is_written = true;
+        }
+        self.blobs.push((place, sha1));
+        Ok(place.stored_size)
+    }
+
+    fn end(&mut self) -> Result<(Sha1Hash, ResourceHeader), Error> {
+        let (sha1, open) =
+            self.open.take().ok_or_else(|| Error::unwritable("a resource", "none was begun"))?;
+        let (start, size) = (open.start(), open.size());
+        let table = open.finish_in_pipe()?;
+        self.out.write(&table)?;
+        let flags = match self.header.compression {
+            Some(_) => ResourceFlags::COMPRESSED,
+            None => ResourceFlags::default(),
+        };
+        let stored_size = self.out.at.saturating_sub(start);
+        Ok((sha1, ResourceHeader { stored_size, flags, offset: start, size }))
+    }
+
+    /// Blob table or XML document with the header that stands before it.
+    fn write_table(&mut self, bytes: &[u8]) -> Result<ResourceHeader, Error> {
+        let flags = ResourceFlags::METADATA;
+        let head = PipeHeaderDisk::new(bytes.size(), Sha1Hash(Sha1::digest(bytes).into()), flags);
+        self.out.write(head.as_bytes())?;
+        let offset = self.out.at;
+        self.out.write(bytes)?;
+        Ok(ResourceHeader { stored_size: bytes.size(), flags, offset, size: bytes.size() })
+    }
+
+    /// Writes blob table, XML document, integrity table and the complete header. Every blob that an image refers to must
+    /// have been written.
+    pub fn finish(mut self) -> Result<Written, Error> {
+        if self.open.is_some() {
+            return Err(Error::unwritable("the tables", "a resource is not finished"));
+        }
+        if let Some((sha1, _)) = self.known.iter().find(|(_, (_, is_written))| !is_written) {
+            return Err(Error::unwritable("the tables", format!("content {sha1} was not written")));
+        }
+        let mut table = Vec::new();
+        for image in &self.images {
+            push_entry(&mut table, image.header, 1, image.sha1)?;
+        }
+        for (place, sha1) in &self.blobs {
+            let references = self.known.get(sha1).map_or(0, |(count, _)| *count);
+            push_entry(&mut table, *place, references, *sha1)?;
+        }
+        self.header.blob_table = self.write_table(&table)?;
+        let integrity = self.out.integrity.take().map(|hashes| hashes.finish(HEADER_BYTES..self.out.at));
+        // The document counts itself in, with the header before it, as Windows does for others.
+        self.info.set_total_bytes(self.out.at);
+        let xml = self.info.to_bytes();
+        self.header.xml = self.write_table(&xml)?;
+        if let Some(table) = integrity.transpose()? {
+            let bytes = table.to_bytes()?;
+            let (offset, size) = (self.out.at, bytes.size());
+            self.out.write(&bytes)?;
+            self.header.integrity =
+                ResourceHeader { stored_size: size, flags: ResourceFlags::default(), offset, size };
+        }
+        let header = self.header.to_bytes()?;
+        self.out.write(&header)?;
+        self.out.out.flush().map_err(Error::io("pipable WIM", self.out.at))?;
+        Ok(Written { size: self.out.at })
+    }
+}
+
+fn with(flags: ResourceFlags, more: ResourceFlags) -> ResourceFlags {
+    ResourceFlags(flags.0 | more.0)
+}
+
+/// The pipe, how far it was written, and hashes of what an integrity table covers.
+struct Out<'a> {
+    out: &'a mut dyn Write,
+    at: u64,
+    integrity: Option<Hashes>,
+}
+
+impl Out<'_> {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.out.write_all(bytes).map_err(Error::io("pipable WIM", self.at))?;
+        if self.at >= HEADER_BYTES
+            && let Some(hashes) = &mut self.integrity
+        {
+            hashes.update(bytes);
+        }
+        self.at = self.at.saturating_add(bytes.size());
+        Ok(())
+    }
+}
+
+/// Hashes of the chunks of an integrity table, made on the way.
+#[derive(Default)]
+struct Hashes {
+    done: Vec<Sha1Hash>,
+    hasher: Sha1,
+    /// Bytes in `hasher`.
+    len: usize,
+}
+
+impl Hashes {
+    fn update(&mut self, bytes: &[u8]) {
+        let chunk = usize::try_from(INTEGRITY_CHUNK_BYTES).unwrap_or(usize::MAX);
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let (now, after) = rest.split_at(rest.len().min(chunk.saturating_sub(self.len)));
+            self.hasher.update(now);
+            self.len = self.len.saturating_add(now.len());
+            rest = after;
+            if self.len == chunk {
+                self.end_chunk();
+            }
+        }
+    }
+
+    fn end_chunk(&mut self) {
+        self.done.push(Sha1Hash(self.hasher.finalize_reset().into()));
+        self.len = 0;
+    }
+
+    fn finish(mut self, covered: Range<u64>) -> Result<IntegrityTable, Error> {
+        if self.len > 0 {
+            self.end_chunk();
+        }
+        IntegrityTable::new(covered, INTEGRITY_CHUNK_BYTES, self.done)
+    }
+}
