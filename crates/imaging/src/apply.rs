@@ -5,13 +5,13 @@ use std::path::Path;
 
 use gravure_model::Ctl;
 use gravure_model::event::Observer;
-use gravure_tree::{Loss, NodeId};
+use gravure_tree::{Loss, NodeId, Tree};
 
 use crate::damage;
 use crate::directory::{DirectoryTarget, Existing, Handles, RootMetadata};
 use crate::meter::{Context, Meter, default_threads};
-use crate::reading::{self, OnDamage, ReadPlan, Target};
-use crate::uses::Use;
+use crate::reading::{self, Damaged, OnDamage, ReadPlan, Target};
+use crate::uses::{self, Use};
 use crate::{Error, Image};
 
 /// How an image is applied.
@@ -27,6 +27,19 @@ pub struct ApplyOptions {
     pub root: RootMetadata,
     /// When the operation counts as done.
     pub durability: Durability,
+    /// What happens to content that is damaged.
+    pub damaged: DamagedContent,
+}
+
+/// What an apply does with content that does not have its SHA-1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DamagedContent {
+    /// The first ends the work.
+    #[default]
+    Refuse,
+    /// What can be decoded of a file is kept, with zeros where nothing can; links are left out. Each is a warning that
+    /// counts as something not done.
+    Keep,
 }
 
 /// When written data counts as written.
@@ -47,6 +60,7 @@ impl Default for ApplyOptions {
             existing: Existing::default(),
             root: RootMetadata::default(),
             durability: Durability::default(),
+            damaged: DamagedContent::default(),
         }
     }
 }
@@ -62,6 +76,9 @@ pub struct ApplyReport {
     pub warnings: Vec<String>,
     /// How many warnings are about things asked for and not done.
     pub skipped: u64,
+    /// Paths of files that are not what the image says, because their content is damaged and was to be kept all the
+    /// same, and of those left out for it.
+    pub damaged: Vec<String>,
     /// What a directory cannot hold of the image, or this user may not set.
     pub losses: Vec<Loss>,
     /// Wall time, milliseconds.
@@ -69,7 +86,7 @@ pub struct ApplyReport {
 }
 
 /// Applies `image` to the directory `path`, which is made when it is not there. Every content is checked against its
-/// SHA-1; the first that does not match ends the work with an error that names it.
+/// SHA-1; the first that does not match ends the work with an error that names it, unless damaged content is to be kept.
 pub fn apply_to_directory(
     image: &Image,
     path: &Path,
@@ -77,25 +94,35 @@ pub fn apply_to_directory(
     ctl: &Ctl,
     observer: &dyn Observer,
 ) -> Result<ApplyReport, Error> {
+    apply_with(image, path, options, ctl, observer, |context, meter, target| {
+        let (tree, archives) = (image.tree(), image.archives());
+        let plan = ReadPlan::new(tree, archives, |wanted| target.wants(wanted), |node| target.makes(node))?;
+        meter.expect(plan.total_bytes);
+        let policy = options.damaged.policy();
+        let found = reading::run(context, meter, archives, &plan, target, policy)
+            .map_err(|error| damage::explain(error, archives, Some(tree), &plan))?;
+        judge(tree, &plan, found, options.damaged, meter, |blob, found| {
+            damage::blob_error(archives, Some(tree), &plan.blobs[blob], found)
+        })
+    })
+}
+
+/// Everything about an apply but the reading: `read` gives the target all contents it wants and makes the nodes that have
+/// none; it returns the paths of files that are not what they should be.
+pub(crate) fn apply_with(
+    image: &Image,
+    path: &Path,
+    options: &ApplyOptions,
+    ctl: &Ctl,
+    observer: &dyn Observer,
+    read: impl FnOnce(&Context<'_>, &Meter<'_>, &DirectoryTarget<'_>) -> Result<Vec<String>, Error>,
+) -> Result<ApplyReport, Error> {
     let context = Context { ctl, observer, threads: options.threads.unwrap_or_else(default_threads) };
     let meter = Meter::start(&context, &options.stage);
     image.warnings().iter().for_each(|warning| meter.warn(|| warning.clone()));
     let mut target = DirectoryTarget::open(path, image.tree(), options.existing, options.root, &meter)?;
     target.structure(ctl)?;
-    let plan = ReadPlan::new(
-        image.tree(),
-        image.archives(),
-        |wanted| target.wants(wanted),
-        |node| target.makes(node),
-    )?;
-    meter.expect(plan.total_bytes);
-    let explained = |error| damage::explain(error, image.archives(), Some(image.tree()), &plan);
-    let damaged = reading::run(&context, &meter, image.archives(), &plan, &target, OnDamage::Stop)
-        .map_err(explained)?;
-    if let Some((index, found)) = damaged.into_iter().next() {
-        let blob = &plan.blobs[index];
-        return Err(damage::blob_error(image.archives(), Some(image.tree()), blob, found));
-    }
+    let damaged = read(&context, &meter, &target)?;
     let losses = target.metadata(ctl)?;
     if options.durability == Durability::Stable {
         target.sync()?;
@@ -107,9 +134,42 @@ pub fn apply_to_directory(
         files,
         warnings: totals.warnings,
         skipped: totals.skipped,
+        damaged,
         losses,
         milliseconds: totals.milliseconds,
     })
+}
+
+impl DamagedContent {
+    pub(crate) fn policy(self) -> OnDamage {
+        match self {
+            Self::Refuse => OnDamage::Stop,
+            Self::Keep => OnDamage::Keep,
+        }
+    }
+}
+
+/// Damaged blobs are an error, or warnings and a list of paths.
+pub(crate) fn judge(
+    tree: &Tree,
+    plan: &ReadPlan,
+    found: Vec<Damaged>,
+    damaged: DamagedContent,
+    meter: &Meter<'_>,
+    error: impl Fn(usize, String) -> Error,
+) -> Result<Vec<String>, Error> {
+    let mut paths = Vec::new();
+    for Damaged { blob, found, is_kept } in found {
+        let error = error(blob, found);
+        if damaged == DamagedContent::Refuse {
+            return Err(error);
+        }
+        let outcome = if is_kept { "what could be read is kept" } else { "left out" };
+        meter.skip(|| format!("{error}; {outcome}"));
+        let nodes: Vec<NodeId> = plan.blobs[blob].uses.iter().map(|wanted| wanted.node).collect();
+        paths.extend(uses::paths(tree, &nodes, usize::MAX));
+    }
+    Ok(paths)
 }
 
 impl Target for DirectoryTarget<'_> {

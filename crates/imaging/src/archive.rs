@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use gravure_io::ReadAt;
 use gravure_tree::SourceId;
-use gravure_wim::{Blob, BlobId, Limits, Resource, ResourceFlags, ResourceLayout, Wim};
+use gravure_wim::{Blob, BlobId, Limits, Resource, ResourceLayout, Wim};
 
 use crate::Error;
 
@@ -16,7 +16,6 @@ pub(crate) struct Archive {
     source: Arc<dyn ReadAt>,
     wim: Wim,
     limits: Limits,
-    /// Whether this version can decode the file's compressed chunks.
 }
 
 impl std::fmt::Debug for Archive {
@@ -52,18 +51,10 @@ impl Archive {
         &self.limits
     }
 
-    /// A blob and the region that holds it. Solid regions are not read yet and refused by name.
+    /// A blob and the region that holds it.
     pub(crate) fn blob(&self, id: BlobId) -> Result<(&Blob, &Resource), Error> {
         let found = self.wim.blob(id).and_then(|blob| Some((blob, self.wim.resource(blob.resource)?)));
-        let (blob, resource) =
-            found.ok_or_else(|| Error::NotFound { what: "blob", which: id.key().to_string() })?;
-        if resource.solid.is_some() {
-            return Err(Error::Unsupported {
-                what: "solid resource",
-                value: format!("at {:#x} of {}", resource.header.offset, self.name),
-            });
-        }
-        Ok((blob, resource))
+        found.ok_or_else(|| Error::NotFound { what: "blob", which: id.key().to_string() })
     }
 
     /// How a blob's region is laid out, read through `reader`, which reads this file.

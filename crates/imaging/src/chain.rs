@@ -38,7 +38,29 @@ impl<T> Chain<T> {
     pub(crate) fn bring(&self, number: u64, piece: T, mut hash: impl FnMut(&mut Sha1, T)) {
         let mut state = self.lock();
         state.parked.insert(number, piece);
+        let Some(hasher) = state.hasher.take() else { return };
+        self.work_off(state, hasher, &mut hash);
+    }
+
+    /// Brings piece 0, which is due at once and need not be given away: `first` feeds it. Then `hash` is called as in
+    /// [`Chain::bring`] for those that waited for it.
+    pub(crate) fn start(&self, first: impl FnOnce(&mut Sha1), mut hash: impl FnMut(&mut Sha1, T)) {
+        let mut state = self.lock();
+        // Nobody else takes it away before piece 0 was here.
         let Some(mut hasher) = state.hasher.take() else { return };
+        drop(state);
+        first(&mut hasher);
+        state = self.lock();
+        state.next += 1;
+        self.work_off(state, hasher, &mut hash);
+    }
+
+    fn work_off<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State<T>>,
+        mut hasher: Sha1,
+        hash: &mut impl FnMut(&mut Sha1, T),
+    ) {
         loop {
             let next = state.next;
             let Some(piece) = state.parked.remove(&next) else { break };

@@ -15,13 +15,25 @@ const PATHS: usize = 20;
 
 /// A damaged blob as an error. Without a tree no paths are named.
 pub(crate) fn blob_error(archives: &Archives, tree: Option<&Tree>, blob: &BlobRead, found: String) -> Error {
+    let name = archives.get(blob.archive).name();
+    blob_error_at(name, tree, blob, (blob.offset, blob.size), found)
+}
+
+/// As [`blob_error`] for a blob that lies at `offset` of the file `name` and has `size` bytes.
+pub(crate) fn blob_error_at(
+    name: &str,
+    tree: Option<&Tree>,
+    blob: &BlobRead,
+    (offset, size): (u64, u64),
+    found: String,
+) -> Error {
     let nodes: Vec<NodeId> = blob.uses.iter().map(|wanted| wanted.node).collect();
     Error::BlobMismatch {
-        file: archives.get(blob.archive).name().to_owned(),
+        file: name.to_owned(),
         expected: blob.sha1,
         found,
-        offset: blob.offset,
-        size: blob.size,
+        offset,
+        size,
         paths: tree.map(|tree| uses::paths(tree, &nodes, PATHS)).unwrap_or_default(),
     }
 }

@@ -39,27 +39,11 @@ pub fn extract(
 
 /// Writes the content of the file at `path` to `out`. What was written before an error was found is not to be trusted.
 pub fn extract_to(image: &Image, path: &str, out: &mut dyn Write, ctl: &Ctl) -> Result<u64, Error> {
-    let node = find(image.tree(), path)?;
-    let data = image.tree().node(node).data.as_ref();
-    let data = data.filter(|_| image.tree().node(node).reparse.is_none());
-    let data = data.ok_or_else(|| Error::Unsupported {
-        what: "extracting to standard output what is no file",
-        value: path.to_owned(),
-    })?;
+    let data = file_content(image.tree(), path)?;
     stream(image, data, path, ctl, |bytes| {
         out.write_all(bytes).map_err(Error::io("write", "standard output"))
     })?;
     Ok(data.size)
-}
-
-/// A small content as a whole; reparse data, which is never larger than a few kilobytes.
-pub(crate) fn read_content(image: &Image, content: &ContentRef, path: &str) -> Result<Vec<u8>, Error> {
-    let mut out = Vec::new();
-    stream(image, content, path, &Ctl::default(), |bytes| {
-        out.extend_from_slice(bytes);
-        Ok(())
-    })?;
-    Ok(out)
 }
 
 /// Hands out a content chunk by chunk on this thread and checks its hash at the end.
@@ -95,18 +79,32 @@ fn stream(
     let mut decoders = Decoders::default();
     let mut hasher = Sha1::new();
     let (mut stored, mut plain) = (Vec::new(), Vec::new());
-    for chunk in layout.chunks(0..blob.size) {
+    let wanted = blob.offset..blob.offset.saturating_add(blob.size);
+    // A blob that goes beyond its resource was refused with the blob table.
+    for chunk in layout.chunks(wanted.clone()) {
         ctl.check()?;
         stored.resize(usize::try_from(chunk.stored.end - chunk.stored.start).unwrap_or(usize::MAX), 0);
         let read = archive.source().read_exact_at(chunk.stored.start, &mut stored);
         read.map_err(|error| archive.read_error(chunk.stored.start, error))?;
         plain.resize(chunk.plain_len as usize, 0);
         decoders.decode(chunk.encoding, &stored, &mut plain).map_err(mismatch)?;
-        hasher.update(&plain);
-        give(&plain)?;
+        let inside = |at: u64| usize::try_from(at.saturating_sub(chunk.plain_offset)).unwrap_or(usize::MAX);
+        let part = &plain[inside(wanted.start)..inside(wanted.end).min(plain.len())];
+        hasher.update(part);
+        give(part)?;
     }
     let found = Sha1Hash(hasher.finalize().into());
     if found == blob.sha1 { Ok(()) } else { Err(mismatch(format!("SHA-1 {found}"))) }
+}
+
+/// The content of the file at `path`.
+pub(crate) fn file_content<'a>(tree: &'a Tree, path: &str) -> Result<&'a ContentRef, Error> {
+    let node = tree.node(find(tree, path)?);
+    let data = node.data.as_ref().filter(|_| node.reparse.is_none());
+    data.ok_or_else(|| Error::Unsupported {
+        what: "extracting to standard output what is no file",
+        value: path.to_owned(),
+    })
 }
 
 fn find(tree: &Tree, path: &str) -> Result<NodeId, Error> {
@@ -114,7 +112,7 @@ fn find(tree: &Tree, path: &str) -> Result<NodeId, Error> {
 }
 
 /// A tree of the nodes at `paths` alone.
-fn subtree(tree: &Tree, paths: &[String], parents: Parents) -> Result<Tree, Error> {
+pub(crate) fn subtree(tree: &Tree, paths: &[String], parents: Parents) -> Result<Tree, Error> {
     let root = match parents {
         Parents::Keep => tree.node(tree.root()).clone(),
         Parents::Drop => Node { unix: None, children: Some(Vec::new()), ..tree.node(tree.root()).clone() },

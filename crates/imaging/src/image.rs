@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use gravure_io::{FileAt, ReadAt};
 use gravure_tree::Tree;
-use gravure_wim::{BlobSet, ImageIndex, Wim, check_split_set};
+use gravure_wim::{BlobSet, ImageIndex, Wim, WimInfo, check_split_set};
 
 use crate::Error;
 use crate::archive::{Archive, Archives};
@@ -41,36 +41,61 @@ impl ImageFile {
 
     /// The file `path`, with the other parts of its set from the same directory.
     pub fn open_path(path: &Path) -> Result<Self, Error> {
-        let mut this = Self::open(open_file(path)?, &path.display().to_string())?;
-        let header = this.wim().header();
-        let (part, parts) = (header.part, header.parts);
-        if parts == 1 {
+        let this = Self::open(open_file(path)?, &path.display().to_string())?;
+        if this.wim().header().parts == 1 {
             return Ok(this);
         }
+        this.push_parts(|number| {
+            let path = part_path(path, number);
+            Ok((open_file(&path)?, path.display().to_string()))
+        })
+    }
+
+    /// The same file with the other parts of its set, which `open` finds by name: that of this file with a number before
+    /// the extension.
+    pub fn with_parts(self, open: impl Fn(&str) -> Result<Arc<dyn ReadAt>, Error>) -> Result<Self, Error> {
+        let first = self.name().to_owned();
+        self.push_parts(|number| {
+            let name = part_path(Path::new(&first), number).to_string_lossy().into_owned();
+            Ok((open(&name)?, name))
+        })
+    }
+
+    fn push_parts(
+        mut self,
+        open: impl Fn(u16) -> Result<(Arc<dyn ReadAt>, String), Error>,
+    ) -> Result<Self, Error> {
+        let header = self.wim().header();
+        let (part, parts) = (header.part, header.parts);
         if part != 1 {
             let (what, value) = (
                 "start with a part other than the first",
-                format!("{}: part {part} of {parts}", path.display()),
+                format!("{}: part {part} of {parts}", self.name()),
             );
             return Err(Error::Unsupported { what, value });
         }
         for number in 2..=parts {
-            let path = part_path(path, number);
-            this.push(open_file(&path)?, &path)?;
+            let (source, name) = open(number)?;
+            self.push(source, &name)?;
         }
-        this.parts = usize::from(parts);
-        let all: Vec<&Wim> = this.archives.iter().map(|(_, archive)| archive.wim()).collect();
-        check_split_set(&all).map_err(Error::wim(path.display()))?;
-        Ok(this)
+        self.parts = usize::from(parts);
+        let all: Vec<&Wim> = self.archives.iter().map(|(_, archive)| archive.wim()).collect();
+        check_split_set(&all).map_err(Error::wim(self.name()))?;
+        Ok(self)
     }
 
     /// Adds a file that content may lie in: the base of a delta file.
     pub fn add_reference(&mut self, path: &Path) -> Result<(), Error> {
-        self.push(open_file(path)?, path)
+        self.push(open_file(path)?, &path.display().to_string())
     }
 
-    fn push(&mut self, source: Arc<dyn ReadAt>, path: &Path) -> Result<(), Error> {
-        let (archive, warnings) = Archive::open(source, &path.display().to_string())?;
+    /// As [`ImageFile::add_reference`] for a file from elsewhere.
+    pub fn add_reference_at(&mut self, source: Arc<dyn ReadAt>, name: &str) -> Result<(), Error> {
+        self.push(source, name)
+    }
+
+    fn push(&mut self, source: Arc<dyn ReadAt>, name: &str) -> Result<(), Error> {
+        let (archive, warnings) = Archive::open(source, name)?;
         self.archives.push(archive);
         self.warnings.extend(warnings);
         Ok(())
@@ -108,28 +133,7 @@ impl ImageFile {
 
     /// Finds an image.
     pub fn find(&self, which: &Which) -> Result<ImageIndex, Error> {
-        let not_found = |which: String| Error::NotFound { what: "image", which };
-        let of = |which: &str| format!("{which} of {}", self.name());
-        match which {
-            Which::Only if self.image_count() == 1 => {
-                ImageIndex::from_number(1).ok_or_else(|| not_found(of("1")))
-            }
-            Which::Only => Err(Error::Usage {
-                what: "image".to_owned(),
-                expected: format!("number or name, as {} has {} images", self.name(), self.image_count()),
-                found: "neither".to_owned(),
-            }),
-            Which::Number(number) => {
-                let index = ImageIndex::from_number(*number).filter(|_| *number <= self.image_count());
-                index.ok_or_else(|| not_found(of(&number.to_string())))
-            }
-            Which::Name(name) => {
-                let infos = self.wim().info().images();
-                let found =
-                    infos.zip(self.wim().images()).find(|(info, _)| info.name().as_ref() == Some(name));
-                found.map(|(_, index)| index).ok_or_else(|| not_found(of(&format!("{name:?}"))))
-            }
-        }
+        which.find(self.wim().info(), self.image_count(), self.name())
     }
 
     /// Reads the tree of an image.
@@ -139,6 +143,10 @@ impl ImageFile {
             blobs.push(Archives::source_id(number), archive.wim());
         }
         let archive = self.archives.get(0);
+        if let Some(metadata) = archive.wim().metadata_resource(index) {
+            let place = metadata.header;
+            archive.source().will_read(&[place.offset..place.offset.saturating_add(place.stored_size)]);
+        }
         let opened = archive.wim().read_image_with(archive.source(), index, &blobs, archive.limits());
         let opened = opened.map_err(Error::wim(format_args!("{}, image {}", self.name(), index.number())))?;
         let warnings = opened.warnings.iter().map(ToString::to_string).collect();
@@ -157,6 +165,31 @@ impl ImageFile {
     }
 }
 
+impl Which {
+    /// Finds the image among the `count` of the file `name`.
+    pub(crate) fn find(&self, info: &WimInfo, count: u32, name: &str) -> Result<ImageIndex, Error> {
+        let not_found = |which: &str| Error::NotFound { what: "image", which: format!("{which} of {name}") };
+        match self {
+            Self::Only if count == 1 => ImageIndex::from_number(1).ok_or_else(|| not_found("1")),
+            Self::Only => Err(Error::Usage {
+                what: "image".to_owned(),
+                expected: format!("number or name, as {name} has {count} images"),
+                found: "neither".to_owned(),
+            }),
+            Self::Number(number) => {
+                let index = ImageIndex::from_number(*number).filter(|_| *number <= count);
+                index.ok_or_else(|| not_found(&number.to_string()))
+            }
+            Self::Name(wanted) => {
+                let found =
+                    info.images().zip(1..=count).find(|(info, _)| info.name().as_ref() == Some(wanted));
+                let index = found.and_then(|(_, number)| ImageIndex::from_number(number));
+                index.ok_or_else(|| not_found(&format!("{wanted:?}")))
+            }
+        }
+    }
+}
+
 /// One image: its tree, and the files its content is in.
 #[derive(Debug, Clone)]
 pub struct Image {
@@ -172,6 +205,11 @@ impl Image {
         let file = ImageFile::open(source, "image file")?;
         let found = file.find(&Which::Number(index.saturating_add(1)))?;
         file.image(found)
+    }
+
+    /// An image whose content is in no file, or in the tree itself.
+    pub(crate) fn without_files(index: ImageIndex, tree: Tree, warnings: Vec<String>) -> Self {
+        Self { archives: Archives::default(), index, tree, warnings }
     }
 
     /// The same image with another tree: after layers changed it, or a part of it. Contents must lie in the same files or

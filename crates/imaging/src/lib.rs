@@ -27,12 +27,15 @@ mod apply;
 mod capture;
 mod describe;
 mod extract;
+mod pipe;
 mod verify;
 
 mod remote;
 
-pub use apply::{ApplyOptions, ApplyReport, Durability, apply_to_directory};
-pub use capture::{CaptureOptions, CaptureReport, Integrity, capture_directory};
+pub use apply::{ApplyOptions, ApplyReport, DamagedContent, Durability, apply_to_directory};
+pub use capture::{
+    CaptureForm, CaptureOptions, CaptureReport, Integrity, capture_directory, capture_to_pipe,
+};
 pub use describe::{describe, describe_file, system_of};
 pub use directory::{Existing, Mounts, RootMetadata, ScanOptions};
 pub use error::{Error, ErrorKind};
@@ -42,6 +45,7 @@ pub use gravure_codec::Level;
 pub use gravure_wim::{Compression, Method};
 pub use image::{Image, ImageFile, Which};
 pub use meter::default_threads;
+pub use pipe::PipedFile;
 pub use remote::{HttpAt, RemoteOptions, agent};
 pub use verify::{
     Damage, FileReport, VerifyFileOptions, VerifyOptions, VerifyReport, verify_applied, verify_directory,

@@ -36,6 +36,26 @@ pub fn default_threads() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
+/// As many of `threads` threads as memory has room for when each takes `bytes`; at least one. Results never depend on how
+/// many there are.
+pub(crate) fn affordable_threads(threads: usize, bytes: u64) -> usize {
+    let available = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| available_bytes(&text));
+    match available {
+        // A quarter is left to the page cache and to everybody else.
+        Some(available) => {
+            let room = usize::try_from(available / 4 * 3 / bytes.max(1)).unwrap_or(usize::MAX);
+            threads.min(room).max(1)
+        }
+        None => threads.max(1),
+    }
+}
+
+fn available_bytes(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
+}
+
 /// Counts one operation's bytes and warnings. The start and end of a stage are told by whoever runs the operation: a
 /// stage of a deployment is more than one call of this crate.
 pub(crate) struct Meter<'a> {
@@ -157,6 +177,14 @@ mod tests {
     use gravure_model::event::EventKind;
 
     use super::*;
+
+    #[test]
+    fn threads_fit_into_memory() {
+        let text = "MemTotal:       24000000 kB\nMemAvailable:      1024 kB\nBuffers: 1 kB\n";
+        assert_eq!(available_bytes(text), Some(1 << 20));
+        assert_eq!(available_bytes("MemTotal: 1 kB"), None);
+        assert_eq!((affordable_threads(3, 1), affordable_threads(3, u64::MAX)), (3, 1));
+    }
 
     #[derive(Default)]
     struct Recorder(Mutex<Vec<EventKind>>);

@@ -2,6 +2,7 @@
 //! kilobytes; read one by one they cost a system call or, over HTTP, a round trip each.
 
 use std::io;
+use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use gravure_io::ReadAt;
@@ -12,6 +13,8 @@ const WINDOW_BYTES: usize = 1 << 20;
 /// Wraps `inner`; keeps the last window that was read. One reader uses it at a time; others would only wait.
 pub(crate) struct ReadAhead<'a> {
     inner: &'a dyn ReadAt,
+    /// The source reads ahead itself, and knows better what.
+    is_idle: bool,
     window: Mutex<Window>,
 }
 
@@ -30,8 +33,9 @@ impl Window {
 }
 
 impl<'a> ReadAhead<'a> {
-    pub(crate) fn new(inner: &'a dyn ReadAt) -> Self {
-        Self { inner, window: Mutex::default() }
+    /// `ranges` will be read, ascending.
+    pub(crate) fn new(inner: &'a dyn ReadAt, ranges: &[Range<u64>]) -> Self {
+        Self { inner, is_idle: inner.will_read(ranges), window: Mutex::default() }
     }
 }
 
@@ -40,7 +44,14 @@ impl ReadAt for ReadAhead<'_> {
         self.inner.size()
     }
 
+    fn will_read(&self, ranges: &[Range<u64>]) -> bool {
+        self.inner.will_read(ranges)
+    }
+
     fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        if self.is_idle {
+            return self.inner.read_exact_at(offset, buf);
+        }
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
         let known = window.rest(offset);
         let len = known.len().min(buf.len());
@@ -89,7 +100,7 @@ mod tests {
     fn small_reads_become_few_and_bytes_stay_right() {
         let bytes: Vec<u8> = (0..3_000_001u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
         let source = Counted(bytes.clone(), AtomicUsize::new(0));
-        let ahead = ReadAhead::new(&source);
+        let ahead = ReadAhead::new(&source, &[]);
         let mut at = 0;
         for len in (1..4000).cycle() {
             let len = len.min(bytes.len() - at);
@@ -111,7 +122,7 @@ mod tests {
     #[test]
     fn reads_past_the_end_fail_and_do_not_stay() {
         let source = vec![7u8; 1000];
-        let ahead = ReadAhead::new(&source);
+        let ahead = ReadAhead::new(&source, &[]);
         let mut buf = vec![0; 100];
         assert_eq!(ahead.read_exact_at(950, &mut buf).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
         ahead.read_exact_at(900, &mut buf).unwrap();

@@ -16,7 +16,7 @@ pub(crate) enum Part {
 }
 
 /// One use of a content.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Use {
     pub(crate) node: NodeId,
     pub(crate) part: Part,

@@ -4,31 +4,13 @@
 mod common;
 
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 
-use common::{apply, capture, compressions, damage, open, sample, snapshot, verify};
+use common::{
+    apply, capture, compressions, damage, open, run, sample, snapshot, verify, without_special_xattrs,
+};
 use gravure_imaging::{CaptureOptions, Integrity};
-use gravure_testkit::{Snapshot, oracle};
-
-fn run(command: &mut Command) -> String {
-    let output = command.output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{command:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
-    text
-}
-
-/// wimlib 1.13 restores no extended attributes of links and special files, and Linux ones of others only under their
-/// names; what is compared is everything else and the attributes it does restore.
-fn without_special_xattrs(root: &Path) -> Snapshot {
-    let mut snapshot = snapshot(root);
-    for entry in snapshot.entries.values_mut() {
-        if !matches!(entry.kind, gravure_testkit::Kind::File { .. } | gravure_testkit::Kind::Directory) {
-            entry.xattrs.clear();
-        }
-    }
-    snapshot
-}
+use gravure_testkit::oracle;
 
 #[test]
 fn wimlib_reads_ours() {

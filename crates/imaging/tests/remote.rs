@@ -5,26 +5,50 @@ mod common;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use common::{apply, capture, sample, snapshot, verify};
-use gravure_imaging::{CaptureOptions, Error, ErrorKind, HttpAt, Image, RemoteOptions, agent, describe};
+use gravure_imaging::{
+    ApplyOptions, CaptureForm, CaptureOptions, Compression, Error, ErrorKind, HttpAt, Image, ImageFile,
+    Method, Parents, RemoteOptions, VerifyFileOptions, agent, describe, extract, verify_file,
+};
 use gravure_model::Ctl;
 use gravure_model::descriptor::ImageDescriptor;
 use gravure_model::event::Silent;
+
+/// Bytes written at a time.
+const STEP_BYTES: usize = 64 << 10;
+
+/// What the server did, and when it is to break off.
+#[derive(Default)]
+struct Log {
+    /// Bytes of bodies sent.
+    sent: AtomicU64,
+    /// At so many bytes sent, ascending, all connections break.
+    cuts: Mutex<Vec<u64>>,
+    /// So many connections are closed as soon as they are made.
+    deaf: AtomicU64,
+}
 
 /// Serves one file in ranges until it is dropped.
 struct Server {
     url: String,
     address: std::net::SocketAddr,
     closed: Arc<AtomicBool>,
+    log: Arc<Log>,
     streams: Arc<Mutex<Vec<TcpStream>>>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Server {
     fn start(content: Vec<u8>) -> Self {
+        Self::start_with(content, Log::default())
+    }
+
+    fn start_with(content: Vec<u8>, log: Log) -> Self {
+        let log = Arc::new(log);
+        let told = Arc::clone(&log);
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let (closed, streams) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
@@ -36,13 +60,19 @@ impl Server {
                         break;
                     }
                     let (stream, content) = (stream.unwrap(), &content);
+                    let deaf = told.deaf.load(Ordering::SeqCst);
+                    if deaf > 0 {
+                        told.deaf.store(deaf - 1, Ordering::SeqCst);
+                        continue;
+                    }
                     open.lock().unwrap().push(stream.try_clone().unwrap());
-                    scope.spawn(move || serve(&stream, content).unwrap_or(()));
+                    let (log, open) = (Arc::clone(&told), Arc::clone(&open));
+                    scope.spawn(move || serve(&stream, content, &log, &open).unwrap_or(()));
                 }
             });
         });
         let url = format!("http://{address}/images/x.wim");
-        Self { url, address, closed, streams, thread: Some(thread) }
+        Self { url, address, closed, log, streams, thread: Some(thread) }
     }
 }
 
@@ -57,7 +87,12 @@ impl Drop for Server {
     }
 }
 
-fn serve(stream: &TcpStream, content: &[u8]) -> std::io::Result<()> {
+fn serve(
+    stream: &TcpStream,
+    content: &[u8],
+    log: &Log,
+    streams: &Mutex<Vec<TcpStream>>,
+) -> std::io::Result<()> {
     let (mut reader, mut out) = (BufReader::new(stream), stream);
     loop {
         let mut range = (0, 0);
@@ -82,7 +117,18 @@ fn serve(stream: &TcpStream, content: &[u8]) -> std::io::Result<()> {
             body.len(),
             content.len()
         )?;
-        out.write_all(body)?;
+        for step in body.chunks(STEP_BYTES) {
+            out.write_all(step)?;
+            let sent = log.sent.fetch_add(step.len() as u64, Ordering::SeqCst) + step.len() as u64;
+            let mut cuts = log.cuts.lock().unwrap();
+            if cuts.first().is_some_and(|at| sent >= *at) {
+                cuts.remove(0);
+                log.deaf.store(2, Ordering::SeqCst);
+                for stream in streams.lock().unwrap().drain(..) {
+                    let _ = stream.shutdown(std::net::Shutdown::Both);
+                }
+            }
+        }
     }
 }
 
@@ -158,4 +204,110 @@ fn descriptors_of_equal_files_are_equal_and_of_others_not() {
     assert_ne!(first.tables, other.tables);
     assert_eq!(first.images.len(), 1);
     assert_eq!((first.images[0].name.as_str(), first.images[0].file_count > 50), ("n", true));
+}
+
+/// Two directories of files that do not shrink, so that the image is as large as they are.
+fn large(dir: &std::path::Path) -> std::path::PathBuf {
+    let source = dir.join("s");
+    for (number, part) in ["a", "b"].into_iter().enumerate() {
+        std::fs::create_dir_all(source.join(part)).unwrap();
+        for file in 0..12u64 {
+            let mut bytes = vec![0; if file == 0 { 9_000_000 } else { 700_000 }];
+            gravure_testkit::Random::new(file + 100 * number as u64 + 1).fill(&mut bytes);
+            std::fs::write(source.join(part).join(format!("f{file:02}")), bytes).unwrap();
+        }
+    }
+    source
+}
+
+fn unverified(server: &Server) -> Arc<HttpAt> {
+    Arc::new(HttpAt::unverified(agent(), &server.url, &RemoteOptions::default()).unwrap())
+}
+
+#[test]
+fn a_server_that_breaks_off_three_times_costs_no_byte_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = large(dir.path());
+    let image = dir.path().join("x.wim");
+    capture(&source, &image, &CaptureOptions::default());
+    let descriptor = describe(&image, &Ctl::default(), &Silent).unwrap();
+    let bytes = std::fs::read(&image).unwrap();
+    let size = bytes.len() as u64;
+    for verified in [true, false] {
+        let cuts = Mutex::new(vec![size / 5, size / 2, size * 4 / 5]);
+        let server = Server::start_with(bytes.clone(), Log { cuts, ..Log::default() });
+        let opened = match verified {
+            true => self::open(&server, &descriptor).unwrap(),
+            false => Image::open(unverified(&server), 0).unwrap(),
+        };
+        let target = dir.path().join("t");
+        apply(&opened, &target).unwrap();
+        assert_eq!(*server.log.cuts.lock().unwrap(), [0; 0], "the server did not break off");
+        snapshot(&source).assert_same(&snapshot(&target));
+        verify(&opened, &target).unwrap();
+        std::fs::remove_dir_all(&target).unwrap();
+        let sent = server.log.sent.load(Ordering::SeqCst);
+        assert!(sent * 100 <= size * 101, "{sent} bytes sent of a file of {size}, verified: {verified}");
+    }
+}
+
+#[test]
+fn only_what_is_needed_is_fetched() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = large(dir.path());
+    let solid = CaptureForm::Solid(Compression::new(Method::Xpress, 1 << 16).unwrap());
+    for form in [CaptureForm::Normal, solid] {
+        let image = dir.path().join("x.wim");
+        capture(&source, &image, &CaptureOptions { form, ..CaptureOptions::default() });
+        let server = Server::start(std::fs::read(&image).unwrap());
+        let opened = Image::open(unverified(&server), 0).unwrap();
+        let tables = server.log.sent.swap(0, Ordering::SeqCst);
+        assert!(tables < 8 * 64 * 1024, "{form:?}: {tables} bytes for tables");
+        let target = dir.path().join("t");
+        // Files of one directory lie side by side, or, sorted by name, each by itself.
+        let paths = ["/b".to_owned()];
+        let options = ApplyOptions::default();
+        extract(&opened, &paths, Parents::Drop, &target, &options, &Ctl::default(), &Silent).unwrap();
+        let wanted = snapshot(&source.join("b"));
+        wanted.assert_same(&snapshot(&target.join("b")));
+        std::fs::remove_dir_all(&target).unwrap();
+        let sent = server.log.sent.load(Ordering::SeqCst);
+        let needed = 9_000_000 + 11 * 700_000;
+        let slack = if form == CaptureForm::Normal { needed / 100 } else { 12 * 4 * 65_536 };
+        assert!(sent <= needed + slack, "{form:?}: {sent} bytes for {needed}");
+    }
+}
+
+#[test]
+fn split_sets_and_checks_of_whole_files_work_from_afar() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = sample(dir.path(), "s", 8);
+    let image = dir.path().join("x.wim");
+    capture(&source, &image, &CaptureOptions { compression: None, ..CaptureOptions::default() });
+    let bytes = std::fs::read(&image).unwrap();
+    let size = bytes.len() as u64;
+    let server = Server::start(bytes);
+    let file = ImageFile::open(unverified(&server), &server.url).unwrap();
+    let report = verify_file(&file, &VerifyFileOptions::default(), &Ctl::default(), &Silent).unwrap();
+    assert!(report.damage.is_empty() && report.missing.is_empty(), "{report:?}");
+    let sent = server.log.sent.load(Ordering::SeqCst);
+    assert!(sent <= size + 16 * 65_536, "{sent} bytes sent of a file of {size}");
+    let Some(mut wimlib) = gravure_testkit::oracle("wimlib-imagex") else { return };
+    common::run(wimlib.arg("split").arg(&image).arg(dir.path().join("set.swm")).arg("2"));
+    let parts: Vec<Vec<u8>> = (1..)
+        .map(|n| if n == 1 { "set.swm".to_owned() } else { format!("set{n}.swm") })
+        .map_while(|name| std::fs::read(dir.path().join(name)).ok())
+        .collect();
+    assert!(parts.len() > 2);
+    let servers: Vec<Server> = parts.into_iter().map(Server::start).collect();
+    let first = ImageFile::open(unverified(&servers[0]), "http://server/images/set.swm").unwrap();
+    let whole = first.with_parts(|name| {
+        let number = name.strip_prefix("http://server/images/set").unwrap().strip_suffix(".swm").unwrap();
+        Ok(unverified(&servers[number.parse::<usize>().unwrap() - 1]) as Arc<dyn gravure_io::ReadAt>)
+    });
+    let whole = whole.unwrap();
+    let opened = whole.image(whole.find(&gravure_imaging::Which::Only).unwrap()).unwrap();
+    let target = dir.path().join("t");
+    apply(&opened, &target).unwrap();
+    snapshot(&source).assert_same(&snapshot(&target));
 }

@@ -37,7 +37,7 @@ pub(crate) fn hash_all(
     })
 }
 
-fn hash_some(
+pub(super) fn hash_some(
     context: &Context<'_>,
     meter: &Meter<'_>,
     reader: &Reader<'_>,

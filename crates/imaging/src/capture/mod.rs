@@ -6,8 +6,11 @@
 mod contents;
 mod encode;
 mod hash;
+mod pipable;
+mod solid;
 mod write;
 
+use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -32,6 +35,8 @@ use crate::{Error, range_hash};
 
 /// Where the GUID stands in a WIM header (wim-container section 2).
 const GUID_OFFSET: u64 = 0x18;
+/// Bytes gathered before a pipe is written to.
+const OUT_BUFFER_BYTES: usize = 1 << 20;
 
 /// How a directory is captured.
 #[derive(Debug, Clone)]
@@ -40,8 +45,10 @@ pub struct CaptureOptions {
     pub stage: String,
     /// Threads; one for each processor when `None`.
     pub threads: Option<usize>,
-    /// Method and chunk size; `None` stores everything as it is.
+    /// Method and chunk size; `None` stores everything as it is. In a solid image that of the metadata.
     pub compression: Option<Compression>,
+    /// How contents are laid out.
+    pub form: CaptureForm,
     /// How hard to compress.
     pub level: Level,
     /// Name of the image.
@@ -55,6 +62,19 @@ pub struct CaptureOptions {
     /// Unix time that stands for now and that no file's time may exceed: two captures of equal directories are then
     /// equal, byte for byte.
     pub source_date_epoch: Option<i64>,
+}
+
+/// How the contents of an image are laid out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CaptureForm {
+    /// Each content by itself: every Windows reads it, single files come out at once.
+    #[default]
+    Normal,
+    /// All contents together in large chunks of this method and size, sorted so that like stands by like: smaller files,
+    /// which take a whole chunk to get at a single content. Files of this kind are called `.esd`.
+    Solid(Compression),
+    /// For a pipe: written and read front to back. wimlib reads it, Windows does not.
+    Pipable,
 }
 
 /// Whether a file has an integrity table.
@@ -73,6 +93,7 @@ impl Default for CaptureOptions {
             stage: "capture".to_owned(),
             threads: None,
             compression: Some(Compression::LZX_32K),
+            form: CaptureForm::default(),
             level: Level::Fast,
             name: String::new(),
             description: None,
@@ -115,10 +136,46 @@ pub fn capture_directory(
     ctl: &Ctl,
     observer: &dyn Observer,
 ) -> Result<CaptureReport, Error> {
-    let context = Context { ctl, observer, threads: options.threads.unwrap_or_else(default_threads) };
-    let meter = Meter::start(&context, &options.stage);
     // First, so that a place that cannot be written is found before anything is read.
     let file = OutputFile::create(output)?;
+    let report = capture(source, options, ctl, observer, |context, meter, reader, tree, report| {
+        if options.form != CaptureForm::Pipable {
+            return write(context, meter, reader, tree, &file, options, report);
+        }
+        let mut out = BufWriter::with_capacity(OUT_BUFFER_BYTES, file.file().file());
+        let name = file.path().display().to_string();
+        pipable::write(context, meter, reader, tree, &mut out, &name, options, report)
+    })?;
+    file.commit()?;
+    Ok(report)
+}
+
+/// Captures the directory `source` into a pipable WIM that is written to `out` front to back, whatever the form in
+/// `options`. Messages call it `name`.
+pub fn capture_to_pipe(
+    source: &Path,
+    out: &mut dyn Write,
+    name: &str,
+    options: &CaptureOptions,
+    ctl: &Ctl,
+    observer: &dyn Observer,
+) -> Result<CaptureReport, Error> {
+    let mut out = BufWriter::with_capacity(OUT_BUFFER_BYTES, out);
+    capture(source, options, ctl, observer, |context, meter, reader, tree, report| {
+        pipable::write(context, meter, reader, tree, &mut out, name, options, report)
+    })
+}
+
+/// Scans the directory, lets `write` do the rest, and sums up.
+fn capture(
+    source: &Path,
+    options: &CaptureOptions,
+    ctl: &Ctl,
+    observer: &dyn Observer,
+    write: impl FnOnce(&Context<'_>, &Meter<'_>, &Reader<'_>, &mut Tree, &mut CaptureReport) -> Result<(), Error>,
+) -> Result<CaptureReport, Error> {
+    let context = Context { ctl, observer, threads: options.threads.unwrap_or_else(default_threads) };
+    let meter = Meter::start(&context, &options.stage);
     let id = SourceId(0);
     let scan = ScanOptions {
         latest_time: options.scan.latest_time.or(options.source_date_epoch),
@@ -127,9 +184,8 @@ pub fn capture_directory(
     let (mut tree, directory) = DirectorySource::scan(source, id, &scan, &meter, ctl)?;
     let reader = Reader { id, directory: &directory, is_fresh: false };
     let mut report = CaptureReport::default();
-    write(&context, &meter, &reader, &mut tree, &file, options, &mut report)?;
+    write(&context, &meter, &reader, &mut tree, &mut report)?;
     let totals = meter.finish();
-    file.commit()?;
     report.warnings = totals.warnings;
     report.skipped = totals.skipped;
     report.milliseconds = totals.milliseconds;
@@ -154,8 +210,16 @@ fn write(
         allow_missing_blobs: false,
     };
     let mut writer = WimWriter::create(file.file(), &write_options).map_err(failed())?;
-    let settings = options.compression.map(|compression| (compression, options.level));
-    write::contents(context, meter, reader, tree, &mut writer, settings, &name, report)?;
+    match options.form {
+        CaptureForm::Solid(compression) => {
+            let settings = (compression, options.level);
+            solid::contents(context, meter, reader, tree, &mut writer, settings, &name, report)?;
+        }
+        _ => {
+            let settings = options.compression.map(|compression| (compression, options.level));
+            write::contents(context, meter, reader, tree, &mut writer, settings, &name, report)?;
+        }
+    }
     report.stored_bytes = writer.len();
     count(tree, report);
     let metadata = Metadata::from_tree(tree).map_err(failed())?;

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use gravure_codec::Level;
 use gravure_tree::{NodeId, Sha1Hash, Tree};
-use gravure_wim::{BlobOutcome, ChunkData, Compression, WimWriter};
+use gravure_wim::{BlobOutcome, ChunkData, Compression, Error as WimError, WimWriter};
 
 use super::CaptureReport;
 use super::contents::{self, Content, Reader, State};
@@ -13,6 +13,45 @@ use super::hash::duplicates;
 use crate::meter::{Context, Meter};
 use crate::reading::permits;
 use crate::{Error, ErrorKind, stage, uses};
+
+/// What the contents of a capture are written to, one after the other.
+pub(super) trait BlobOutput {
+    fn compression(&self) -> Option<Compression>;
+    fn contains(&self, sha1: &Sha1Hash) -> bool;
+    /// Starts content `number` of the list, of `size` bytes.
+    fn begin(&mut self, number: usize, size: u64) -> Result<(), WimError>;
+    fn append_chunk(&mut self, chunk: ChunkData<'_>) -> Result<(), WimError>;
+    /// Ends it; true if it was not there before.
+    fn finish_blob(&mut self, sha1: Sha1Hash) -> Result<bool, WimError>;
+    /// Which hash content `number` must have, because it was written already.
+    fn promised(&self, number: usize) -> Option<Sha1Hash>;
+}
+
+impl BlobOutput for WimWriter<'_> {
+    fn compression(&self) -> Option<Compression> {
+        WimWriter::compression(self)
+    }
+
+    fn contains(&self, sha1: &Sha1Hash) -> bool {
+        WimWriter::contains(self, sha1)
+    }
+
+    fn begin(&mut self, _: usize, size: u64) -> Result<(), WimError> {
+        WimWriter::begin(self, size)
+    }
+
+    fn append_chunk(&mut self, chunk: ChunkData<'_>) -> Result<(), WimError> {
+        WimWriter::append_chunk(self, chunk)
+    }
+
+    fn finish_blob(&mut self, sha1: Sha1Hash) -> Result<bool, WimError> {
+        WimWriter::finish_blob(self, sha1).map(|outcome| matches!(outcome, BlobOutcome::Stored(_)))
+    }
+
+    fn promised(&self, _: usize) -> Option<Sha1Hash> {
+        None
+    }
+}
 
 /// Writes all contents of `tree` and notes their hashes in it. Files that cannot be read are taken out of the tree.
 #[expect(clippy::too_many_arguments, reason = "one call site; the arguments are what a capture consists of")]
@@ -30,8 +69,7 @@ pub(super) fn contents(
     let piece_bytes = piece_bytes(settings.map(|(compression, _)| compression));
     meter.expect(list.iter().map(|content| content.size).sum());
     let equal = duplicates(context, meter, reader, &list, piece_bytes)?;
-    let mut sink =
-        Sink { meter, reader, list: &list, writer, name, hashes: vec![None; list.len()], blobs: 0 };
+    let mut sink = Sink::new(meter, reader, &list, writer, name);
     let purpose = Purpose::Store(settings);
     let first = (0..list.len()).filter(|number| !equal.contains_key(number)).collect();
     run(context, &mut sink, purpose, piece_bytes, first)?;
@@ -52,9 +90,9 @@ pub(super) fn contents(
     settle(tree, &list, &hashes)
 }
 
-fn run(
+pub(super) fn run(
     context: &Context<'_>,
-    sink: &mut Sink<'_, '_>,
+    sink: &mut Sink<'_>,
     purpose: Purpose,
     piece_bytes: usize,
     numbers: Vec<usize>,
@@ -75,28 +113,49 @@ fn run(
     )
 }
 
-struct Sink<'a, 'w> {
+pub(super) struct Sink<'a> {
     meter: &'a Meter<'a>,
     reader: &'a Reader<'a>,
     list: &'a [Content],
-    writer: &'a mut WimWriter<'w>,
+    writer: &'a mut dyn BlobOutput,
     name: &'a str,
-    hashes: Vec<Option<Sha1Hash>>,
-    blobs: u64,
+    pub(super) hashes: Vec<Option<Sha1Hash>>,
+    pub(super) blobs: u64,
 }
 
-impl Sink<'_, '_> {
+impl<'a> Sink<'a> {
+    pub(super) fn new(
+        meter: &'a Meter<'a>,
+        reader: &'a Reader<'a>,
+        list: &'a [Content],
+        writer: &'a mut dyn BlobOutput,
+        name: &'a str,
+    ) -> Self {
+        Self { meter, reader, list, writer, name, hashes: vec![None; list.len()], blobs: 0 }
+    }
+
     fn take(&mut self, result: Result<Done, (usize, Error)>, buffers: &Buffers) -> Result<(), Error> {
         let done = match result {
             Ok(done) => done,
             // A piece that fails comes after others of its content: `hashes` alone does not tell, the kind does, as
             // only opening can meet these.
-            Err((_, error)) if matches!(error.kind(), ErrorKind::Permission | ErrorKind::NotFound) => {
+            Err((number, error)) if is_unreadable(&error) && self.writer.promised(number).is_none() => {
                 self.meter.skip(|| format!("{}; left out", chain(&error)));
                 return Ok(());
             }
             Err((_, error)) => return Err(error),
         };
+        if let (Some(promised), Some(found)) = (self.writer.promised(done.content), done.sha1)
+            && promised != found
+        {
+            return Err(Error::Differs {
+                path: self.reader.name(&self.list[done.content]),
+                what: "SHA-1 at second reading",
+                expected: promised.to_string(),
+                found: found.to_string(),
+                more: 0,
+            });
+        }
         if done.state == State::Changed {
             let name = self.reader.name(&self.list[done.content]);
             self.meter.skip(|| format!("{name}: changed while it was captured"));
@@ -109,7 +168,7 @@ impl Sink<'_, '_> {
         };
         if let (Some((stored, chunks)), true) = (&done.stored, is_new) {
             if done.is_first {
-                self.writer.begin(self.list[done.content].size).map_err(failed())?;
+                self.writer.begin(done.content, self.list[done.content].size).map_err(failed())?;
             }
             if self.writer.compression().is_none() {
                 self.writer
@@ -125,8 +184,8 @@ impl Sink<'_, '_> {
                 at += len;
             }
             if let Some(sha1) = done.sha1 {
-                let outcome = self.writer.finish_blob(sha1).map_err(failed())?;
-                self.blobs += u64::from(matches!(outcome, BlobOutcome::Stored(_)));
+                let is_new = self.writer.finish_blob(sha1).map_err(failed())?;
+                self.blobs += u64::from(is_new);
             }
         }
         if let Some(sha1) = done.sha1 {
@@ -136,7 +195,12 @@ impl Sink<'_, '_> {
     }
 }
 
-fn chain(error: &Error) -> String {
+/// Errors that opening a file meets, which spoil this file only.
+pub(super) fn is_unreadable(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Permission | ErrorKind::NotFound)
+}
+
+pub(super) fn chain(error: &Error) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
@@ -148,7 +212,7 @@ fn chain(error: &Error) -> String {
 }
 
 /// Notes hashes in the tree, and takes out what has none.
-fn settle(tree: &mut Tree, list: &[Content], hashes: &[Option<Sha1Hash>]) -> Result<(), Error> {
+pub(super) fn settle(tree: &mut Tree, list: &[Content], hashes: &[Option<Sha1Hash>]) -> Result<(), Error> {
     let mut unreadable: HashSet<NodeId> = HashSet::new();
     for (content, hash) in list.iter().zip(hashes) {
         for wanted in &content.uses {

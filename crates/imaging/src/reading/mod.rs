@@ -1,27 +1,35 @@
 //! Reading blobs: decoding and checking with all cores, delivery to a target (DESIGN section 4).
 //!
 //! One thread reads the archives in order ([`source`]), workers decode, hash and deliver ([`worker`]). Small blobs travel
-//! many to an item; a large blob is cut into items, and its hash goes from piece to piece ([`crate::chain`]).
+//! many to an item; a large blob is cut into items, and its hash goes from piece to piece ([`crate::chain`]). Of solid
+//! resources the chunks that hold something wanted travel, each decoded once for all blobs in it ([`solid`]).
 //!
-//! **Memory:** `permits` items of at most [`source::ITEM_BYTES`] plain and as many stored bytes, see [`permits`].
+//! **Memory:** `permits` items of at most [`source::ITEM_BYTES`] plain and as many stored bytes, see [`permits`]; with
+//! larger chunks (solid resources: 64 MiB) at most (threads + 1) times two chunks.
 
+mod gather;
+mod pipe;
 mod plan;
+mod solid;
 mod source;
 mod worker;
 
 use std::ops::Range;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 
 use gravure_tree::NodeId;
 use gravure_wim::ChunkEncoding;
 
-pub(crate) use plan::{BlobRead, ReadPlan};
+pub(crate) use gather::gather;
+pub(crate) use pipe::{PipeOutcome, Unwanted, run_pipe};
+pub(crate) use plan::{BlobRead, ReadPlan, missing};
 pub(crate) use source::ITEM_BYTES;
 pub(crate) use worker::Decoders;
 
 use crate::archive::Archives;
 use crate::chain::Chain;
-use crate::meter::{Context, Meter};
+use crate::meter::{Context, Meter, affordable_threads};
 use crate::stage::{self, Ticket};
 use crate::uses::Use;
 use crate::{Error, ErrorKind};
@@ -101,50 +109,93 @@ enum Job<O> {
     /// Small blobs as a whole.
     Pack { blobs: Vec<Packed>, plain_len: usize },
     /// A piece of a large blob.
-    Piece { large: std::sync::Arc<Large<O>>, number: u64, is_last: bool, offset: u64, plain_len: usize },
+    Piece { piece: Piece<O>, plain_len: usize },
+    /// Chunks of a solid resource.
+    Solid { blobs: SolidBlobs<O>, plain_len: usize },
     /// Content `n` of the plan's inline ones.
     Inline(usize),
     /// A range of the plan's nodes.
     Nodes(Range<usize>),
-    /// A blob that cannot be read.
-    Damaged(Failure),
+    /// Blobs that cannot be read.
+    Damaged(Vec<Failure>),
+}
+
+/// The blobs that lie in some chunks of a solid resource.
+#[derive(Debug)]
+struct SolidBlobs<O> {
+    /// One that began in an earlier item.
+    continued: Option<Piece<O>>,
+    /// Those that are here as a whole, without chunks of their own.
+    whole: Vec<Packed>,
+    /// One that goes on in a later item.
+    begun: Option<Piece<O>>,
+}
+
+/// A piece of a blob that comes in several items.
+#[derive(Debug)]
+struct Piece<O> {
+    large: Arc<Large<O>>,
+    /// From 0.
+    number: u64,
+    is_last: bool,
+    /// In the blob.
+    offset: u64,
+    /// In [`Buffers::plain`].
+    plain: Range<usize>,
 }
 
 /// A blob on its way in pieces.
 #[derive(Debug)]
 struct Large<O> {
     blob: usize,
-    open: O,
+    size: u64,
+    open: Arriving<O>,
     chain: Chain<Parked>,
     /// Set with the first failure, so that the wrong hash that follows is not reported too.
     broken: AtomicBool,
 }
 
+/// Where pieces go.
+#[derive(Debug)]
+enum Arriving<O> {
+    /// To the target, one by one.
+    Target(O),
+    /// Together first: a small blob that happens to lie across the border of two items. Targets may count on small
+    /// contents, link targets among them, to come as a whole.
+    Together(Mutex<Vec<u8>>),
+}
+
 impl<O> Large<O> {
-    fn new(blob: usize, open: O) -> Self {
-        Self { blob, open, chain: Chain::default(), broken: AtomicBool::new(false) }
+    fn new(blob: usize, size: u64, open: Arriving<O>) -> Self {
+        Self { blob, size, open, chain: Chain::default(), broken: AtomicBool::new(false) }
     }
 }
 
-/// A decoded piece that waits for its turn to be hashed.
+/// A decoded piece that waits for its turn to be hashed, and the item it came in.
 #[derive(Debug)]
 struct Parked {
     ticket: Ticket,
     buffers: Buffers,
-    plain_len: usize,
+    plain: Range<usize>,
     is_last: bool,
-    failure: Option<Failure>,
+    failures: Vec<Failure>,
 }
 
 /// Why an item did not succeed.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// The content of blob `blob` of the plan is damaged.
-    Content {
-        blob: usize,
-        found: String,
-    },
+    Content(Damaged),
     Other(Error),
+}
+
+/// A blob whose content is not what it should be.
+#[derive(Debug)]
+pub(crate) struct Damaged {
+    /// Index in the plan.
+    pub(crate) blob: usize,
+    pub(crate) found: String,
+    /// Whether the target was given what could be read of it.
+    pub(crate) is_kept: bool,
 }
 
 /// Result of one item.
@@ -160,6 +211,8 @@ pub(crate) enum OnDamage {
     Stop,
     /// Note it and go on.
     GoOn,
+    /// Give the target what decodes, with zeros where nothing does; note it and go on.
+    Keep,
 }
 
 /// Reads everything in `plan`. Returns damaged blobs, in the order of the plan, when told to go on.
@@ -170,33 +223,51 @@ pub(crate) fn run<T: Target>(
     plan: &ReadPlan,
     target: &T,
     on_damage: OnDamage,
-) -> Result<Vec<(usize, String)>, Error> {
-    let threads = context.threads.max(1);
-    let buffers = (0..permits(threads, ITEM_BYTES)).map(|_| Buffers::default()).collect();
-    let workers = (0..threads).map(|_| worker::Worker::new(context.ctl, meter, plan, target)).collect();
+) -> Result<Vec<Damaged>, Error> {
+    let item_bytes = usize::try_from(plan.largest_chunk(archives)).unwrap_or(usize::MAX).max(ITEM_BYTES);
     let mut source = source::Source::new(plan, archives, target);
+    run_source(context, meter, plan, target, on_damage, item_bytes, |buffers| source.next(buffers))
+}
+
+/// As [`run`] for jobs that `source` hands out, of at most `item_bytes` plain bytes each.
+fn run_source<T: Target>(
+    context: &Context<'_>,
+    meter: &Meter<'_>,
+    plan: &ReadPlan,
+    target: &T,
+    on_damage: OnDamage,
+    item_bytes: usize,
+    source: impl FnMut(&mut Buffers) -> Result<Option<Job<T::Open>>, Error> + Send,
+) -> Result<Vec<Damaged>, Error> {
+    let threads = affordable_threads(context.threads, 2 * item_bytes as u64);
+    let buffers = (0..permits(threads, item_bytes)).map(|_| Buffers::default()).collect();
+    let workers = (0..threads).map(|_| worker::Worker::new(context.ctl, meter, plan, target, on_damage));
     let mut damaged = Vec::new();
-    stage::run(
-        context.ctl,
-        buffers,
-        workers,
-        |buffers| source.next(buffers),
-        |done: Done, _| {
-            for failure in done.failures {
-                match failure {
-                    Failure::Other(error) => return Err(error),
-                    Failure::Content { blob, found } => damaged.push((blob, found)),
-                }
+    stage::run(context.ctl, buffers, workers.collect(), source, |done: Done, _| {
+        for failure in done.failures {
+            match failure {
+                Failure::Other(error) => return Err(error),
+                Failure::Content(found) => damaged.push(found),
             }
-            let stop = on_damage == OnDamage::Stop && !damaged.is_empty();
-            if stop || damaged.len() >= MAX_FAILURES { Err(stopped()) } else { Ok(()) }
-        },
-    )
-    .or_else(|error| if damaged.is_empty() { Err(error) } else { Ok(()) })?;
+        }
+        let stop = match on_damage {
+            OnDamage::Stop => !damaged.is_empty(),
+            OnDamage::GoOn => damaged.len() >= MAX_FAILURES,
+            OnDamage::Keep => false,
+        };
+        if stop { Err(stopped()) } else { Ok(()) }
+    })
+    .or_else(|error| if is_stopped(&error) { Ok(()) } else { Err(error) })?;
     Ok(damaged)
 }
 
 /// Ends the stage from within; never leaves this module.
 fn stopped() -> Error {
-    Error::Other { what: "damaged blob".to_owned(), source: "stopped".into(), kind: ErrorKind::Integrity }
+    Error::Other { what: STOPPED.to_owned(), source: "stopped".into(), kind: ErrorKind::Integrity }
+}
+
+const STOPPED: &str = "stopped at a damaged blob";
+
+fn is_stopped(error: &Error) -> bool {
+    matches!(error, Error::Other { what, .. } if what == STOPPED)
 }

@@ -6,17 +6,18 @@ use std::sync::Arc;
 use gravure_io::ReadAt;
 use gravure_wim::{Chunk, ResourceLayout};
 
-use super::plan::ReadPlan;
-use super::{Buffers, ChunkIn, Failure, Job, Large, Packed, Target};
+use super::plan::{BlobRead, ReadPlan};
+use super::solid::{SolidCut, SolidItem};
+use super::{Arriving, Buffers, ChunkIn, Damaged, Failure, Job, Large, Packed, Piece, Target};
 use crate::Error;
-use crate::archive::Archives;
+use crate::archive::{Archive, Archives};
 use crate::read_ahead::ReadAhead;
 
 /// Plain bytes per item: large enough that handing it over costs nothing, small enough that two cores both find work
 /// near the end and that the memory of all items in flight stays small.
 pub(crate) const ITEM_BYTES: usize = 512 << 10;
 /// Nodes without content per item.
-const NODES_PER_ITEM: usize = 64;
+pub(super) const NODES_PER_ITEM: usize = 64;
 
 /// Hands out jobs until the plan is done.
 pub(crate) struct Source<'a, T: Target> {
@@ -30,8 +31,10 @@ pub(crate) struct Source<'a, T: Target> {
     next_blob: usize,
     /// The large blob that is being cut into pieces.
     cutting: Option<Cutting<T::Open>>,
+    /// The solid resource whose chunks are being handed out.
+    solid: Option<SolidCut<T::Open>>,
     /// The layout of the next blob, when it was read and the blob did not fit any more.
-    ready: Option<Result<ResourceLayout, Failure>>,
+    ready: Option<Result<ResourceLayout, String>>,
 }
 
 struct Cutting<O> {
@@ -44,7 +47,11 @@ struct Cutting<O> {
 
 impl<'a, T: Target> Source<'a, T> {
     pub(crate) fn new(plan: &'a ReadPlan, archives: &'a Archives, target: &'a T) -> Self {
-        let readers = archives.iter().map(|(_, archive)| ReadAhead::new(archive.source())).collect();
+        let reader = |(number, archive): (usize, &'a Archive)| {
+            let ranges = plan.ranges(archives, number, 0);
+            ReadAhead::new(archive.source(), &ranges)
+        };
+        let readers = archives.iter().map(reader).collect();
         let handles = target.handles();
         Self {
             plan,
@@ -56,6 +63,7 @@ impl<'a, T: Target> Source<'a, T> {
             next_inline: 0,
             next_blob: 0,
             cutting: None,
+            solid: None,
             ready: None,
         }
     }
@@ -67,6 +75,9 @@ impl<'a, T: Target> Source<'a, T> {
         if self.cutting.is_some() {
             return self.cut(buffers).map(Some);
         }
+        if self.solid.is_some() {
+            return self.cut_solid(buffers).map(Some);
+        }
         if let nodes @ [_, ..] = self.plan.nodes.get(self.next_nodes..).unwrap_or_default() {
             let end = self.next_nodes + nodes.len().min(NODES_PER_ITEM);
             let job = Job::Nodes(self.next_nodes..end);
@@ -77,14 +88,51 @@ impl<'a, T: Target> Source<'a, T> {
             self.next_inline += 1;
             return Ok(Some(Job::Inline(self.next_inline - 1)));
         }
-        self.pack(buffers)
+        match self.plan.blobs.get(self.next_blob) {
+            Some(blob) if blob.in_solid.is_some() => self.start_solid(blob, buffers).map(Some),
+            _ => self.pack(buffers),
+        }
+    }
+
+    /// The first chunks of a solid resource, for all blobs of the plan that lie in it.
+    fn start_solid(&mut self, first: &BlobRead, buffers: &mut Buffers) -> Result<Job<T::Open>, Error> {
+        let rest = self.plan.blobs.get(self.next_blob..).unwrap_or_default();
+        let same = |blob: &&BlobRead| (blob.archive, blob.resource) == (first.archive, first.resource);
+        let blobs = self.next_blob..self.next_blob + rest.iter().take_while(same).count();
+        let layout = self.layout(self.next_blob)?;
+        self.next_blob = blobs.end;
+        match layout {
+            Ok(layout) => {
+                let solid = SolidCut::new(layout, first.archive, blobs);
+                let mut ranges = solid.ranges(&self.plan.blobs);
+                ranges.extend(self.plan.ranges(self.archives, first.archive, self.next_blob));
+                self.readers[first.archive].will_read(&ranges);
+                self.solid = Some(solid);
+                self.cut_solid(buffers)
+            }
+            Err(found) => Ok(Job::Damaged(blobs.map(|blob| unreadable(blob, &found)).collect())),
+        }
+    }
+
+    /// The next chunks of the solid resource.
+    fn cut_solid(&mut self, buffers: &mut Buffers) -> Result<Job<T::Open>, Error> {
+        let Some(mut solid) = self.solid.take() else { return Ok(Job::Nodes(0..0)) };
+        let (target, handles) = (self.target, &mut self.handles);
+        let item = match solid.next(&self.plan.blobs, |blob| target.open(handles, &blob.uses)) {
+            Ok(item) => item,
+            Err(error) => return Ok(Job::Damaged(vec![Failure::Other(error)])),
+        };
+        let SolidItem { chunks, blobs, plain_len } = item;
+        self.read(solid.archive, &chunks, buffers)?;
+        self.solid = Some(solid).filter(|solid| !solid.is_done());
+        Ok(Job::Solid { blobs, plain_len })
     }
 
     /// As many small blobs as fit, or the first piece of a large one, or one that cannot be read.
     fn pack(&mut self, buffers: &mut Buffers) -> Result<Option<Job<T::Open>>, Error> {
         let mut packed = Vec::new();
         let mut plain_len = 0;
-        while let Some(blob) = self.plan.blobs.get(self.next_blob) {
+        while let Some(blob) = self.plan.blobs.get(self.next_blob).filter(|blob| blob.in_solid.is_none()) {
             let index = self.next_blob;
             let layout = match self.ready.take() {
                 Some(layout) => layout,
@@ -98,11 +146,11 @@ impl<'a, T: Target> Source<'a, T> {
             }
             self.next_blob += 1;
             match (layout, small) {
-                (Err(failure), _) => return Ok(Some(Job::Damaged(failure))),
+                (Err(found), _) => return Ok(Some(Job::Damaged(vec![unreadable(index, &found)]))),
                 (Ok(layout), None) => {
                     let large = match self.target.open(&mut self.handles, &blob.uses) {
-                        Ok(open) => Arc::new(Large::new(index, open)),
-                        Err(error) => return Ok(Some(Job::Damaged(Failure::Other(error)))),
+                        Ok(open) => Arc::new(Large::new(index, blob.size, Arriving::Target(open))),
+                        Err(error) => return Ok(Some(Job::Damaged(vec![Failure::Other(error)]))),
                     };
                     let archive = blob.archive;
                     self.cutting = Some(Cutting { large, layout, archive, next_chunk: 0, next_number: 0 });
@@ -141,7 +189,8 @@ impl<'a, T: Target> Source<'a, T> {
             cutting.next_number += 1;
             self.cutting = Some(cutting);
         }
-        Ok(Job::Piece { large, number, is_last, offset, plain_len })
+        let piece = Piece { large, number, is_last, offset, plain: 0..plain_len };
+        Ok(Job::Piece { piece, plain_len })
     }
 
     /// Reads stored chunks, which lie side by side, in one go.
@@ -149,7 +198,7 @@ impl<'a, T: Target> Source<'a, T> {
         let (Some(first), Some(last)) = (chunks.first(), chunks.last()) else { return Ok(()) };
         let (start, end) = (first.stored.start, last.stored.end);
         let base = buffers.stored.len();
-        // Bounded by the layout: at most one item of plain bytes, with prefixes of 4 bytes per chunk.
+        // Bounded by the layout: at most one item or chunk of plain bytes, with prefixes of 4 bytes per chunk.
         let len = usize::try_from(end.saturating_sub(start)).unwrap_or(usize::MAX);
         buffers.stored.resize(base + len, 0);
         let read = self.readers[archive].read_exact_at(start, &mut buffers.stored[base..]);
@@ -165,16 +214,19 @@ impl<'a, T: Target> Source<'a, T> {
         Ok(())
     }
 
-    /// The layout of blob `index`. What spoils one blob only is a failure of that blob.
-    fn layout(&self, index: usize) -> Result<Result<ResourceLayout, Failure>, Error> {
+    /// The layout of the resource of blob `index`. What spoils this resource only is told in words.
+    fn layout(&self, index: usize) -> Result<Result<ResourceLayout, String>, Error> {
         let blob = &self.plan.blobs[index];
         let archive = self.archives.get(blob.archive);
         match archive.layout(&self.readers[blob.archive], blob.id) {
             Ok(layout) => Ok(Ok(layout)),
-            Err(error) if error.scope() == gravure_wim::Scope::Blob => {
-                Ok(Err(Failure::Content { blob: index, found: error.to_string() }))
-            }
+            Err(error) if error.scope() == gravure_wim::Scope::Blob => Ok(Err(error.to_string())),
             Err(error) => Err(Error::wim(archive.name())(error)),
         }
     }
+}
+
+/// A blob of which nothing can be decoded.
+fn unreadable(blob: usize, found: &str) -> Failure {
+    Failure::Content(Damaged { blob, found: found.to_owned(), is_kept: false })
 }

@@ -1,18 +1,24 @@
 //! The working end: decodes chunks, checks hashes, delivers.
 
+use std::ops::Range;
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use gravure_codec::Decoder;
 use gravure_model::Ctl;
 use gravure_tree::Sha1Hash;
 use gravure_wim::{ChunkEncoding, Compression};
-use sha1::Digest;
+use sha1::{Digest, Sha1};
 
-use super::plan::ReadPlan;
-use super::{Buffers, ChunkIn, Done, Failure, Job, Packed, Parked, Target};
+use super::plan::{BlobRead, ReadPlan};
+use super::{
+    Arriving, Buffers, ChunkIn, Damaged, Done, Failure, Job, Large, OnDamage, Packed, Parked, Piece,
+    SolidBlobs, Target,
+};
 use crate::chain::sha1_of;
 use crate::meter::Meter;
-use crate::stage::{Item, Outbox, Work};
+use crate::stage::{Item, Outbox, Ticket, Work};
+use crate::uses::{Part, Use};
 
 /// One thread's decoders, one for each compression met. Archives have one, sets of them a few.
 #[derive(Debug, Default)]
@@ -58,93 +64,237 @@ pub(super) struct Worker<'a, T: Target> {
     target: &'a T,
     handles: T::Handles,
     decoders: Decoders,
+    on_damage: OnDamage,
 }
 
+/// Chunks of an item that could not be decoded: their plain bytes, which are zeros now, and why.
+type BadChunks = Vec<(Range<usize>, String)>;
+
 impl<'a, T: Target> Worker<'a, T> {
-    pub(super) fn new(ctl: &'a Ctl, meter: &'a Meter<'a>, plan: &'a ReadPlan, target: &'a T) -> Self {
-        Self { ctl, meter, plan, target, handles: target.handles(), decoders: Decoders::default() }
+    pub(super) fn new(
+        ctl: &'a Ctl,
+        meter: &'a Meter<'a>,
+        plan: &'a ReadPlan,
+        target: &'a T,
+        on_damage: OnDamage,
+    ) -> Self {
+        let (handles, decoders) = (target.handles(), Decoders::default());
+        Self { ctl, meter, plan, target, handles, decoders, on_damage }
     }
 
-    /// Decodes `chunks` one behind the other into `plain`.
-    fn decode(&mut self, chunks: &[ChunkIn], stored: &[u8], plain: &mut [u8]) -> Result<(), String> {
-        let mut rest = plain;
+    /// Decodes `chunks` one behind the other into `plain`, zeros where that fails.
+    fn decode(&mut self, chunks: &[ChunkIn], stored: &[u8], plain: &mut [u8]) -> BadChunks {
+        let mut bad = Vec::new();
+        let mut at = 0;
         for (number, chunk) in chunks.iter().enumerate() {
-            let (now, after) = rest.split_at_mut(chunk.plain_len);
-            let stored = &stored[chunk.stored.clone()];
-            let decoded = self.decoders.decode(chunk.encoding, stored, now);
-            decoded.map_err(|error| format!("chunk {number} of this part: {error}"))?;
-            rest = after;
+            let range = at..at + chunk.plain_len;
+            at = range.end;
+            let now = &mut plain[range.clone()];
+            if let Err(error) = self.decoders.decode(chunk.encoding, &stored[chunk.stored.clone()], now) {
+                now.fill(0);
+                bad.push((range, format!("chunk {number} of this part: {error}")));
+            }
         }
-        Ok(())
+        bad
     }
 
-    fn packed(&mut self, packed: &Packed, buffers: &mut Buffers) -> Result<(), Failure> {
-        let blob = &self.plan.blobs[packed.blob];
-        let damaged = |found| Failure::Content { blob: packed.blob, found };
-        let plain = &mut buffers.plain[packed.plain.clone()];
-        self.decode(&buffers.chunks[packed.chunks.clone()], &buffers.stored, plain).map_err(damaged)?;
-        let found = sha1_of(plain);
-        if found != blob.sha1 {
-            return Err(damaged(format!("SHA-1 {found}")));
+    /// Checks a blob that is here as a whole and hands it over. `bad` says what could not be decoded of it.
+    fn whole(&mut self, blob: usize, plain: &[u8], bad: Option<&str>) -> Result<(), Failure> {
+        let BlobRead { sha1, uses, .. } = &self.plan.blobs[blob];
+        let found = match bad {
+            Some(bad) => Some(bad.to_owned()),
+            None => Some(sha1_of(plain)).filter(|found| found != sha1).map(|found| format!("SHA-1 {found}")),
+        };
+        if found.is_none() {
+            self.target.whole(&mut self.handles, uses, plain).map_err(Failure::Other)?;
+            self.meter.add(plain.len() as u64);
         }
-        self.target.whole(&mut self.handles, &blob.uses, plain).map_err(Failure::Other)?;
-        self.meter.add(blob.size);
-        Ok(())
+        match found {
+            None => Ok(()),
+            Some(found) => {
+                let is_kept = self.on_damage == OnDamage::Keep && self.keep_whole(uses, plain)?;
+                Err(Failure::Content(Damaged { blob, found, is_kept }))
+            }
+        }
+    }
+
+    /// Hands over a damaged blob. A link with a wrong target is worse than none. True if anything was kept.
+    fn keep_whole(&mut self, uses: &[Use], plain: &[u8]) -> Result<bool, Failure> {
+        let files: Vec<Use> = uses.iter().copied().filter(|wanted| wanted.part != Part::Reparse).collect();
+        if !files.is_empty() {
+            self.target.whole(&mut self.handles, &files, plain).map_err(Failure::Other)?;
+            self.meter.add(plain.len() as u64);
+        }
+        Ok(files.len() == uses.len())
     }
 
     fn pack(&mut self, blobs: &[Packed], plain_len: usize, buffers: &mut Buffers) -> Vec<Failure> {
         grow(&mut buffers.plain, plain_len);
+        let Buffers { stored, chunks, plain } = buffers;
         let mut failures = Vec::new();
         for packed in blobs {
-            let done = self.ctl.check().map_err(|error| Failure::Other(error.into()));
-            if let Err(failure) = done.and_then(|()| self.packed(packed, buffers)) {
-                let is_other = matches!(failure, Failure::Other(_));
-                failures.push(failure);
-                if is_other {
-                    break;
-                }
+            let plain = &mut plain[packed.plain.clone()];
+            let bad = self.decode(&chunks[packed.chunks.clone()], stored, plain);
+            let bad = bad.first().map(|(_, found)| found.as_str());
+            let checked = self.ctl.check().map_err(|error| Failure::Other(error.into()));
+            if !note(&mut failures, checked.and_then(|()| self.whole(packed.blob, plain, bad))) {
+                break;
             }
         }
         failures
     }
 
-    /// Decodes and writes a piece; hashing is the chain's business.
+    /// Decodes the chunks of a solid resource, then takes care of all blobs and parts of blobs in them.
+    fn solid(
+        &mut self,
+        ticket: Ticket,
+        blobs: SolidBlobs<T::Open>,
+        plain_len: usize,
+        mut buffers: Buffers,
+        out: &Outbox<Done, Buffers>,
+    ) {
+        grow(&mut buffers.plain, plain_len);
+        let Buffers { stored, chunks, plain } = &mut buffers;
+        let bad = self.decode(chunks, stored, &mut plain[..plain_len]);
+        let bad_in = |range: &Range<usize>| {
+            let hit = bad.iter().find(|(at, _)| at.start < range.end && range.start < at.end);
+            hit.map(|(_, found)| found.as_str())
+        };
+        let mut failures = Vec::new();
+        for packed in &blobs.whole {
+            let checked = self.ctl.check().map_err(|error| Failure::Other(error.into()));
+            let (plain, bad) = (&buffers.plain[packed.plain.clone()], bad_in(&packed.plain));
+            if !note(&mut failures, checked.and_then(|()| self.whole(packed.blob, plain, bad))) {
+                break;
+            }
+        }
+        if let Some(piece) = &blobs.begun {
+            let (plain, bad) = (&buffers.plain[piece.plain.clone()], bad_in(&piece.plain));
+            failures.extend(self.deliver(piece, plain, bad));
+            self.meter.add(plain.len() as u64);
+            // The first piece is due at once, so the item need not wait for it; others may have waited for this one.
+            let large = &*piece.large;
+            large
+                .chain
+                .start(|hasher| hasher.update(plain), |hasher, parked| self.hash(large, hasher, parked, out));
+        }
+        match blobs.continued {
+            Some(piece) => {
+                failures.extend(self.deliver(
+                    &piece,
+                    &buffers.plain[piece.plain.clone()],
+                    bad_in(&piece.plain),
+                ));
+                self.park(piece, Parked { ticket, buffers, plain: 0..0, is_last: false, failures }, out);
+            }
+            None => out.done(ticket, Done { failures }, buffers),
+        }
+    }
+
+    /// Decodes and writes a piece of a blob that has a resource of its own.
     fn piece(
         &mut self,
-        large: &super::Large<T::Open>,
-        offset: u64,
+        ticket: Ticket,
+        piece: Piece<T::Open>,
         plain_len: usize,
-        buffers: &mut Buffers,
-    ) -> Option<Failure> {
+        mut buffers: Buffers,
+        out: &Outbox<Done, Buffers>,
+    ) {
         grow(&mut buffers.plain, plain_len);
-        if large.broken.load(Ordering::Relaxed) {
-            return None;
+        let Buffers { stored, chunks, plain } = &mut buffers;
+        let mut failures = Vec::new();
+        if self.on_damage == OnDamage::Keep || !piece.large.broken.load(Ordering::Relaxed) {
+            let plain = &mut plain[..plain_len];
+            let bad = self.decode(chunks, stored, plain);
+            failures.extend(self.deliver(&piece, plain, bad.first().map(|(_, found)| found.as_str())));
         }
-        let plain = &mut buffers.plain[..plain_len];
+        self.park(piece, Parked { ticket, buffers, plain: 0..0, is_last: false, failures }, out);
+    }
+
+    /// Gives a piece to where it goes. `bad` says what could not be decoded of it; the first failure of a blob counts.
+    fn deliver(&mut self, piece: &Piece<T::Open>, plain: &[u8], bad: Option<&str>) -> Option<Failure> {
+        let large = &*piece.large;
+        let keeps = self.on_damage == OnDamage::Keep;
+        let written = match &large.open {
+            _ if (bad.is_some() || large.broken.load(Ordering::Relaxed)) && !keeps => Ok(()),
+            Arriving::Target(open) => {
+                self.target.piece(&self.plan.blobs[large.blob].uses, open, piece.offset, plain)
+            }
+            Arriving::Together(all) => {
+                let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
+                let at = usize::try_from(piece.offset).unwrap_or(usize::MAX);
+                all[at..at + plain.len()].copy_from_slice(plain);
+                Ok(())
+            }
+        };
+        let damaged = |bad: &str| {
+            let is_kept = keeps && self.keeps_pieces(large);
+            Failure::Content(Damaged { blob: large.blob, found: bad.to_owned(), is_kept })
+        };
+        let failure = written.map_err(Failure::Other).err().or_else(|| bad.map(damaged))?;
+        let is_first = !large.broken.swap(true, Ordering::Relaxed);
+        (is_first || matches!(failure, Failure::Other(_))).then_some(failure)
+    }
+
+    /// Whether a damaged blob in pieces is kept for all its uses.
+    fn keeps_pieces(&self, large: &Large<T::Open>) -> bool {
         let uses = &self.plan.blobs[large.blob].uses;
-        let done = self
-            .decode(&buffers.chunks, &buffers.stored, plain)
-            .map_err(|found| Failure::Content { blob: large.blob, found })
-            .and_then(|()| self.target.piece(uses, &large.open, offset, plain).map_err(Failure::Other));
-        if done.is_err() {
-            large.broken.store(true, Ordering::Relaxed);
+        matches!(large.open, Arriving::Target(_)) || uses.iter().all(|wanted| wanted.part != Part::Reparse)
+    }
+
+    /// Hashes a piece when it is its turn, with those that waited for it.
+    fn park(&mut self, piece: Piece<T::Open>, parked: Parked, out: &Outbox<Done, Buffers>) {
+        let Piece { large, number, is_last, plain, .. } = piece;
+        self.meter.add(plain.len() as u64);
+        let parked = Parked { plain, is_last, ..parked };
+        large.chain.bring(number, parked, |hasher, parked| self.hash(&large, hasher, parked, out));
+    }
+
+    fn hash(
+        &mut self,
+        large: &Large<T::Open>,
+        hasher: &mut Sha1,
+        parked: Parked,
+        out: &Outbox<Done, Buffers>,
+    ) {
+        let Parked { ticket, buffers, plain, is_last, mut failures } = parked;
+        hasher.update(&buffers.plain[plain]);
+        if is_last {
+            let found = Sha1Hash(hasher.finalize_reset().into());
+            failures.extend(self.close(large, found));
         }
-        done.err()
+        out.done(ticket, Done { failures }, buffers);
     }
 
     /// The last piece was hashed.
-    fn close(&mut self, large: &super::Large<T::Open>, found: Sha1Hash) -> Option<Failure> {
+    fn close(&mut self, large: &Large<T::Open>, found: Sha1Hash) -> Option<Failure> {
         let blob = &self.plan.blobs[large.blob];
-        if large.broken.load(Ordering::Relaxed) {
-            return None;
+        let was_broken = large.broken.load(Ordering::Relaxed);
+        let is_sound = !was_broken && found == blob.sha1;
+        let keeps = self.on_damage == OnDamage::Keep;
+        if is_sound || keeps {
+            let done = match &large.open {
+                Arriving::Target(open) => self
+                    .target
+                    .finish(&mut self.handles, &blob.uses, open, large.size)
+                    .map_err(Failure::Other),
+                Arriving::Together(all) => {
+                    let all = std::mem::take(&mut *all.lock().unwrap_or_else(PoisonError::into_inner));
+                    if is_sound {
+                        self.target.whole(&mut self.handles, &blob.uses, &all).map_err(Failure::Other)
+                    } else {
+                        self.keep_whole(&blob.uses, &all).map(drop)
+                    }
+                }
+            };
+            if let Err(failure) = done {
+                return Some(failure);
+            }
         }
-        if found != blob.sha1 {
-            return Some(Failure::Content { blob: large.blob, found: format!("SHA-1 {found}") });
-        }
-        self.target
-            .finish(&mut self.handles, &blob.uses, &large.open, blob.size)
-            .map_err(Failure::Other)
-            .err()
+        (!is_sound && !was_broken).then(|| {
+            let is_kept = keeps && self.keeps_pieces(large);
+            Failure::Content(Damaged { blob: large.blob, found: format!("SHA-1 {found}"), is_kept })
+        })
     }
 
     fn nodes(&mut self, range: std::ops::Range<usize>) -> Result<(), Failure> {
@@ -169,29 +319,23 @@ fn grow(buf: &mut Vec<u8>, len: usize) {
     }
 }
 
+/// Notes a failure. False when nothing further makes sense.
+fn note(failures: &mut Vec<Failure>, done: Result<(), Failure>) -> bool {
+    let goes_on = !matches!(done, Err(Failure::Other(_)));
+    failures.extend(done.err());
+    goes_on
+}
+
 impl<T: Target> Work<Job<T::Open>, Buffers, Done> for Worker<'_, T> {
     fn work(&mut self, item: Item<Job<T::Open>, Buffers>, out: &Outbox<Done, Buffers>) {
         let Item { ticket, job, permit: mut buffers } = item;
         let failures = match job {
-            Job::Piece { large, number, is_last, offset, plain_len } => {
-                let failure = self.piece(&large, offset, plain_len, &mut buffers);
-                let parked = Parked { ticket, buffers, plain_len, is_last, failure };
-                large.chain.bring(number, parked, |hasher, parked| {
-                    hasher.update(&parked.buffers.plain[..parked.plain_len]);
-                    let mut failures = Vec::from_iter(parked.failure);
-                    if parked.is_last {
-                        let found = Sha1Hash(hasher.finalize_reset().into());
-                        failures.extend(self.close(&large, found));
-                    }
-                    self.meter.add(parked.plain_len as u64);
-                    out.done(parked.ticket, Done { failures }, parked.buffers);
-                });
-                return;
-            }
+            Job::Piece { piece, plain_len } => return self.piece(ticket, piece, plain_len, buffers, out),
+            Job::Solid { blobs, plain_len } => return self.solid(ticket, blobs, plain_len, buffers, out),
             Job::Pack { blobs, plain_len } => self.pack(&blobs, plain_len, &mut buffers),
             Job::Inline(index) => Vec::from_iter(self.inline(index).err()),
             Job::Nodes(range) => Vec::from_iter(self.nodes(range).err()),
-            Job::Damaged(failure) => vec![failure],
+            Job::Damaged(failures) => failures,
         };
         out.done(ticket, Done { failures }, buffers);
     }

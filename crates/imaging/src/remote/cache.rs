@@ -1,6 +1,11 @@
-//! Which ranges are here, wanted, or on their way.
+//! Which blocks are here, wanted, or on their way.
+//!
+//! What is fetched ahead is what the reader said it would read; when it said nothing, or reads elsewhere, the blocks behind
+//! the last one, twice as many each time as long as it reads on without a gap. Blocks that stand side by side are
+//! fetched with one request.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,13 +17,15 @@ use crate::Error;
 /// How often a waiting reader looks whether it was asked to stop.
 const POLL: Duration = Duration::from_millis(100);
 
-/// Ranges by number, shared by one or more readers and the fetchers.
+/// Blocks by number, shared by one or more readers and the fetchers.
 pub(super) struct Cache {
     state: Mutex<State>,
     changed: Condvar,
     count: u64,
     read_ahead: usize,
     kept: usize,
+    /// Most blocks of one request.
+    per_request: u64,
 }
 
 #[derive(Default)]
@@ -27,6 +34,11 @@ struct State {
     queue: VecDeque<u64>,
     clock: u64,
     closed: bool,
+    /// What will be read, ascending and without overlap.
+    plan: Vec<Range<u64>>,
+    /// The block that was read last, and how many to fetch ahead while reading goes on behind it.
+    last: Option<u64>,
+    streak: usize,
 }
 
 enum Slot {
@@ -37,17 +49,35 @@ enum Slot {
 
 /// What a fetcher is to do.
 pub(super) enum Next {
-    Fetch(u64),
+    Fetch(Range<u64>),
     End,
 }
 
 impl Cache {
-    pub(super) fn new(count: u64, read_ahead: usize, kept: usize) -> Self {
-        Self { state: Mutex::default(), changed: Condvar::new(), count, read_ahead, kept }
+    pub(super) fn new(count: u64, read_ahead: usize, kept: usize, per_request: u64) -> Self {
+        let (state, changed) = (Mutex::default(), Condvar::new());
+        Self { state, changed, count, read_ahead, kept, per_request }
     }
 
-    /// Waits for range `index`; asks for it and for those behind it.
-    pub(super) fn get(&self, index: u64, ctl: &Ctl) -> Result<Arc<Vec<u8>>, Error> {
+    /// Takes note of what will be read, by block.
+    pub(super) fn expect(&self, ranges: impl Iterator<Item = Range<u64>>) {
+        let mut plan: Vec<Range<u64>> = Vec::new();
+        for range in ranges {
+            match plan.last_mut() {
+                Some(last) if range.start <= last.end && range.start >= last.start => {
+                    last.end = last.end.max(range.end);
+                }
+                // A file whose order is not that of its offsets; it is read without looking ahead.
+                Some(last) if range.start < last.start => {}
+                _ => plan.push(range),
+            }
+        }
+        self.lock().plan = plan;
+    }
+
+    /// Waits for block `index`; asks for it, for the rest of what is being read, up to block `end`, and for what will be
+    /// read after that.
+    pub(super) fn get(&self, index: u64, end: u64, ctl: &Ctl) -> Result<Arc<Vec<u8>>, Error> {
         let mut state = self.lock();
         state.clock += 1;
         let now = state.clock;
@@ -56,8 +86,10 @@ impl Cache {
             state.slots.remove(&index);
         }
         self.want(&mut state, index, true);
-        for ahead in 1..=self.read_ahead as u64 {
-            self.want(&mut state, index + ahead, false);
+        let rest = index + 1..end.min(index + 1 + self.read_ahead as u64);
+        let ahead = self.ahead(&mut state, index);
+        for ahead in rest.chain(ahead) {
+            self.want(&mut state, ahead, false);
         }
         self.changed.notify_all();
         loop {
@@ -68,12 +100,28 @@ impl Cache {
                 }
                 Some(Slot::Failed(error)) => return Err(error.to_error()),
                 Some(Slot::Wanted) => {}
-                // Another reader's ranges pushed it out.
+                // Another reader's blocks pushed it out.
                 None => self.want(&mut state, index, true),
             }
             ctl.check()?;
             state = self.changed.wait_timeout(state, POLL).unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    /// The blocks that will be read after `index`.
+    fn ahead(&self, state: &mut State, index: u64) -> Vec<u64> {
+        state.streak = match state.last.replace(index) {
+            Some(last) if last == index => state.streak,
+            Some(last) if last + 1 == index => (state.streak * 2).clamp(1, self.read_ahead.max(1)),
+            _ => 0,
+        };
+        let at = state.plan.partition_point(|range| range.end <= index);
+        let rest = state.plan.get(at..).unwrap_or_default();
+        if rest.first().is_some_and(|range| range.start <= index) {
+            let planned = rest.iter().flat_map(|range| range.clone()).skip_while(|block| *block <= index);
+            return planned.take(self.read_ahead).collect();
+        }
+        (index + 1..).take(state.streak.min(self.read_ahead)).collect()
     }
 
     fn want(&self, state: &mut State, index: u64, is_urgent: bool) {
@@ -113,32 +161,41 @@ impl Cache {
             if state.closed {
                 return Next::End;
             }
-            if let Some(index) = state.queue.pop_front() {
-                return Next::Fetch(index);
+            if let Some(first) = state.queue.pop_front() {
+                let mut end = first + 1;
+                while end - first < self.per_request && state.queue.front() == Some(&end) {
+                    state.queue.pop_front();
+                    end += 1;
+                }
+                return Next::Fetch(first..end);
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
-    /// Takes a fetched range and drops those that were not used for longest.
+    /// Takes a fetched block and drops those that were not used for longest.
     pub(super) fn put(&self, index: u64, result: Result<Vec<u8>, FetchError>) {
         let mut state = self.lock();
         let used = state.clock;
+        let last = state.last.unwrap_or(0);
         let slot = match result {
             Ok(bytes) => Slot::Ready { bytes: Arc::new(bytes), used },
             Err(error) => Slot::Failed(error),
         };
         state.slots.insert(index, slot);
         loop {
+            // What will be read yet goes last: tables at the end of a file often share a block with the last contents.
             let ready = state.slots.iter().filter_map(|(index, slot)| match slot {
-                Slot::Ready { used, .. } => Some((*used, *index)),
+                Slot::Ready { used, .. } => {
+                    Some((*index > last && is_planned(&state.plan, *index), *used, *index))
+                }
                 _ => None,
             });
             let (count, oldest) = ready.fold((0, None), |(count, oldest): (usize, Option<_>), this| {
                 (count + 1, Some(oldest.map_or(this, |oldest| std::cmp::min(oldest, this))))
             });
             match oldest {
-                Some((_, oldest)) if count > self.kept => state.slots.remove(&oldest),
+                Some((_, _, oldest)) if count > self.kept => state.slots.remove(&oldest),
                 _ => break,
             };
         }
@@ -158,4 +215,9 @@ impl Cache {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn is_planned(plan: &[Range<u64>], index: u64) -> bool {
+    let at = plan.partition_point(|range| range.end <= index);
+    plan.get(at).is_some_and(|range| range.start <= index)
 }

@@ -1,6 +1,7 @@
 //! One range over HTTP: asked for, resumed where a connection broke, tried again with growing pauses, checked.
 
 use std::io::Read;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use gravure_model::Ctl;
@@ -15,6 +16,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// A range that does not match is fetched this often before it is believed to be damaged: a proxy may have cut it.
 const MISMATCH_ATTEMPTS: u32 = 2;
+/// Bytes read before somebody may take them.
+const STEP_BYTES: u64 = 64 << 10;
 /// Step in which a long pause looks whether it was asked to stop.
 const PAUSE_STEP: Duration = Duration::from_millis(50);
 
@@ -47,7 +50,11 @@ impl FetchError {
 /// What one attempt came to.
 enum Attempt {
     /// The connection broke or could not be made; worth another try.
-    Again(String),
+    Again {
+        why: String,
+        /// Bytes that came before.
+        received: u64,
+    },
     Fail(FetchError),
 }
 
@@ -89,7 +96,9 @@ impl Fetcher {
         let mut this = Self::new(agent, url, 1, range_bytes, None, options);
         this.is_size_known = false;
         let mut first = Vec::new();
-        let found = this.persist(&|| false, |this| this.ask(0..1, &mut first)).map_err(|e| e.to_error())?;
+        let found = this
+            .persist(&|| false, |this| this.ask(0..1, &mut first, &mut |_| {}))
+            .map_err(|e| e.to_error())?;
         (this.size, this.version) = found;
         this.is_size_known = true;
         Ok(this)
@@ -115,37 +124,77 @@ impl Fetcher {
         &self.ctl
     }
 
-    /// Fetches range `index` and checks it.
-    pub(super) fn fetch(&self, index: u64, is_closed: &dyn Fn() -> bool) -> Result<Vec<u8>, FetchError> {
-        let start = index * u64::from(self.range_bytes);
-        let end = (start + u64::from(self.range_bytes)).min(self.size);
+    pub(super) fn is_verified(&self) -> bool {
+        self.digests.is_some()
+    }
+
+    /// Fetches the blocks `blocks`, which stand side by side, with one request as long as it does not break, checks those
+    /// that can be checked, and hands out each as soon as it is whole, or the failure for each that did not come.
+    pub(super) fn fetch(
+        &self,
+        blocks: Range<u64>,
+        is_closed: &dyn Fn() -> bool,
+        put: &mut dyn FnMut(u64, Result<Vec<u8>, FetchError>),
+    ) {
+        let mut next = blocks.start;
         let mut mismatches = 0;
-        loop {
+        while next < blocks.end {
             let mut bytes = Vec::new();
-            self.persist(is_closed, |this| {
-                let from = start + bytes.len() as u64;
-                this.ask(from..end, &mut bytes)
-            })?;
-            let Some(expected) = self.digests.as_ref().and_then(|all| all.get(usize::try_from(index).ok()?))
-            else {
-                return Ok(bytes);
-            };
-            let found = Digest(*blake3::hash(&bytes).as_bytes());
-            if found == *expected {
-                return Ok(bytes);
-            }
-            mismatches += 1;
-            if mismatches >= MISMATCH_ATTEMPTS {
-                let (expected, found) = (expected.to_string(), found.to_string());
-                return Err(FetchError::Mismatch {
-                    url: self.url.clone(),
-                    index,
-                    offset: start,
-                    expected,
-                    found,
-                });
+            let end = self.block(blocks.end - 1).end;
+            let mut wrong = None;
+            let fetched = self.persist(is_closed, |this| {
+                let from = this.block(next).start + bytes.len() as u64;
+                this.ask(from..end, &mut bytes, &mut |bytes| {
+                    while next < blocks.end && wrong.is_none() {
+                        let block = this.block(next);
+                        let len = usize::try_from(block.end - block.start).unwrap_or(usize::MAX);
+                        if bytes.len() < len {
+                            return;
+                        }
+                        let rest = bytes.split_off(len);
+                        let whole = std::mem::replace(bytes, rest);
+                        match this.check_block(next, &whole) {
+                            Ok(()) => {
+                                put(next, Ok(whole));
+                                next += 1;
+                            }
+                            Err(error) => wrong = Some(error),
+                        }
+                    }
+                })
+            });
+            if let Some(error) = wrong {
+                mismatches += 1;
+                if mismatches >= MISMATCH_ATTEMPTS {
+                    put(next, Err(error));
+                    next += 1;
+                    mismatches = 0;
+                }
+            } else if let Err(error) = fetched {
+                (next..blocks.end).for_each(|index| put(index, Err(error.clone())));
+                return;
             }
         }
+    }
+
+    /// Absolute bytes of a block.
+    fn block(&self, index: u64) -> Range<u64> {
+        let start = index * u64::from(self.range_bytes);
+        start..(start + u64::from(self.range_bytes)).min(self.size)
+    }
+
+    fn check_block(&self, index: u64, bytes: &[u8]) -> Result<(), FetchError> {
+        let digests = self.digests.as_ref();
+        let Some(expected) = digests.and_then(|all| all.get(usize::try_from(index).ok()?)) else {
+            return Ok(());
+        };
+        let found = Digest(*blake3::hash(bytes).as_bytes());
+        if found == *expected {
+            return Ok(());
+        }
+        let (expected, found) = (expected.to_string(), found.to_string());
+        let offset = self.block(index).start;
+        Err(FetchError::Mismatch { url: self.url.clone(), index, offset, expected, found })
     }
 
     /// Repeats `attempt` until it works, fails for good, or has brought nothing for as long as patience lasts.
@@ -165,10 +214,10 @@ impl Fetcher {
             match attempt(self) {
                 Ok(done) => return Ok(done),
                 Err(Attempt::Fail(error)) => return Err(error),
-                Err(Attempt::Again(why)) => {
+                Err(Attempt::Again { why, received }) => {
                     count += 1;
-                    // A connection that carried bytes for a while shows that the server is alive.
-                    if before.elapsed() > LONGEST_PAUSE {
+                    // A connection that carried bytes shows that the server is alive.
+                    if received > 0 || before.elapsed() > LONGEST_PAUSE {
                         (started, pause) = (Instant::now(), FIRST_PAUSE);
                     }
                     if started.elapsed() >= self.patience {
@@ -185,11 +234,13 @@ impl Fetcher {
         }
     }
 
-    /// Asks once for the bytes `range` and appends what comes to `bytes`. Returns size and version of the whole file.
+    /// Asks once for the bytes `range` and appends what comes to `bytes`; `take` may take from there whenever something
+    /// came. Returns size and version of the whole file.
     fn ask(
         &self,
-        range: std::ops::Range<u64>,
+        range: Range<u64>,
         bytes: &mut Vec<u8>,
+        take: &mut dyn FnMut(&mut Vec<u8>),
     ) -> Result<(u64, Option<String>), Attempt> {
         let wanted = range.end.saturating_sub(range.start);
         if wanted == 0 {
@@ -202,14 +253,26 @@ impl Fetcher {
         request = request.header(header::ACCEPT_ENCODING, "identity");
         let response = request.call().map_err(|error| self.failed(&error))?;
         let (size, version) = self.check(&response, range.start)?;
-        let expected = bytes.len() as u64 + wanted.min(size.saturating_sub(range.start));
+        let expected = wanted.min(size.saturating_sub(range.start));
         let mut body = response.into_body().into_reader().take(wanted);
-        body.read_to_end(bytes).map_err(|error| Attempt::Again(error.to_string()))?;
-        if (bytes.len() as u64) < expected {
-            return Err(Attempt::Again(format!(
-                "connection ended {} bytes early",
-                expected - bytes.len() as u64
-            )));
+        let mut received = 0;
+        loop {
+            let before = bytes.len();
+            let step = body.by_ref().take(STEP_BYTES).read_to_end(bytes);
+            // What came before a connection broke counts.
+            match step {
+                Ok(0) => break,
+                Ok(len) => received += len as u64,
+                Err(error) => {
+                    received += (bytes.len() - before) as u64;
+                    return Err(Attempt::Again { why: error.to_string(), received });
+                }
+            }
+            take(bytes);
+        }
+        if received < expected {
+            let why = format!("connection ended {} bytes early", expected - received);
+            return Err(Attempt::Again { why, received });
         }
         Ok((size, version))
     }
@@ -221,7 +284,7 @@ impl Fetcher {
             | ureq::Error::Timeout(_)
             | ureq::Error::ConnectionFailed
             | ureq::Error::HostNotFound
-            | ureq::Error::Protocol(_) => Attempt::Again(why),
+            | ureq::Error::Protocol(_) => again(why),
             _ => Attempt::Fail(FetchError::Network { url: self.url.clone(), why }),
         }
     }
@@ -235,10 +298,10 @@ impl Fetcher {
                 return Err(Attempt::Fail(FetchError::NotFound { url: self.url.clone() }));
             }
             StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => {
-                return Err(Attempt::Again(format!("server says {}", response.status())));
+                return Err(again(format!("server says {}", response.status())));
             }
             status if status.is_server_error() => {
-                return Err(Attempt::Again(format!("server says {status}")));
+                return Err(again(format!("server says {status}")));
             }
             StatusCode::OK => return Err(fail("server does not send ranges".to_owned())),
             status => return Err(fail(format!("server says {status}"))),
@@ -263,6 +326,10 @@ impl Fetcher {
         }
         Ok((size, version))
     }
+}
+
+fn again(why: String) -> Attempt {
+    Attempt::Again { why, received: 0 }
 }
 
 /// First byte and size of the whole file in `bytes 0-99/1000`.

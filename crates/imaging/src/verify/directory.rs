@@ -1,7 +1,7 @@
 //! A directory against the image it was made from: everything is read back, contents from the medium and not from
 //! memory, and compared.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use gravure_model::Ctl;
@@ -16,6 +16,7 @@ use crate::directory::{
     DirectorySource, Mounts, ScanOptions, UnixKind, kind_of, link_target, mode_of, os_name,
 };
 use crate::meter::{Context, Meter, default_threads};
+use crate::reading::gather;
 use crate::uses::{Part, Use};
 use crate::{Error, Image};
 
@@ -117,9 +118,10 @@ fn verify(
         contents: Vec::new(),
         links: Vec::new(),
         files: 0,
+        threads: context.threads,
     };
     comparison.walk(ctl)?;
-    comparison.links(image)?;
+    comparison.links(image, ctl)?;
     let Comparison { mut differences, contents, files, .. } = comparison;
     let (list, expected): (Vec<Content>, Vec<Expected>) = contents.into_iter().unzip();
     meter.expect(list.iter().map(|content| content.size).sum());
@@ -193,6 +195,7 @@ struct Comparison<'a> {
     /// Links whose reparse data differs in form; their targets are compared by reading the image.
     links: Vec<(NodeId, NodeId, String)>,
     files: u64,
+    threads: usize,
 }
 
 impl Comparison<'_> {
@@ -373,15 +376,20 @@ impl Comparison<'_> {
     }
 
     /// Compares the targets of links whose data in the image has another form than ours, or another target.
-    fn links(&mut self, image: &Image) -> Result<(), Error> {
-        for (wanted, found, path) in std::mem::take(&mut self.links) {
+    fn links(&mut self, image: &Image, ctl: &Ctl) -> Result<(), Error> {
+        let links = std::mem::take(&mut self.links);
+        let wanted: HashSet<NodeId> = links.iter().map(|(wanted, ..)| *wanted).collect();
+        let wants = |one: Use| one.part == Part::Reparse && wanted.contains(&one.node);
+        let contents = gather(image, self.threads, ctl, wants)?;
+        for (wanted, found, path) in links {
             let (Some(reparse), Some(here)) =
                 (&self.image.node(wanted).reparse, &self.found.node(found).reparse)
             else {
                 continue;
             };
-            let data = crate::extract::read_content(image, &reparse.content, &path)?;
-            let target = link_target(reparse.tag, &data).unwrap_or_default();
+            let data = contents.get(&Use { node: wanted, part: Part::Reparse });
+            let data = data.map_or(&[][..], |data| data);
+            let target = link_target(reparse.tag, data).unwrap_or_default();
             let seen = match &here.content.origin {
                 Origin::Inline(bytes) => link_target(here.tag, bytes).unwrap_or_default(),
                 _ => std::ffi::OsString::new(),

@@ -76,8 +76,8 @@ pub fn verify_file(
         // Read once more rather than kept meanwhile: damage is rare, trees are large.
         let trees = file.wim().images().filter_map(|index| file.image(index).ok()).map(Image::into_tree);
         let users = damage::users(trees);
-        for (index, found) in damaged {
-            let mut error = damage::blob_error(&parts, None, &plan.blobs[index], found);
+        for found in damaged {
+            let mut error = damage::blob_error(&parts, None, &plan.blobs[found.blob], found.found);
             if let Error::BlobMismatch { paths, expected, .. } = &mut error {
                 *paths = users.get(expected).cloned().unwrap_or_default();
             }

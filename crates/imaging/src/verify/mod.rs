@@ -3,5 +3,7 @@
 mod directory;
 mod file;
 
+pub(crate) use file::Nowhere;
+
 pub use directory::{VerifyOptions, VerifyReport, verify_applied, verify_directory};
 pub use file::{Damage, FileReport, VerifyFileOptions, verify_file};

@@ -24,6 +24,15 @@ pub(crate) fn sample(dir: &Path, name: &str, seed: u64) -> std::path::PathBuf {
     root
 }
 
+/// As [`sample`] with less in it, for tests that do much with it.
+pub(crate) fn small_sample(dir: &Path, name: &str, seed: u64) -> std::path::PathBuf {
+    let root = dir.join(name);
+    std::fs::create_dir(&root).unwrap();
+    let options = SampleOptions { seed, files: 70, max_file_bytes: 600_000, ..SampleOptions::default() };
+    sample_tree(&root, &options).unwrap();
+    root
+}
+
 /// What a directory holds, as far as a WIM can say it: times in steps of 100 ns, no hard links of reparse points
 /// (wim-container 1, 6.8).
 pub(crate) fn snapshot(root: &Path) -> Snapshot {
@@ -73,4 +82,23 @@ pub(crate) fn compressions() -> Vec<Option<gravure_imaging::Compression>> {
         Some(Compression::new(Method::Lzms, 1 << 17).unwrap()),
         Some(Compression::new(Method::Lzms, 8 << 20).unwrap()),
     ]
+}
+
+/// Runs a foreign program; what it prints when it succeeds.
+pub(crate) fn run(command: &mut std::process::Command) -> String {
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{command:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
+    text
+}
+
+/// As [`snapshot`] without what wimlib 1.13 does not restore: extended attributes of links and special files.
+pub(crate) fn without_special_xattrs(root: &Path) -> Snapshot {
+    let mut snapshot = snapshot(root);
+    for entry in snapshot.entries.values_mut() {
+        if !matches!(entry.kind, Kind::File { .. } | Kind::Directory) {
+            entry.xattrs.clear();
+        }
+    }
+    snapshot
 }
