@@ -53,6 +53,9 @@ impl From<gravure_imaging::Error> for Failure {
     fn from(error: gravure_imaging::Error) -> Self {
         let kind = error.kind();
         let failure = Self::new(kind, chain(&error));
+        if is_encrypted(&error) {
+            return failure.with_cure("decrypt it first: the key is in no image file, only Windows setup has it");
+        }
         match kind {
             ErrorKind::Integrity => failure.with_cure("the image is damaged: take another copy of it"),
             ErrorKind::Permission => failure.with_cure("run as root, or choose a place you may write"),
@@ -62,6 +65,12 @@ impl From<gravure_imaging::Error> for Failure {
             _ => failure,
         }
     }
+}
+
+/// Whether this is about an encrypted download image.
+fn is_encrypted(error: &gravure_imaging::Error) -> bool {
+    let gravure_imaging::Error::Wim { source, .. } = error else { return false };
+    matches!(&**source, gravure_wim::Error::Unsupported { what: "encryption", .. })
 }
 
 impl From<gravure_debian::Error> for Failure {

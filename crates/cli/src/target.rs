@@ -1,13 +1,21 @@
-//! What images are called on the command line: `FILE`, `FILE:3`, `FILE:name`.
+//! What images are called on the command line: `FILE`, `FILE:3`, `FILE:name`, `-` for standard input.
 
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
-use gravure_imaging::{HttpAt, Image, ImageFile, RemoteOptions, Which};
+use gravure_imaging::{ErrorKind, HttpAt, Image, ImageFile, PipedFile, RemoteOptions, Which};
+use gravure_io::FileAt;
 use gravure_model::Ctl;
 
 use crate::exit::Failure;
+
+/// How standard input is called on the command line, and in messages.
+const STDIN: &str = "-";
+const STDIN_NAME: &str = "standard input";
 
 /// An image file, local or at an address, and which image of it is meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +42,37 @@ impl FromStr for ImageName {
     }
 }
 
+/// An opened image file.
+pub(crate) enum Source {
+    /// With random access.
+    File(ImageFile),
+    /// Standard input, which can be read once, front to back.
+    Pipe(PipedFile<'static>),
+}
+
 impl ImageName {
+    /// Opens the file or standard input, for commands that can work from a pipe.
+    pub(crate) fn open_source(&self, references: &[PathBuf], ctl: &Ctl) -> Result<Source, Failure> {
+        if self.file != STDIN || is_file(io::stdin().as_fd())? {
+            return Ok(Source::File(self.open_file(references, ctl)?));
+        }
+        if !references.is_empty() {
+            let message = "--ref does not go with an image from a pipe";
+            return Err(Failure::new(ErrorKind::Usage, message));
+        }
+        let opened = PipedFile::open(io::stdin(), STDIN_NAME).map_err(|error| {
+            let is_unsupported = error.kind() == ErrorKind::Unsupported;
+            let failure = Failure::from(error);
+            match is_unsupported {
+                true => failure.with_cure(
+                    "name the file instead of piping it, or capture it with --pipable in the first place",
+                ),
+                false => failure,
+            }
+        })?;
+        Ok(Source::Pipe(opened))
+    }
+
     /// Whether the file is fetched from a web server.
     fn is_remote(&self) -> bool {
         is_address(&self.file)
@@ -44,7 +82,10 @@ impl ImageName {
     pub(crate) fn open_file(&self, references: &[PathBuf], ctl: &Ctl) -> Result<ImageFile, Failure> {
         let mut file = open(&self.file, ctl)?;
         for reference in references {
-            file.add_reference(reference)?;
+            match reference.to_str().filter(|name| is_address(name)) {
+                Some(url) => file.add_reference_at(Arc::new(fetch(url, ctl)?), url)?,
+                None => file.add_reference(reference)?,
+            }
         }
         Ok(file)
     }
@@ -70,14 +111,43 @@ fn is_address(text: &str) -> bool {
     text.starts_with("http://") || text.starts_with("https://")
 }
 
-/// Opens a file by path or address.
+/// Opens a file by path or address, or standard input when it is a file. A split set at an address has its other parts
+/// beside it.
 pub(crate) fn open(name: &str, ctl: &Ctl) -> Result<ImageFile, Failure> {
+    if name == STDIN {
+        let stdin = io::stdin();
+        if !is_file(stdin.as_fd())? {
+            let message = "this command cannot read from a pipe";
+            return Err(Failure::new(ErrorKind::Unsupported, message).with_cure("name the image file"));
+        }
+        let file = stdin.as_fd().try_clone_to_owned().and_then(|fd| FileAt::new(File::from(fd)));
+        let file = file.map_err(|error| Failure::io("open", Path::new(STDIN_NAME), &error))?;
+        return Ok(ImageFile::open(Arc::new(file), STDIN_NAME)?);
+    }
     if !is_address(name) {
         return Ok(ImageFile::open_path(Path::new(name))?);
     }
-    let options = RemoteOptions { ctl: ctl.clone(), ..RemoteOptions::default() };
-    let remote = HttpAt::unverified(gravure_imaging::agent(), name, &options)?;
-    Ok(ImageFile::open(Arc::new(remote), name)?)
+    let first = ImageFile::open(Arc::new(fetch(name, ctl)?), name)?;
+    if first.wim().header().parts == 1 {
+        return Ok(first);
+    }
+    Ok(first
+        .with_parts(|url| Ok(Arc::new(HttpAt::unverified(gravure_imaging::agent(), url, &remote(ctl))?)))?)
+}
+
+fn fetch(url: &str, ctl: &Ctl) -> Result<HttpAt, Failure> {
+    Ok(HttpAt::unverified(gravure_imaging::agent(), url, &remote(ctl))?)
+}
+
+fn remote(ctl: &Ctl) -> RemoteOptions {
+    RemoteOptions { ctl: ctl.clone(), ..RemoteOptions::default() }
+}
+
+/// Whether a descriptor is a file that can be read at any place.
+fn is_file(fd: std::os::fd::BorrowedFd<'_>) -> Result<bool, Failure> {
+    let kind = fd.try_clone_to_owned().and_then(|fd| File::from(fd).metadata());
+    let kind = kind.map_err(|error| Failure::io("look at", Path::new(STDIN_NAME), &error))?;
+    Ok(kind.is_file())
 }
 
 #[cfg(test)]
@@ -88,6 +158,8 @@ mod tests {
     fn names_and_numbers_after_the_last_colon() {
         let cases = [
             ("x.wim", "x.wim", Which::Only),
+            ("-", "-", Which::Only),
+            ("-:2", "-", Which::Number(2)),
             ("x.wim:2", "x.wim", Which::Number(2)),
             ("x.wim:Windows 11 Pro", "x.wim", Which::Name("Windows 11 Pro".into())),
             ("http://server/x.wim", "http://server/x.wim", Which::Only),

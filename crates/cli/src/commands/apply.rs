@@ -1,16 +1,19 @@
 //! `gravure apply`: an image becomes a directory.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
-use gravure_imaging::{ApplyOptions, ErrorKind, Existing, VerifyOptions, apply_to_directory, verify_applied};
+use gravure_imaging::{
+    ApplyOptions, DamagedContent, ErrorKind, Existing, VerifyOptions, apply_to_directory, verify_applied,
+};
 use serde::Serialize;
 
 use crate::exit::{Failure, done_or_partial};
 use crate::output::{self, bytes, rate};
 use crate::progress::Reporter;
-use crate::target::ImageName;
+use crate::target::{ImageName, Source};
 use crate::{Common, interrupt};
 
 /// Put an image onto a directory and read it back
@@ -24,10 +27,13 @@ Examples:
   gravure apply install.wim:2 /mnt/target           by number
   gravure apply \"install.wim:Windows Pro\" /mnt/x    by name
   gravure apply delta.wim:1 /mnt/x --ref base.wim   content that lies in another file
-  gravure apply http://server/images/debian.wim /mnt/x --progress jsonl"
+  gravure apply install.esd:1 /mnt/target           solid images too
+  gravure apply http://server/images/debian.wim /mnt/x --progress jsonl
+  ssh server cat pipable.wim | gravure apply -:1 /mnt/x     from a pipe: images made with --pipable
+  gravure apply damaged.wim /mnt/x --recover-data   what can be read of a damaged image; exit code 10"
 )]
 pub(crate) struct Options {
-    /// Image file, with :NUMBER or :NAME when it holds several
+    /// Image file, address or - for standard input, with :NUMBER or :NAME when it holds several
     image: ImageName,
     /// Directory to fill; made when it is not there
     target: PathBuf,
@@ -43,6 +49,10 @@ pub(crate) struct Options {
     /// Count what the target cannot hold by its nature (Windows attributes, descriptors) as a failure: exit code 10
     #[arg(long)]
     strict: bool,
+    /// Keep what can be decoded of damaged files, with zeros where nothing can, and go on; each is a warning, and the exit
+    /// code is 10
+    #[arg(long)]
+    recover_data: bool,
     /// Threads; one for each processor by default
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -72,6 +82,7 @@ struct Result_ {
     verified_files: Option<u64>,
     verify_milliseconds: Option<u64>,
     losses: Vec<LossLine>,
+    damaged: Vec<String>,
     warnings: Vec<String>,
 }
 
@@ -84,27 +95,30 @@ struct LossLine {
 pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failure> {
     let ctl = interrupt::ctl();
     let reporter = Reporter::new(common.progress);
-    let image = options.image.open(&options.references, &ctl)?;
+    let source = options.image.open_source(&options.references, &ctl)?;
     let apply = ApplyOptions {
         threads: options.threads,
         existing: match options.existing {
             OnExisting::Refuse => Existing::Refuse,
             OnExisting::Replace => Existing::Replace,
         },
+        damaged: if options.recover_data { DamagedContent::Keep } else { DamagedContent::Refuse },
         ..ApplyOptions::default()
     };
-    let report = apply_to_directory(&image, &options.target, &apply, &ctl, &reporter).map_err(|error| {
-        let refused = error.kind() == ErrorKind::Refused;
-        let failure = Failure::from(error);
-        if refused {
-            failure.with_cure("choose an empty directory, or allow it with --existing=replace")
-        } else {
-            failure
+    let applied = match source {
+        Source::File(file) => {
+            let image = file.image(file.find(&options.image.which)?)?;
+            apply_to_directory(&image, &options.target, &apply, &ctl, &reporter).map(|report| (report, image))
         }
-    })?;
+        Source::Pipe(pipe) => pipe.apply(&options.image.which, &options.target, &apply, &ctl, &reporter),
+    };
+    let (report, image) = applied.map_err(explained)?;
     let compared = match options.verify {
         Verify::Full => {
-            let verify = VerifyOptions::default();
+            // What is damaged has been told already.
+            let damaged: HashSet<&str> = report.damaged.iter().map(String::as_str).collect();
+            let except = |path: &str| damaged.contains(path);
+            let verify = VerifyOptions { except: &except, ..VerifyOptions::default() };
             Some(verify_applied(&image, &options.target, &report, &verify, &ctl, &reporter)?)
         }
         Verify::Decode => None,
@@ -121,6 +135,7 @@ pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
             .iter()
             .map(|loss| LossLine { what: loss.what.to_string(), files: loss.count })
             .collect(),
+        damaged: report.damaged,
         warnings: report.warnings,
     };
     output::document(common.format, &result, |result| {
@@ -129,10 +144,27 @@ pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
         if let Some(files) = result.verified_files {
             text.push_str(&format!("; verified {files} files"));
         }
+        if !result.damaged.is_empty() {
+            text.push_str(&format!("\nNOT as in the image: {} damaged files", result.damaged.len()));
+        }
         for loss in &result.losses {
             text.push_str(&format!("\nnot kept by this target: {} of {} files", loss.what, loss.files));
         }
         text
     })?;
     Ok(done_or_partial(report.skipped + if options.strict { lost } else { 0 }))
+}
+
+fn explained(error: gravure_imaging::Error) -> Failure {
+    let kind = error.kind();
+    let failure = Failure::from(error);
+    match kind {
+        ErrorKind::Refused => {
+            failure.with_cure("choose an empty directory, or allow it with --existing=replace")
+        }
+        ErrorKind::Integrity => failure.with_cure(
+            "the image is damaged: take another copy of it, or what can be read with --recover-data",
+        ),
+        _ => failure,
+    }
 }

@@ -1,12 +1,14 @@
 //! `gravure capture`: a directory becomes an image.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
 
 use gravure_codec::Level;
 use gravure_imaging::{
-    CaptureOptions, CaptureReport, ErrorKind, Exclusions, Integrity, Mounts, ScanOptions, capture_directory,
+    CaptureForm, CaptureOptions, CaptureReport, ErrorKind, Exclusions, Integrity, Mounts, ScanOptions,
+    capture_directory, capture_to_pipe,
 };
 use gravure_wim::{Compression, Method};
 use serde::Serialize;
@@ -27,24 +29,40 @@ Examples:
   gravure capture /srv/reference reference.wim
   gravure capture /srv/reference reference.wim \"Reference 24.1\" --compress=lzx --check
   gravure capture / root.wim --exclude '/proc/*' --exclude '/sys/*'
-  gravure capture data data.wim --compress=xpress:best --progress jsonl"
+  gravure capture data data.wim --compress=xpress:best --progress jsonl
+  gravure capture data data.wim --solid --solid-compress=lzx     all files compressed together: smaller
+  gravure capture data - --pipable | ssh server 'cat > data.wim'
+  gravure capture / - --pipable --exclude '/proc/*' | gravure apply - /mnt/copy"
 )]
 pub(crate) struct Options {
     /// Directory to capture
     source: PathBuf,
-    /// Image file to write; one of that name is replaced when the new one is complete
+    /// Image file to write; one of that name is replaced when the new one is complete. With --pipable, - is standard output
     image: PathBuf,
     /// Name of the image [default: name of the directory]
     name: Option<String>,
     /// Description of the image
     #[arg(long)]
     description: Option<String>,
-    /// none, xpress, lzx or lzms, with :fast or :best
-    #[arg(long, default_value = "lzx")]
-    compress: Compress,
-    /// Size of a chunk, bytes: a power of two [default: 32768, which every Windows reads; lzms: 131072]
-    #[arg(long, value_name = "BYTES")]
+    /// none, xpress, lzx or lzms, with :fast or :best [default: lzx; lzms with solid lzms]
+    #[arg(long)]
+    compress: Option<Compress>,
+    /// Size of a chunk, bytes or with K, M, G: a power of two [default: 32K, which every Windows reads; lzms: 128K]
+    #[arg(long, value_name = "SIZE", value_parser = chunk_size)]
     chunk_size: Option<u32>,
+    /// Compress all files together: smaller, but a single file costs a whole chunk to read. Default for names that end in
+    /// .esd
+    #[arg(long, conflicts_with = "pipable")]
+    solid: bool,
+    /// Method for the files of a solid image: xpress, lzx or lzms, with :fast or :best [default: lzms, which Windows reads]
+    #[arg(long, value_name = "METHOD")]
+    solid_compress: Option<Compress>,
+    /// Size of a chunk of a solid image, bytes or with K, M: a power of two up to 64M [default: the largest of the method]
+    #[arg(long, value_name = "SIZE", value_parser = chunk_size)]
+    solid_chunk_size: Option<u32>,
+    /// Write an image that can go through a pipe. wimlib reads it, Windows does not
+    #[arg(long)]
+    pipable: bool,
     /// Add an integrity table
     #[arg(long)]
     check: bool,
@@ -93,17 +111,31 @@ impl FromStr for Compress {
 }
 
 impl Compress {
-    /// With chunks of `chunk_size` bytes, or of the size that is usual for the method.
+    /// What is written when nothing else is asked for.
+    const DEFAULT: Self = Self { method: Some(Method::Lzx), level: Level::Fast };
+
+    /// With chunks of `chunk_size` bytes, or of the size that Windows uses for the method.
     fn with_chunks(self, chunk_size: Option<u32>) -> Result<Option<Compression>, Failure> {
-        let sized = |method| Compression::new(method, chunk_size.unwrap_or(default_chunk_size(method)));
-        let made = self.method.map(sized).transpose();
-        made.map_err(|error| {
-            Failure::new(ErrorKind::Usage, error.to_string())
-                .with_cure(
-                "xpress takes 4096 to 65536, lzx 32768 to 2097152, lzms 32768 to 1073741824; Windows reads xpress and lzx \
-                 with 32768 everywhere",
-            )
-        })
+        let of = |method| {
+            let size = chunk_size.unwrap_or(if method == Method::Lzms { LZMS_CHUNK } else { CHUNK });
+            compression(method, size)
+        };
+        self.method.map(of).transpose()
+    }
+
+    /// With chunks for a solid image.
+    fn solid(self, chunk_size: Option<u32>) -> Result<Compression, Failure> {
+        let method = self.method.ok_or_else(|| {
+            let message = "--solid-compress=none: without compression a solid image has no use";
+            Failure::new(ErrorKind::Usage, message).with_cure("leave out --solid")
+        })?;
+        let (_, most) = Compression::chunk_range(method);
+        let size = chunk_size.unwrap_or(most.min(MAX_SOLID_CHUNK));
+        if size > MAX_SOLID_CHUNK {
+            let message = format!("--solid-chunk-size={size}: at most 64M, more is read by nobody");
+            return Err(Failure::new(ErrorKind::Usage, message));
+        }
+        compression(method, size)
     }
 
     fn level(self) -> Level {
@@ -111,11 +143,52 @@ impl Compress {
     }
 }
 
-/// LZMS gains nothing from small chunks, and no reader of it insists on them.
-fn default_chunk_size(method: Method) -> u32 {
-    match method {
-        Method::Lzms => 1 << 17,
-        _ => 1 << 15,
+/// Chunks that every Windows reads, those of LZMS, and the largest of solid images.
+const CHUNK: u32 = 32 << 10;
+const LZMS_CHUNK: u32 = 128 << 10;
+const MAX_SOLID_CHUNK: u32 = 64 << 20;
+
+fn compression(method: Method, chunk_size: u32) -> Result<Compression, Failure> {
+    Compression::new(method, chunk_size).map_err(|error| {
+        Failure::new(ErrorKind::Usage, error.to_string()).with_cure(
+            "xpress takes 4K to 64K, lzx 32K to 2M, lzms 32K to 1G, solid at most 64M; Windows reads xpress and lzx with 32K \
+             everywhere",
+        )
+    })
+}
+
+/// A number of bytes, or of KiB, MiB or GiB.
+fn chunk_size(text: &str) -> Result<u32, String> {
+    let (number, unit) = match text.to_ascii_uppercase().as_str() {
+        upper if upper.ends_with('K') => (&text[..text.len() - 1], 1 << 10),
+        upper if upper.ends_with('M') => (&text[..text.len() - 1], 1 << 20),
+        upper if upper.ends_with('G') => (&text[..text.len() - 1], 1 << 30),
+        _ => (text, 1u32),
+    };
+    let bytes = number.parse::<u32>().ok().and_then(|number| number.checked_mul(unit));
+    bytes.ok_or_else(|| format!("{text:?} is no size, such as 32768, 32K or 64M"))
+}
+
+impl Options {
+    /// How contents are laid out and compressed: form, compression of the file, level of the contents.
+    fn form(&self) -> Result<(CaptureForm, Option<Compression>, Level), Failure> {
+        let is_esd = self.image.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("esd"));
+        let wants_solid = self.solid || self.solid_compress.is_some() || self.solid_chunk_size.is_some();
+        if self.pipable || !(wants_solid || is_esd) {
+            if wants_solid {
+                let message = "an image is either solid or pipable";
+                return Err(Failure::new(ErrorKind::Usage, message));
+            }
+            let compress = self.compress.unwrap_or(Compress::DEFAULT);
+            let form = if self.pipable { CaptureForm::Pipable } else { CaptureForm::Normal };
+            return Ok((form, compress.with_chunks(self.chunk_size)?, compress.level()));
+        }
+        let lzms = Compress { method: Some(Method::Lzms), level: Level::Fast };
+        let solid = self.solid_compress.unwrap_or(lzms);
+        let form = CaptureForm::Solid(solid.solid(self.solid_chunk_size)?);
+        let default = if solid.method == Some(Method::Lzms) { lzms } else { Compress::DEFAULT };
+        let compression = self.compress.unwrap_or(default).with_chunks(self.chunk_size)?;
+        Ok((form, compression, solid.level()))
     }
 }
 
@@ -135,10 +208,12 @@ pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
     let ctl = interrupt::ctl();
     let reporter = Reporter::new(common.progress);
     let name = options.name.clone().unwrap_or_else(|| default_name(&options.source));
+    let (form, compression, level) = options.form()?;
     let capture = CaptureOptions {
         threads: options.threads,
-        compression: options.compress.with_chunks(options.chunk_size)?,
-        level: options.compress.level(),
+        compression,
+        form,
+        level,
         name,
         description: options.description.clone(),
         integrity: if options.check { Integrity::Table } else { Integrity::Without },
@@ -150,6 +225,18 @@ pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
         source_date_epoch: epoch()?,
         ..CaptureOptions::default()
     };
+    if options.image == Path::new("-") {
+        if form != CaptureForm::Pipable {
+            let message = "standard output takes pipable images only";
+            return Err(Failure::new(ErrorKind::Usage, message).with_cure("add --pipable, or name a file"));
+        }
+        // The image is the result; what is said about it goes to standard error.
+        let mut out = io::stdout().lock();
+        let report =
+            capture_to_pipe(&options.source, &mut out, "standard output", &capture, &ctl, &reporter)?;
+        reporter.say(&line(&options.image, &report));
+        return Ok(done_or_partial(report.skipped));
+    }
     let report = capture_directory(&options.source, &options.image, &capture, &ctl, &reporter)?;
     print(&options.image, &report, common)?;
     Ok(done_or_partial(report.skipped))
@@ -180,15 +267,14 @@ pub(super) fn print(image: &Path, report: &CaptureReport, common: &Common) -> Re
         milliseconds: report.milliseconds,
         warnings: report.warnings.clone(),
     };
-    output::document(common.format, &captured, |captured| {
-        let (content, size) = (bytes(captured.content_bytes), bytes(captured.file_bytes));
-        let speed = rate(captured.content_bytes, captured.milliseconds);
-        let (files, directories) = (captured.files, captured.directories);
-        format!(
-            "{}: {files} files in {directories} directories, {content} in {size}, {speed}",
-            captured.image.display()
-        )
-    })
+    output::document(common.format, &captured, |_| line(image, report))
+}
+
+fn line(image: &Path, report: &CaptureReport) -> String {
+    let (content, size) = (bytes(report.content_bytes), bytes(report.file_bytes));
+    let speed = rate(report.content_bytes, report.milliseconds);
+    let (files, directories) = (report.files, report.directories);
+    format!("{}: {files} files in {directories} directories, {content} in {size}, {speed}", image.display())
 }
 
 /// The last name of the directory, as `capture .` should say it too.
@@ -210,7 +296,47 @@ mod tests {
         assert_eq!("LZMS:50".parse(), of(Some(Method::Lzms), Level::NearOptimal));
         assert_eq!("LZX:20".parse(), of(Some(Method::Lzx), Level::Fast));
         assert_eq!("LZX:100".parse(), of(Some(Method::Lzx), Level::NearOptimal));
+        assert_eq!("LZMS".parse(), of(Some(Method::Lzms), Level::Fast));
         assert!("zip".parse::<Compress>().is_err());
         assert!("lzx:slow".parse::<Compress>().is_err());
+    }
+
+    #[test]
+    fn sizes_as_people_write_them() {
+        for (text, expected) in [("32768", 32768), ("32K", 32768), ("64m", 64 << 20), ("1G", 1 << 30)] {
+            assert_eq!(chunk_size(text), Ok(expected), "{text}");
+        }
+        for text in ["", "K", "4G", "-1", "1.5M", "32KB"] {
+            assert!(chunk_size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn names_and_options_decide_the_form() {
+        use clap::Parser as _;
+        #[derive(clap::Parser)]
+        struct Only {
+            #[command(flatten)]
+            options: Options,
+        }
+        let form = |arguments: &[&str]| {
+            let all = ["capture", "dir"].iter().chain(arguments);
+            Only::try_parse_from(all).map_err(|_| 2)?.options.form().map_err(|failure| failure.code)
+        };
+        let lzx = |size| Compression::new(Method::Lzx, size).unwrap();
+        let normal = (CaptureForm::Normal, Some(Compression::LZX_32K), Level::Fast);
+        assert_eq!(form(&["x.wim"]), Ok(normal));
+        let solid = (CaptureForm::Solid(lzx(2 << 20)), Some(Compression::LZX_32K), Level::NearOptimal);
+        assert_eq!(form(&["x.esd", "--solid-compress=lzx:best"]), Ok(solid));
+        let small = (CaptureForm::Solid(lzx(1 << 16)), None, Level::Fast);
+        let arguments = ["x.wim", "--solid-compress=lzx", "--solid-chunk-size=64K", "--compress=none"];
+        assert_eq!(form(&arguments), Ok(small));
+        let pipable = (CaptureForm::Pipable, Some(Compression::XPRESS_32K), Level::Fast);
+        assert_eq!(form(&["-", "--pipable", "--compress=xpress"]), Ok(pipable));
+        assert_eq!(form(&["x.wim", "--solid", "--pipable"]), Err(2));
+        assert_eq!(form(&["x.wim", "--pipable", "--solid-compress=lzx"]), Err(2));
+        assert_eq!(form(&["x.wim", "--solid-compress=none"]), Err(2));
+        assert_eq!(form(&["x.wim", "--solid-compress=xpress", "--solid-chunk-size=1M"]), Err(2));
+        assert_eq!(form(&["x.wim", "--solid-compress=lzms", "--solid-chunk-size=128M"]), Err(2));
     }
 }

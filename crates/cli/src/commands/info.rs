@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use gravure_imaging::{ImageFile, Which};
+use gravure_imaging::{ImageFile, PipedFile, Which};
 use gravure_wim::{ImageInfo, Layout};
 use serde::Serialize;
 
 use crate::exit::Failure;
 use crate::output::{self, bytes};
-use crate::target::ImageName;
+use crate::target::{ImageName, Source};
 use crate::{Common, interrupt};
 
 /// Show what is in an image file
@@ -17,9 +17,10 @@ use crate::{Common, interrupt};
 #[command(after_help = "Examples:
   gravure info install.wim
   gravure info install.wim:2 --format json
-  gravure info http://server/images/debian.wim      only header and tables are fetched")]
+  gravure info http://server/images/debian.wim      only header and tables are fetched
+  ssh server cat pipable.wim | gravure info -       what stands at the front of a pipable image")]
 pub(crate) struct Options {
-    /// Image file, with :NUMBER or :NAME to show one image only
+    /// Image file, address or - for standard input, with :NUMBER or :NAME to show one image only
     image: ImageName,
     /// Further files of the same set
     #[arg(long = "ref", value_name = "FILE")]
@@ -37,9 +38,12 @@ struct FileInfo {
     part: u16,
     parts: u16,
     pipable: bool,
-    integrity_table: bool,
+    solid: bool,
+    /// Not known before a pipe has ended.
+    integrity_table: Option<bool>,
     boot_image: Option<u32>,
-    blobs: usize,
+    /// Not known before a pipe has ended.
+    blobs: Option<usize>,
     images: Vec<ImageLine>,
     warnings: Vec<String>,
 }
@@ -59,10 +63,18 @@ struct ImageLine {
 }
 
 pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failure> {
-    let file = options.image.open_file(&options.references, &interrupt::ctl())?;
-    let mut info = describe(&file);
-    if options.image.which != Which::Only {
-        let wanted = file.find(&options.image.which)?.number();
+    let which = &options.image.which;
+    let (mut info, wanted) = match options.image.open_source(&options.references, &interrupt::ctl())? {
+        Source::File(file) => {
+            let wanted = if *which == Which::Only { None } else { Some(file.find(which)?.number()) };
+            (describe(&file), wanted)
+        }
+        Source::Pipe(pipe) => {
+            let wanted = if *which == Which::Only { None } else { Some(pipe.find(which)?.number()) };
+            (describe_pipe(&pipe), wanted)
+        }
+    };
+    if let Some(wanted) = wanted {
         info.images.retain(|image| image.number == wanted);
     }
     output::document(common.format, &info, text)?;
@@ -82,11 +94,34 @@ fn describe(file: &ImageFile) -> FileInfo {
         part: header.part,
         parts: header.parts,
         pipable: header.layout == Layout::Pipable,
-        integrity_table: header.integrity.size != 0,
+        solid: wim.resources().iter().any(|resource| resource.solid.is_some()),
+        integrity_table: Some(header.integrity.size != 0),
         boot_image: wim.boot_image().map(|image| image.number()),
-        blobs: wim.blobs().len(),
+        blobs: Some(wim.blobs().len()),
         images: wim.info().images().zip(1..).map(|(image, number)| line(number, &image)).collect(),
         warnings: file.warnings().to_vec(),
+    }
+}
+
+/// What stands at the front of a pipe: blob table and integrity table come last and are not waited for.
+fn describe_pipe(pipe: &PipedFile<'_>) -> FileInfo {
+    let header = pipe.header();
+    FileInfo {
+        file: "standard input".to_owned(),
+        format: "wim",
+        guid: header.guid.to_string(),
+        version: format!("{:#x}", header.version()),
+        compression: header.compression.map_or_else(|| "none".to_owned(), |used| used.method().to_string()),
+        chunk_size_bytes: header.compression.map(|used| used.chunk_size()),
+        part: header.part,
+        parts: header.parts,
+        pipable: true,
+        solid: false,
+        integrity_table: None,
+        boot_image: Some(header.boot_number).filter(|number| *number > 0),
+        blobs: None,
+        images: pipe.info().images().zip(1..).map(|(image, number)| line(number, &image)).collect(),
+        warnings: pipe.warnings().to_vec(),
     }
 }
 
@@ -124,8 +159,16 @@ fn text(info: &FileInfo) -> String {
     if info.pipable {
         text.push_str(", pipable");
     }
-    text.push_str(if info.integrity_table { ", integrity table" } else { ", no integrity table" });
-    text.push_str(&format!("\n{} blobs, {} images, GUID {}\n", info.blobs, info.images.len(), info.guid));
+    if info.solid {
+        text.push_str(", solid");
+    }
+    text.push_str(match info.integrity_table {
+        Some(true) => ", integrity table",
+        Some(false) => ", no integrity table",
+        None => "",
+    });
+    let blobs = info.blobs.map_or_else(String::new, |count| format!("{count} blobs, "));
+    text.push_str(&format!("\n{blobs}{} images, GUID {}\n", info.images.len(), info.guid));
     for image in &info.images {
         let boot = if info.boot_image == Some(image.number) { ", bootable" } else { "" };
         let name = image.name.as_deref().unwrap_or("(no name)");

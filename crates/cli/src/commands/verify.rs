@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::exit::{Failure, chain};
 use crate::output::{self, bytes, rate};
 use crate::progress::Reporter;
-use crate::target::ImageName;
+use crate::target::{ImageName, Source};
 use crate::{Common, interrupt};
 
 /// Check every blob, the metadata and the integrity table of an image file
@@ -21,10 +21,12 @@ Examples:
   gravure verify reference.wim
   gravure verify part.swm                    all parts of a split image
   gravure verify delta.wim --ref base.wim
+  gravure verify http://server/images/debian.wim
+  ssh server cat pipable.wim | gravure verify -
   gravure verify reference.wim --format json"
 )]
 pub(crate) struct Options {
-    /// Image file
+    /// Image file, address or - for standard input
     image: ImageName,
     /// Further files that content may lie in
     #[arg(long = "ref", value_name = "FILE")]
@@ -50,9 +52,12 @@ struct Verdict {
 pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failure> {
     let ctl = interrupt::ctl();
     let reporter = Reporter::new(common.progress);
-    let file = options.image.open_file(&options.references, &ctl)?;
+    let source = options.image.open_source(&options.references, &ctl)?;
     let check = VerifyFileOptions { threads: options.threads, ..VerifyFileOptions::default() };
-    let report = verify_file(&file, &check, &ctl, &reporter)?;
+    let report = match source {
+        Source::File(file) => verify_file(&file, &check, &ctl, &reporter)?,
+        Source::Pipe(pipe) => pipe.verify(&check, &ctl, &reporter)?,
+    };
     let verdict = Verdict {
         sound: report.damage.is_empty() && report.missing.is_empty(),
         blobs: report.blobs,
