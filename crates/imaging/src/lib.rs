@@ -31,6 +31,8 @@ mod verify;
 
 mod remote;
 
+mod volume;
+
 pub use apply::{ApplyOptions, ApplyReport, Durability, apply_to_directory};
 pub use capture::{CaptureOptions, CaptureReport, Integrity, capture_directory};
 pub use describe::{describe, describe_file, system_of};
@@ -39,6 +41,7 @@ pub use error::{Error, ErrorKind};
 pub use exclude::Exclusions;
 pub use extract::{Parents, extract, extract_to};
 pub use gravure_codec::Level;
+pub use gravure_ntfs::Collisions;
 pub use gravure_wim::{Compression, Method};
 pub use image::{Image, ImageFile, Which};
 pub use meter::default_threads;
@@ -46,4 +49,7 @@ pub use remote::{HttpAt, RemoteOptions, agent};
 pub use verify::{
     Damage, FileReport, VerifyFileOptions, VerifyOptions, VerifyReport, verify_applied, verify_directory,
     verify_file,
+};
+pub use volume::{
+    ExistingData, VolumeApplyOptions, VolumeDevice, VolumeFile, VolumeReport, VolumeVerify, apply_to_volume,
 };

@@ -14,6 +14,6 @@ mod layout;
 
 pub use error::{Error, MAX_REFUSALS, Reason, Refusal, Refusals};
 pub use layout::{
-    Collisions, ContentGuide, Encoding, MAX_LABEL_UNITS, NoGuide, Notes, Part, Place, ResidentBytes, SectorSize,
-    VolumeOptions, VolumePlan, WofAlgorithm, Write,
+    Collisions, ContentGuide, Encoding, MAX_LABEL_UNITS, NoGuide, Notes, Part, Place, ResidentBytes,
+    SectorSize, VolumeOptions, VolumePlan, WofAlgorithm, Write,
 };

@@ -74,8 +74,13 @@ fn wimlib_captures_the_same_tree() {
     let path = write_volume(&dir, &tree, &options(128 << 20));
     let (image, target) = (dir.path().join("x.wim"), dir.path().join("target"));
     let wimlib = |arguments: &[&std::ffi::OsStr]| run(oracle("wimlib-imagex").unwrap().args(arguments));
-    let (succeeded, text) =
-        wimlib(&["capture".as_ref(), path.as_ref(), image.as_ref(), "x".as_ref(), "--compress=none".as_ref()]);
+    let (succeeded, text) = wimlib(&[
+        "capture".as_ref(),
+        path.as_ref(),
+        image.as_ref(),
+        "x".as_ref(),
+        "--compress=none".as_ref(),
+    ]);
     assert!(succeeded && !text.contains("WARNING"), "{text}");
     let (succeeded, text) = wimlib(&["apply".as_ref(), image.as_ref(), "1".as_ref(), target.as_ref()]);
     assert!(succeeded, "{text}");
@@ -91,7 +96,9 @@ fn wimlib_captures_the_same_tree() {
     }
     assert!(files > 3000);
     let (_, listing) = wimlib(&["dir".as_ref(), image.as_ref(), "1".as_ref(), "--detailed".as_ref()]);
-    for expected in ["ALONGN~1.CON", "PROGRA~1", "DIRECT~1", "Reparse Tag           = 0xa000000c", "stream number 59"] {
+    for expected in
+        ["ALONGN~1.CON", "PROGRA~1", "DIRECT~1", "Reparse Tag           = 0xa000000c", "stream number 59"]
+    {
         assert!(listing.contains(expected), "{expected}");
     }
     let links = listing.lines().filter(|line| line.trim_end().ends_with("= 1024")).count();

@@ -47,7 +47,8 @@ fn compare(disk: &mut Disk, ntfs: &Ntfs, tree: &Tree, id: NodeId, file: &NtfsFil
     let mut count = 0;
     for entry in tree.children(id) {
         let here = format!("{path}/{}", entry.name);
-        let (number, namespace) = listed.remove(entry.name.units()).unwrap_or_else(|| panic!("{here} is missing"));
+        let (number, namespace) =
+            listed.remove(entry.name.units()).unwrap_or_else(|| panic!("{here} is missing"));
         if let Some(short) = &entry.short_name
             && namespace == NtfsFileNamespace::Win32
         {
@@ -59,12 +60,20 @@ fn compare(disk: &mut Disk, ntfs: &Ntfs, tree: &Tree, id: NodeId, file: &NtfsFil
         let child = ntfs.file(disk, number).unwrap();
         count += 1 + compare_file(disk, ntfs, tree, entry.node, &child, &here);
     }
-    listed.retain(|name, _| path.is_empty() == name.first().is_none_or(|unit| *unit != 0x24 && *unit != 0x2e));
+    listed
+        .retain(|name, _| path.is_empty() == name.first().is_none_or(|unit| *unit != 0x24 && *unit != 0x2e));
     assert!(listed.is_empty(), "{path}: {listed:?}");
     count
 }
 
-fn compare_file(disk: &mut Disk, ntfs: &Ntfs, tree: &Tree, id: NodeId, file: &NtfsFile<'_>, path: &str) -> u64 {
+fn compare_file(
+    disk: &mut Disk,
+    ntfs: &Ntfs,
+    tree: &Tree,
+    id: NodeId,
+    file: &NtfsFile<'_>,
+    path: &str,
+) -> u64 {
     let node = tree.node(id);
     let item = file.info().unwrap();
     assert_eq!(item.creation_time().nt_timestamp(), node.times.created.0, "{path}");

@@ -43,21 +43,21 @@ const _: () = assert!(size_of::<ResidentDisk>() == RESIDENT_BYTES);
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned, Debug, Clone, Copy)]
 #[repr(C)]
 pub(crate) struct NonResidentDisk {
-    pub(crate) attribute_type: U32,   // 0x00
-    pub(crate) len: U32,              // 0x04
-    pub(crate) non_resident: u8,      // 0x08  1
-    pub(crate) name_len: u8,          // 0x09
-    pub(crate) name_offset: U16,      // 0x0a
-    pub(crate) flags: U16,            // 0x0c
-    pub(crate) instance: U16,         // 0x0e
-    pub(crate) lowest_vcn: U64,       // 0x10
-    pub(crate) highest_vcn: U64,      // 0x18  clusters - 1
-    pub(crate) runs_offset: U16,      // 0x20
-    pub(crate) compression_unit: u8,  // 0x22  log2 of clusters; 0 without holes
-    pub(crate) reserved: [u8; 5],     // 0x23
-    pub(crate) allocated: U64,        // 0x28  bytes of the runs, holes included
-    pub(crate) size: U64,             // 0x30  bytes of the stream
-    pub(crate) initialized: U64,      // 0x38  bytes that were ever written
+    pub(crate) attribute_type: U32,  // 0x00
+    pub(crate) len: U32,             // 0x04
+    pub(crate) non_resident: u8,     // 0x08  1
+    pub(crate) name_len: u8,         // 0x09
+    pub(crate) name_offset: U16,     // 0x0a
+    pub(crate) flags: U16,           // 0x0c
+    pub(crate) instance: U16,        // 0x0e
+    pub(crate) lowest_vcn: U64,      // 0x10
+    pub(crate) highest_vcn: U64,     // 0x18  clusters - 1
+    pub(crate) runs_offset: U16,     // 0x20
+    pub(crate) compression_unit: u8, // 0x22  log2 of clusters; 0 without holes
+    pub(crate) reserved: [u8; 5],    // 0x23
+    pub(crate) allocated: U64,       // 0x28  bytes of the runs, holes included
+    pub(crate) size: U64,            // 0x30  bytes of the stream
+    pub(crate) initialized: U64,     // 0x38  bytes that were ever written
 } // 0x40  bytes without the holes (sparse streams only); name, runs
 pub(crate) const NON_RESIDENT_BYTES: usize = 0x40;
 const _: () = assert!(size_of::<NonResidentDisk>() == NON_RESIDENT_BYTES);

@@ -19,12 +19,12 @@ const _: () = assert!(size_of::<NodeDisk>() == NODE_BYTES);
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned, Debug, Clone, Copy)]
 #[repr(C)]
 pub(crate) struct IndexRootDisk {
-    pub(crate) attribute_type: U32,  // 0x00  what is indexed; 0 in view indexes
-    pub(crate) collation: U32,       // 0x04
-    pub(crate) block_bytes: U32,     // 0x08
-    pub(crate) block_clusters: u8,   // 0x0c  or units of 512 bytes when clusters are larger
-    pub(crate) reserved: [u8; 3],    // 0x0d
-    pub(crate) node: NodeDisk,       // 0x10
+    pub(crate) attribute_type: U32, // 0x00  what is indexed; 0 in view indexes
+    pub(crate) collation: U32,      // 0x04
+    pub(crate) block_bytes: U32,    // 0x08
+    pub(crate) block_clusters: u8,  // 0x0c  or units of 512 bytes when clusters are larger
+    pub(crate) reserved: [u8; 3],   // 0x0d
+    pub(crate) node: NodeDisk,      // 0x10
 } // 0x20
 pub(crate) const INDEX_ROOT_BYTES: usize = 0x20;
 const _: () = assert!(size_of::<IndexRootDisk>() == INDEX_ROOT_BYTES);

@@ -7,20 +7,20 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned, Debug, Clone, Copy)]
 #[repr(C)]
 pub(crate) struct RecordDisk {
-    pub(crate) magic: [u8; 4],           // 0x00  "FILE"
-    pub(crate) update_offset: U16,       // 0x04  of the update sequence: 0x30
-    pub(crate) update_count: U16,        // 0x06  1 and one for each 512 bytes
-    pub(crate) log_sequence: U64,        // 0x08  0: never logged
-    pub(crate) sequence: U16,            // 0x10  part of every reference to the record
-    pub(crate) link_count: U16,          // 0x12  every $FILE_NAME, short names included
-    pub(crate) first_attribute: U16,     // 0x14
-    pub(crate) flags: U16,               // 0x16
-    pub(crate) used: U32,                // 0x18  bytes, with an end mark of 8
-    pub(crate) allocated: U32,           // 0x1c  bytes of the record
-    pub(crate) base_record: U64,         // 0x20  reference to the base; 0 in a base
-    pub(crate) next_instance: U16,       // 0x28  above every instance number in use
-    pub(crate) reserved: U16,            // 0x2a
-    pub(crate) record_number: U32,       // 0x2c
+    pub(crate) magic: [u8; 4],       // 0x00  "FILE"
+    pub(crate) update_offset: U16,   // 0x04  of the update sequence: 0x30
+    pub(crate) update_count: U16,    // 0x06  1 and one for each 512 bytes
+    pub(crate) log_sequence: U64,    // 0x08  0: never logged
+    pub(crate) sequence: U16,        // 0x10  part of every reference to the record
+    pub(crate) link_count: U16,      // 0x12  every $FILE_NAME, short names included
+    pub(crate) first_attribute: U16, // 0x14
+    pub(crate) flags: U16,           // 0x16
+    pub(crate) used: U32,            // 0x18  bytes, with an end mark of 8
+    pub(crate) allocated: U32,       // 0x1c  bytes of the record
+    pub(crate) base_record: U64,     // 0x20  reference to the base; 0 in a base
+    pub(crate) next_instance: U16,   // 0x28  above every instance number in use
+    pub(crate) reserved: U16,        // 0x2a
+    pub(crate) record_number: U32,   // 0x2c
 } // 0x30  update sequence
 const _: () = assert!(size_of::<RecordDisk>() == 0x30);
 

@@ -63,7 +63,8 @@ impl UpCase {
         for (first, last, step, distance) in RANGES {
             for unit in (first..=last).step_by(usize::from(step)) {
                 let capital = i32::from(unit).saturating_add(distance);
-                if let (Some(slot), Ok(capital)) = (table.get_mut(usize::from(unit)), u16::try_from(capital)) {
+                if let (Some(slot), Ok(capital)) = (table.get_mut(usize::from(unit)), u16::try_from(capital))
+                {
                     *slot = capital;
                 }
             }

@@ -17,15 +17,15 @@ pub(crate) struct TimesDisk {
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned, Debug, Clone, Copy)]
 #[repr(C)]
 pub(crate) struct StandardInformationDisk {
-    pub(crate) times: TimesDisk,       // 0x00
-    pub(crate) attributes: U32,        // 0x20  without the directory bit
-    pub(crate) max_versions: U32,      // 0x24
-    pub(crate) version: U32,           // 0x28
-    pub(crate) class_id: U32,          // 0x2c
-    pub(crate) owner_id: U32,          // 0x30  quota
-    pub(crate) security_id: U32,       // 0x34  in $Secure
-    pub(crate) quota_charged: U64,     // 0x38
-    pub(crate) update_sequence: U64,   // 0x40  in the change journal
+    pub(crate) times: TimesDisk,     // 0x00
+    pub(crate) attributes: U32,      // 0x20  without the directory bit
+    pub(crate) max_versions: U32,    // 0x24
+    pub(crate) version: U32,         // 0x28
+    pub(crate) class_id: U32,        // 0x2c
+    pub(crate) owner_id: U32,        // 0x30  quota
+    pub(crate) security_id: U32,     // 0x34  in $Secure
+    pub(crate) quota_charged: U64,   // 0x38
+    pub(crate) update_sequence: U64, // 0x40  in the change journal
 }
 pub(crate) const STANDARD_INFORMATION_BYTES: usize = 0x48;
 const _: () = assert!(size_of::<StandardInformationDisk>() == STANDARD_INFORMATION_BYTES);
@@ -34,14 +34,14 @@ const _: () = assert!(size_of::<StandardInformationDisk>() == STANDARD_INFORMATI
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned, Debug, Clone, Copy)]
 #[repr(C)]
 pub(crate) struct FileNameDisk {
-    pub(crate) parent: U64,       // 0x00  reference
-    pub(crate) times: TimesDisk,  // 0x08
-    pub(crate) allocated: U64,    // 0x28  of the unnamed stream
-    pub(crate) size: U64,         // 0x30
-    pub(crate) attributes: U32,   // 0x38  with the directory bit
-    pub(crate) extra: U32,        // 0x3c  reparse tag, or packed size of extended attributes
-    pub(crate) name_len: u8,      // 0x40  units
-    pub(crate) namespace: u8,     // 0x41
+    pub(crate) parent: U64,      // 0x00  reference
+    pub(crate) times: TimesDisk, // 0x08
+    pub(crate) allocated: U64,   // 0x28  of the unnamed stream
+    pub(crate) size: U64,        // 0x30
+    pub(crate) attributes: U32,  // 0x38  with the directory bit
+    pub(crate) extra: U32,       // 0x3c  reparse tag, or packed size of extended attributes
+    pub(crate) name_len: u8,     // 0x40  units
+    pub(crate) namespace: u8,    // 0x41
 } // 0x42  name
 pub(crate) const FILE_NAME_BYTES: usize = 0x42;
 const _: () = assert!(size_of::<FileNameDisk>() == FILE_NAME_BYTES);
@@ -71,6 +71,9 @@ pub(crate) struct VolumeInformationDisk {
     pub(crate) flags: U16,    // 0x0a
 }
 const _: () = assert!(size_of::<VolumeInformationDisk>() == 0x0c);
+
+/// Bytes of $OBJECT_ID.
+pub(crate) const OBJECT_ID_BYTES: usize = 16;
 
 /// Head of $REPARSE_POINT.
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned, Debug, Clone, Copy)]

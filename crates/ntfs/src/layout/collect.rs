@@ -280,7 +280,8 @@ impl<'t> Collected<'t> {
                 let units = entry.name.units();
                 self.notes.posix_names += u64::from(!is_win32(units));
                 let form = best_form(entry);
-                self.notes.short_names_dropped += u64::from(entry.short_name.is_some() && form == Form::Posix);
+                self.notes.short_names_dropped +=
+                    u64::from(entry.short_name.is_some() && form == Form::Posix);
                 // A pair is worth more than a name that happens to be short; the chain runs from the last name to the
                 // first, which wins among equals.
                 let better = match (primary, form) {

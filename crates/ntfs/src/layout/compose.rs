@@ -14,15 +14,14 @@ use super::options::Geometry;
 use crate::Reason;
 use crate::disk::{
     EA_INFORMATION_BYTES, FILE_NAME_BYTES, INDEX_ROOT_BYTES, LIST_ENTRY_BYTES, MAX_LIST_BYTES,
-    REPARSE_HEAD_BYTES, STANDARD_INFORMATION_BYTES, UPCASE, WOF_BYTES,
+    OBJECT_ID_BYTES, REPARSE_HEAD_BYTES, STANDARD_INFORMATION_BYTES, UPCASE, WOF_BYTES,
 };
 
 /// Name of the index of names.
 pub(super) const NAME_INDEX: [u16; 4] = [0x24, 0x49, 0x33, 0x30];
 /// Name of the stream behind a compressed file.
-pub(super) const WOF_STREAM: [u16; 17] = [
-    0x57, 0x6f, 0x66, 0x43, 0x6f, 0x6d, 0x70, 0x72, 0x65, 0x73, 0x73, 0x65, 0x64, 0x44, 0x61, 0x74, 0x61,
-];
+pub(super) const WOF_STREAM: [u16; 17] =
+    [0x57, 0x6f, 0x66, 0x43, 0x6f, 0x6d, 0x70, 0x72, 0x65, 0x73, 0x73, 0x65, 0x64, 0x44, 0x61, 0x74, 0x61];
 /// Bytes of an index bitmap that may stand in the record.
 pub(super) const MAX_RESIDENT_BITMAP_BYTES: u64 = 64;
 /// Bytes of an attribute list that may stand in the record.
@@ -32,10 +31,15 @@ const MAX_RESIDENT_LIST_BYTES: usize = 192;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Item {
     StandardInformation,
-    Name { link: u32, is_short: bool },
+    Name {
+        link: u32,
+        is_short: bool,
+    },
     ObjectId,
     /// Stream `index` of the node: unnamed data first, then the named ones.
-    Stream { index: usize },
+    Stream {
+        index: usize,
+    },
     /// Unnamed data of a compressed file: one hole.
     WofHole,
     WofData,
@@ -137,8 +141,8 @@ impl Composer<'_, '_> {
         if id == self.collected.tree.root() {
             items.resident(Item::Name { link: NONE, is_short: false }, 0, FILE_NAME_BYTES + 2);
         }
-        if let Some(object_id) = &node.object_id {
-            items.resident(Item::ObjectId, 0, object_id.len());
+        if node.object_id.is_some() {
+            items.resident(Item::ObjectId, 0, OBJECT_ID_BYTES);
         }
         let wof = self.wof(id, node);
         let sparse = node.attributes.contains(FileAttributes::SPARSE);
@@ -192,7 +196,8 @@ impl Composer<'_, '_> {
         let dir = &self.collected.dirs[at(self.collected.nodes[id.index()].detail)];
         let Some(root) = out.placed.iter().position(|placed| placed.item == Item::IndexRoot) else { return };
         let root_of = |entries: usize| resident_bytes(NAME_INDEX.len(), INDEX_ROOT_BYTES + entries);
-        let others: usize = out.placed.iter().map(Placed::least_bytes).sum::<usize>() - out.placed[root].bytes();
+        let others: usize =
+            out.placed.iter().map(Placed::least_bytes).sum::<usize>() - out.placed[root].bytes();
         let small = usize::try_from(dir.entries_bytes).unwrap_or(usize::MAX).saturating_add(0x10);
         if small <= room && others.saturating_add(root_of(small)) <= room {
             out.placed[root].resident_bytes = root_of(small);
@@ -214,7 +219,8 @@ impl Composer<'_, '_> {
     /// in extension records.
     fn distribute(&self, out: &mut Composition, room: usize) -> Result<(), Reason> {
         let root_bytes = |placed: &mut Placed| {
-            placed.resident_bytes = resident_bytes(NAME_INDEX.len(), INDEX_ROOT_BYTES + LEAST_ROOT_ENTRIES_BYTES);
+            placed.resident_bytes =
+                resident_bytes(NAME_INDEX.len(), INDEX_ROOT_BYTES + LEAST_ROOT_ENTRIES_BYTES);
         };
         if out.root_bytes.is_some() {
             out.root_bytes = Some(LEAST_ROOT_ENTRIES_BYTES);

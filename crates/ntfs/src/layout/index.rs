@@ -110,10 +110,8 @@ impl Shape {
             let blocks = cut(&items, entries);
             let last = blocks.len() - 1;
             let moved = blocks.iter().take(last).enumerate();
-            let moved = moved.map(|(n, block)| Moved {
-                entry: items.get(block.end).0,
-                child: first_block + to_u64(n),
-            });
+            let moved = moved
+                .map(|(n, block)| Moved { entry: items.get(block.end).0, child: first_block + to_u64(n) });
             let above = Items::Inner { moved: moved.collect(), last_child: first_block + to_u64(last) };
             first_block += to_u64(blocks.len());
             levels.push(Level { items, blocks });

@@ -181,7 +181,8 @@ impl Geometry {
         let per_cluster = u64::from(cluster / sector_bytes);
         let clusters = sectors / per_cluster;
         if clusters > MAX_CLUSTERS {
-            let why = format!("{cluster} bytes make {clusters} clusters; at most {MAX_CLUSTERS} are possible");
+            let why =
+                format!("{cluster} bytes make {clusters} clusters; at most {MAX_CLUSTERS} are possible");
             return Err(Error::invalid("cluster size", why));
         }
         if options.label.units().len() > MAX_LABEL_UNITS {
@@ -220,7 +221,11 @@ impl Geometry {
     /// Distance between the numbers of neighbouring index blocks.
     pub(crate) fn index_vcn_step(&self) -> u64 {
         let block = u64::try_from(INDEX_BLOCK_BYTES).unwrap_or(u64::MAX);
-        if self.cluster_bytes <= block { block / self.cluster_bytes } else { block / u64::from(SMALL_VCN_BYTES) }
+        if self.cluster_bytes <= block {
+            block / self.cluster_bytes
+        } else {
+            block / u64::from(SMALL_VCN_BYTES)
+        }
     }
 
     /// Where attributes start in a record: behind header and update sequence.

@@ -162,11 +162,7 @@ pub struct VolumePlan<'t> {
 
 impl<'t> VolumePlan<'t> {
     /// Lays `tree` out, or says why it cannot be.
-    pub fn new(
-        tree: &'t Tree,
-        guide: &dyn ContentGuide,
-        options: &VolumeOptions,
-    ) -> Result<Self, Error> {
+    pub fn new(tree: &'t Tree, guide: &dyn ContentGuide, options: &VolumeOptions) -> Result<Self, Error> {
         let geometry = Geometry::new(options)?;
         let collected = Collected::new(tree, guide, options.collisions).map_err(Error::Refused)?;
         let wants_default = collected.notes.default_descriptors > 0;
@@ -336,8 +332,7 @@ impl<'t> VolumePlan<'t> {
         clusters.bitmap = next.take(self.bitmap_bytes());
         clusters.log_file = next.take(log_file_bytes(self.options.volume_bytes));
         clusters.sds = next.take(to_u64(self.secure.sds().len()));
-        for view in
-            [&mut self.hash_view, &mut self.id_view, &mut self.object_id_view, &mut self.reparse_view]
+        for view in [&mut self.hash_view, &mut self.id_view, &mut self.object_id_view, &mut self.reparse_view]
         {
             view.lcn = next.take(view.blocks() * to_u64(INDEX_BLOCK_BYTES));
             if view.bitmap_bytes() > MAX_RESIDENT_BITMAP_BYTES {
@@ -406,7 +401,8 @@ impl<'t> VolumePlan<'t> {
         ] {
             *lcn += zone;
         }
-        let views = [&mut self.hash_view, &mut self.id_view, &mut self.object_id_view, &mut self.reparse_view];
+        let views =
+            [&mut self.hash_view, &mut self.id_view, &mut self.object_id_view, &mut self.reparse_view];
         for view in views {
             view.lcn += zone;
             view.bitmap_lcn = view.bitmap_lcn.map(|lcn| lcn + zone);
@@ -423,7 +419,8 @@ impl<'t> VolumePlan<'t> {
         let sector = u64::from(self.geometry.sector_bytes);
         // The bitmap and the log of the larger volume take some clusters more; within a percent this is what is needed.
         let needed = needed_clusters.saturating_mul(self.geometry.cluster_bytes);
-        let growth = (needed / self.geometry.cluster_bytes / 8).saturating_add(log_file_bytes(needed))
+        let growth = (needed / self.geometry.cluster_bytes / 8)
+            .saturating_add(log_file_bytes(needed))
             .saturating_sub(self.bitmap_bytes() + log_file_bytes(self.options.volume_bytes));
         let needed = needed.saturating_add(self.geometry.rounded(growth)).saturating_add(sector);
         Err(Error::TooSmall { needed, available: self.options.volume_bytes })
@@ -549,10 +546,9 @@ impl<'t> VolumePlan<'t> {
                 allocated: self.geometry.rounded(wof.stored_bytes),
                 stored_bytes: wof.stored_bytes,
             },
-            None => Place::Clusters {
-                offset,
-                allocated: self.geometry.offset(self.stream_clusters(node, index)),
-            },
+            None => {
+                Place::Clusters { offset, allocated: self.geometry.offset(self.stream_clusters(node, index)) }
+            }
         })
     }
 

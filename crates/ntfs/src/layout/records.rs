@@ -13,8 +13,9 @@ use super::plan::{ExtraKind, VolumePlan};
 use super::writes::ResidentBytes;
 use crate::disk::{
     EaDisk, EaInformationDisk, FileNameDisk, INDEX_BLOCK_BYTES, IndexEntryDisk, LIST_ENTRY_BYTES,
-    ListEntryDisk, NAME_IS_DIRECTORY, RECORD_DIRECTORY, RECORD_IN_USE, ReparseDisk, StandardInformationDisk,
-    TimesDisk, WofDisk, attribute_type, collation, fresh_sequence, namespace, reference,
+    ListEntryDisk, NAME_IS_DIRECTORY, OBJECT_ID_BYTES, RECORD_DIRECTORY, RECORD_IN_USE, ReparseDisk,
+    StandardInformationDisk, TimesDisk, WofDisk, attribute_type, collation, fresh_sequence, namespace,
+    reference,
 };
 
 /// Attributes that are kept as the image has them. Directory, reparse point and sparse follow from what the file is;
@@ -134,7 +135,9 @@ impl VolumePlan<'_> {
                 record.resident(types::FILE_NAME, &[], 1, |out| write_name(&facts, namespace, units, out));
             }
             Item::ObjectId => {
-                let value = node.object_id.as_deref().unwrap_or_default();
+                // Where the file was born stands in the index alone, as Windows has it since 2000.
+                let value = node.object_id.as_deref().and_then(|id| id.get(..OBJECT_ID_BYTES));
+                let value = value.unwrap_or_default();
                 record.resident(types::OBJECT_ID, &[], 0, |out| out.extend_from_slice(value));
             }
             Item::Stream { index } => self.write_stream(id, node, index, resident, record),
@@ -145,7 +148,8 @@ impl VolumePlan<'_> {
             Item::WofData => {
                 let size = self.wof(id).map_or(0, |wof| wof.stored_bytes);
                 let lcn = self.places[at(plan.streams)].lcn();
-                let extent = Extent { lcn, clusters: self.geometry.clusters_of(size), size, sparse_unit: None };
+                let extent =
+                    Extent { lcn, clusters: self.geometry.clusters_of(size), size, sparse_unit: None };
                 record.non_resident(types::DATA, &WOF_STREAM, &extent, &self.geometry);
             }
             Item::IndexRoot => self.write_index_root(plan.detail, record),
@@ -199,9 +203,12 @@ impl VolumePlan<'_> {
         if let Some(lcn) = code.lcn() {
             let extent = match self.is_sparse(id, index) {
                 true => Extent { lcn: Some(lcn), ..self.sparse_extent(id) },
-                false => {
-                    Extent { lcn: Some(lcn), clusters: self.geometry.clusters_of(size), size, sparse_unit: None }
-                }
+                false => Extent {
+                    lcn: Some(lcn),
+                    clusters: self.geometry.clusters_of(size),
+                    size,
+                    sparse_unit: None,
+                },
             };
             return record.non_resident(attribute_type::DATA, name, &extent, &self.geometry);
         }

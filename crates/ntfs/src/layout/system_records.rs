@@ -16,9 +16,9 @@ use super::system::{
 use super::views::{SmallEntries, View};
 use crate::disk::{
     BOOT_FILE_BYTES, HAS_VIEW_INDEX, INDEX_BLOCK_BYTES, NAME_IS_DIRECTORY, RECORD_DIRECTORY, RECORD_EXTEND,
-    RECORD_IN_USE, RECORD_VIEW_INDEX, StandardInformationDisk, TimesDisk, UPCASE_BYTES, VolumeInformationDisk,
-    attribute_definitions, attribute_type as types, collation, fresh_sequence, namespace, numbers, reference,
-    upcase_info,
+    RECORD_IN_USE, RECORD_VIEW_INDEX, StandardInformationDisk, TimesDisk, UPCASE_BYTES,
+    VolumeInformationDisk, attribute_definitions, attribute_type as types, collation, fresh_sequence,
+    namespace, numbers, reference, upcase_info,
 };
 
 /// Hidden and system.

@@ -156,9 +156,10 @@ impl VolumePlan<'_> {
         let entries = self.dir_entries(number);
         let shape = Shape::new(&entries, super::collect::at(dir.root_bytes));
         let step = self.geometry.index_vcn_step();
-        Box::new((0..dir.blocks).scan((entries, shape), move |(entries, shape), block| {
-            shape.block(entries, block, step)
-        }))
+        Box::new(
+            (0..dir.blocks)
+                .scan((entries, shape), move |(entries, shape), block| shape.block(entries, block, step)),
+        )
     }
 }
 
@@ -184,7 +185,7 @@ fn set_bits(bytes: &mut [u8], range: Range<u64>) {
     let mut bit = range.start;
     while bit < range.end {
         let at = usize::try_from(bit / 8).unwrap_or(usize::MAX);
-        if bit % 8 == 0 && range.end - bit >= 8 {
+        if bit.is_multiple_of(8) && range.end - bit >= 8 {
             let whole = usize::try_from((range.end - bit) / 8).unwrap_or(0);
             bytes[at..at + whole].fill(0xff);
             bit += to_u64(whole) * 8;
