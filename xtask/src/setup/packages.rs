@@ -22,6 +22,7 @@ pub(super) const NEEDED: &[(&str, &str)] = &[
     ("kmod", "oracle: reads the module lists of the payload"),
     ("mmdebstrap", "builds Debian images"),
     ("mtools", "oracle: reads and writes FAT without the kernel"),
+    ("ntfs-3g", "oracle: its tools check and read the NTFS volumes we write"),
     ("ovmf", "UEFI firmware of the virtual machines"),
     ("p7zip-full", "oracle: reads the WIMs we write"),
     ("procps", "lists processes in the lab"),
