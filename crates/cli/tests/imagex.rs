@@ -2,8 +2,6 @@
 //! fields. Cases are our own.
 #![expect(clippy::unwrap_used, reason = "a step that fails is a failed test")]
 
-#![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write as _;

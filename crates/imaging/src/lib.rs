@@ -35,6 +35,7 @@ mod extract;
 mod pipe;
 mod rewrite;
 mod verify;
+mod volume;
 
 mod remote;
 
@@ -56,6 +57,7 @@ pub use extract::{
 };
 pub use glob::NameCase;
 pub use gravure_codec::Level;
+pub use gravure_ntfs::Collisions;
 pub use gravure_wim::{Compression, Method};
 pub use image::{Image, ImageFile, Which};
 pub use integrity::IntegrityChange;
@@ -71,4 +73,7 @@ pub use text::{read_text, read_text_file};
 pub use verify::{
     Damage, FileReport, IntegrityTables, VerifyFileOptions, VerifyOptions, VerifyReport, check_integrity,
     verify_applied, verify_directory, verify_file,
+};
+pub use volume::{
+    ExistingData, VolumeApplyOptions, VolumeDevice, VolumeFile, VolumeReport, VolumeVerify, apply_to_volume,
 };

@@ -24,6 +24,7 @@ pub(super) const NEEDED: &[(&str, &str)] = &[
     ("libwin-hivex-perl", "oracle: hivexregedit merges the .reg texts we write"),
     ("mmdebstrap", "builds Debian images"),
     ("mtools", "oracle: reads and writes FAT without the kernel"),
+    ("ntfs-3g", "oracle: its tools check and read the NTFS volumes we write"),
     ("ovmf", "UEFI firmware of the virtual machines"),
     ("p7zip-full", "oracle: reads the WIMs we write"),
     ("procps", "lists processes in the lab"),

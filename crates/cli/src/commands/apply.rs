@@ -1,13 +1,17 @@
-//! `gravure apply`: an image becomes a directory.
+//! `gravure apply`: an image becomes a directory, or the NTFS volume on a partition or in an image file.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::ValueEnum;
 use gravure_imaging::{
-    ApplyOptions, DamagedContent, ErrorKind, Existing, VerifyOptions, apply_to_directory, verify_applied,
+    ApplyOptions, Collisions, DamagedContent, ErrorKind, Existing, ExistingData, Image, VerifyOptions,
+    VolumeApplyOptions, VolumeFile, VolumeVerify, apply_to_directory, apply_to_volume, verify_applied,
 };
+use gravure_model::Ctl;
+use gravure_tree::Loss;
 use serde::Serialize;
 
 use crate::exit::{Failure, done_or_partial};
@@ -16,11 +20,14 @@ use crate::progress::Reporter;
 use crate::target::{ImageName, Source};
 use crate::{Common, interrupt};
 
-/// Put an image onto a directory and read it back
+/// Put an image onto a directory or a volume and read it back
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "The SHA-1 of every content is checked on the way. With --verify=full everything is read back from the disk
 afterwards and compared with the image.
+
+A partition, an existing regular file or a new one that ends in .img, .raw or .ntfs becomes an NTFS volume. It is not
+mountable before everything on it was written and checked.
 
 Examples:
   gravure apply reference.wim /mnt/target           the only image of a file
@@ -30,12 +37,14 @@ Examples:
   gravure apply install.esd:1 /mnt/target           solid images too
   gravure apply http://server/images/debian.wim /mnt/x --progress jsonl
   ssh server cat pipable.wim | gravure apply -:1 /mnt/x     from a pipe: images made with --pipable
-  gravure apply damaged.wim /mnt/x --recover-data   what can be read of a damaged image; exit code 10"
+  gravure apply damaged.wim /mnt/x --recover-data   what can be read of a damaged image; exit code 10
+  gravure apply install.wim:1 /dev/sdb3 --label Windows --yes      an NTFS volume
+  gravure apply install.wim:1 windows.ntfs --size 40G"
 )]
 pub(crate) struct Options {
     /// Image file, address or - for standard input, with :NUMBER or :NAME when it holds several
     image: ImageName,
-    /// Directory to fill; made when it is not there
+    /// Directory to fill, made when it is not there; partition or file to become a volume
     target: PathBuf,
     /// Further files that content may lie in
     #[arg(long = "ref", value_name = "FILE")]
@@ -53,6 +62,24 @@ pub(crate) struct Options {
     /// code is 10
     #[arg(long)]
     recover_data: bool,
+    /// File system of a partition or file
+    #[arg(long, value_enum, default_value_t = FileSystem::Ntfs)]
+    fs: FileSystem,
+    /// Label of the volume
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    label: String,
+    /// Size of an image file, with K, M, G or T; the file's own by default
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    size: Option<u64>,
+    /// Cluster size of the volume, e.g. 4K, 64K
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    cluster_size: Option<u64>,
+    /// Keep names that differ in case only; Windows finds one of them
+    #[arg(long)]
+    keep_case_twins: bool,
+    /// Destroy what the partition or file holds
+    #[arg(long)]
+    yes: bool,
     /// Threads; one for each processor by default
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -72,6 +99,40 @@ enum Verify {
     Full,
     /// Only the hashes on the way
     Decode,
+}
+
+/// File systems that are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum FileSystem {
+    /// NTFS 3.1
+    Ntfs,
+}
+
+/// A number of bytes, with K, M, G or T for powers of 1024.
+fn parse_size(text: &str) -> Result<u64, String> {
+    let (digits, shift) = match text.trim_end_matches(['B', 'b']).trim_end_matches(['I', 'i']) {
+        text if text.ends_with(['K', 'k']) => (text.trim_end_matches(['K', 'k']), 10),
+        text if text.ends_with(['M', 'm']) => (text.trim_end_matches(['M', 'm']), 20),
+        text if text.ends_with(['G', 'g']) => (text.trim_end_matches(['G', 'g']), 30),
+        text if text.ends_with(['T', 't']) => (text.trim_end_matches(['T', 't']), 40),
+        text => (text, 0),
+    };
+    let number: u64 =
+        digits.parse().map_err(|_| format!("{text:?} is no size; expected e.g. 512M or 40G"))?;
+    number.checked_mul(1 << shift).ok_or_else(|| format!("{text:?} is too large"))
+}
+
+/// Whether the target is to become a volume, not a directory to be filled.
+fn is_volume(target: &Path) -> bool {
+    match std::fs::metadata(target) {
+        Ok(metadata) => metadata.is_file() || metadata.file_type().is_block_device(),
+        Err(_) => {
+            let extension = target.extension().and_then(|extension| extension.to_str());
+            extension.is_some_and(|extension| {
+                ["img", "raw", "ntfs"].iter().any(|known| extension.eq_ignore_ascii_case(known))
+            })
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -96,6 +157,17 @@ pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
     let ctl = interrupt::ctl();
     let reporter = Reporter::new(common.progress);
     let source = options.image.open_source(&options.references, &ctl)?;
+    if is_volume(&options.target) {
+        let Source::File(file) = &source else {
+            let message =
+                "a volume is laid out before its content comes, which an image from a pipe cannot tell";
+            return Err(
+                Failure::new(ErrorKind::Unsupported, message).with_cure("name the file instead of piping it")
+            );
+        };
+        let image = file.image(file.find(&options.image.which)?)?;
+        return run_volume(&image, options, common, &ctl, &reporter);
+    }
     let apply = ApplyOptions {
         threads: options.threads,
         existing: match options.existing {
@@ -130,11 +202,7 @@ pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
         milliseconds: report.milliseconds,
         verified_files: compared.map(|compared| compared.files),
         verify_milliseconds: compared.map(|compared| compared.milliseconds),
-        losses: report
-            .losses
-            .iter()
-            .map(|loss| LossLine { what: loss.what.to_string(), files: loss.count })
-            .collect(),
+        losses: loss_lines(&report.losses),
         damaged: report.damaged,
         warnings: report.warnings,
     };
@@ -166,5 +234,104 @@ fn explained(error: gravure_imaging::Error) -> Failure {
             "the image is damaged: take another copy of it, or what can be read with --recover-data",
         ),
         _ => failure,
+    }
+}
+
+fn loss_lines(losses: &[Loss]) -> Vec<LossLine> {
+    losses.iter().map(|loss| LossLine { what: loss.what.to_string(), files: loss.count }).collect()
+}
+
+#[derive(Debug, Serialize)]
+struct VolumeResult {
+    files: u64,
+    bytes: u64,
+    used_bytes: u64,
+    verified_bytes: u64,
+    milliseconds: u64,
+    losses: Vec<LossLine>,
+    warnings: Vec<String>,
+}
+
+/// Makes the target an NTFS volume.
+fn run_volume(
+    image: &Image,
+    options: &Options,
+    common: &Common,
+    ctl: &Ctl,
+    reporter: &Reporter,
+) -> Result<ExitCode, Failure> {
+    let FileSystem::Ntfs = options.fs;
+    let device = VolumeFile::open(&options.target, options.size).map_err(|error| {
+        let missing = error.kind() == ErrorKind::NotFound;
+        let failure = Failure::from(error);
+        if missing { failure.with_cure("say how large the new file is to be: --size=40G") } else { failure }
+    })?;
+    let cluster_bytes = options.cluster_size.map(|bytes| u32::try_from(bytes).unwrap_or(u32::MAX));
+    let apply = VolumeApplyOptions {
+        threads: options.threads,
+        label: options.label.as_str().into(),
+        cluster_bytes,
+        collisions: if options.keep_case_twins { Collisions::Keep } else { Collisions::Refuse },
+        existing: if options.yes { ExistingData::Destroy } else { ExistingData::Refuse },
+        verify: match options.verify {
+            Verify::Full => VolumeVerify::Full,
+            Verify::Decode => VolumeVerify::Decode,
+        },
+        ..VolumeApplyOptions::default()
+    };
+    let report = apply_to_volume(image, &device, &apply, ctl, reporter).map_err(|error| {
+        let holds_data = matches!(error, gravure_imaging::Error::Refused { .. });
+        let failure = Failure::from(error);
+        if holds_data {
+            failure.with_cure("destroy it with --yes, or choose another target")
+        } else {
+            failure
+        }
+    })?;
+    let lost: u64 = report.apply.losses.iter().map(|loss| loss.count).sum();
+    let result = VolumeResult {
+        files: report.apply.files,
+        bytes: report.apply.bytes,
+        used_bytes: report.used_bytes,
+        verified_bytes: report.verified_bytes,
+        milliseconds: report.apply.milliseconds,
+        losses: loss_lines(&report.apply.losses),
+        warnings: report.apply.warnings,
+    };
+    output::document(common.format, &result, |result| {
+        let speed = rate(result.bytes, result.milliseconds);
+        let mut text = format!("applied {} files, {} at {speed}", result.files, bytes(result.bytes));
+        text.push_str(&format!("; {} in use", bytes(result.used_bytes)));
+        if result.verified_bytes > 0 {
+            text.push_str(&format!("; read back {}", bytes(result.verified_bytes)));
+        }
+        for loss in &result.losses {
+            text.push_str(&format!("\nnot kept by this target: {} of {} files", loss.what, loss.files));
+        }
+        text
+    })?;
+    Ok(done_or_partial(report.apply.skipped + if options.strict { lost } else { 0 }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_powers_of_1024() {
+        let cases = [("512", 512), ("4K", 4096), ("40G", 40 << 30), ("1TiB", 1 << 40), ("3mb", 3 << 20)];
+        for (text, bytes) in cases {
+            assert_eq!(parse_size(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "G", "-1", "1.5G", "99999999999T"] {
+            assert!(parse_size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn new_files_are_told_by_their_extension() {
+        let dir = std::env::temp_dir();
+        assert!(is_volume(&dir.join("no such file.IMG")) && is_volume(&dir.join("no such file.ntfs")));
+        assert!(!is_volume(&dir.join("no such directory")) && !is_volume(&dir));
     }
 }

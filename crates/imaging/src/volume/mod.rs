@@ -1,0 +1,221 @@
+//! A partition or image file as the target of an image: the volume is laid out whole, contents go to their places from all
+//! threads, boot sectors come last.
+//!
+//! Order, and what a crash between leaves: the old boot sectors are zeroed and that is made durable (no volume); contents and
+//! metadata are written and made durable (no volume); everything is read back (no volume); boot sectors are written and made
+//! durable (the volume). A target is never both mountable and incomplete.
+
+mod device;
+mod guide;
+mod residents;
+mod target;
+mod verify;
+
+pub use device::{VolumeDevice, VolumeFile};
+
+use gravure_model::Ctl;
+use gravure_model::event::Observer;
+use gravure_ntfs::{Collisions, Notes, SectorSize, VolumeOptions, VolumePlan, Write};
+use gravure_nttypes::{FileTime, NtName};
+use gravure_tree::Loss;
+
+use crate::damage;
+use crate::meter::{Context, Meter, default_threads};
+use crate::reading::{self, Damaged, OnDamage, ReadPlan};
+use crate::{ApplyReport, Error, ErrorKind, Image};
+use guide::Guide;
+use target::VolumeTarget;
+
+/// How an image becomes a volume.
+#[derive(Debug, Clone)]
+pub struct VolumeApplyOptions {
+    /// Name of the stage in events.
+    pub stage: String,
+    /// Threads; one for each processor when `None`.
+    pub threads: Option<usize>,
+    /// Label of the volume; none when empty.
+    pub label: NtName,
+    /// Cluster size, bytes; the usual one when `None`.
+    pub cluster_bytes: Option<u32>,
+    /// Sectors before the partition on its disk.
+    pub hidden_sectors: u64,
+    /// Decides the serial number; a random one when `None`.
+    pub seed: Option<[u8; 32]>,
+    /// Time stamp of the system files; now when `None`.
+    pub time: Option<FileTime>,
+    /// What happens to names that are equal but for case.
+    pub collisions: Collisions,
+    /// What happens when the target holds data.
+    pub existing: ExistingData,
+    /// What is read back before the boot sectors are written.
+    pub verify: VolumeVerify,
+}
+
+/// What happens when the target holds data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ExistingData {
+    /// The operation is refused and says what was found.
+    #[default]
+    Refuse,
+    /// It is destroyed.
+    Destroy,
+}
+
+/// What is read back before a volume gets its boot sectors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum VolumeVerify {
+    /// All metadata, compared byte for byte, and all contents, against their SHA-1.
+    #[default]
+    Full,
+    /// Nothing; hashes are checked on the way alone.
+    Decode,
+}
+
+impl Default for VolumeApplyOptions {
+    fn default() -> Self {
+        Self {
+            stage: "apply".to_owned(),
+            threads: None,
+            label: NtName::default(),
+            cluster_bytes: None,
+            hidden_sectors: 0,
+            seed: None,
+            time: None,
+            collisions: Collisions::default(),
+            existing: ExistingData::default(),
+            verify: VolumeVerify::default(),
+        }
+    }
+}
+
+/// What became of an image.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct VolumeReport {
+    /// As for directories.
+    pub apply: ApplyReport,
+    /// Bytes of clusters in use.
+    pub used_bytes: u64,
+    /// Bytes read back and found right.
+    pub verified_bytes: u64,
+}
+
+/// Makes the device `device` an NTFS volume with the files of `image`. Nothing is written when the image has what NTFS cannot
+/// hold, does not fit, or when the device holds data and [`ExistingData::Refuse`] stands. Every content is checked against its
+/// SHA-1.
+pub fn apply_to_volume(
+    image: &Image,
+    device: &dyn VolumeDevice,
+    options: &VolumeApplyOptions,
+    ctl: &Ctl,
+    observer: &dyn Observer,
+) -> Result<VolumeReport, Error> {
+    let context = Context { ctl, observer, threads: options.threads.unwrap_or_else(default_threads) };
+    let meter = Meter::start(&context, &options.stage);
+    image.warnings().iter().for_each(|warning| meter.warn(|| warning.clone()));
+    let guide = Guide(image);
+    let plan = VolumePlan::new(image.tree(), &guide, &volume_options(device, options)?)
+        .map_err(|error| refused(device.name(), error))?;
+    let target = VolumeTarget::new(&plan, device);
+    let reads = ReadPlan::new(image.tree(), image.archives(), |wanted| target.wants(wanted), |_| false)?;
+    if options.existing == ExistingData::Refuse {
+        device::refuse_data(device)?;
+    }
+    meter.expect(reads.total_bytes);
+
+    write(device, &plan.wipes())?;
+    device.discard(0..device.size()).map_err(Error::io("discard", device.name()))?;
+    device.sync().map_err(Error::io("sync", device.name()))?;
+    let explained = |error| damage::explain(error, image.archives(), Some(image.tree()), &reads);
+    let damaged = reading::run(&context, &meter, image.archives(), &reads, &target, OnDamage::Stop)
+        .map_err(explained)?;
+    if let Some(Damaged { blob, found, .. }) = damaged.into_iter().next() {
+        let blob = &reads.blobs[blob];
+        return Err(damage::blob_error(image.archives(), Some(image.tree()), blob, found));
+    }
+    let resident = target.residents();
+    for write in plan.metadata(resident) {
+        ctl.check()?;
+        device.write_all_at(write.offset, &write.bytes).map_err(Error::io("write", device.name()))?;
+    }
+    device.sync().map_err(Error::io("sync", device.name()))?;
+    let verified_bytes = match options.verify {
+        VolumeVerify::Full => verify::read_back(&plan, &reads, resident, device, &context)?,
+        VolumeVerify::Decode => 0,
+    };
+    write(device, &plan.boot_sectors())?;
+    device.sync().map_err(Error::io("sync", device.name()))?;
+
+    let notes = plan.notes();
+    let totals = meter.finish();
+    Ok(VolumeReport {
+        apply: ApplyReport {
+            bytes: totals.bytes,
+            files: plan.file_count(),
+            warnings: totals.warnings,
+            skipped: totals.skipped,
+            damaged: Vec::new(),
+            losses: losses(&notes),
+            milliseconds: totals.milliseconds,
+        },
+        used_bytes: plan.used_bytes(),
+        verified_bytes,
+    })
+}
+
+fn volume_options(device: &dyn VolumeDevice, options: &VolumeApplyOptions) -> Result<VolumeOptions, Error> {
+    let sector_size = SectorSize::from_bytes(device.sector_bytes()).ok_or_else(|| Error::Unsupported {
+        what: "sector size for NTFS",
+        value: format!("{} bytes on {}", device.sector_bytes(), device.name()),
+    })?;
+    Ok(VolumeOptions {
+        sector_size,
+        cluster_bytes: options.cluster_bytes,
+        hidden_sectors: options.hidden_sectors,
+        label: options.label.clone(),
+        seed: options.seed.map_or_else(random_seed, Ok)?,
+        time: options.time.unwrap_or_else(now),
+        collisions: options.collisions,
+        ..VolumeOptions::new(device.size())
+    })
+}
+
+fn random_seed() -> Result<[u8; 32], Error> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(|error| Error::Other {
+        what: "making a serial number".to_owned(),
+        source: error.to_string().into(),
+        kind: ErrorKind::Failed,
+    })?;
+    Ok(seed)
+}
+
+fn now() -> FileTime {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    FileTime::from_unix(i64::try_from(since.as_secs()).unwrap_or(i64::MAX), since.subsec_nanos())
+}
+
+fn write(device: &dyn VolumeDevice, writes: &[Write]) -> Result<(), Error> {
+    for write in writes {
+        device.write_all_at(write.offset, &write.bytes).map_err(Error::io("write", device.name()))?;
+    }
+    Ok(())
+}
+
+fn refused(name: &str, error: gravure_ntfs::Error) -> Error {
+    let kind = match &error {
+        gravure_ntfs::Error::Invalid { .. } => ErrorKind::Usage,
+        _ => ErrorKind::Refused,
+    };
+    Error::Other { what: format!("making {name} an NTFS volume"), source: Box::new(error), kind }
+}
+
+/// What the volume does not keep of the image.
+fn losses(notes: &Notes) -> Vec<Loss> {
+    let counts = [
+        ("short names", notes.short_names_dropped),
+        ("marks of compression", notes.marks_dropped),
+        ("reparse marks without data", notes.reparse_marks_dropped),
+        ("Unix owners and modes", notes.unix_data_dropped),
+    ];
+    counts.into_iter().filter(|(_, count)| *count > 0).map(|(what, count)| Loss { what, count }).collect()
+}

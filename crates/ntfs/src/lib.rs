@@ -1,0 +1,19 @@
+//! NTFS volumes (version 3.1): laid out whole from a `Tree` and written in one pass, boot sectors last.
+//!
+//! Bytes only: a [`VolumePlan`] says what stands where, the engine writes it from any thread. What is on disk and which
+//! quirks count is in `FORMAT.md`.
+#![forbid(unsafe_code)]
+#![warn(clippy::arithmetic_side_effects, clippy::as_conversions, clippy::indexing_slicing)]
+#![cfg_attr(test, allow(clippy::arithmetic_side_effects, clippy::as_conversions, clippy::indexing_slicing))]
+
+mod error;
+
+mod disk;
+
+mod layout;
+
+pub use error::{Error, MAX_REFUSALS, Reason, Refusal, Refusals};
+pub use layout::{
+    Collisions, ContentGuide, Encoding, MAX_LABEL_UNITS, NoGuide, Notes, Part, Place, ResidentBytes,
+    SectorSize, VolumeOptions, VolumePlan, WofAlgorithm, Write,
+};
