@@ -1,3 +1,5 @@
+//! Index trees hold every key once, in order, in blocks that fit.
+
 use proptest::prelude::*;
 
 use super::*;
