@@ -465,3 +465,93 @@ fn the_name_of_the_program_is_the_command() {
     assert_eq!(run("wimlib-imagex", &["dir", "x.wim"]), "/\n/f\n");
     assert!(run("wimlib-imagex", &["--help"]).contains("extract WIMFILE IMAGE"));
 }
+
+/// A command whose output goes to a file, or whose input comes from one.
+fn through_a_pipe(tool: Tool, dir: &Path, arguments: &[&str], input: Option<&str>, output: Option<&str>) {
+    let mut command = tool.command();
+    command.args(arguments).current_dir(dir).stderr(Stdio::piped()).stdin(Stdio::piped());
+    command.stdout(output.map_or_else(Stdio::null, |path| fs::File::create(dir.join(path)).unwrap().into()));
+    let mut child = command.spawn().unwrap();
+    let mut pipe = child.stdin.take().unwrap();
+    let bytes = input.map_or_else(Vec::new, |path| fs::read(dir.join(path)).unwrap());
+    // A process of its own feeds the pipe, as a shell would.
+    let feeder = std::thread::spawn(move || drop(pipe.write_all(&bytes)));
+    let ended = child.wait_with_output().unwrap();
+    feeder.join().unwrap();
+    let stderr = String::from_utf8_lossy(&ended.stderr);
+    assert!(ended.status.success(), "{tool:?} {arguments:?}: {stderr}");
+}
+
+#[test]
+fn pipable_and_solid_files_go_both_ways() {
+    let Some(bench) = Bench::new() else { return };
+    let source = bench.temp.path().join("source");
+    fs::create_dir(&source).unwrap();
+    sample_tree(&source, &SampleOptions { seed: 12, files: 60, ..SampleOptions::default() }).unwrap();
+    let source = source.to_str().unwrap();
+    let mut trees = Vec::new();
+    for maker in BOTH {
+        let dir = bench.dir(maker);
+        let capture = ["capture", source, "-", "--compress=LZX:20", "--norpfix", "--unix-data"];
+        through_a_pipe(maker, &dir, &capture, None, Some("piped.wim"));
+        maker.succeeds(
+            &dir,
+            &[&["capture", source, "solid.wim", "--norpfix", "--unix-data"], &SOLID[..]].concat(),
+        );
+        for reader in BOTH {
+            let piped = format!("piped-{reader:?}");
+            through_a_pipe(
+                reader,
+                &dir,
+                &["apply", "-", "1", &piped, "--unix-data"],
+                Some("piped.wim"),
+                None,
+            );
+            let solid = format!("solid-{reader:?}");
+            reader.succeeds(&dir, &["apply", "solid.wim", "1", &solid, "--unix-data"]);
+            for target in [piped, solid] {
+                trees.push((maker, reader, Snapshot::of(&dir.join(target)).unwrap()));
+            }
+        }
+        let [ours, theirs] = BOTH.map(|tool| tool.succeeds(&dir, &["info", "solid.wim", "--header"]));
+        assert_eq!(ours, theirs, "header of a solid file by {maker:?}");
+    }
+    let (.., first) = &trees[0];
+    for (maker, reader, tree) in &trees {
+        assert_eq!(tree, first, "made by {maker:?}, applied by {reader:?}");
+    }
+    assert!(!bench.agree(&["capture", source, "no.wim", "--solid", "--pipable"], ""));
+}
+
+const SOLID: [&str; 3] = ["--solid", "--solid-compress=LZX", "--solid-chunk-size=1M"];
+
+#[test]
+fn what_decodes_of_a_damaged_file_is_kept_when_asked() {
+    let Some(bench) = Bench::new() else { return };
+    let text: String = (0..40_000).map(|number| format!("line {number}\n")).collect();
+    bench.fill(|dir| {
+        fs::create_dir(dir.join("in")).unwrap();
+        fs::write(dir.join("in/long"), &text).unwrap();
+    });
+    for maker in BOTH {
+        let dir = bench.dir(maker);
+        maker.succeeds(&dir, &["capture", "in", "x.wim", "--compress=XPRESS"]);
+        let mut bytes = fs::read(dir.join("x.wim")).unwrap();
+        // In the middle of the content, which comes first in the file.
+        let at = bytes.len() / 2;
+        bytes[at..at + 64].fill(0xff);
+        fs::write(dir.join("bad.wim"), bytes).unwrap();
+    }
+    assert!(!bench.agree(&["apply", "bad.wim", "1", "refused"], ""));
+    for tool in BOTH {
+        let dir = bench.dir(tool);
+        tool.run(&dir, &["apply", "bad.wim", "1", "kept", "--recover-data"], "");
+        let kept = fs::read(dir.join("kept/long")).unwrap();
+        assert_eq!(kept.len(), text.len(), "{tool:?}");
+        assert_eq!(
+            kept[..32768],
+            text.as_bytes()[..32768],
+            "{tool:?}: what comes before the damage is whole"
+        );
+    }
+}

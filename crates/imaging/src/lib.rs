@@ -42,7 +42,7 @@ mod remote;
 pub use apply::{ApplyOptions, ApplyReport, DamagedContent, Durability, apply_to_directory};
 pub use capture::{
     AppendOptions, CaptureForm, CaptureOptions, CaptureReport, CaptureSource, Earlier, Integrity, append,
-    append_directory, capture, capture_directory, capture_to_pipe,
+    append_directory, capture, capture_directory, capture_sources_to_pipe, capture_to_pipe,
 };
 pub use describe::{describe, describe_file, system_of};
 pub use diff::{Aspect, Change, DiffOptions, DiffReport, Difference, Side, diff};

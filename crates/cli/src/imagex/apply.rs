@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use gravure_imaging::{
-    ApplyOptions, Durability, ErrorKind, Existing, Image, ImageFile, LinkTargets, UnixMetadata,
-    apply_to_directory,
+    ApplyOptions, ApplyReport, DamagedContent, Durability, ErrorKind, Existing, Image, ImageFile,
+    LinkTargets, PipedFile, UnixMetadata, Which, apply_to_directory,
 };
 use gravure_wim::{HeaderFlags, ImageIndex};
 
@@ -15,10 +15,11 @@ use super::{Command, Console, check_count, mistake};
 use crate::exit::{Failure, done_or_partial};
 
 const USAGE: &str = "  apply WIMFILE [IMAGE | all] TARGET
-      [--check] [--ref=\"GLOB\"] [--rpfix | --norpfix] [--unix-data] [--threads=N]";
+      [--check] [--ref=\"GLOB\"] [--rpfix | --norpfix] [--unix-data] [--threads=N] [--recover-data]
+  WIMFILE may be -: a pipable image comes from standard input";
 
 /// What commands that write files of an image to a directory have in common.
-pub(super) const TARGET_OPTIONS: [Opt; 8] = [
+pub(super) const TARGET_OPTIONS: [Opt; 9] = [
     flag("unix-data"),
     flag("no-acls"),
     flag("strict-acls"),
@@ -27,6 +28,7 @@ pub(super) const TARGET_OPTIONS: [Opt; 8] = [
     flag("wimboot"),
     value("compact"),
     value("threads"),
+    flag("recover-data"),
 ];
 
 pub(super) const COMMAND: Command = Command {
@@ -43,6 +45,9 @@ fn run(given: &Given, console: &Console) -> Result<ExitCode, Failure> {
         _ => (given.argument(1).map_err(mistake)?, &given.arguments[2]),
     };
     let target = Path::new(target);
+    if given.arguments[0] == "-" {
+        return from_pipe(given, which, target, console);
+    }
     let file = files::open(&given.arguments[0], given, console)?;
     let images = files::images(&file, which)?;
     let options = target_options(given, "apply", links(given, &file))?;
@@ -65,6 +70,35 @@ fn run(given: &Given, console: &Console) -> Result<ExitCode, Failure> {
     Ok(done_or_partial(skipped))
 }
 
+/// Applies an image that comes from standard input.
+fn from_pipe(
+    given: &Given,
+    which: Option<&str>,
+    target: &Path,
+    console: &Console,
+) -> Result<ExitCode, Failure> {
+    let which = match which {
+        None => Which::Only,
+        Some(text) if text.eq_ignore_ascii_case("all") => {
+            let message = "all images of a pipe: one is read at a time";
+            return Err(
+                Failure::new(ErrorKind::Unsupported, message).with_cure("name one image, or the file")
+            );
+        }
+        Some(text) => text.parse().map_or_else(|_| Which::Name(text.to_owned()), Which::Number),
+    };
+    let links = match given.last_of(&["rpfix", "norpfix"]) {
+        Some("rpfix") => LinkTargets::BelowTarget,
+        _ => LinkTargets::default(),
+    };
+    let options = target_options(given, "apply", links)?;
+    let pipe = PipedFile::open(std::io::stdin(), "standard input")?;
+    let (report, _) = pipe.apply(&which, target, &options, &console.ctl, &console.reporter)?;
+    tell_losses(&report, console);
+    console.say("Done applying WIM image.")?;
+    Ok(done_or_partial(report.skipped))
+}
+
 fn apply(
     file: &ImageFile,
     index: ImageIndex,
@@ -85,10 +119,14 @@ fn apply(
 /// Applies `image` and tells what the directory cannot hold of it; returns what was left out.
 fn put(image: &Image, target: &Path, options: &ApplyOptions, console: &Console) -> Result<u64, Failure> {
     let report = apply_to_directory(image, target, options, &console.ctl, &console.reporter)?;
+    tell_losses(&report, console);
+    Ok(report.skipped)
+}
+
+fn tell_losses(report: &ApplyReport, console: &Console) {
     for loss in &report.losses {
         console.warn(&format!("not kept by a directory: {} of {} files", loss.what, loss.count));
     }
-    Ok(report.skipped)
 }
 
 /// How files are written. Other things that this syntax asks for are for volumes of Windows.
@@ -110,6 +148,7 @@ pub(super) fn target_options(
         links,
         unix: if given.has("unix-data") { UnixMetadata::Keep } else { UnixMetadata::Leave },
         durability: Durability::Cached,
+        damaged: if given.has("recover-data") { DamagedContent::Keep } else { DamagedContent::Refuse },
         ..ApplyOptions::default()
     })
 }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use gravure_imaging::{
     AppendOptions, Boot, CaptureConfig, CaptureOptions, CaptureSource, Earlier, ErrorKind, Exclusions,
     ImageFile, Integrity, Mounts, RewriteOptions, ScanOptions, Symlinks, UnixMetadata, Which, append,
-    capture, optimize, read_text, read_text_file,
+    capture, capture_sources_to_pipe, optimize, read_text, read_text_file,
 };
 use gravure_wim::HeaderFlags;
 
@@ -21,7 +21,9 @@ use crate::exit::{Failure, done_or_partial};
 const CAPTURE_USAGE: &str = "  capture SOURCE WIMFILE [NAME [DESC]]
       [--boot] [--check] [--include-integrity] [--compress=TYPE[:LEVEL]] [--chunk-size=SIZE] [--threads=N]
       [--flags=EDITION] [--image-property NAME=VALUE] [--config=FILE] [--source-list] [--dereference]
-      [--unix-data] [--rpfix | --norpfix] [--update-of=[WIMFILE:]IMAGE] [--delta-from=WIMFILE] [--wimboot]";
+      [--unix-data] [--rpfix | --norpfix] [--update-of=[WIMFILE:]IMAGE] [--delta-from=WIMFILE] [--wimboot]
+      [--pipable] [--solid] [--solid-compress=TYPE] [--solid-chunk-size=SIZE]
+  WIMFILE may be -: a pipable image goes to standard output";
 
 const APPEND_USAGE: &str = "  append SOURCE WIMFILE [NAME [DESC]]
       [--boot] [--check] [--nocheck] [--include-integrity] [--create] [--rebuild] [--threads=N]
@@ -118,8 +120,16 @@ fn run_append(given: &Given, console: &Console) -> Result<ExitCode, Failure> {
 fn new_file(given: &Given, console: &Console) -> Result<ExitCode, Failure> {
     let output = Path::new(&given.arguments[1]);
     let rpfix = given.last_of(&["rpfix", "norpfix"]) != Some("norpfix");
-    let options = capture_options(given, console, rpfix, None)?;
-    let report = capture(&sources(given)?, output, &options, &console.ctl, &console.reporter)?;
+    let to_pipe = output == Path::new("-");
+    let mut options = capture_options(given, console, rpfix, None)?;
+    options.form = compress::form(given, to_pipe)?;
+    let (sources, ctl, reporter) = (sources(given)?, &console.ctl, &console.reporter);
+    let report = if to_pipe {
+        let mut out = std::io::stdout().lock();
+        capture_sources_to_pipe(&sources, &mut out, "standard output", &options, ctl, reporter)?
+    } else {
+        capture(&sources, output, &options, ctl, reporter)?
+    };
     Ok(done_or_partial(report.skipped))
 }
 

@@ -1,7 +1,7 @@
 //! `--compress` and what goes with it.
 
 use gravure_codec::Level;
-use gravure_imaging::{Compression, CompressionChange, Method, Recompress, RewriteOptions};
+use gravure_imaging::{CaptureForm, Compression, CompressionChange, Method, Recompress, RewriteOptions};
 
 use super::options::{Given, Opt, flag, value};
 use super::{integrity_change, mistake, unsupported};
@@ -18,6 +18,8 @@ pub(super) const OPTIONS: [Opt; 7] = [
     flag("recompress"),
 ];
 
+/// What every reader takes (wim-container section 12).
+const MAX_SOLID_CHUNK: u32 = 64 << 20;
 /// Above this a level means that time does not matter; wimlib's users write 20, 50 or 100, and 50 is their default.
 const THOROUGH: u32 = 50;
 
@@ -28,10 +30,35 @@ pub(super) struct Compress {
     pub(super) level: Level,
 }
 
-/// What a new file is compressed with: LZX when nothing is said, XPRESS in small chunks for WIMBoot. `is_new` says that
-/// there is no file yet whose compression counts.
+/// How the contents of a new file are laid out. `to_pipe` says that it goes to standard output, which makes it pipable.
+pub(super) fn form(given: &Given, to_pipe: bool) -> Result<CaptureForm, Failure> {
+    let wants_solid = ["solid", "solid-compress", "solid-chunk-size"].iter().any(|option| given.has(option));
+    match (wants_solid, to_pipe || given.has("pipable")) {
+        (false, false) => Ok(CaptureForm::Normal),
+        (false, true) => Ok(CaptureForm::Pipable),
+        (true, true) => Err(unsupported("--solid: a file is either solid or pipable".to_owned())),
+        (true, false) => {
+            let method = match given.text("solid-compress").map_err(mistake)? {
+                Some(text) => parse(text).map_err(mistake)?.0,
+                None => Some(Method::Lzms),
+            };
+            let method = method.ok_or_else(|| mistake("--solid-compress: a solid file is compressed"))?;
+            let chunk_size = match given.text("solid-chunk-size").map_err(mistake)? {
+                Some(text) => parse_size(text).map_err(mistake)?,
+                None => Compression::chunk_range(method).1.min(MAX_SOLID_CHUNK),
+            };
+            let made = Compression::new(method, chunk_size);
+            made.map(CaptureForm::Solid).map_err(|error| mistake(format!("--solid-chunk-size: {error}")))
+        }
+    }
+}
+
+/// What a new file is compressed with: LZX when nothing is said, XPRESS in small chunks for WIMBoot, LZMS beside a solid
+/// resource. `is_new` says that there is no file yet whose compression counts.
 pub(super) fn of(given: &Given, is_new: bool) -> Result<Compress, Failure> {
-    refuse(given)?;
+    if !is_new {
+        refuse(given)?;
+    }
     let is_wimboot = given.has("wimboot");
     let (method, level) = match given.text("compress").map_err(mistake)? {
         Some(_) if !is_new => {
@@ -39,6 +66,9 @@ pub(super) fn of(given: &Given, is_new: bool) -> Result<Compress, Failure> {
         }
         Some(text) => parse(text).map_err(mistake)?,
         None if is_wimboot => (Some(Method::Xpress), Level::NearOptimal),
+        None if given.has("solid") && !given.has("solid-compress") => {
+            (Some(Method::Lzms), Level::NearOptimal)
+        }
         None => (Some(Method::Lzx), Level::NearOptimal),
     };
     let usual = match method {
@@ -55,13 +85,13 @@ pub(super) fn of(given: &Given, is_new: bool) -> Result<Compress, Failure> {
     Ok(Compress { compression, level })
 }
 
-/// Forms of files that this syntax does not make.
+/// Forms that a file does not get by being changed.
 fn refuse(given: &Given) -> Result<(), Failure> {
     let option =
         ["solid", "solid-compress", "solid-chunk-size", "pipable"].into_iter().find(|it| given.has(it));
     match option {
         None => Ok(()),
-        Some(option) => Err(unsupported(format!("--{option}: solid and pipable files are not made here"))),
+        Some(option) => Err(unsupported(format!("--{option}: only new files are made solid or pipable"))),
     }
 }
 

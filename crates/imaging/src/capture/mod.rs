@@ -210,9 +210,20 @@ pub fn capture_to_pipe(
     ctl: &Ctl,
     observer: &dyn Observer,
 ) -> Result<CaptureReport, Error> {
+    capture_sources_to_pipe(&[CaptureSource::root(source)], out, name, options, ctl, observer)
+}
+
+/// As [`capture_to_pipe`] for several directories and files that make up one image.
+pub fn capture_sources_to_pipe(
+    sources: &[CaptureSource],
+    out: &mut dyn Write,
+    name: &str,
+    options: &CaptureOptions,
+    ctl: &Ctl,
+    observer: &dyn Observer,
+) -> Result<CaptureReport, Error> {
     let mut out = BufWriter::with_capacity(OUT_BUFFER_BYTES, out);
-    let sources = [CaptureSource::root(source)];
-    scan_and_write(&sources, options, ctl, observer, |context, meter, scanned, report| {
+    scan_and_write(sources, options, ctl, observer, |context, meter, scanned, report| {
         scanned.write_pipable(context, meter, &mut out, name, options, report)
     })
 }
