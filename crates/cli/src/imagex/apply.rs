@@ -67,7 +67,7 @@ fn run(given: &Given, console: &Console) -> Result<ExitCode, Failure> {
         }
     }
     console.say("Done applying WIM image.")?;
-    Ok(done_or_partial(skipped))
+    Ok(outcome(given, skipped))
 }
 
 /// Applies an image that comes from standard input.
@@ -96,7 +96,7 @@ fn from_pipe(
     let (report, _) = pipe.apply(&which, target, &options, &console.ctl, &console.reporter)?;
     tell_losses(&report, console);
     console.say("Done applying WIM image.")?;
-    Ok(done_or_partial(report.skipped))
+    Ok(outcome(given, report.skipped))
 }
 
 fn apply(
@@ -121,6 +121,12 @@ fn put(image: &Image, target: &Path, options: &ApplyOptions, console: &Console) 
     let report = apply_to_directory(image, target, options, &console.ctl, &console.reporter)?;
     tell_losses(&report, console);
     Ok(report.skipped)
+}
+
+/// The exit code when `skipped` things were left out. Who asked for what decodes of a damaged file got it: scripts of this
+/// syntax expect 0 then, and the warnings tell what is missing.
+pub(super) fn outcome(given: &Given, skipped: u64) -> ExitCode {
+    if given.has("recover-data") { ExitCode::SUCCESS } else { done_or_partial(skipped) }
 }
 
 fn tell_losses(report: &ApplyReport, console: &Console) {

@@ -13,7 +13,7 @@ use super::apply::{TARGET_OPTIONS, target_options};
 use super::files::{self, CHECK, REF, REFS};
 use super::options::{Given, alias, flag, value};
 use super::{Command, Console, check_count, mistake, name_case};
-use crate::exit::{Failure, done_or_partial};
+use crate::exit::Failure;
 
 const USAGE: &str = "  extract WIMFILE IMAGE [(PATH | @LISTFILE)...]
       [--check] [--ref=\"GLOB\"] [--dest-dir=DIR] [--to-stdout] [--no-globs] [--nullglob]
@@ -75,7 +75,7 @@ fn run(given: &Given, console: &Console) -> Result<ExitCode, Failure> {
         console.warn(&format!("not kept by a directory: {} of {} files", loss.what, loss.count));
     }
     console.say("Done extracting files.")?;
-    Ok(done_or_partial(report.skipped))
+    Ok(super::apply::outcome(given, report.skipped))
 }
 
 /// What is asked for: paths, or the lines of lists, which keep their directories.
