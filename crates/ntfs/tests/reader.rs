@@ -117,7 +117,7 @@ fn check(tree: &Tree, options: &VolumeOptions) -> u64 {
 fn everything_is_found_on_every_shape_of_volume_this_reader_knows() {
     let tree = windows_tree(3000);
     // The crate counts blocks of an index in clusters. In volumes whose clusters are larger than such a block the unit is
-    // 512 bytes (specs/ntfs.md, 2.2), and it finds none there, whoever wrote them; ntfs-3g's tools judge those.
+    // 512 bytes (specs/ntfs.md, 1.3), and it finds none there, whoever wrote them; ntfs-3g's tools judge those.
     const INDEX_BLOCK_BYTES: u32 = 4096;
     for (sector_size, cluster) in shapes().into_iter().filter(|(_, cluster)| *cluster <= INDEX_BLOCK_BYTES) {
         let cluster_bytes = Some(cluster);
