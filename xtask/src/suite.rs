@@ -25,6 +25,8 @@ const PREPUSH_EXAMPLES: &str = "Examples:
   cargo xtask prepush         format, clippy, tidy, unit tests; changes nothing, needs no root
   cargo xtask prepush --fix   let cargo fmt mend the format first";
 
+/// The tests in `tests/`, by name: `--package` would build all dependencies again with other features.
+const VM_TESTS: [&str; 5] = ["--workspace", "--test", "vm_deployment", "--test", "vm_faults"];
 /// Recipe of the image that tests deploy: the smallest system that starts and reports.
 const TEST_RECIPE: &str = "images/tiny.toml";
 
@@ -122,9 +124,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         runner::run(&settings, &["--workspace", "--exclude", "gravure-e2e"], &[])
     });
     if !options.no_vm {
-        report.counted("virtual machines", || {
-            runner::run(&settings, &["--package", "gravure-e2e"], &["--test-threads=1"])
-        });
+        report.counted("virtual machines", || runner::run(&settings, &VM_TESTS, &["--test-threads=1"]));
     }
     if report.counts.passed == 0 {
         bail!("no test ran");
@@ -172,7 +172,8 @@ fn program_path() -> PathBuf {
 
 /// The program the virtual machines boot from; the test profile is good enough and already half built.
 fn build_program() -> Result<()> {
-    process::run(workspace::cargo().args(["build", "--package", "gravure-cli"]))
+    // As a part of the workspace, so that its dependencies have the features they have in the tests, and are built once.
+    process::run(workspace::cargo().args(["build", "--workspace", "--bin", "gravure"]))
 }
 
 fn days_since_1970() -> u64 {
