@@ -39,20 +39,6 @@ pub fn partition_start(disk: &Path, number: u32) -> Result<u64> {
     Ok(sector.with_context(|| format!("sgdisk told no first sector: {text}"))? * SECTOR_BYTES)
 }
 
-/// Replays the journal of the ext4 file system that starts at `offset` bytes, as the next mount would. A machine whose
-/// plug was pulled while its system ran has left its last changes there, and debugfs looks past the journal.
-pub fn replay_journal(disk: &Path, offset: u64) -> Result<()> {
-    /// What e2fsck adds to its exit code when it could not do its work (e2fsck(8)).
-    const FAILED: i32 = 4 | 8 | 16 | 32 | 128;
-    let device = format!("{}?offset={offset}", disk.display());
-    let output = Command::new("e2fsck").args(["-p", "-E", "journal_only", &device]).output();
-    let output = output.context("cannot start e2fsck")?;
-    if output.status.code().is_none_or(|code| code & FAILED != 0) {
-        bail!("e2fsck ended with {}: {}", output.status, String::from_utf8_lossy(&output.stdout));
-    }
-    Ok(())
-}
-
 /// A file of the ext4 file system that starts at `offset` bytes, as debugfs reads it.
 pub fn read_text(disk: &Path, offset: u64, path: &str) -> Result<String> {
     let device = format!("{}?offset={offset}", disk.display());

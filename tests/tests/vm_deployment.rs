@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use gravure_disk::Table;
-use gravure_e2e::{Scene, partition_start, read_text, replay_journal};
+use gravure_e2e::{Scene, partition_start, read_text};
 use gravure_model::Assurance;
 use gravure_testkit::Firmware;
 
@@ -37,7 +37,6 @@ fn deploys(firmware: Firmware) -> Result<()> {
     }
     // Judged by tools that share no code with ours, too.
     let root = partition_start(&scene.disk(), 2)?;
-    replay_journal(&scene.disk(), root)?;
     assert_eq!(read_text(&scene.disk(), root, "/etc/hostname")?.trim(), "pc-e2e-1");
     assert_eq!(read_text(&scene.disk(), root, "/etc/machine-id")?.trim().len(), 32);
     Ok(())
