@@ -5,5 +5,5 @@
 mod disk;
 mod scene;
 
-pub use disk::{looks_blank, partition_start, read_text};
+pub use disk::{Replayed, looks_blank, partition_start};
 pub use scene::{APPLY_PATIENCE, BOOT_PATIENCE, Scene};

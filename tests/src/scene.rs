@@ -39,7 +39,8 @@ impl Scene {
         else {
             return Ok(None);
         };
-        let tools = ["qemu-system-x86_64", "sgdisk", "debugfs"].iter().all(|tool| oracle(tool).is_some());
+        let tools =
+            ["qemu-system-x86_64", "sgdisk", "debugfs", "e2fsck"].iter().all(|tool| oracle(tool).is_some());
         if !tools || !can_make_labs() {
             return Ok(None);
         }

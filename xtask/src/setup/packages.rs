@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 /// Package, and what it is for.
 pub(super) const NEEDED: &[(&str, &str)] = &[
     // Names of Debian 12 and 13 alike.
+    ("btrfs-progs", "oracle: makes the file systems we recognise"),
     ("build-essential", "linker and C compiler of the crates that bring C code (ring, zstd, sqlite)"),
     ("ca-certificates", "certificates for cargo and apt"),
     ("cpio", "oracle: reads the initramfs we write"),
@@ -15,9 +16,13 @@ pub(super) const NEEDED: &[(&str, &str)] = &[
     ("dnsmasq-base", "oracle: a foreign DHCP and TFTP server beside ours"),
     ("dosfstools", "oracle: checks the FAT file systems we write"),
     ("e2fsprogs", "ext4 for tests; debugfs and e2fsck as oracles"),
+    ("exfatprogs", "oracle: makes the file systems we recognise"),
+    ("fdisk", "oracle: sfdisk reads the partition tables we write"),
     ("gdisk", "oracle: sgdisk reads the partition tables we write"),
     ("git", "names the files tidy checks"),
     ("grub-common", "oracle: grub-script-check parses the boot menus we write"),
+    ("grub-efi-amd64-bin", "oracle: GRUB for UEFI, as grub-mkimage makes it"),
+    ("grub-pc-bin", "oracle: GRUB's boot code for BIOS, as grub-mkimage makes it"),
     ("iproute2", "network namespaces, bridges and taps of the lab"),
     ("ipxe-qemu", "boot ROMs of QEMU's network cards, for BIOS machines"),
     ("kmod", "oracle: reads the module lists of the payload"),
@@ -36,8 +41,10 @@ pub(super) const NEEDED: &[(&str, &str)] = &[
     ("tcpdump", "shows tests what goes over the lab's network"),
     ("tftp-hpa", "oracle: a foreign TFTP client"),
     ("time", "measures processor time and memory for `bench`"),
-    ("util-linux", "setpriv, unshare, sfdisk"),
+    ("udhcpc", "oracle: a foreign DHCP client"),
+    ("util-linux", "setpriv, unshare"),
     ("wimtools", "oracle: wimlib-imagex reads what we write and writes what we read"),
+    ("xfsprogs", "oracle: makes the file systems we recognise"),
     ("xz-utils", "unpacks kernel modules"),
     ("zstd", "oracle: reads the initramfs we write"),
 ];
