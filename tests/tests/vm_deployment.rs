@@ -1,4 +1,4 @@
-//! A blank machine boots from our server and comes up in the system we deployed: UEFI and BIOS.
+//! A blank machine boots from our server and comes up in the system we deployed: UEFI, with and without Secure Boot, and BIOS.
 
 use anyhow::Result;
 use gravure_disk::Table;
@@ -18,6 +18,10 @@ fn deploys(firmware: Firmware) -> Result<()> {
     assert_eq!(report.assurance, Assurance::Token);
     let plan = report.plan.expect("a confirmed machine has a plan");
     assert!(plan.failure.is_none(), "{:?}", plan.failure);
+    let secure = (firmware != Firmware::Bios).then_some(firmware == Firmware::UefiSecureBoot);
+    let payload = report.inventory.expect("the payload reported an inventory").firmware;
+    assert_eq!(payload.secure_boot, secure, "in the payload");
+    assert_eq!(plan.first_boot.expect("the system reported").secure_boot, secure, "in the deployed system");
     let stages: Vec<&str> = plan.stages.iter().map(|stage| stage.stage.as_str()).collect();
     for wanted in ["check_disk", "prepare", "format", "apply", "personalise", "verify", "write_table"] {
         assert!(stages.contains(&wanted), "{wanted} is missing in {stages:?}");
@@ -44,7 +48,17 @@ fn deploys(firmware: Firmware) -> Result<()> {
 }
 
 #[test]
+fn a_machine_with_secure_boot_comes_up_in_the_deployed_system() -> Result<()> {
+    deploys(Firmware::UefiSecureBoot)
+}
+
+#[test]
 fn a_uefi_machine_comes_up_in_the_deployed_system() -> Result<()> {
+    // The same way without the checks: the machine with Secure Boot stands for both in quick runs.
+    if !gravure_testkit::full_run() {
+        gravure_testkit::skipped("a UEFI machine without Secure Boot is deployed with --full");
+        return Ok(());
+    }
     deploys(Firmware::Uefi)
 }
 

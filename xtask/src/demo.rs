@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
-use gravure_model::api::MachineState;
+use gravure_model::api::{MachineReport, MachineState};
 use gravure_testkit::{BootOrder, Bus, Disk, Firmware, Lab, Site, Vm, VmOptions, accelerator};
 
 use crate::console::{self, Remedy, Step};
@@ -21,6 +21,7 @@ use report::Summary;
 const EXAMPLES: &str = "Examples:
   cargo xtask demo                    a UEFI machine, from nothing to a confirmed system
   cargo xtask demo --firmware bios    a BIOS machine
+  cargo xtask demo --secure-boot      a UEFI machine with Secure Boot on and only Microsoft's keys enrolled, as PCs come
   cargo xtask demo --fresh            build the image again too
 
 Everything it makes lies below `demo/` in the target directory: image, site, disk, logs and a screenshot.
@@ -44,6 +45,9 @@ pub(crate) struct Options {
     /// What the machine starts with
     #[arg(long, value_enum, default_value_t = Start::Uefi)]
     firmware: Start,
+    /// Secure Boot on, nothing enrolled but what PCs come with; in the deployed system too
+    #[arg(long)]
+    secure_boot: bool,
     /// Build the image again although the recipe did not change
     #[arg(long)]
     fresh: bool,
@@ -58,17 +62,22 @@ enum Start {
     Bios,
 }
 
-impl Start {
-    fn firmware(self) -> Firmware {
-        match self {
-            Self::Uefi => Firmware::Uefi,
-            Self::Bios => Firmware::Bios,
+impl Options {
+    fn firmware(&self) -> Result<Firmware> {
+        match (self.firmware, self.secure_boot) {
+            (Start::Uefi, false) => Ok(Firmware::Uefi),
+            (Start::Uefi, true) => Ok(Firmware::UefiSecureBoot),
+            (Start::Bios, false) => Ok(Firmware::Bios),
+            (Start::Bios, true) => {
+                Err(Remedy::new("BIOS machines have no Secure Boot", "leave out --firmware bios").into())
+            }
         }
     }
 }
 
 /// Runs the demo.
 pub(crate) fn run(options: &Options) -> Result<()> {
+    let firmware = options.firmware()?;
     let mut summary = Summary::default();
     summary.timed("set-up", setup::ensure)?;
     let program = summary.timed("build of gravure", build_program)?;
@@ -82,7 +91,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         std::fs::remove_dir_all(&run_dir).with_context(|| format!("cannot empty {}", run_dir.display()))?;
     }
     let site = summary.timed("site and server", || start_site(&program, &payload.dir, &run_dir, &image))?;
-    let machine = machine(options.firmware, &run_dir)?;
+    let machine = machine(firmware, &run_dir)?;
     let step = Step::start(format!("plan for the machine {}", machine.mac));
     site.plan(&machine.mac, "pc-{serial}")?;
     step.done("signed and armed");
@@ -97,7 +106,20 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             run_dir.display()
         );
     }
+    if firmware == Firmware::UefiSecureBoot && !enforced(&machine) {
+        bail!(
+            "Secure Boot was not enforced, in the payload or in the deployed system; logs are in {}",
+            run_dir.display()
+        );
+    }
     Ok(())
+}
+
+/// Whether the firmware said so in the payload and in the deployed system.
+fn enforced(machine: &MachineReport) -> bool {
+    let payload = machine.inventory.as_ref().and_then(|inventory| inventory.firmware.secure_boot);
+    let deployed = machine.plan.as_ref().and_then(|plan| plan.first_boot.as_ref()?.secure_boot);
+    payload == Some(true) && deployed == Some(true)
 }
 
 fn build_program() -> Result<PathBuf> {
@@ -126,8 +148,8 @@ fn start_site(program: &Path, payload: &Path, run_dir: &Path, image: &Path) -> R
     Ok(site)
 }
 
-fn machine(start: Start, run_dir: &Path) -> Result<VmOptions> {
-    let mut options = VmOptions::new("pc", start.firmware());
+fn machine(firmware: Firmware, run_dir: &Path) -> Result<VmOptions> {
+    let mut options = VmOptions::new("pc", firmware);
     options.disk = Some(Disk::blank(&run_dir.join("disk.img"), DISK_BYTES, Bus::Virtio)?);
     options.boot = BootOrder::NetworkFirst;
     options.serial = "DEMO1".to_owned();

@@ -124,6 +124,9 @@ pub struct ConfirmRequest {
     pub kernel: String,
     /// SMBIOS UUID, serial and addresses as the deployed system sees them.
     pub identity: MachineIdentity,
+    /// Whether Secure Boot is enforced in the deployed system; `None` on BIOS machines. Reports of older payloads lack it.
+    #[serde(default)]
+    pub secure_boot: Option<bool>,
 }
 
 /// What the deployed system needs for that report; `/etc/gravure/confirm.json` there, readable by root alone.
@@ -219,6 +222,18 @@ pub struct PlanReport {
     pub failure: Option<FailureReport>,
     /// Warnings.
     pub warnings: Vec<String>,
+    /// What the deployed system reported of its first boot.
+    #[serde(default)]
+    pub first_boot: Option<FirstBoot>,
+}
+
+/// The deployed system at its first boot, as it reported itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FirstBoot {
+    /// Kernel release.
+    pub kernel: String,
+    /// Whether Secure Boot is enforced; `None` on BIOS machines.
+    pub secure_boot: Option<bool>,
 }
 
 /// A stage that ended.

@@ -78,12 +78,14 @@ fn confirm(root: &Path, roots: &Roots, patience: Duration, first_wait: Duration)
 
 fn request(settings: &ConfirmSettings, root: &Path, roots: &Roots) -> ConfirmRequest {
     let text = |path: PathBuf| sysfs::text(&path).unwrap_or_default();
+    let inventory = machine::collect(roots).inventory;
     ConfirmRequest {
         token: settings.token.clone(),
         host_name: text(roots.proc.join("sys/kernel/hostname")),
         machine_id: text(root.join("etc/machine-id")),
         kernel: kernel::release(),
-        identity: machine::collect(roots).inventory.identity(),
+        identity: inventory.identity(),
+        secure_boot: inventory.firmware.secure_boot,
     }
 }
 

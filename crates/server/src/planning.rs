@@ -130,6 +130,7 @@ impl Planner<'_> {
             outcome: None,
             failure: None,
             confirmed: None,
+            first_boot: None,
         };
         db::plans::add(&mut transaction, &row).await?;
         db::machines::set_plan(&mut transaction, &machine.id, &plan.id, &plan.personality.host_name).await?;

@@ -141,6 +141,7 @@ fn from_unknown_to_confirmed() {
         machine_id: machine_id.to_owned(),
         kernel: "6.12".into(),
         identity: Machine { number }.inventory().identity(),
+        secure_boot: Some(true),
     };
     let plain = agent(&site.ca_pem(), None);
     let id = &plan.personality.machine_id;
@@ -151,6 +152,8 @@ fn from_unknown_to_confirmed() {
     let wrong = ConfirmRequest { token: gravure_model::Secret::new("0".repeat(64)), ..report(id, 1) };
     assert_eq!(send(&plain, &site, "/v1/confirm", &wrong).unwrap_err().status, 401);
     assert_eq!(state(&site, &machine), MachineState::Confirmed);
+    let first_boot = operator.machine(&welcome.machine).unwrap().plan.unwrap().first_boot.unwrap();
+    assert_eq!((first_boot.kernel.as_str(), first_boot.secure_boot), ("6.12", Some(true)));
 
     // All of it is on record.
     let audit = operator.audit().unwrap();

@@ -34,6 +34,9 @@ impl Summary {
         if let Some(plan) = &machine.plan {
             console::note(format!("image {} ({})", plan.image, plan.image_digest));
         }
+        for line in secure_boot(machine) {
+            console::note(line);
+        }
         println!("state: {}", machine.state.as_str());
     }
 
@@ -52,4 +55,13 @@ impl Summary {
         rows.push(vec!["total".to_owned(), seconds(total), String::new(), String::new()]);
         rows
     }
+}
+
+/// What the firmware said of Secure Boot, in the payload and in the deployed system.
+fn secure_boot(machine: &MachineReport) -> Vec<String> {
+    let word = |on| if on { "on" } else { "off" };
+    let payload = machine.inventory.as_ref().and_then(|inventory| inventory.firmware.secure_boot);
+    let deployed = machine.plan.as_ref().and_then(|plan| plan.first_boot.as_ref()?.secure_boot);
+    let line = |whose: &str, on: Option<bool>| on.map(|on| format!("Secure Boot in {whose}: {}", word(on)));
+    [line("the payload", payload), line("the deployed system", deployed)].into_iter().flatten().collect()
 }

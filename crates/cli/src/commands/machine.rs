@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 use gravure_model::api::{MachineReport, PlanReport};
+use gravure_model::inventory::Firmware;
 use serde::Serialize;
 
 use super::site::{SiteOptions, print_table, table, time};
@@ -123,7 +124,7 @@ fn describe(report: &MachineReport) -> String {
         let model =
             [&system.manufacturer, &system.product].into_iter().flatten().cloned().collect::<Vec<_>>();
         lines.push(("model", model.join(" ")));
-        lines.push(("firmware", inventory.firmware.mode.as_str().to_owned()));
+        lines.push(("firmware", firmware(&inventory.firmware)));
         lines.push(("memory", bytes(inventory.memory.usable_bytes)));
         for disk in &inventory.disks {
             let name = disk.model.clone().unwrap_or_default();
@@ -142,6 +143,18 @@ fn describe(report: &MachineReport) -> String {
     format!("{text}{stages}state: {}\n", report.state.as_str())
 }
 
+fn firmware(firmware: &Firmware) -> String {
+    format!("{}{}", firmware.mode.as_str(), secure_boot(firmware.secure_boot))
+}
+
+fn secure_boot(enforced: Option<bool>) -> &'static str {
+    match enforced {
+        Some(true) => ", Secure Boot on",
+        Some(false) => ", Secure Boot off",
+        None => "",
+    }
+}
+
 fn describe_plan(plan: &PlanReport, put: &mut impl FnMut(&str, &str)) {
     put("plan", &plan.id);
     put("job", &plan.job);
@@ -157,6 +170,9 @@ fn describe_plan(plan: &PlanReport, put: &mut impl FnMut(&str, &str)) {
     }
     if let Some(confirmed) = plan.confirmed {
         put("confirmed", &time(confirmed));
+    }
+    if let Some(first_boot) = &plan.first_boot {
+        put("runs", &format!("kernel {}{}", first_boot.kernel, secure_boot(first_boot.secure_boot)));
     }
     if let Some(failure) = &plan.failure {
         put("failed in", &failure.stage);

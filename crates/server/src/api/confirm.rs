@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use gravure_model::Timestamp;
-use gravure_model::api::{ConfirmRequest, MachineState};
+use gravure_model::api::{ConfirmRequest, FirstBoot, MachineState};
 
 use super::Problem;
 use super::state::{App, announce};
@@ -52,13 +52,14 @@ pub(super) async fn confirm(
         transaction.commit().await?;
         return Err(Problem::forbidden(detail));
     }
-    db::plans::confirm(&mut transaction, &plan.id, &report.machine_id, now).await?;
+    let first_boot = FirstBoot { kernel: report.kernel, secure_boot: report.secure_boot };
+    db::plans::confirm(&mut transaction, &plan.id, &report.machine_id, &first_boot, now).await?;
     if machine.plan.as_deref() == Some(plan.id.as_str()) {
         db::machines::set_state(&mut transaction, &machine.id, MachineState::Confirmed).await?;
     }
     db::machines::touch(&mut transaction, &machine.id, now).await?;
     let verified = if plan.ended.is_some() { "" } else { "; the payload's last report never came" };
-    let detail = format!("{} runs kernel {}{verified}", report.host_name, report.kernel);
+    let detail = format!("{} runs kernel {}{verified}", report.host_name, first_boot.kernel);
     db::audit::add(&mut transaction, &actor, "first boot confirmed", &plan.id, &detail).await?;
     transaction.commit().await?;
     announce(&machine.id, MachineState::Confirmed);

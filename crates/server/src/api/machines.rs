@@ -115,6 +115,7 @@ async fn plan_report(conn: &mut Conn, id: &str) -> Result<Option<PlanReport>, Pr
         started: plan.started,
         ended: plan.ended,
         confirmed: plan.confirmed,
+        first_boot: plan.first_boot,
         failure: plan.failure,
     }))
 }

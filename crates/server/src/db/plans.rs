@@ -1,7 +1,7 @@
 //! Plans handed out and what became of them.
 
 use gravure_model::Timestamp;
-use gravure_model::api::{FailureReport, StageReport};
+use gravure_model::api::{FailureReport, FirstBoot, StageReport};
 use gravure_model::descriptor::Digest;
 use gravure_model::plan::Plan;
 use sqlx::Row;
@@ -42,10 +42,11 @@ pub(crate) struct PlanRow {
     pub(crate) outcome: Option<Outcome>,
     pub(crate) failure: Option<FailureReport>,
     pub(crate) confirmed: Option<Timestamp>,
+    pub(crate) first_boot: Option<FirstBoot>,
 }
 
-const COLUMNS: &str =
-    "id, job, machine, ordinal, image, image_digest, body, started, ended, outcome, failure, confirmed";
+const COLUMNS: &str = "id, job, machine, ordinal, image, image_digest, body, started, ended, outcome, failure, \
+                       confirmed, first_boot";
 
 impl PlanRow {
     fn of(row: &AnyRow) -> Result<Self, DbError> {
@@ -56,6 +57,7 @@ impl PlanRow {
             _ => Err(DbError::Value { what: "outcome", value: text }),
         });
         let failure: Option<String> = row.try_get("failure")?;
+        let first_boot: Option<String> = row.try_get("first_boot")?;
         Ok(Self {
             id: row.try_get("id")?,
             job: row.try_get("job")?,
@@ -69,6 +71,7 @@ impl PlanRow {
             outcome: outcome.transpose()?,
             failure: failure.map(|text| from_json("failure", &text)).transpose()?,
             confirmed: row.try_get::<Option<i64>, _>("confirmed")?.map(Timestamp),
+            first_boot: first_boot.map(|text| from_json("first_boot", &text)).transpose()?,
         })
     }
 }
@@ -132,10 +135,14 @@ pub(crate) async fn confirm(
     conn: &mut Conn,
     id: &str,
     machine_id: &str,
+    first_boot: &FirstBoot,
     now: Timestamp,
 ) -> Result<bool, DbError> {
-    let sql = "UPDATE plans SET confirmed = $2, machine_id = $3 WHERE id = $1 AND confirmed IS NULL";
-    Ok(sqlx::query(sql).bind(id).bind(now.0).bind(machine_id).execute(conn).await?.rows_affected() > 0)
+    let sql = "UPDATE plans SET confirmed = $2, machine_id = $3, first_boot = $4 \
+               WHERE id = $1 AND confirmed IS NULL";
+    let query = sqlx::query(sql).bind(id).bind(now.0).bind(machine_id);
+    let query = query.bind(to_json("first_boot", first_boot)?);
+    Ok(query.execute(conn).await?.rows_affected() > 0)
 }
 
 /// The machine id that the deployed system reported.
