@@ -58,7 +58,7 @@ impl Replayed {
             .arg(format!("skip={}", offset / BLOCK))
             .args(["conv=sparse", "status=none"]);
         let copied = copy.status().context("cannot start dd")?;
-        if offset % BLOCK != 0 || !copied.success() {
+        if !offset.is_multiple_of(BLOCK) || !copied.success() {
             bail!("the partition at byte {offset} of {} could not be copied", disk.display());
         }
         // 1: the journal was replayed, or the lists of orphans cleared; that is what every start of the system does.

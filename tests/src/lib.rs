@@ -1,9 +1,12 @@
 //! What the end-to-end tests share: a site with its server, a machine with a blank disk, and looks at that disk with
 //! foreign tools. The tests themselves are in `tests/tests`.
 #![forbid(unsafe_code)]
+#![expect(clippy::print_stdout, reason = "tests tell how long boots took")]
 
+mod boot;
 mod disk;
 mod scene;
 
+pub use boot::{BootSite, ForeignDhcp, SERVER, changed_payload, damage};
 pub use disk::{Replayed, looks_blank, partition_start};
 pub use scene::{APPLY_PATIENCE, BOOT_PATIENCE, Scene};

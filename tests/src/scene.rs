@@ -8,8 +8,8 @@ use gravure_disk::Table;
 use gravure_io::FileAt;
 use gravure_model::api::{MachineReport, MachineState};
 use gravure_testkit::{
-    Bus, Disk, Firmware, Lab, Site, Vm, VmOptions, can_make_labs, gravure_program, oracle, payload_dir,
-    test_image,
+    Bus, Disk, Firmware, Lab, Site, SiteDhcp, SiteSetup, Vm, VmOptions, can_make_labs, gravure_program,
+    oracle, payload_dir, test_image,
 };
 
 /// From power-on to the payload's plan, emulated on a loaded machine.
@@ -47,7 +47,14 @@ impl Scene {
         let mut machine = VmOptions::new("pc", firmware);
         machine.disk = Some(Disk::blank(&dir.join("disk.img"), DISK_BYTES, Bus::Virtio)?);
         "E2E-1".clone_into(&mut machine.serial);
-        let site = Site::start(Lab::new()?, &program, &payload, &dir.join("site"), &image)?;
+        let setup = SiteSetup {
+            program: &program,
+            payload: &payload,
+            dir: &dir.join("site"),
+            image: Some(&image),
+            dhcp: SiteDhcp::Full,
+        };
+        let site = Site::start(Lab::new()?, &setup)?;
         Ok(Some(Self { site, machine, dir: dir.to_owned() }))
     }
 

@@ -4,7 +4,7 @@ use anyhow::Result;
 use gravure_disk::Table;
 use gravure_e2e::{Replayed, Scene, partition_start};
 use gravure_model::Assurance;
-use gravure_testkit::Firmware;
+use gravure_testkit::{Firmware, in_full_run};
 
 fn deploys(firmware: Firmware) -> Result<()> {
     let dir = tempfile::tempdir()?;
@@ -55,8 +55,7 @@ fn a_machine_with_secure_boot_comes_up_in_the_deployed_system() -> Result<()> {
 #[test]
 fn a_uefi_machine_comes_up_in_the_deployed_system() -> Result<()> {
     // The same way without the checks: the machine with Secure Boot stands for both in quick runs.
-    if !gravure_testkit::full_run() {
-        gravure_testkit::skipped("a UEFI machine without Secure Boot is deployed with --full");
+    if !in_full_run("a UEFI machine without Secure Boot") {
         return Ok(());
     }
     deploys(Firmware::Uefi)

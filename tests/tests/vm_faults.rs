@@ -65,7 +65,7 @@ fn one_flipped_byte_is_refused_with_the_blob_named() -> Result<()> {
     scene.order()?;
     // After the image was described, in the middle of the content, and without a trace in the file's time, as a disk
     // goes bad: the server would look at a changed file again.
-    let image = File::options().read(true).write(true).open(scene.site.image())?;
+    let image = File::options().read(true).write(true).open(scene.site.image()?)?;
     let before = image.metadata()?;
     let mut byte = [0];
     image.read_exact_at(&mut byte, before.len() / 2)?;

@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use gravure_model::api::{MachineReport, MachineState};
-use gravure_testkit::{BootOrder, Bus, Disk, Firmware, Lab, Site, Vm, VmOptions, accelerator};
+use gravure_testkit::{
+    BootOrder, Bus, Disk, Firmware, Lab, Site, SiteDhcp, SiteSetup, Vm, VmOptions, accelerator,
+};
 
 use crate::console::{self, Remedy, Step};
 use crate::{image, payload, process, setup, workspace};
@@ -143,7 +145,9 @@ fn start_site(program: &Path, payload: &Path, run_dir: &Path, image: &Path) -> R
              CAP_NET_ADMIN and that device)",
         )
     })?;
-    let site = Site::start(lab, program, payload, &run_dir.join("site"), image)?;
+    let dir = run_dir.join("site");
+    let setup = SiteSetup { program, payload, dir: &dir, image: Some(image), dhcp: SiteDhcp::Full };
+    let site = Site::start(lab, &setup)?;
     step.done(format!("`gravure serve` is up, its log is in {}", site.dir().display()));
     Ok(site)
 }

@@ -1,13 +1,10 @@
-//! Real clients on a real network: DHCP, TFTP and HTTP by udhcpc, tftp-hpa and curl, then firmware in virtual machines.
+//! Real clients on a real network: DHCP, TFTP and HTTP by udhcpc, tftp-hpa and curl. Firmware's turn is in
+//! `tests/tests/vm_boot.rs`.
 //!
 //! The program starts itself again inside a network namespace with `serve DIR`, as the server under test. Without that
 //! word it runs the cases one after the other and prints them as the standard harness does.
-#![expect(
-    clippy::needless_pass_by_value,
-    clippy::unwrap_used,
-    reason = "a failed step is a failed test, in helper functions too"
-)]
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is its own test harness")]
+#![expect(clippy::unwrap_used, reason = "a failed step is a failed test, in helper functions too")]
+#![expect(clippy::print_stdout, reason = "this is its own test harness")]
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -15,27 +12,22 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gravure_server::{CONFIG_NAME, Client, ClientSettings, Config, Dhcp, InitOptions, Server, init};
-use gravure_testkit::{Firmware, Lab, Running, VmOptions, can_make_labs, oracle, payload_dir};
+use gravure_server::{CONFIG_NAME, Config, Dhcp, InitOptions, Server, init};
+use gravure_testkit::{Lab, Neighbour, Running, can_make_labs, oracle};
 
 const SERVER: &str = "10.77.0.1";
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Firmware, loader, kernel and payload under software emulation on a busy machine.
-const BOOT_PATIENCE: Duration = Duration::from_secs(300);
 
 fn main() {
     let args: Vec<String> = std::env::args().collect();
     match args.get(1).map(String::as_str) {
         Some("serve") => return serve(Path::new(&args[2]), Path::new(&args[3])),
-        Some("client") => return list_machines(Path::new(&args[2])),
         Some("--list") => return,
         _ => {}
     }
-    let cases: [(&str, fn()); 4] = [
+    let cases: [(&str, fn()); 2] = [
         ("dhcp_tftp_and_http_serve_foreign_clients", foreign_clients),
         ("the_same_ports_work_again_at_once", same_ports_again),
-        ("a_bios_machine_registers_over_ipxe", bios_registers),
-        ("a_uefi_machine_registers_over_shim_and_grub", uefi_registers),
     ];
     let filter = args.get(1).filter(|arg| !arg.starts_with('-')).cloned().unwrap_or_default();
     let mut run = 0;
@@ -44,7 +36,7 @@ fn main() {
         println!("test {name} ... ok");
         run += 1;
     }
-    println!("\ntest result: ok. {run} passed; 0 failed; 0 ignored; 0 measured; {} filtered out", 4 - run);
+    println!("\ntest result: ok. {run} passed; 0 failed; 0 ignored; 0 measured; {} filtered out", 2 - run);
 }
 
 // ---- the server, inside the namespace -------------------------------------------------------------------------------
@@ -77,14 +69,6 @@ fn serve(dir: &Path, boot: &Path) {
     });
 }
 
-/// Prints the machines; runs inside the namespace too, where the server is.
-fn list_machines(dir: &Path) {
-    for machine in Client::new(&ClientSettings::of_site(dir).unwrap()).unwrap().machines().unwrap() {
-        let identity = machine.identity;
-        println!("{} {} {:?}", machine.state.as_str(), identity.serial.unwrap_or_default(), identity.macs);
-    }
-}
-
 fn own_command(lab: &Lab, args: &[&Path], word: &str) -> Command {
     let mut command = lab.command(std::env::current_exe().unwrap());
     command.arg(word).args(args);
@@ -97,21 +81,11 @@ fn start_server(lab: &Lab, dir: &Path, boot: &Path) -> Running {
     server
 }
 
-/// Another namespace with an interface on the lab's bridge.
-fn client_network(lab: &Lab) -> Lab {
-    let client = Lab::new().unwrap();
-    client.ip(&["link", "delete", client.interface()]).unwrap();
-    lab.ip(&["link", "add", "v0", "type", "veth", "peer", "name", "v1", "netns", client.name()]).unwrap();
-    lab.ip(&["link", "set", "v0", "master", lab.interface(), "up"]).unwrap();
-    client.ip(&["link", "set", "v1", "up"]).unwrap();
-    client
-}
-
 fn output(mut command: Command) -> Output {
     command.output().unwrap()
 }
 
-fn curl(client: &Lab, args: &[&str]) -> Output {
+fn curl(client: &Neighbour, args: &[&str]) -> Output {
     let mut command = client.command("curl");
     command.args(["-sS", "--max-time", "60"]).args(args);
     output(command)
@@ -146,7 +120,7 @@ fn foreign_clients() {
     let site = dir.path().join("site");
     let mut server = start_server(&lab, &site, &boot);
     std::fs::write(site.join("images/a b.wim"), content(100_000)).unwrap();
-    let client = client_network(&lab);
+    let client = lab.neighbour().unwrap();
     let address = lease(&client, dir.path());
     assert!((100..=150).contains(&address.octets()[3]), "{address}");
     assert_eq!(lease(&client, dir.path()), address, "the same machine gets the same address");
@@ -208,13 +182,13 @@ fn foreign_clients() {
 }
 
 /// Gets a lease with busybox' client and configures the interface with it.
-fn lease(client: &Lab, dir: &Path) -> Ipv4Addr {
+fn lease(client: &Neighbour, dir: &Path) -> Ipv4Addr {
     let script = dir.join("udhcpc.sh");
-    let text = "#!/bin/sh\n[ \"$1\" = bound ] && ip address flush dev v1 && ip address add $ip/24 dev v1 && echo got $ip\nexit 0\n";
+    let text = "#!/bin/sh\n[ \"$1\" = bound ] && ip address flush dev eth0 && ip address add $ip/24 dev eth0 && echo got $ip\nexit 0\n";
     std::fs::write(&script, text).unwrap();
     std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let mut command = client.command("udhcpc");
-    command.args(["-i", "v1", "-n", "-q", "-f", "-s", script.to_str().unwrap()]);
+    command.args(["-i", client.interface(), "-n", "-q", "-f", "-s", script.to_str().unwrap()]);
     let said = output(command);
     let text = String::from_utf8(said.stdout).unwrap();
     let address = text.lines().find_map(|line| line.strip_prefix("got "));
@@ -230,8 +204,8 @@ fn same_ports_again() {
     let lab = Lab::new().unwrap();
     let boot = boot_directory(dir.path());
     let mut server = start_server(&lab, &dir.path().join("site"), &boot);
-    let client = client_network(&lab);
-    client.ip(&["address", "add", "10.77.0.9/24", "dev", "v1"]).unwrap();
+    let client = lab.neighbour().unwrap();
+    client.set_address("10.77.0.9/24").unwrap();
     let began = Instant::now();
     for round in 0..5 {
         let url = format!("http://{SERVER}/boot/vmlinuz");
@@ -240,37 +214,4 @@ fn same_ports_again() {
     }
     assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
     assert!(server.terminate(PATIENCE).unwrap().success());
-}
-
-fn bios_registers() {
-    registers(VmOptions::new("bios", Firmware::Bios));
-}
-
-fn uefi_registers() {
-    registers(VmOptions::new("uefi", Firmware::Uefi));
-}
-
-/// A machine nobody knows starts from the network, and the server knows it.
-fn registers(options: VmOptions) {
-    if !can_make_labs() || oracle("qemu-system-x86_64").is_none() {
-        return;
-    }
-    let Some(payload) = payload_dir() else { return };
-    let dir = tempfile::tempdir().unwrap();
-    let lab = Lab::new().unwrap();
-    let site = dir.path().join("site");
-    let server = start_server(&lab, &site, &payload);
-    let vm = lab.start_vm(&options, dir.path()).unwrap();
-    let began = Instant::now();
-    let registered = server.console().wait_for("machine registered", BOOT_PATIENCE);
-    if let Err(error) = registered {
-        panic!("{error:#}\n--- server\n{}\n--- machine\n{}", server.console().text(), vm.console().text());
-    }
-    eprintln!("{}: registered after {:.1} s", options.name, began.elapsed().as_secs_f64());
-    let listed = output(own_command(&lab, &[&site], "client"));
-    let listed = String::from_utf8(listed.stdout).unwrap();
-    assert!(
-        listed.contains(&format!("registered {}", options.serial)) && listed.contains(&options.mac),
-        "{listed}"
-    );
 }

@@ -48,6 +48,15 @@ pub fn in_sample(index: u64, count: u64) -> bool {
     chosen
 }
 
+/// Whether a test that only full runs have time for is to run; says so and counts as skipped when not.
+pub fn in_full_run(what: &str) -> bool {
+    let chosen = full_run();
+    if !chosen {
+        eprintln!("SKIPPED: {what}: `cargo xtask test --full` runs it");
+    }
+    chosen
+}
+
 fn built(variable: &str, inside: &str) -> Option<PathBuf> {
     let path = std::env::var_os(variable).map(PathBuf::from);
     let there = path.filter(|path| path.join(inside).exists() || (inside.is_empty() && path.exists()));

@@ -21,6 +21,8 @@ pub const PREFIX_LEN: u8 = 24;
 /// Start of every namespace's name; a process id and a number follow.
 const NAME: &str = "gravure";
 const BRIDGE: &str = "br0";
+/// A neighbour's network interface.
+const CARD: &str = "eth0";
 
 /// Whether this process may make labs; a loud skip with the reason when not.
 ///
@@ -46,7 +48,6 @@ pub struct Lab {
 impl Lab {
     /// Makes the namespace, the bridge and the host's address. Needs root.
     pub fn new() -> Result<Self> {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
         for program in ["ip", "setpriv"] {
             find(program).with_context(|| format!("{program} is not installed"))?;
         }
@@ -54,15 +55,22 @@ impl Lab {
             bail!("/dev/net/tun is missing");
         }
         remove_stale()?;
+        let lab = Self::namespace()?;
+        // Forwarding must begin at once: firmware asks for an address only for some seconds.
+        lab.ip(&["link", "add", BRIDGE, "type", "bridge", "stp_state", "0", "forward_delay", "0"])?;
+        lab.ip(&["address", "add", &format!("{HOST_ADDRESS}/{PREFIX_LEN}"), "dev", BRIDGE])?;
+        lab.ip(&["link", "set", BRIDGE, "up"])?;
+        Ok(lab)
+    }
+
+    /// A namespace with a loopback and nothing else.
+    fn namespace() -> Result<Self> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("{NAME}-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         ip(&["netns", "add", &name]).context("cannot make a network namespace (root is needed)")?;
         // From here on the namespace is removed again when a step fails.
         let lab = Self { name, taps: AtomicU32::new(0) };
         lab.ip(&["link", "set", "lo", "up"])?;
-        // Forwarding must begin at once: firmware asks for an address only for some seconds.
-        lab.ip(&["link", "add", BRIDGE, "type", "bridge", "stp_state", "0", "forward_delay", "0"])?;
-        lab.ip(&["address", "add", &format!("{HOST_ADDRESS}/{PREFIX_LEN}"), "dev", BRIDGE])?;
-        lab.ip(&["link", "set", BRIDGE, "up"])?;
         Ok(lab)
     }
 
@@ -104,6 +112,16 @@ impl Lab {
         Vm::start(self, &tap, options, dir)
     }
 
+    /// Another computer on this network, in a namespace of its own, without an address yet.
+    pub fn neighbour(&self) -> Result<Neighbour> {
+        let other = Self::namespace()?;
+        let port = format!("peer{}", self.taps.fetch_add(1, Ordering::Relaxed));
+        self.ip(&["link", "add", &port, "type", "veth", "peer", "name", CARD, "netns", &other.name])?;
+        self.ip(&["link", "set", &port, "master", BRIDGE, "up"])?;
+        other.ip(&["link", "set", CARD, "up"])?;
+        Ok(Neighbour { lab: other })
+    }
+
     /// Prints what goes over the bridge, one line a packet, decoded by tcpdump; `filter` is a pcap-filter(7). Returns
     /// when the capture has begun.
     pub fn watch(&self, filter: &str) -> Result<Running> {
@@ -113,6 +131,29 @@ impl Lab {
         let running = Running::start(&mut command, None)?;
         running.console().wait_for("listening on", std::time::Duration::from_secs(30))?;
         Ok(running)
+    }
+}
+
+/// A computer beside the host of a [`Lab`]: a foreign DHCP server, a client.
+#[derive(Debug)]
+pub struct Neighbour {
+    lab: Lab,
+}
+
+impl Neighbour {
+    /// Name of its only network interface.
+    pub fn interface(&self) -> &'static str {
+        CARD
+    }
+
+    /// Gives it an address, `10.77.0.2/24`.
+    pub fn set_address(&self, address: &str) -> Result<()> {
+        self.lab.ip(&["address", "add", address, "dev", CARD])
+    }
+
+    /// A command that runs `program` there and dies with the thread that starts it.
+    pub fn command(&self, program: impl AsRef<Path>) -> Command {
+        self.lab.command(program)
     }
 }
 

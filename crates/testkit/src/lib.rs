@@ -19,14 +19,16 @@ mod snapshot;
 mod vm;
 
 pub use accelerator::{Accelerator, accelerator};
-pub use artifacts::{full_run, gravure_program, in_sample, payload_dir, seed, shared_dir, test_image};
+pub use artifacts::{
+    full_run, gravure_program, in_full_run, in_sample, payload_dir, seed, shared_dir, test_image,
+};
 pub use console::Console;
 pub use faulty::{Fault, FaultyDisk, Operation};
-pub use lab::{HOST_ADDRESS, Lab, PREFIX_LEN, can_make_labs};
+pub use lab::{HOST_ADDRESS, Lab, Neighbour, PREFIX_LEN, can_make_labs};
 pub use oracle::{oracle, oracles_required, skipped};
 pub use random::Random;
 pub use running::Running;
 pub use sample::{SampleOptions, sample_tree};
-pub use site::Site;
+pub use site::{Site, SiteDhcp, SiteSetup};
 pub use snapshot::{Entry, Kind, Snapshot};
-pub use vm::{BootOrder, Bus, Disk, Firmware, Qmp, QmpListener, Vm, VmOptions, fresh_mac};
+pub use vm::{BootOrder, Bus, Disk, Firmware, NetworkBoot, Qmp, QmpListener, Vm, VmOptions, fresh_mac};

@@ -29,28 +29,58 @@ pub struct Site {
     lab: Lab,
     program: PathBuf,
     dir: PathBuf,
-    image: PathBuf,
+    image: Option<PathBuf>,
     starts: u32,
 }
 
+/// What a site is made of.
+#[derive(Debug)]
+pub struct SiteSetup<'a> {
+    /// The `gravure` program.
+    pub program: &'a Path,
+    /// What `cargo xtask payload` built.
+    pub payload: &'a Path,
+    /// The site's directory, which must not exist yet.
+    pub dir: &'a Path,
+    /// An image to copy there.
+    pub image: Option<&'a Path>,
+    /// What its DHCP does.
+    pub dhcp: SiteDhcp,
+}
+
+/// The site's DHCP service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SiteDhcp {
+    /// It gives addresses; nobody else does.
+    Full,
+    /// It adds boot files beside another server.
+    Proxy,
+    /// The network's own server names the boot files.
+    Off,
+}
+
 impl Site {
-    /// Makes the site in `dir`, which must not exist yet, with a copy of `image`, and starts its server with full
-    /// DHCP. `payload` is what `cargo xtask payload` built.
-    pub fn start(lab: Lab, program: &Path, payload: &Path, dir: &Path, image: &Path) -> Result<Self> {
+    /// Makes the site and starts its server.
+    pub fn start(lab: Lab, setup: &SiteSetup<'_>) -> Result<Self> {
+        let SiteSetup { program, payload, dir, image, dhcp } = *setup;
         let mut init = lab.command(program);
-        init.args(["init", "--dir"]).arg(dir).args([
-            "--interface",
-            lab.interface(),
-            "--dhcp",
-            "full",
-            "--pool",
-            POOL,
-        ]);
+        init.args(["init", "--dir"]).arg(dir).args(["--interface", lab.interface(), "--dhcp"]);
+        match dhcp {
+            SiteDhcp::Full => init.args(["full", "--pool", POOL]),
+            SiteDhcp::Proxy => init.arg("proxy"),
+            SiteDhcp::Off => init.arg("off"),
+        };
         output(init.arg("--boot-dir").arg(payload))?;
-        let own = dir.join("images").join(image.file_name().context("the image has no name")?);
-        std::fs::copy(image, &own).with_context(|| format!("cannot copy {}", image.display()))?;
+        let mut own = None;
+        if let Some(image) = image {
+            let copy = dir.join("images").join(image.file_name().context("the image has no name")?);
+            std::fs::copy(image, &copy).with_context(|| format!("cannot copy {}", image.display()))?;
+            own = Some(copy);
+        }
         let server = serve(&lab, program, dir, 1)?;
-        server.console().wait_for_anywhere("image is ready", IMAGE_PATIENCE)?;
+        if own.is_some() {
+            server.console().wait_for_anywhere("image is ready", IMAGE_PATIENCE)?;
+        }
         Ok(Self { server, lab, program: program.to_owned(), dir: dir.to_owned(), image: own, starts: 1 })
     }
 
@@ -64,14 +94,19 @@ impl Site {
         &self.dir
     }
 
-    /// The site's own copy of the image.
-    pub fn image(&self) -> &Path {
-        &self.image
+    /// The site's own copy of the image it was made with.
+    pub fn image(&self) -> Result<&Path> {
+        self.image.as_deref().context("this site was made without an image")
     }
 
     /// The server.
     pub fn server(&mut self) -> &mut Running {
         &mut self.server
+    }
+
+    /// What the server logged since it was started.
+    pub fn log(&self) -> String {
+        self.server.console().text()
     }
 
     /// `gravure` as the site's operator, inside the lab.
@@ -88,7 +123,7 @@ impl Site {
 
     /// Plans the image for the machine with address `mac`.
     pub fn plan(&self, mac: &str, name: &str) -> Result<String> {
-        let image = self.image.file_name().and_then(|name| name.to_str());
+        let image = self.image()?.file_name().and_then(|name| name.to_str());
         let image = image.context("the image's name is not Unicode")?;
         self.run(&["plan", "create", "--machine", mac, "--image", image, "--name", name])
     }

@@ -45,6 +45,17 @@ pub enum BootOrder {
     Firmware,
 }
 
+/// How UEFI firmware boots from the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NetworkBoot {
+    /// PXE over IPv4.
+    Pxe,
+    /// HTTP over IPv4.
+    Http,
+    /// PXE over IPv6.
+    Pxe6,
+}
+
 /// A machine to be started.
 #[derive(Debug, Clone)]
 pub struct VmOptions {
@@ -62,6 +73,8 @@ pub struct VmOptions {
     pub mac: String,
     /// What it tries to boot.
     pub boot: BootOrder,
+    /// How UEFI firmware does that over the network; BIOS machines know one way.
+    pub network: NetworkBoot,
     /// Serial number in its SMBIOS table.
     pub serial: String,
     /// Whether a reboot ends it.
@@ -81,6 +94,7 @@ impl VmOptions {
             disk: None,
             mac: fresh_mac(),
             boot: BootOrder::NetworkFirst,
+            network: NetworkBoot::Pxe,
             serial: format!("GRV-{name}"),
             end_on_reboot: false,
             screen: false,
@@ -220,8 +234,15 @@ fn firmware_args(options: &VmOptions, dir: &Path) -> Result<Vec<String>> {
     if options.firmware == Firmware::UefiSecureBoot {
         args.extend(["-global".into(), "driver=cfi.pflash01,property=secure,value=on".into()]);
     }
-    // A try by IPv6 that nobody answers would cost a minute before the next entry.
-    args.extend(["-fw_cfg".into(), "name=opt/org.tianocore/IPv6PXESupport,string=no".into()]);
+    // A try that nobody answers would cost a minute before the next entry. HTTP comes after both kinds of PXE.
+    let without: &[&str] = match options.network {
+        NetworkBoot::Pxe => &["IPv6PXESupport"],
+        NetworkBoot::Http => &["IPv4PXESupport", "IPv6PXESupport"],
+        NetworkBoot::Pxe6 => &["IPv4PXESupport"],
+    };
+    for name in without {
+        args.extend(["-fw_cfg".into(), format!("name=opt/org.tianocore/{name},string=no")]);
+    }
     Ok(args)
 }
 

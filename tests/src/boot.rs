@@ -1,0 +1,134 @@
+//! A site whose machines only have to start the payload: what network boot tests share.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use gravure_model::api::MachineState;
+use gravure_testkit::{
+    Firmware, HOST_ADDRESS, Lab, Neighbour, NetworkBoot, Running, Site, SiteDhcp, SiteSetup, Vm, VmOptions,
+    can_make_labs, gravure_program, oracle, payload_dir,
+};
+
+use crate::BOOT_PATIENCE;
+
+/// Addresses of the foreign DHCP server; not ours, so that a test sees who gave one.
+const FOREIGN_POOL: &str = "10.77.0.50,10.77.0.90,1h";
+/// Its own.
+const FOREIGN_ADDRESS: &str = "10.77.0.2/24";
+/// A server that starts to listen takes no longer.
+const START_PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running site without images.
+#[derive(Debug)]
+pub struct BootSite {
+    /// The server and its lab.
+    pub site: Site,
+    dir: PathBuf,
+    started: Instant,
+}
+
+impl BootSite {
+    /// Starts a site in `dir`, serving the payload that was built; `None` after a loud skip when something is missing.
+    pub fn new(dhcp: SiteDhcp, dir: &Path) -> Result<Option<Self>> {
+        let Some(payload) = payload_dir() else { return Ok(None) };
+        Self::serving(&payload, dhcp, dir)
+    }
+
+    /// The same with boot files of one's own.
+    pub fn serving(payload: &Path, dhcp: SiteDhcp, dir: &Path) -> Result<Option<Self>> {
+        let Some(program) = gravure_program() else { return Ok(None) };
+        if oracle("qemu-system-x86_64").is_none() || !can_make_labs() {
+            return Ok(None);
+        }
+        let setup = SiteSetup { program: &program, payload, dir: &dir.join("site"), image: None, dhcp };
+        let site = Site::start(Lab::new()?, &setup)?;
+        Ok(Some(Self { site, dir: dir.to_owned(), started: Instant::now() }))
+    }
+
+    /// Switches a machine on that nobody knows yet.
+    pub fn switch_on(&self, name: &str, firmware: Firmware, network: NetworkBoot) -> Result<Vm> {
+        let options = VmOptions { network, ..VmOptions::new(name, firmware) };
+        self.site.lab().start_vm(&options, &self.dir)
+    }
+
+    /// Waits until the payload of `vm` has reported its inventory, and prints how long the boot took beside what
+    /// specs/netboot.md, section 5.2 measured for the case.
+    pub fn expect_registered(&self, vm: &Vm, case: &str, reference: &str) -> Result<()> {
+        let waited = self.site.wait_for_state(MachineState::Registered, BOOT_PATIENCE);
+        waited.with_context(|| {
+            let server = self.site.log();
+            format!(
+                "{case}: the server said:\n{server}\nthe machine's screen:\n{}",
+                vm.console().last_lines()
+            )
+        })?;
+        let took = self.started.elapsed().as_secs_f64();
+        println!("{case}: payload reported after {took:.1} s; reference, until init: {reference}");
+        let machine = self.site.machine(&vm.mac)?;
+        anyhow::ensure!(machine.inventory.is_some(), "{case}: no inventory of {}", vm.mac);
+        Ok(())
+    }
+
+    /// A DHCP server that is not ours, as most networks have one. `None` after a loud skip.
+    pub fn foreign_dhcp(&self) -> Result<Option<ForeignDhcp>> {
+        if oracle("dnsmasq").is_none() {
+            return Ok(None);
+        }
+        let neighbour = self.site.lab().neighbour()?;
+        neighbour.set_address(FOREIGN_ADDRESS)?;
+        let mut command = neighbour.command("dnsmasq");
+        command.args(["--no-daemon", "--conf-file=/dev/null", "--port=0", "--log-dhcp", "--no-ping"]);
+        command.args(["--bind-interfaces", "--user=root", "--group=root"]);
+        command.arg(format!("--interface={}", neighbour.interface()));
+        command.arg(format!("--dhcp-range={FOREIGN_POOL}"));
+        command.arg(format!("--dhcp-leasefile={}", self.dir.join("foreign.leases").display()));
+        command.arg(format!("--pid-file={}", self.dir.join("foreign.pid").display()));
+        let running = Running::start(&mut command, None)?;
+        running.console().wait_for("DHCP, IP range", START_PATIENCE)?;
+        Ok(Some(ForeignDhcp { running, _neighbour: neighbour }))
+    }
+}
+
+/// dnsmasq as the network's DHCP server, which knows nothing of booting.
+#[derive(Debug)]
+pub struct ForeignDhcp {
+    running: Running,
+    _neighbour: Neighbour,
+}
+
+impl ForeignDhcp {
+    /// What it logged.
+    pub fn log(&self) -> String {
+        self.running.console().text()
+    }
+}
+
+/// A copy of the built boot files in which `change` may replace some; the others are the same files.
+pub fn changed_payload(dir: &Path, change: impl FnOnce(&Path) -> Result<()>) -> Result<Option<PathBuf>> {
+    let Some(payload) = payload_dir() else { return Ok(None) };
+    let copy = dir.join("payload");
+    for part in ["", "pxe"] {
+        std::fs::create_dir_all(copy.join(part)).context("cannot make a directory for boot files")?;
+        for entry in std::fs::read_dir(payload.join(part)).context("cannot list the payload")? {
+            let entry = entry.context("cannot list the payload")?;
+            if entry.file_type().is_ok_and(|kind| kind.is_file()) {
+                let to = copy.join(part).join(entry.file_name());
+                std::fs::copy(entry.path(), to).context("cannot copy a boot file")?;
+            }
+        }
+    }
+    change(&copy)?;
+    Ok(Some(copy))
+}
+
+/// Flips a byte in the middle of a file: its signature no longer fits.
+pub fn damage(file: &Path) -> Result<()> {
+    let mut bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(file, bytes).with_context(|| format!("cannot write {}", file.display()))
+}
+
+/// The address machines reach the server at.
+pub const SERVER: &str = HOST_ADDRESS;
