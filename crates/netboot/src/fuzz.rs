@@ -169,3 +169,28 @@ pub mod names {
         let _ = (client_tag(name), is_expected_probe(name), match_entry(name.file_name(), name.components()));
     }
 }
+
+/// DHCPv6: the server's decision, directly and through a relay.
+pub mod dhcp6 {
+    use core::net::Ipv6Addr;
+
+    use crate::dhcp::BootTable;
+    use crate::dhcp6::{Dhcp6Config, reply};
+
+    /// Takes `data` as a packet.
+    pub fn body(data: &[u8]) {
+        let config = Dhcp6Config {
+            server: Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 1),
+            hardware: [2, 0, 0, 0, 0, 1],
+            lifetime_seconds: 3600,
+            dns: Vec::new(),
+        };
+        let from = Ipv6Addr::new(0xfe80, 0, 0, 0, 0x5054, 0x00ff, 0xfe12, 0x3456);
+        let outcome = reply(&config, &BootTable::default(), data, from);
+        let text = outcome.journal.to_string();
+        assert!(!text.chars().any(char::is_control), "{text:?}");
+        assert_eq!(outcome.reply.is_some(), outcome.journal.decided.is_ok());
+        // What we say is never longer than what was said and what we add: no amplifier.
+        assert!(outcome.reply.is_none_or(|bytes| bytes.len() <= data.len().saturating_add(1024)));
+    }
+}

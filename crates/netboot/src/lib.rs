@@ -10,6 +10,7 @@ mod error;
 mod time;
 
 pub mod dhcp;
+pub mod dhcp6;
 pub mod dhcp_client;
 pub mod http;
 pub mod names;

@@ -95,6 +95,33 @@ proptest! {
     }
 
     #[test]
+    fn dhcp6_takes_any_bytes(data in prop::collection::vec(any::<u8>(), 0..300)) {
+        fuzz::dhcp6::body(&data);
+    }
+
+    #[test]
+    fn dhcp6_takes_any_options(
+        kind in 0u8..15,
+        list in prop::collection::vec((0u16..80, prop::collection::vec(any::<u8>(), 0..40)), 0..12),
+        relayed: bool,
+    ) {
+        let mut data = vec![kind, 0, 0, 1];
+        for (code, value) in list {
+            data.extend(code.to_be_bytes());
+            data.extend(u16::try_from(value.len()).unwrap().to_be_bytes());
+            data.extend(value);
+        }
+        if relayed {
+            let inner = std::mem::take(&mut data);
+            data = vec![12; 34];
+            data.extend([0, 79, 0, 8, 0, 1, 2, 0, 0, 0, 0, 7, 0, 9]);
+            data.extend(u16::try_from(inner.len()).unwrap().to_be_bytes());
+            data.extend(inner);
+        }
+        fuzz::dhcp6::body(&data);
+    }
+
+    #[test]
     fn tftp_takes_any_bytes(data in prop::collection::vec(any::<u8>(), 0..300)) {
         fuzz::tftp::body(&data);
     }

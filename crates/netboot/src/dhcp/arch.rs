@@ -92,12 +92,12 @@ impl ArchCode {
     }
 
     /// The numbers of option 93; a torn last byte is ignored.
-    pub(super) fn list(value: &[u8]) -> Vec<Self> {
+    pub(crate) fn list(value: &[u8]) -> Vec<Self> {
         value.as_chunks::<2>().0.iter().map(|pair| Self(u16::from_be_bytes(*pair))).collect()
     }
 
     /// The number inside a vendor class such as `PXEClient:Arch:00007:UNDI:003016`, for clients without option 93.
-    pub(super) fn from_vendor_class(class: &[u8]) -> Option<Self> {
+    pub(crate) fn from_vendor_class(class: &[u8]) -> Option<Self> {
         let class = core::str::from_utf8(class).ok()?;
         let (_, rest) = class.split_once(":Arch:")?;
         rest.split(':').next()?.parse().ok().map(Self)

@@ -210,7 +210,7 @@ fn is_host_name(name: &str) -> bool {
 }
 
 /// `text` with control characters replaced, so that a client cannot write to an operator's terminal.
-pub(super) fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|sign| if sign.is_control() { '\u{fffd}' } else { sign }).collect()
 }
 

@@ -18,6 +18,7 @@ mod subnet;
 mod watch;
 
 pub use arch::{ArchCode, Platform, Transport};
+pub(crate) use client::printable;
 pub use client::{BootClient, ClientClass, Loader, MachineUuid, Relay};
 pub(crate) use compose::Composer;
 pub use config::{
@@ -33,6 +34,7 @@ pub use message::{
     Defect, Direction, HardwareAddress, Head, MAX_PACKET_BYTES, Message, MessageKind, Options,
 };
 pub use offer::MAX_FILE_NAME_BYTES;
+pub(crate) use offer::{BootFile, decide_boot};
 pub use policy::{
     BootDecision, BootOffer, BootPolicy, BootRule, BootTable, FileIn, Quirks, Stage, Then, When,
 };

@@ -12,11 +12,11 @@ pub const MAX_FILE_NAME_BYTES: usize = 1000;
 
 /// A boot file that passed every check.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct BootFile {
-    pub(super) name: String,
-    pub(super) rule: String,
-    pub(super) next_server: Ipv4Addr,
-    pub(super) quirks: Quirks,
+pub(crate) struct BootFile {
+    pub(crate) name: String,
+    pub(crate) rule: String,
+    pub(crate) next_server: Ipv4Addr,
+    pub(crate) quirks: Quirks,
 }
 
 impl BootFile {
@@ -27,7 +27,7 @@ impl BootFile {
 }
 
 /// Asks `policy` and checks that its answer makes sense for `client`.
-pub(super) fn decide_boot(
+pub(crate) fn decide_boot(
     policy: &dyn BootPolicy,
     client: &BootClient,
     server: Ipv4Addr,
