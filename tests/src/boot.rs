@@ -46,6 +46,14 @@ impl BootSite {
         Ok(Some(Self { site, dir: dir.to_owned(), started: Instant::now() }))
     }
 
+    /// Replaces the menu that GRUB gets for each machine, as an operator would.
+    pub fn set_grub_menu(&mut self, text: &str) -> Result<()> {
+        let dir = self.site.dir().join("pxe");
+        std::fs::create_dir_all(&dir).context("cannot make the directory for templates")?;
+        std::fs::write(dir.join("grub-machine.cfg"), text).context("cannot write the template")?;
+        self.site.restart_server()
+    }
+
     /// Switches a machine on that nobody knows yet.
     pub fn switch_on(&self, name: &str, firmware: Firmware, network: NetworkBoot) -> Result<Vm> {
         let options = VmOptions { network, ..VmOptions::new(name, firmware) };

@@ -29,6 +29,12 @@ fn beside(case: &str, firmware: Firmware, network: NetworkBoot, reference: &str)
         "the foreign server gave no address:\n{}",
         foreign.log()
     );
+    let journal = scene.site.run(&["machine", "journal", &vm.mac])?;
+    for wanted in
+        ["saw DISCOVER from ", "because of rule", "boot menu: nothing planned", "the payload reported in"]
+    {
+        ensure!(journal.contains(wanted), "{case}: {wanted:?} is missing in the journal:\n{journal}");
+    }
     Ok(Some(scene.site.log()))
 }
 
@@ -58,6 +64,19 @@ fn uefi_http() -> Result<()> {
     }
     let log = alone("c1, UEFI HTTP boot", Firmware::Uefi, NetworkBoot::Http, "9.0 s")?;
     ensure!(log.is_none_or(|log| !log.contains("sent by TFTP")), "a file came by TFTP");
+    Ok(())
+}
+
+#[test]
+fn uefi_pxe_over_ipv6() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let Some(scene) = BootSite::new(SiteDhcp::FullAnd6, dir.path())? else { return Ok(()) };
+    let vm = scene.switch_on("pc", Firmware::Uefi, NetworkBoot::Pxe6)?;
+    scene.expect_registered(&vm, "b8, UEFI PXE over IPv6", "13.6 s")?;
+    let log = scene.site.log();
+    // The loaders came that way; the payload then speaks IPv4.
+    let loader = log.lines().find(|line| line.contains("sent by TFTP") && line.contains("grubx64.efi"));
+    ensure!(loader.is_some_and(|line| line.contains("peer=[fd77::67:")), "{log}");
     Ok(())
 }
 
@@ -105,7 +124,12 @@ fn bios_beside_a_foreign_dhcp_server() -> Result<()> {
 #[test]
 fn the_same_machine_boots_again_at_once() -> Result<()> {
     let dir = tempfile::tempdir()?;
-    let Some(scene) = BootSite::new(SiteDhcp::Full, dir.path())? else { return Ok(()) };
+    let Some(mut scene) = BootSite::new(SiteDhcp::Full, dir.path())? else { return Ok(()) };
+    // A machine that is known and has nothing planned would start from its disk.
+    scene.set_grub_menu(
+        "set timeout=0\nmenuentry Payload {\n  linux $base/boot/vmlinuz console=ttyS0,115200 quiet\n  \
+         initrd $base/boot/site.cpio $base/boot/initramfs.cpio.zst\n}\n",
+    )?;
     let mut vm = scene.switch_on("pc", Firmware::Uefi, NetworkBoot::Pxe)?;
     scene.expect_registered(&vm, "first boot", "b2: 9.7-10.1 s")?;
     vm.wait_for("knows this machine as", BOOT_PATIENCE)?;
@@ -144,8 +168,10 @@ fn a_proxy_without_a_dhcp_server_says_so() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let Some(mut scene) = BootSite::new(SiteDhcp::Proxy, dir.path())? else { return Ok(()) };
     let vm = scene.switch_on("pc", Firmware::Uefi, NetworkBoot::Pxe)?;
-    let server = scene.site.server().console();
-    server.wait_for("saw DISCOVER from PXEClient arch 7", BOOT_PATIENCE)?;
+    let server = scene.site.server().console().clone();
+    server.wait_for("the client asked again without taking any offer", BOOT_PATIENCE)?;
+    let journal = scene.site.run(&["machine", "journal", &vm.mac])?;
+    ensure!(journal.contains("-> either no DHCP server of this network gives an address"), "{journal}");
     // A DHCP server that comes late is soon enough: the firmware asks again.
     server.wait_for("saw DISCOVER from PXEClient arch 7", BOOT_PATIENCE)?;
     let Some(_foreign) = scene.foreign_dhcp()? else { return Ok(()) };
@@ -204,9 +230,7 @@ fn a_hundred_megabytes_by_tftp() -> Result<()> {
         "set timeout=0\nmenuentry TFTP {{\n  linux {base}/boot/vmlinuz console=ttyS0,115200 quiet\n  \
          initrd {base}/boot/site.cpio {base}/boot/initramfs.cpio.zst {base}/boot/padding\n}}\n"
     );
-    std::fs::create_dir_all(scene.site.dir().join("pxe"))?;
-    std::fs::write(scene.site.dir().join("pxe/grub-machine.cfg"), menu)?;
-    scene.site.restart_server()?;
+    scene.set_grub_menu(&menu)?;
     let vm = scene.switch_on("pc", Firmware::Uefi, NetworkBoot::Pxe)?;
     let sent =
         scene.site.server().console().wait_for("/boot/padding", BOOT_PATIENCE + Duration::from_secs(60))?;

@@ -2,24 +2,27 @@
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use gravure_linux::packet::{PacketSocket, UdpPacket};
 use gravure_linux::udp::{self, UdpOptions};
 use gravure_netboot::Millis;
 use gravure_netboot::dhcp::{
-    BootPolicy, Destination, DhcpConfig, DhcpMode, LeaseEntry, LeaseTable, MAX_PACKET_BYTES, Outcome,
-    PacketSource, Reply, ServerPort, reply,
+    BootPolicy, Destination, DhcpConfig, DhcpMode, LeaseEntry, LeaseTable, MAX_PACKET_BYTES, OfferWatch,
+    Outcome, PacketSource, Reply, ServerPort, reply,
 };
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
+use crate::journal::WatchedInterface;
 use crate::{Error, Interface, Presence, Seen};
 
 const SERVICE: &str = "DHCP";
 const DHCP_PORT: u16 = 67;
 const BOOT_SERVER_PORT: u16 = 4011;
 const CLIENT_PORT: u16 = 68;
+/// How often machines are looked at that should have done something.
+const WATCH_EVERY: Duration = Duration::from_secs(3);
 
 /// Receives leases that changed, to keep them. Called on the event loop: must only pass them on.
 pub trait LeaseKeeper: Send + Sync + 'static {
@@ -48,6 +51,7 @@ pub struct Service<K> {
     policy: Arc<dyn BootPolicy + Send + Sync>,
     leases: Arc<Leases<K>>,
     presence: Arc<Presence>,
+    watch: Option<WatchedInterface>,
     dhcp: UdpSocket,
     boot_server: UdpSocket,
     raw: PacketSocket,
@@ -73,15 +77,26 @@ impl<K: LeaseKeeper> Service<K> {
         let dhcp = listen(&interface, DHCP_PORT, shared)?;
         let boot_server = listen(&interface, BOOT_SERVER_PORT, shared)?;
         let raw = PacketSocket::open(interface.index)?;
-        Ok(Self { interface, config, policy, leases, presence, dhcp, boot_server, raw })
+        let watch = presence.journal().map(|journal| journal.watch(OfferWatch::new(config.server), shared));
+        Ok(Self { interface, config, policy, leases, presence, watch, dhcp, boot_server, raw })
     }
 
     /// Answers for ever; end it by dropping the future.
     pub async fn run(self) {
         tokio::join!(
             self.answer(&self.dhcp, ServerPort::Dhcp),
-            self.answer(&self.boot_server, ServerPort::BootServer)
+            self.answer(&self.boot_server, ServerPort::BootServer),
+            self.look_after()
         );
+    }
+
+    /// Notes what machines should have done by now.
+    async fn look_after(&self) {
+        let Some(watch) = &self.watch else { return };
+        loop {
+            tokio::time::sleep(WATCH_EVERY).await;
+            watch.due(wall_clock());
+        }
     }
 
     async fn answer(&self, socket: &UdpSocket, arrived_on: ServerPort) {
@@ -121,6 +136,9 @@ impl<K: LeaseKeeper> Service<K> {
             tracing::debug!(interface, "{}", outcome.journal);
         } else {
             tracing::info!(interface, "{}", outcome.journal);
+        }
+        if let Some(watch) = &self.watch {
+            watch.decided(&outcome, wall_clock());
         }
         if let Some(mac) = outcome.restarted.and_then(|hardware| hardware.mac()) {
             let ended = self.presence.restarted(mac);

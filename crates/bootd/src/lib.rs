@@ -1,4 +1,4 @@
-//! Sockets and policy around `gravure-netboot`: DHCP, ProxyDHCP, TFTP and HTTP as firmware and loaders speak them.
+//! Sockets and policy around `gravure-netboot`: DHCP, ProxyDHCP, DHCPv6, TFTP and HTTP as firmware and loaders speak them.
 //!
 //! What is served comes from a [`Library`]; who sits behind which address, and whose connections died with its last
 //! boot, is in [`Presence`]. Decisions about packets are netboot's, decisions about machines are the server's.
@@ -8,9 +8,11 @@ mod content;
 mod directory;
 mod error;
 mod interface;
+mod journal;
 mod presence;
 
 pub mod dhcp;
+pub mod dhcp6;
 pub mod http;
 pub mod router;
 pub mod tftp;
@@ -18,5 +20,6 @@ pub mod tftp;
 pub use content::{Ask, Asking, Found, Library, Via};
 pub use directory::Directory;
 pub use error::Error;
-pub use interface::{Interface, interfaces};
+pub use interface::{Interface, Interface6, interface6, interfaces};
+pub use journal::{Journal, Note, NoteKeeper, NoteKind};
 pub use presence::{Connection, Presence, Seen};

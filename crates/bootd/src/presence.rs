@@ -12,6 +12,8 @@ use std::time::Instant;
 use gravure_netboot::dhcp::MachineUuid;
 use tokio::sync::watch;
 
+use crate::{Journal, NoteKind};
+
 /// Machines remembered. A flood of made-up DHCP requests pushes out the oldest; they are learnt again when they boot.
 const MAX_MACHINES: usize = 16384;
 
@@ -28,6 +30,7 @@ pub struct Seen {
 #[derive(Debug, Default)]
 pub struct Presence {
     tables: Mutex<Tables>,
+    journal: Option<Arc<Journal>>,
 }
 
 #[derive(Debug, Default)]
@@ -61,6 +64,30 @@ impl Drop for Connection {
 }
 
 impl Presence {
+    /// A register whose services write to `journal`.
+    pub fn with_journal(journal: Arc<Journal>) -> Self {
+        Self { journal: Some(journal), ..Self::default() }
+    }
+
+    /// The journal, if one is kept.
+    pub fn journal(&self) -> Option<&Arc<Journal>> {
+        self.journal.as_ref()
+    }
+
+    /// Notes that the machine at `address` got a file; who is not known has no journal.
+    pub(crate) fn fetched(&self, address: IpAddr, text: impl FnOnce() -> String) {
+        if let (Some(journal), Some(seen)) = (&self.journal, self.who(address)) {
+            journal.fetched(seen.mac, &text());
+        }
+    }
+
+    /// Notes something about the machine at `address`.
+    pub(crate) fn note(&self, address: IpAddr, kind: NoteKind, text: impl FnOnce() -> String) {
+        if let (Some(journal), Some(seen)) = (&self.journal, self.who(address)) {
+            journal.note(seen.mac, kind, &text(), None);
+        }
+    }
+
     fn tables(&self) -> MutexGuard<'_, Tables> {
         // The tables are plain data; a panic elsewhere leaves them usable.
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)

@@ -4,7 +4,7 @@ mod content;
 mod session;
 
 use std::collections::HashMap;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -47,16 +47,26 @@ impl std::fmt::Debug for Service {
     }
 }
 
+/// A request's circumstances; its bytes are in the caller's buffer.
+#[derive(Debug, Clone, Copy)]
+struct Received {
+    len: usize,
+    from: SocketAddr,
+    /// Our address it was sent to.
+    local: IpAddr,
+    interface: u32,
+}
+
 /// What the transfers share.
 struct Shared {
     library: Arc<dyn Library>,
     presence: Arc<Presence>,
     options: TftpOptions,
-    sessions: Mutex<HashMap<SocketAddrV4, mpsc::Sender<Request>>>,
+    sessions: Mutex<HashMap<SocketAddr, mpsc::Sender<Request>>>,
 }
 
 impl Shared {
-    fn sessions(&self) -> MutexGuard<'_, HashMap<SocketAddrV4, mpsc::Sender<Request>>> {
+    fn sessions(&self) -> MutexGuard<'_, HashMap<SocketAddr, mpsc::Sender<Request>>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -64,15 +74,19 @@ impl Shared {
 impl Service {
     /// Listens on `local` (port 69 in earnest; 0 for any free one).
     pub fn open(
-        local: SocketAddrV4,
+        local: SocketAddr,
         library: Arc<dyn Library>,
         presence: Arc<Presence>,
         options: TftpOptions,
     ) -> Result<Self, Error> {
-        let address = SocketAddr::V4(local);
-        let socket = udp::open(UdpOptions { local, interface: None, shared: false });
+        let refused = |source| Error::listen(SERVICE, local, source);
+        let socket = match local {
+            SocketAddr::V4(local) => udp::open(UdpOptions { local, interface: None, shared: false }),
+            // Bound to one address, so that an answer needs no word about where its request came in.
+            SocketAddr::V6(_) => Ok(std::net::UdpSocket::bind(local).map_err(refused)?),
+        };
         let socket = socket.map_err(|error| match error {
-            gravure_linux::Error::Io { source, .. } => Error::listen(SERVICE, address, source),
+            gravure_linux::Error::Io { source, .. } => refused(source),
             other => Error::Kernel(other),
         })?;
         let prepare = || {
@@ -81,7 +95,7 @@ impl Service {
             socket.set_nonblocking(true)?;
             UdpSocket::from_std(socket)
         };
-        let socket = prepare().map_err(|source| Error::listen(SERVICE, address, source))?;
+        let socket = prepare().map_err(refused)?;
         let shared = Shared { library, presence, options, sessions: Mutex::default() };
         Ok(Self { socket, shared: Arc::new(shared) })
     }
@@ -95,9 +109,7 @@ impl Service {
     pub async fn run(self) {
         let mut buf = vec![0; MAX_REQUEST_BYTES + 1];
         loop {
-            let received =
-                self.socket.async_io(Interest::READABLE, || udp::receive(&self.socket, &mut buf)).await;
-            let received = match received {
+            let received = match self.receive(&mut buf).await {
                 Ok(received) => received,
                 Err(error) => {
                     tracing::debug!(%error, "TFTP receive");
@@ -107,16 +119,39 @@ impl Service {
             };
             let packet = buf.get(..received.len).unwrap_or_default();
             if let Err(refusal) = self.take(packet, received.from, received.local) {
-                let answer =
-                    || udp::send(&self.socket, &refusal, received.from, received.interface, received.local);
                 // A refusal that is lost is asked for again.
-                let _ = self.socket.async_io(Interest::WRITABLE, answer).await;
+                let _ = self.refuse(&refusal, &received).await;
             }
         }
     }
 
+    async fn receive(&self, buf: &mut [u8]) -> std::io::Result<Received> {
+        match self.socket.local_addr()? {
+            SocketAddr::V4(_) => {
+                let received =
+                    self.socket.async_io(Interest::READABLE, || udp::receive(&self.socket, buf)).await?;
+                let udp::Received { len, from, interface, local, .. } = received;
+                Ok(Received { len, from: from.into(), local: local.into(), interface })
+            }
+            SocketAddr::V6(local) => {
+                let (len, from) = self.socket.recv_from(buf).await?;
+                Ok(Received { len, from, local: (*local.ip()).into(), interface: 0 })
+            }
+        }
+    }
+
+    async fn refuse(&self, refusal: &[u8], request: &Received) -> std::io::Result<()> {
+        match (request.from, request.local) {
+            (SocketAddr::V4(to), IpAddr::V4(local)) => {
+                let send = || udp::send(&self.socket, refusal, to, request.interface, local);
+                self.socket.async_io(Interest::WRITABLE, send).await
+            }
+            (to, _) => self.socket.send_to(refusal, to).await.map(drop),
+        }
+    }
+
     /// Hands a request to its session, or gives the packet that refuses it.
-    fn take(&self, packet: &[u8], from: SocketAddrV4, local: Ipv4Addr) -> Result<(), Vec<u8>> {
+    fn take(&self, packet: &[u8], from: SocketAddr, local: IpAddr) -> Result<(), Vec<u8>> {
         let request = parse_request(packet).map_err(|error| {
             tracing::debug!(%from, %error, "TFTP request");
             error_packet(ErrorCode::IllegalOperation, &error.to_string())

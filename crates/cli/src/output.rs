@@ -70,6 +70,11 @@ pub(crate) fn listing<T: Row>(
     }
 }
 
+/// Prints text for people.
+pub(crate) fn text(text: &str) -> Result<(), Failure> {
+    write(&format!("{}\n", text.trim_end()))
+}
+
 fn lines(rows: impl Iterator<Item = Result<String, Failure>>) -> Result<(), Failure> {
     let mut out = io::BufWriter::new(io::stdout().lock());
     for row in rows {

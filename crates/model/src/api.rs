@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::descriptor::Digest;
 use crate::event::Event;
-use crate::identity::MachineIdentity;
+use crate::identity::{Mac, MachineIdentity};
 use crate::inventory::Inventory;
 use crate::job::Job;
 use crate::{Assurance, Secret, Timestamp};
@@ -197,6 +197,21 @@ pub struct MachineReport {
     pub plan: Option<PlanReport>,
     /// Inventory of the last boot; only with `GET /v1/machines/{id}`.
     pub inventory: Option<Inventory>,
+}
+
+/// `GET /v1/journal`: one line of a machine's boot journal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JournalLine {
+    /// When.
+    pub at: Timestamp,
+    /// The machine's link-layer address.
+    pub mac: Mac,
+    /// `dhcp`, `fetched`, `missing`, `server` or `trouble`.
+    pub kind: String,
+    /// In words.
+    pub text: String,
+    /// What to do, where something is wrong.
+    pub advice: Option<String>,
 }
 
 /// The run of a plan.

@@ -1,4 +1,5 @@
 //! DHCPv6 decisions by RFC 8415, over packets as firmware sends them.
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::net::Ipv6Addr;
 
@@ -111,6 +112,7 @@ fn the_four_messages_of_pxe_firmware() {
     assert_eq!(value(&answer[4..], 2).unwrap(), SERVER_ID);
     assert_eq!(given(&answer), [(OURS.to_owned(), 3600)]);
     assert_eq!(value(&answer[4..], 59).unwrap(), b"tftp://[fd77::1]/shimx64.efi");
+    assert_eq!(value(&answer[4..], 16), None, "it would make a proxy's offer of it");
     let (client, address) = solicit.sighting.unwrap();
     assert_eq!((client.hardware, address.to_string().as_str()), (HardwareAddress::ethernet(MAC), OURS));
     assert_eq!(
@@ -185,7 +187,7 @@ fn every_kind_of_message_has_its_answer_or_none() {
     // A second association gets none.
     let second = association(2, &[]);
     let answer = ask(&packet(1, &[id, (3, &ia), (3, &second)])).reply.unwrap();
-    let last = options(&answer[4..]).into_iter().filter(|(code, _)| *code == 3).next_back().unwrap().1;
+    let last = options(&answer[4..]).into_iter().rfind(|(code, _)| *code == 3).unwrap().1;
     assert_eq!((last[3], value(&last[12..], 13).unwrap()[..2].to_vec()), (2, vec![0, 2]));
 }
 

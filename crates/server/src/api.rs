@@ -5,6 +5,7 @@ mod confirm;
 mod events;
 mod hello;
 mod jobs;
+mod journal;
 mod machines;
 mod operator;
 mod problem;
@@ -37,6 +38,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/v1/jobs/{id}", get(jobs::show))
         .route("/v1/jobs/{id}", delete(jobs::cancel))
         .route("/v1/images", get(jobs::images))
+        .route("/v1/journal", get(journal::list))
         .route("/v1/audit", get(audit_trail::list))
         .fallback(problem::no_such_route)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use gravure_model::Secret;
-use gravure_model::api::{ApiError, JobReport, MachineReport};
+use gravure_model::api::{ApiError, JobReport, JournalLine, MachineReport};
 use gravure_model::job::JobRequest;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -134,6 +134,12 @@ impl Client {
     /// The last entries of the audit trail, newest first.
     pub fn audit(&self) -> Result<Vec<AuditEntry>, Error> {
         self.get("/v1/audit")
+    }
+
+    /// The last `lines` lines of the boot journal, oldest first: of one machine, by any of its names, or of all.
+    pub fn journal(&self, machine: Option<&str>, lines: u32) -> Result<Vec<JournalLine>, Error> {
+        let machine = machine.map(|name| format!("&machine={}", escaped(name))).unwrap_or_default();
+        self.get(&format!("/v1/journal?lines={lines}{machine}"))
     }
 
     fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {

@@ -79,6 +79,9 @@ pub struct InterfaceConfig {
     pub domain: Option<String>,
     /// With `dhcp = "full"`: lease time.
     pub lease_minutes: Option<u32>,
+    /// Network boot over IPv6 too: DHCPv6 and router advertisements, where no other server does that.
+    #[serde(default)]
+    pub ipv6: bool,
 }
 
 /// `[ports]`; 0 takes any free one, which only tests want.
@@ -261,8 +264,10 @@ pub(crate) fn starting_text(name: &str, interfaces: &[InterfaceConfig], boot: Op
         }
         text.push_str(
             "# routers = [\"10.77.0.1\"]\n# dns = [\"10.77.0.1\"]\n\
-             # domain = \"example.org\"\n# lease_minutes = 60\n\n",
+             # domain = \"example.org\"\n# lease_minutes = 60\n",
         );
+        text.push_str("# Network boot over IPv6 too: DHCPv6 and router advertisements, where no other server does that.\n");
+        text.push_str(&format!("ipv6 = {}\n\n", interface.ipv6));
     }
     let boot = boot.map_or_else(|| "boot".to_owned(), |path| path.display().to_string());
     let defaults = Config::default();

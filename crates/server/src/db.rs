@@ -5,6 +5,7 @@
 
 pub(crate) mod audit;
 pub(crate) mod jobs;
+pub(crate) mod journal;
 pub(crate) mod leases;
 pub(crate) mod machines;
 mod migrate;

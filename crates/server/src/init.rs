@@ -30,6 +30,8 @@ pub struct InitOptions {
     pub dhcp: Option<Dhcp>,
     /// Addresses to give, for full DHCP.
     pub pool: Option<String>,
+    /// Network boot over IPv6 too.
+    pub ipv6: bool,
     /// Where kernel, initramfs and loaders are.
     pub boot_dir: Option<PathBuf>,
 }
@@ -56,6 +58,7 @@ pub async fn init(options: &InitOptions) -> Result<NewSite, Error> {
     };
     interface.dhcp = options.dhcp.unwrap_or_default();
     interface.pool = options.pool.clone();
+    interface.ipv6 = options.ipv6;
     check_pool(&interface)?;
     let served = network::resolve(std::slice::from_ref(&interface))?;
     let address = served.first().map_or(Ipv4Addr::LOCALHOST, |served| served.interface.address);

@@ -3,8 +3,9 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use gravure_bootd::{Interface, interfaces};
+use gravure_bootd::{Interface, Interface6, interface6, interfaces};
 use gravure_netboot::dhcp::{DhcpConfig, Network, Subnet};
+use gravure_netboot::dhcp6;
 
 use crate::Error;
 use crate::config::{Dhcp, InterfaceConfig};
@@ -84,6 +85,31 @@ impl Served {
             Dhcp::Proxy => Ok(Some(DhcpConfig::proxy(server))),
             Dhcp::Full => Ok(Some(DhcpConfig::full(server, vec![self.subnet()?]))),
         }
+    }
+
+    /// The interface's IPv6 side; `None` when that is not served.
+    pub(crate) fn ipv6(&self) -> Result<Option<Interface6>, Error> {
+        if !self.config.ipv6 {
+            return Ok(None);
+        }
+        let label = self.config.label();
+        let found = interface6(&self.interface.name)?.ok_or_else(|| {
+            Error::Interface(format!(
+                "{label}: ipv6 is on, but the interface has no global or unique local IPv6 address; give it one, e.g. \
+                 `ip address add fd77::1/64 dev {}`, or set ipv6 = false",
+                self.interface.name
+            ))
+        })?;
+        if found.prefix_len == dhcp6::PREFIX_LEN {
+            return Ok(Some(found));
+        }
+        Err(Error::Interface(format!(
+            "{label}: {}/{} has a prefix of {} bits, expected {}: addresses are made of the rest",
+            found.address,
+            found.prefix_len,
+            found.prefix_len,
+            dhcp6::PREFIX_LEN
+        )))
     }
 
     fn subnet(&self) -> Result<Subnet, Error> {

@@ -1,13 +1,17 @@
 //! `gravure serve`: starts every service, keeps them running, stops them cleanly.
 
-use std::net::{IpAddr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use gravure_bootd::dhcp::{LeaseKeeper, Leases, Service as DhcpService};
-use gravure_bootd::router::Service as RouterService;
+use gravure_bootd::dhcp6;
+use gravure_bootd::router::{Managed, Service as RouterService};
 use gravure_bootd::tftp::{Service as TftpService, TftpOptions};
-use gravure_bootd::{Directory, Library, Presence, http};
+use gravure_bootd::{Directory, Journal, Library, Note, NoteKeeper, Presence, http};
+use gravure_model::Timestamp;
+use gravure_model::api::JournalLine;
+use gravure_model::identity::Mac;
 use gravure_netboot::dhcp::{LeaseEntry, LeaseTable};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -30,6 +34,14 @@ const CERTIFICATE_CHECK: Duration = Duration::from_secs(3600);
 const IMAGE_CHECK: Duration = Duration::from_secs(10);
 /// Batches of leases waiting for the database.
 const LEASE_QUEUE: usize = 1024;
+/// Lines of the boot journal waiting for the database.
+const NOTE_QUEUE: usize = 4096;
+/// Lines of the boot journal that are kept, about 200 bytes each.
+const MAX_NOTES: i64 = 200_000;
+/// How long they are kept.
+const NOTE_AGE: Duration = Duration::from_secs(90 * 24 * 3600);
+/// How often those beyond are removed.
+const PRUNE_EVERY: Duration = Duration::from_secs(600);
 /// How long everything may take to stop.
 const GOODBYE: Duration = Duration::from_secs(10);
 /// Without these nothing boots.
@@ -60,6 +72,26 @@ impl LeaseKeeper for LeaseQueue {
     }
 }
 
+/// Passes notes of the boot journal to the task that writes them.
+struct NoteQueue(mpsc::Sender<JournalLine>);
+
+impl NoteKeeper for NoteQueue {
+    fn keep(&self, note: Note) {
+        let since = note.at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let line = JournalLine {
+            at: Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX)),
+            mac: Mac(note.mac),
+            kind: note.kind.as_str().to_owned(),
+            text: note.text,
+            advice: note.advice,
+        };
+        if self.0.try_send(line).is_err() {
+            // Better a gap in the journal than a boot that waits for it.
+            tracing::warn!("the database is too slow for the boot journal");
+        }
+    }
+}
+
 /// Listeners of one address.
 struct Listeners {
     http: TcpListener,
@@ -78,7 +110,9 @@ impl Server {
         }
         let servers: Vec<ServerAddress> = listeners.iter().map(|listener| listener.address).collect();
         let db = Db::open(&config.paths.database).await?;
-        let presence = Arc::new(Presence::default());
+        let (notes, queue) = mpsc::channel(NOTE_QUEUE);
+        let journal = Arc::new(Journal::new(NoteQueue(notes)));
+        let presence = Arc::new(Presence::with_journal(Arc::clone(&journal)));
         let names = certificate_names(config, &servers);
         let certificate = Arc::new(ServerCertificate::new(keys.authority, names)?);
         let images = Directory::new(&config.paths.images);
@@ -104,6 +138,7 @@ impl Server {
             signer: keys.signer,
             servers: servers.clone(),
             limits: config.limits,
+            journal,
         });
         let (stop, stopping) = watch::channel(false);
         let (polite, endless) = (JoinSet::new(), JoinSet::new());
@@ -111,12 +146,17 @@ impl Server {
         server.start_boot_services(&served, config, &library, &presence).await?;
         let acceptor = tls::acceptor(Arc::clone(&certificate))?;
         let router = api::router(app);
+        let mut content = server.start_ipv6(&served, config, &library, &presence).await?;
         for Listeners { http, api, .. } in listeners {
-            let content =
-                http::Service::new(http, Arc::clone(&library) as Arc<dyn Library>, Arc::clone(&presence));
-            server.polite.spawn(content.run(stopping.clone()));
+            content.push(http);
             server.polite.spawn(tls::serve(api, acceptor.clone(), router.clone(), stopping.clone()));
         }
+        for listener in content {
+            let library = Arc::clone(&library) as Arc<dyn Library>;
+            let service = http::Service::new(listener, library, Arc::clone(&presence));
+            server.polite.spawn(service.run(stopping.clone()));
+        }
+        server.endless.spawn(keep_notes(server.db.clone(), queue));
         server.endless.spawn(renew(certificate));
         server.endless.spawn(watch_images(catalog));
         for address in &server.servers {
@@ -160,14 +200,20 @@ impl Server {
         self.endless.spawn(keep_leases(self.db.clone(), queue));
         for (served, address) in served.iter().zip(self.servers.clone()) {
             let files: Arc<dyn Library> = Arc::clone(library) as Arc<dyn Library>;
-            let local = SocketAddrV4::new(served.interface.address, config.ports.tftp);
+            let local = SocketAddr::new(served.interface.address.into(), config.ports.tftp);
             let tftp = TftpService::open(local, files, Arc::clone(presence), TftpOptions::default())?;
             self.endless.spawn(tftp.run());
             if let Some(dhcp) = served.dhcp()? {
                 let interface = served.interface.clone();
                 tracing::info!(interface = interface.name, mode = ?served.config.dhcp, "DHCP");
-                match RouterService::open(interface.clone()) {
+                let managed = served.ipv6()?.map(|side| Managed {
+                    address: side.address,
+                    prefix_len: side.prefix_len,
+                    lifetime_seconds: dhcp6::LIFETIME_SECONDS,
+                });
+                match RouterService::open(interface.clone(), managed) {
                     Ok(service) => drop(self.endless.spawn(service.run())),
+                    Err(error) if managed.is_some() => return Err(error.into()),
                     // Only a saving of time; a machine without IPv6 boots as well.
                     Err(error) => tracing::debug!(%error, "no router advertisements"),
                 }
@@ -178,6 +224,35 @@ impl Server {
             }
         }
         Ok(())
+    }
+}
+
+impl Server {
+    /// DHCPv6 and TFTP of the interfaces that serve IPv6; gives their HTTP listeners.
+    async fn start_ipv6(
+        &mut self,
+        served: &[Served],
+        config: &Config,
+        library: &Arc<BootLibrary>,
+        presence: &Arc<Presence>,
+    ) -> Result<Vec<TcpListener>, Error> {
+        let mut listeners = Vec::new();
+        for served in served {
+            let Some(side) = served.ipv6()? else { continue };
+            let address = IpAddr::V6(side.address);
+            let files: Arc<dyn Library> = Arc::clone(library) as Arc<dyn Library>;
+            let local = SocketAddr::new(address, config.ports.tftp);
+            let tftp = TftpService::open(local, files, Arc::clone(presence), TftpOptions::default())?;
+            self.endless.spawn(tftp.run());
+            let http_port = library.http_port;
+            listeners.push(http::bind(SocketAddr::new(address, http_port)).await?);
+            let content = ServerAddress { address, api_port: 0, http_port }.content();
+            tracing::info!(interface = side.name, content, "DHCPv6");
+            let policy = Arc::new(boot_table(&content));
+            let service = dhcp6::Service::open(side, policy, Arc::clone(presence))?;
+            self.endless.spawn(service.run());
+        }
+        Ok(listeners)
     }
 }
 
@@ -230,6 +305,34 @@ async fn keep_leases(db: Db, mut queue: mpsc::Receiver<Vec<LeaseEntry>>) {
 async fn write_leases(db: &Db, changed: &[LeaseEntry]) -> Result<(), db::DbError> {
     let mut transaction = db.write().await?;
     db::leases::keep(&mut transaction, changed).await?;
+    Ok(transaction.commit().await?)
+}
+
+async fn keep_notes(db: Db, mut queue: mpsc::Receiver<JournalLine>) {
+    let mut pruned: Option<Instant> = None;
+    while let Some(line) = queue.recv().await {
+        let mut lines = vec![line];
+        // What came meanwhile goes into the same transaction.
+        while let Ok(more) = queue.try_recv() {
+            lines.push(more);
+        }
+        let prune = pruned.is_none_or(|at| at.elapsed() > PRUNE_EVERY);
+        if let Err(error) = write_notes(&db, &lines, prune).await {
+            tracing::error!(%error, "the boot journal could not be written");
+        } else if prune {
+            pruned = Some(Instant::now());
+        }
+    }
+}
+
+async fn write_notes(db: &Db, lines: &[JournalLine], prune: bool) -> Result<(), db::DbError> {
+    let mut transaction = db.write().await?;
+    db::journal::add(&mut transaction, lines).await?;
+    if prune {
+        let age = i64::try_from(NOTE_AGE.as_micros()).unwrap_or(i64::MAX);
+        let before = Timestamp(Timestamp::now().0.saturating_sub(age));
+        db::journal::prune(&mut transaction, before, MAX_NOTES).await?;
+    }
     Ok(transaction.commit().await?)
 }
 

@@ -18,6 +18,9 @@ pub const HOST_ADDRESS: &str = "10.77.0.1";
 /// Length of the network's prefix, bits.
 pub const PREFIX_LEN: u8 = 24;
 
+/// The host's IPv6 address there; its network has 64 bits.
+pub const HOST_ADDRESS6: &str = "fd77::1";
+
 /// Start of every namespace's name; a process id and a number follow.
 const NAME: &str = "gravure";
 const BRIDGE: &str = "br0";
@@ -60,6 +63,8 @@ impl Lab {
         lab.ip(&["link", "add", BRIDGE, "type", "bridge", "stp_state", "0", "forward_delay", "0"])?;
         lab.ip(&["address", "add", &format!("{HOST_ADDRESS}/{PREFIX_LEN}"), "dev", BRIDGE])?;
         lab.ip(&["link", "set", BRIDGE, "up"])?;
+        // Nobody else is there who could have it: usable at once.
+        lab.ip(&["address", "add", &format!("{HOST_ADDRESS6}/64"), "dev", BRIDGE, "nodad"])?;
         Ok(lab)
     }
 

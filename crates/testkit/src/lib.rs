@@ -24,7 +24,7 @@ pub use artifacts::{
 };
 pub use console::Console;
 pub use faulty::{Fault, FaultyDisk, Operation};
-pub use lab::{HOST_ADDRESS, Lab, Neighbour, PREFIX_LEN, can_make_labs};
+pub use lab::{HOST_ADDRESS, HOST_ADDRESS6, Lab, Neighbour, PREFIX_LEN, can_make_labs};
 pub use oracle::{oracle, oracles_required, skipped};
 pub use random::Random;
 pub use running::Running;

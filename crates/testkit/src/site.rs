@@ -53,6 +53,8 @@ pub struct SiteSetup<'a> {
 pub enum SiteDhcp {
     /// It gives addresses; nobody else does.
     Full,
+    /// The same, and over IPv6 too.
+    FullAnd6,
     /// It adds boot files beside another server.
     Proxy,
     /// The network's own server names the boot files.
@@ -67,6 +69,7 @@ impl Site {
         init.args(["init", "--dir"]).arg(dir).args(["--interface", lab.interface(), "--dhcp"]);
         match dhcp {
             SiteDhcp::Full => init.args(["full", "--pool", POOL]),
+            SiteDhcp::FullAnd6 => init.args(["full", "--pool", POOL, "--ipv6"]),
             SiteDhcp::Proxy => init.arg("proxy"),
             SiteDhcp::Off => init.arg("off"),
         };

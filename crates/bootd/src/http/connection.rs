@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::respond::respond;
-use crate::{Connection, Library};
+use crate::{Connection, Library, Presence};
 
 /// A client that says nothing for so long, between two requests or within one, has gone.
 const SILENCE: Duration = Duration::from_secs(75);
@@ -37,6 +37,7 @@ pub(super) async fn run(
     stream: TcpStream,
     peer: SocketAddr,
     library: Arc<dyn Library>,
+    presence: Arc<Presence>,
     mut connection: Connection,
     mut stop: watch::Receiver<bool>,
 ) {
@@ -46,7 +47,7 @@ pub(super) async fn run(
         Err(error) => return tracing::debug!(%peer, %error, "HTTP connection"),
     };
     let served = tokio::select! {
-        served = serve(stream, library, &mut stop) => served,
+        served = serve(stream, library, presence, &mut stop) => served,
         () = connection.ended() => Ok(()),
     };
     if let Err(error) = served {
@@ -66,12 +67,15 @@ fn prepare(stream: &TcpStream) -> io::Result<socket2::Socket> {
 async fn serve(
     stream: TcpStream,
     library: Arc<dyn Library>,
+    presence: Arc<Presence>,
     stop: &mut watch::Receiver<bool>,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let (local, peer) = (stream.local_addr()?, stream.peer_addr()?);
     let service = service_fn(move |request| {
-        let library = Arc::clone(&library);
-        Box::pin(async move { Ok::<_, Infallible>(respond(&*library, request, local, peer).await) })
+        let (library, presence) = (Arc::clone(&library), Arc::clone(&presence));
+        Box::pin(
+            async move { Ok::<_, Infallible>(respond(&*library, &presence, request, local, peer).await) },
+        )
     });
     let mut builder = http1::Builder::new();
     // GRUB looks for `Content-Length: ` in exactly this case; without a length it takes the file for endless.

@@ -69,6 +69,13 @@ impl Service {
             return;
         }
         let connection = self.presence.connection(peer.ip());
-        tokio::spawn(connection::run(stream, peer, Arc::clone(&self.library), connection, stop));
+        tokio::spawn(connection::run(
+            stream,
+            peer,
+            Arc::clone(&self.library),
+            Arc::clone(&self.presence),
+            connection,
+            stop,
+        ));
     }
 }

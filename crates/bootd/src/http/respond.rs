@@ -5,17 +5,19 @@ use std::net::SocketAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use gravure_netboot::http::{RangeDecision, RangeQuery, decide_range, media_type, parse_target};
+use gravure_netboot::names::is_expected_probe;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{self, HeaderValue};
 use hyper::http::response::Builder;
 use hyper::{Method, Request, Response, StatusCode};
 
 use super::body::Content;
-use crate::{Ask, Asking, Found, Library, Via};
+use crate::{Ask, Asking, Found, Library, NoteKind, Presence, Via};
 
 /// Answers one request.
 pub(super) async fn respond(
     library: &dyn Library,
+    presence: &Presence,
     request: Request<Incoming>,
     local: SocketAddr,
     peer: SocketAddr,
@@ -45,6 +47,18 @@ pub(super) async fn respond(
         Found::Bytes(bytes) => made(bytes, media, asking),
         Found::File { file, len, modified } => stored(file, len, &etag(len, modified), media, &request),
     };
+    // Parts are of images, in their thousands; what boots is fetched whole.
+    match (answer.status(), asking) {
+        (StatusCode::OK, Asking::Content) => {
+            presence.fetched(peer.ip(), || format!("fetched {name} by HTTP"))
+        }
+        (StatusCode::NOT_FOUND, _) if !is_expected_probe(&name) => {
+            presence.note(peer.ip(), NoteKind::Missing, || {
+                format!("asked for {name} by HTTP, which is not there")
+            });
+        }
+        _ => {}
+    }
     tracing::debug!(%peer, %name, status = answer.status().as_u16(), ?asking, "HTTP");
     answer
 }

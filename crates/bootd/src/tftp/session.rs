@@ -1,14 +1,14 @@
 //! One client's transfers: from its request to the end, on a port of its own.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gravure_linux::udp::{self, UdpOptions};
 use gravure_netboot::Millis;
 use gravure_netboot::http::parse_target;
-use gravure_netboot::names::normalise_name;
+use gravure_netboot::names::{is_expected_probe, normalise_name};
 use gravure_netboot::tftp::{
     Blocks, End, ErrorCode, Input, Mode, Output, Repeat, Request, Send, Transfer, error_packet, to_netascii,
 };
@@ -19,7 +19,7 @@ use tokio::time::sleep_until;
 
 use super::Shared;
 use super::content::Content;
-use crate::{Ask, Asking, Connection, Found, Via};
+use crate::{Ask, Asking, Connection, Found, NoteKind, Presence, Via};
 
 /// Longest packet a client sends during a read: an ERROR with text.
 const MAX_PACKET_BYTES: usize = 1024;
@@ -31,8 +31,8 @@ pub(super) async fn run(
     shared: Arc<Shared>,
     request: Request,
     mut repeats: mpsc::Receiver<Request>,
-    peer: SocketAddrV4,
-    local: Ipv4Addr,
+    peer: SocketAddr,
+    local: IpAddr,
 ) {
     let mut next = Some(request);
     loop {
@@ -61,8 +61,8 @@ async fn transfer(
     shared: &Arc<Shared>,
     request: Request,
     repeats: &mut mpsc::Receiver<Request>,
-    peer: SocketAddrV4,
-    local: Ipv4Addr,
+    peer: SocketAddr,
+    local: IpAddr,
 ) -> io::Result<Option<Request>> {
     let socket = open(local, peer)?;
     let name = request.name.escape_ascii().to_string();
@@ -72,35 +72,42 @@ async fn transfer(
         None => {
             // Firmware and loaders probe for files that are rarely there: no news.
             tracing::debug!(%peer, name, "TFTP: no such file");
+            if !normalise_name(name.as_bytes()).is_ok_and(|name| is_expected_probe(&name)) {
+                let text = || format!("asked for {name} by TFTP, which is not there");
+                shared.presence.note(peer.ip(), NoteKind::Missing, text);
+            }
             socket.send(&error_packet(ErrorCode::FileNotFound, "no such file")).await?;
             return Ok(None);
         }
     };
     let options = &shared.options;
     let transfer = Transfer::new(request, &options.limits, options.patience, content.len());
-    let connection = shared.presence.connection(SocketAddr::V4(peer).ip());
+    let connection = shared.presence.connection(peer.ip());
     let mut running = Running { socket, transfer, content, origin: Instant::now() };
     let (end, replaced) = running.run(repeats, connection).await?;
     running.log(&name, peer, end.as_ref());
+    running.note(&shared.presence, &name, peer, end.as_ref());
     Ok(replaced)
 }
 
-fn open(local: Ipv4Addr, peer: SocketAddrV4) -> io::Result<UdpSocket> {
-    let options = UdpOptions { local: SocketAddrV4::new(local, 0), interface: None, shared: false };
-    let socket = udp::open(options).map_err(io::Error::other)?;
-    udp::allow_fragments(&socket)?;
+fn open(local: IpAddr, peer: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = match local {
+        IpAddr::V4(local) => {
+            let options = UdpOptions { local: SocketAddrV4::new(local, 0), interface: None, shared: false };
+            let socket = udp::open(options).map_err(io::Error::other)?;
+            udp::allow_fragments(&socket)?;
+            socket
+        }
+        // With IPv6 the sender fragments, and learns the path's MTU from routers of this network only.
+        IpAddr::V6(_) => std::net::UdpSocket::bind(SocketAddr::new(local, 0))?,
+    };
     // Connected: strangers are refused by the kernel, and a closed client port comes back as an error.
     socket.connect(peer)?;
     socket.set_nonblocking(true)?;
     UdpSocket::from_std(socket)
 }
 
-async fn find(
-    shared: &Shared,
-    request: &Request,
-    socket: &UdpSocket,
-    peer: SocketAddrV4,
-) -> io::Result<Found> {
+async fn find(shared: &Shared, request: &Request, socket: &UdpSocket, peer: SocketAddr) -> io::Result<Found> {
     // GRUB writes the query of its configuration file into the name here too.
     let (path, query) = split_query(&request.name);
     let Ok(name) = normalise_name(path) else { return Ok(Found::Nothing) };
@@ -108,7 +115,7 @@ async fn find(
     let ask = Ask {
         name,
         query: query.map(|target| target.query).unwrap_or_default(),
-        peer: SocketAddr::V4(peer).ip(),
+        peer: peer.ip(),
         local: socket.local_addr()?,
         via: Via::Tftp,
         asking: Asking::Content,
@@ -240,7 +247,23 @@ impl Running {
         Millis(u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
 
-    fn log(&self, name: &str, peer: SocketAddrV4, end: Option<&End>) {
+    /// For the machine's journal: what it got, or why a transfer broke off.
+    fn note(&self, presence: &Presence, name: &str, peer: SocketAddr, end: Option<&End>) {
+        let bytes = self.transfer.acknowledged_bytes();
+        match end {
+            Some(End::Done) => {
+                let ms = self.now().0;
+                presence.fetched(peer.ip(), || format!("fetched {name} by TFTP, {bytes} bytes in {ms} ms"));
+            }
+            Some(end) if !end.is_success() => {
+                let text = || format!("did not get {name} by TFTP, {bytes} bytes arrived: {end}");
+                presence.note(peer.ip(), NoteKind::Trouble, text);
+            }
+            _ => {}
+        }
+    }
+
+    fn log(&self, name: &str, peer: SocketAddr, end: Option<&End>) {
         let stats = self.transfer.stats();
         let bytes = self.transfer.acknowledged_bytes();
         let ms = self.now().0;

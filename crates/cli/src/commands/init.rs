@@ -38,6 +38,9 @@ pub(crate) struct Options {
     /// Addresses to give with --dhcp full
     #[arg(long, value_name = "FIRST-LAST")]
     pool: Option<String>,
+    /// Network boot over IPv6 too: DHCPv6 and router advertisements, where no other server does that
+    #[arg(long)]
+    ipv6: bool,
     /// Kernel, initramfs and boot loaders, as `cargo xtask payload` makes them
     #[arg(long, value_name = "DIR", visible_alias = "payload")]
     boot_dir: Option<PathBuf>,
@@ -68,6 +71,7 @@ pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
         name: options.name.clone(),
         dhcp: Some(options.dhcp),
         pool: options.pool.clone(),
+        ipv6: options.ipv6,
         boot_dir: options.boot_dir.clone(),
     };
     let site = serve::runtime()?.block_on(gravure_server::init(&wanted))?;

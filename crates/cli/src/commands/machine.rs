@@ -3,14 +3,15 @@
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use gravure_model::api::{MachineReport, PlanReport};
+use gravure_model::Timestamp;
+use gravure_model::api::{JournalLine, MachineReport, PlanReport};
 use gravure_model::inventory::Firmware;
 use serde::Serialize;
 
 use super::site::{SiteOptions, print_table, table, time};
 use crate::Common;
 use crate::exit::Failure;
-use crate::output::{self, Row, bytes};
+use crate::output::{self, Format, Row, bytes};
 
 /// Look at the machines a site knows, and vouch for them
 #[derive(Debug, clap::Args)]
@@ -23,6 +24,7 @@ pub(crate) struct Options {
 enum Command {
     List(List),
     Show(Show),
+    Journal(Journal),
     Approve(Approve),
 }
 
@@ -44,6 +46,24 @@ struct List {
 struct Show {
     /// Id or the start of one, MAC address, or UUID
     machine: String,
+    #[command(flatten)]
+    site: SiteOptions,
+}
+
+/// Show what machines asked for at boot, what they got, and what is missing with its likely cause
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  gravure machine journal --site /srv/gravure                    all machines, also those that never got as far as registering
+  gravure machine journal 52:54:00:12:34:56 --lines 50
+  gravure machine journal 3fa8 --format jsonl
+
+A machine that shows nothing at all here never reached the server: look at cable, VLAN and DHCP relay.")]
+struct Journal {
+    /// Id or the start of one, MAC address, or UUID [default: all machines]
+    machine: Option<String>,
+    /// The last so many lines
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=2000))]
+    lines: u32,
     #[command(flatten)]
     site: SiteOptions,
 }
@@ -89,6 +109,44 @@ impl Row for MachineRow {
     }
 }
 
+/// A line of the journal.
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+struct JournalRow(JournalLine);
+
+impl Row for JournalRow {
+    fn columns() -> &'static [&'static str] {
+        &["at", "mac", "kind", "text", "advice"]
+    }
+
+    fn cells(&self) -> Vec<String> {
+        let line = &self.0;
+        vec![
+            time(line.at),
+            line.mac.to_string(),
+            line.kind.clone(),
+            line.text.clone(),
+            line.advice.clone().unwrap_or_default(),
+        ]
+    }
+}
+
+/// The journal as text: sentences are too long for a table.
+fn journal_text(lines: &[JournalLine], now: Timestamp) -> String {
+    let mut text = String::new();
+    for line in lines {
+        text.push_str(&format!("{}  {}  {}\n", time(line.at), line.mac, line.text));
+        if let Some(advice) = &line.advice {
+            text.push_str(&format!("    -> {advice}\n"));
+        }
+    }
+    if let Some(last) = lines.last() {
+        let silent = now.seconds().saturating_sub(last.at.seconds());
+        text.push_str(&format!("silent since {silent} s\n"));
+    }
+    text
+}
+
 pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failure> {
     match &options.command {
         Command::List(list) => {
@@ -99,6 +157,15 @@ pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
         Command::Show(show) => {
             let report = show.site.client()?.machine(&show.machine)?;
             output::document(common.format, &report, describe)?;
+        }
+        Command::Journal(journal) => {
+            let lines = journal.site.client()?.journal(journal.machine.as_deref(), journal.lines)?;
+            if common.format == Format::Text && !lines.is_empty() {
+                output::text(&journal_text(&lines, Timestamp::now()))?;
+            } else {
+                let rows = lines.into_iter().map(JournalRow).collect();
+                print_table(common.format, rows, "Nothing yet: no machine asked for a boot file.")?;
+            }
         }
         Command::Approve(approve) => {
             let report = approve.site.client()?.approve(&approve.machine, &approve.code)?;

@@ -53,6 +53,29 @@ impl fmt::Display for Finding {
     }
 }
 
+impl Finding {
+    /// The likely cause and what to do about it; `proxy` when another server gives the addresses.
+    #[must_use]
+    pub fn advice(&self, proxy: bool) -> &'static str {
+        match (self, proxy) {
+            (Self::OffersIgnored { .. }, true) => {
+                "either no DHCP server of this network gives an address (a proxy gives none; `gravure doctor` looks for \
+                 one), or the firmware is of those that drop all offers when a DHCP server and a proxy answer together: then name the boot file in the \
+                 options of your DHCP server instead; `gravure doctor --dhcp-config dnsmasq` (or kea, isc, windows, \
+                 mikrotik, pfsense) prints the lines"
+            }
+            (Self::OffersIgnored { .. }, false) => {
+                "the offers do not reach the machine, or it prefers another server: look for a second DHCP server with \
+                 `gravure doctor`, then at VLANs and DHCP snooping of the switch"
+            }
+            (Self::NeverFetched { .. }, _) => {
+                "the machine cannot reach this server's files: a firewall on UDP port 69 or TCP port 80, no route from its \
+                 network, or a switch port that is not forwarding yet; `gravure doctor` checks this side"
+            }
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Watched {
     file: String,

@@ -249,7 +249,11 @@ fn write(
         }
         if let Some(url) = boot {
             writer.option(code::BOOT_FILE_URL, url.as_bytes());
-            writer.option(code::VENDOR_CLASS, &class_value(client.class));
+            // HTTP boot firmware takes no answer without it. To PXE firmware the same option says "a proxy's offer, the
+            // address comes from elsewhere", and it gives its address back at once (seen with OVMF).
+            if client.class == ClientClass::Http {
+                writer.option(code::VENDOR_CLASS, &http_class());
+            }
         }
     }
     // From the relay next to the client outwards (RFC 8415 section 19.3).
@@ -303,9 +307,9 @@ fn status_value(status: u16, text: &str) -> Vec<u8> {
     [&status.to_be_bytes()[..], text.as_bytes()].concat()
 }
 
-/// Vendor class of the answer: HTTP boot firmware takes no answer without exactly this.
-fn class_value(class: ClientClass) -> Vec<u8> {
-    let text: &[u8] = if class == ClientClass::Http { b"HTTPClient" } else { b"PXEClient" };
+/// `HTTPClient` as a vendor class, to the letter.
+fn http_class() -> Vec<u8> {
+    let text = b"HTTPClient";
     let len = u16::try_from(text.len()).unwrap_or(0);
     [&code::UEFI_ENTERPRISE.to_be_bytes()[..], &len.to_be_bytes(), text].concat()
 }

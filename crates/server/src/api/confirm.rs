@@ -63,5 +63,6 @@ pub(super) async fn confirm(
     db::audit::add(&mut transaction, &actor, "first boot confirmed", &plan.id, &detail).await?;
     transaction.commit().await?;
     announce(&machine.id, MachineState::Confirmed);
+    app.note(&machine.identity, &format!("the deployed system {} reported its first boot", report.host_name));
     Ok(StatusCode::NO_CONTENT)
 }

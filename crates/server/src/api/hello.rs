@@ -33,6 +33,11 @@ pub(super) async fn hello(
     }
     let now = Timestamp::now();
     let (session, token_refused) = open_session(&app, &peer, &hello, now).await?;
+    let said = match &token_refused {
+        None => format!("the payload reported in, assurance {}", session.assurance),
+        Some(why) => format!("the payload reported in, assurance {}; {why}", session.assurance),
+    };
+    app.note(&hello.inventory.identity(), &said);
     let time = ServerTime { nonce: hello.nonce, now: Timestamp::now() };
     Ok(Json(Welcome {
         machine: session.machine,

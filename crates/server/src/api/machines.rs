@@ -47,7 +47,7 @@ pub(super) async fn show(
     Ok(Json(MachineReport { inventory, ..report }))
 }
 
-async fn find(conn: &mut Conn, name: &str) -> Result<MachineRow, Problem> {
+pub(super) async fn find(conn: &mut Conn, name: &str) -> Result<MachineRow, Problem> {
     if let Some(machine) = db::machines::by_id(conn, name).await? {
         return Ok(machine);
     }

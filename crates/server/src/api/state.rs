@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
+use gravure_bootd::{Journal, NoteKind};
 use gravure_model::api::{FailureReport, MachineState};
+use gravure_model::identity::MachineIdentity;
 use gravure_trust::PlanSigner;
 
 use super::Problem;
@@ -22,9 +24,17 @@ pub(crate) struct App {
     pub(crate) signer: PlanSigner,
     pub(crate) servers: Vec<ServerAddress>,
     pub(crate) limits: Limits,
+    pub(crate) journal: Arc<Journal>,
 }
 
 impl App {
+    /// A line in the journal of each of a machine's network adapters.
+    pub(crate) fn note(&self, identity: &MachineIdentity, text: &str) {
+        for mac in &identity.macs {
+            self.journal.note(mac.0, NoteKind::Server, text, None);
+        }
+    }
+
     /// `https://address:port` that a client which reached `local` can be told.
     pub(crate) fn api_url(&self, local: LocalAddress) -> String {
         let own = self.servers.iter().find(|server| server.address == local.0.ip());

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 
-use gravure_bootd::{Ask, Asking, Directory, Found, Library, Presence, Via};
+use gravure_bootd::{Ask, Asking, Directory, Found, Library, NoteKind, Presence, Via};
 use gravure_model::Timestamp;
 use gravure_model::identity::MachineIdentity;
 use gravure_model::site::{SITE_VERSION, SiteServer, SiteSettings};
@@ -116,7 +116,7 @@ impl BootLibrary {
     async fn facts(&self, ask: &Ask) -> Result<MenuFacts, Error> {
         let identity = subject::of(ask, &self.presence);
         self.learn(ask, identity.as_ref());
-        let base = self.server_for(ask.local.ip()).content();
+        let base = self.content_at(ask.local);
         let Some(identity) = identity else {
             return Ok(MenuFacts { armed: None, unknown: false, base, who: String::new() });
         };
@@ -129,7 +129,11 @@ impl BootLibrary {
             format!("Deploy {}{again}", request.image)
         });
         let machine = subject::key(&identity);
-        tracing::info!(machine, offer = title.as_deref().unwrap_or("nothing planned"), "boot menu");
+        let offer = title.as_deref().unwrap_or("nothing planned");
+        tracing::info!(machine, offer, "boot menu");
+        if let (Some(journal), Some(mac)) = (self.presence.journal(), identity.macs.first()) {
+            journal.note(mac.0, NoteKind::Server, &format!("boot menu: {offer}"), None);
+        }
         Ok(MenuFacts { armed: title, unknown: !known, base, who: subject::query(&identity) })
     }
 
@@ -140,6 +144,15 @@ impl BootLibrary {
         }
         if let Some(mac) = identity.and_then(|identity| identity.macs.first()) {
             self.presence.saw(ask.peer, gravure_bootd::Seen { mac: mac.0, uuid: None });
+        }
+    }
+
+    /// Where a machine that reached us at `local` gets its files. Over IPv6 only files are served, not the API.
+    fn content_at(&self, local: SocketAddr) -> String {
+        let http_port = self.http_port;
+        match local.ip() {
+            address @ IpAddr::V6(_) => ServerAddress { address, api_port: 0, http_port }.content(),
+            address => self.server_for(address).content(),
         }
     }
 

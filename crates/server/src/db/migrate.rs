@@ -6,8 +6,11 @@ use sqlx::{Executor, Row};
 use super::DbError;
 
 /// Every layout so far, oldest first. What was released is never changed, only added to.
-const STEPS: [&str; 2] =
-    [include_str!("migrations/0001_first.sql"), include_str!("migrations/0002_first_boot.sql")];
+const STEPS: [&str; 3] = [
+    include_str!("migrations/0001_first.sql"),
+    include_str!("migrations/0002_first_boot.sql"),
+    include_str!("migrations/0003_boot_journal.sql"),
+];
 
 pub(super) async fn run(pool: &AnyPool) -> Result<(), DbError> {
     let mut transaction = pool.begin().await?;
