@@ -18,6 +18,7 @@ pub mod mount;
 pub mod partition;
 pub mod sysfs;
 
+pub mod health;
 pub mod kernel;
 pub mod process;
 
@@ -26,6 +27,7 @@ pub mod efivars;
 pub mod link;
 mod netlink;
 pub mod packet;
+pub mod ports;
 pub mod udp;
 
 pub mod machine;

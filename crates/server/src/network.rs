@@ -8,7 +8,8 @@ use gravure_netboot::dhcp::{DhcpConfig, Network, Subnet};
 use gravure_netboot::dhcp6;
 
 use crate::Error;
-use crate::config::{Dhcp, InterfaceConfig};
+use crate::boot::ServerAddress;
+use crate::config::{Config, Dhcp, InterfaceConfig};
 
 /// An interface that is served.
 #[derive(Debug, Clone)]
@@ -51,6 +52,15 @@ fn find(present: &[Interface], wanted: &InterfaceConfig) -> Result<Interface, Er
             list(present)
         ))),
     }
+}
+
+/// Where machines reach a site's files: the address of its first interface, and the URL of its content there.
+pub fn first_content_url(config: &Config) -> Result<(Ipv4Addr, String), Error> {
+    let served = resolve(&config.interfaces)?;
+    let address = served.first().map_or(Ipv4Addr::LOCALHOST, |served| served.interface.address);
+    let at =
+        ServerAddress { address: address.into(), api_port: config.ports.api, http_port: config.ports.http };
+    Ok((address, at.content()))
 }
 
 /// The one interface a new site can mean.

@@ -12,6 +12,7 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use gravure_server::doctor::{DoctorOptions, examine};
 use gravure_server::{CONFIG_NAME, Config, Dhcp, InitOptions, Server, init};
 use gravure_testkit::{Lab, Neighbour, Running, can_make_labs, oracle};
 
@@ -21,13 +22,15 @@ const PATIENCE: Duration = Duration::from_secs(60);
 fn main() {
     let args: Vec<String> = std::env::args().collect();
     match args.get(1).map(String::as_str) {
+        Some("doctor") => return doctor(Path::new(&args[2])),
         Some("serve") => return serve(Path::new(&args[2]), Path::new(&args[3])),
         Some("--list") => return,
         _ => {}
     }
-    let cases: [(&str, fn()); 2] = [
+    let cases: [(&str, fn()); 3] = [
         ("dhcp_tftp_and_http_serve_foreign_clients", foreign_clients),
         ("the_same_ports_work_again_at_once", same_ports_again),
+        ("the_doctor_finds_what_keeps_machines_from_booting", doctor_finds),
     ];
     let filter = args.get(1).filter(|arg| !arg.starts_with('-')).cloned().unwrap_or_default();
     let mut run = 0;
@@ -36,7 +39,7 @@ fn main() {
         println!("test {name} ... ok");
         run += 1;
     }
-    println!("\ntest result: ok. {run} passed; 0 failed; 0 ignored; 0 measured; {} filtered out", 2 - run);
+    println!("\ntest result: ok. {run} passed; 0 failed; 0 ignored; 0 measured; {} filtered out", 3 - run);
 }
 
 // ---- the server, inside the namespace -------------------------------------------------------------------------------
@@ -214,4 +217,98 @@ fn same_ports_again() {
     }
     assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
     assert!(server.terminate(PATIENCE).unwrap().success());
+}
+
+/// Prints what the doctor finds as JSON; runs inside the namespace, where the site's network is.
+fn doctor(site: &Path) {
+    let options = DoctorOptions { site: site.to_owned(), offers_within: Duration::from_secs(3) };
+    println!("{}", serde_json::to_string(&examine(&options)).unwrap());
+}
+
+/// Verdict and text of one check.
+fn check(checks: &serde_json::Value, name: &str) -> (String, String) {
+    let found = checks.as_array().unwrap().iter().find(|check| check["name"] == name);
+    let found = found.unwrap_or_else(|| panic!("no check {name} in {checks:#}"));
+    let text = |field: &str| found[field].as_str().unwrap_or_default().to_owned();
+    (text("verdict"), text("found") + " -> " + &text("cure"))
+}
+
+fn doctor_finds() {
+    if !can_make_labs() || oracle("dnsmasq").is_none() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let lab = Lab::new().unwrap();
+    let boot = boot_directory(dir.path());
+    let site = dir.path().join("site");
+    let mut server = start_server(&lab, &site, &boot);
+    let look = || -> serde_json::Value {
+        let said = output(own_command(&lab, &[&site], "doctor"));
+        serde_json::from_slice(&said.stdout).unwrap_or_else(|error| panic!("{error}: {said:?}"))
+    };
+    // Alone and running: its own services answer, two of the boot files are not there, and nobody else gives addresses.
+    let checks = look();
+    assert_eq!(
+        check(&checks, "ports"),
+        ("ok".into(), "those of 10.77.0.1 are held by this server -> ".into())
+    );
+    assert_eq!(check(&checks, "http").0, "ok", "{checks:#}");
+    assert_eq!(check(&checks, "tftp").0, "ok", "{checks:#}");
+    assert_eq!(check(&checks, "other DHCP servers"), ("ok".into(), "none answers -> ".into()));
+    let (verdict, text) = check(&checks, "boot files");
+    assert!(verdict == "problem" && text.starts_with("pxe/grubx64.efi is missing"), "{text}");
+    assert_eq!(check(&checks, "root key").0, "warning");
+
+    // A second server that gives addresses.
+    let neighbour = lab.neighbour().unwrap();
+    neighbour.set_address("10.77.0.2/24").unwrap();
+    let mut dnsmasq = neighbour.command("dnsmasq");
+    dnsmasq.args(["--no-daemon", "--conf-file=/dev/null", "--port=0", "--no-ping", "--bind-interfaces"]);
+    dnsmasq.args([
+        "--user=root",
+        "--group=root",
+        "--interface=eth0",
+        "--dhcp-range=10.77.0.50,10.77.0.90,1h",
+    ]);
+    dnsmasq.arg(format!("--dhcp-leasefile={}", dir.path().join("leases").display()));
+    dnsmasq.arg(format!("--pid-file={}", dir.path().join("pid").display()));
+    let foreign = Running::start(&mut dnsmasq, None).unwrap();
+    foreign.console().wait_for("DHCP, IP range", PATIENCE).unwrap();
+    let (verdict, text) = check(&look(), "other DHCP servers");
+    assert!(verdict == "problem" && text.contains("two servers give addresses"), "{text}");
+    assert!(text.starts_with("10.77.0.2 offers the address 10.77.0."), "{text}");
+
+    // Stopped, and a proxy beside that server: all is well; without it nobody gives addresses.
+    assert!(server.terminate(PATIENCE).unwrap().success());
+    let config = site.join(CONFIG_NAME);
+    let text = std::fs::read_to_string(&config).unwrap();
+    let pool = text.lines().find(|line| line.starts_with("pool")).unwrap();
+    let proxy = text.replace("dhcp = \"full\"", "dhcp = \"proxy\"").replace(&format!("{pool}\n"), "");
+    std::fs::write(&config, proxy).unwrap();
+    let checks = look();
+    assert_eq!(check(&checks, "other DHCP servers").0, "ok", "{checks:#}");
+    assert!(check(&checks, "server").1.starts_with("no server is running here"), "{checks:#}");
+    drop(foreign);
+    let (verdict, text) = check(&look(), "other DHCP servers");
+    assert!(verdict == "problem" && text.contains("nobody on this network gives addresses"), "{text}");
+
+    // Somebody else on our port.
+    let holder = Running::start(
+        lab.command("dnsmasq").args([
+            "--no-daemon",
+            "--conf-file=/dev/null",
+            "--port=0",
+            "--enable-tftp",
+            "--tftp-root=/",
+            "--user=root",
+        ]),
+        None,
+    );
+    let holder = holder.unwrap();
+    holder.console().wait_for("TFTP root is", PATIENCE).unwrap();
+    let (verdict, text) = check(&look(), "ports");
+    assert!(
+        verdict == "problem" && text.contains("port 69 (tftp) of 10.77.0.1 is held by dnsmasq"),
+        "{text}"
+    );
 }

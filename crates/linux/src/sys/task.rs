@@ -90,3 +90,12 @@ pub(crate) enum Namespace {
     Mounts,
     Network,
 }
+
+/// Whether the kernel's clock is marked as synchronised (adjtimex(2), `STA_UNSYNC` clear).
+pub(crate) fn clock_is_synchronised() -> io::Result<bool> {
+    // SAFETY: timex is integers only, and zeros ask for nothing to be changed.
+    let mut state: libc::timex = unsafe { std::mem::zeroed() };
+    // SAFETY: `state` is valid for reads and writes until the call returns.
+    checked(unsafe { libc::adjtimex(&raw mut state) })?;
+    Ok(state.status & libc::STA_UNSYNC == 0)
+}

@@ -13,6 +13,7 @@ mod lease;
 mod message;
 mod offer;
 mod policy;
+mod probe;
 mod server;
 mod subnet;
 mod watch;
@@ -38,6 +39,7 @@ pub(crate) use offer::{BootFile, decide_boot};
 pub use policy::{
     BootDecision, BootOffer, BootPolicy, BootRule, BootTable, FileIn, Quirks, Stage, Then, When,
 };
+pub use probe::{SeenOffer, probe, read_offer};
 pub use server::{Outcome, PacketSource, ServerPort, Sighting, reply};
 pub use subnet::{AddressRange, Network};
 pub use watch::{Finding, OfferWatch};
