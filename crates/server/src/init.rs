@@ -15,6 +15,10 @@ use crate::keys::{KeyFiles, Keys, write_private, write_public};
 use crate::network;
 use crate::secret::{hash_of, new_secret};
 
+/// The systemd unit in a site's directory.
+const UNIT_NAME: &str = "gravure.service";
+const UNIT: &str = include_str!("../../../pxe/gravure.service");
+
 /// What `gravure init` is asked for.
 #[derive(Debug, Clone, Default)]
 pub struct InitOptions {
@@ -83,6 +87,7 @@ pub async fn init(options: &InitOptions) -> Result<NewSite, Error> {
     }
     let name = options.name.as_deref().unwrap_or("gravure");
     write_public(&dir.join(CONFIG_NAME), &starting_text(name, &[interface], boot_dir.as_deref()))?;
+    write_public(&dir.join(UNIT_NAME), &unit(name, &dir)?)?;
     let config = Config::load(&dir.join(CONFIG_NAME))?;
     let token = new_secret()?;
     first_operator(&config, &token).await?;
@@ -90,6 +95,21 @@ pub async fn init(options: &InitOptions) -> Result<NewSite, Error> {
     let settings = ClientSettings { server: server.clone(), ca: files.authority(), token: token.clone() };
     write_private(&dir.join(CLIENT_NAME), &settings.to_text())?;
     Ok(NewSite { root_key: files.root(), dir, token, server })
+}
+
+/// The systemd unit of a site in `dir`, started by this program.
+fn unit(name: &str, dir: &Path) -> Result<String, Error> {
+    let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/usr/bin/gravure"));
+    // What a unit file would take for its own: specifiers and the end of a line.
+    let plain = |text: &str| text.replace('%', "%%").replace(char::is_control, " ");
+    let mut environment = minijinja::Environment::new();
+    environment.set_keep_trailing_newline(true);
+    let values = minijinja::context! {
+        name => plain(name),
+        dir => plain(&dir.display().to_string()),
+        program => plain(&program.display().to_string()),
+    };
+    Ok(environment.render_str(UNIT, values)?)
 }
 
 fn check_pool(interface: &InterfaceConfig) -> Result<(), Error> {
@@ -118,4 +138,25 @@ async fn first_operator(config: &Config, token: &Secret) -> Result<(), Error> {
 
 fn absolute(path: &Path) -> Result<PathBuf, Error> {
     std::path::absolute(path).map_err(|source| Error::io("find", path, source))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn systemd_takes_the_unit() {
+        let text = unit("100 % \n[Service]", Path::new("/srv/gravure")).unwrap();
+        assert!(text.contains("Description=Gravure deployment server (100 %%  [Service])\n"), "{text}");
+        assert!(text.contains("serve --config /srv/gravure/gravure.toml\n"), "{text}");
+        let Some(mut analyze) = gravure_testkit::oracle("systemd-analyze") else { return };
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(UNIT_NAME);
+        // Its user may not exist here.
+        std::fs::write(&path, text.replace("User=gravure", "User=root")).unwrap();
+        let output = analyze.args(["verify", "--man=no"]).arg(&path).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        let ours = said.lines().filter(|line| line.contains(UNIT_NAME)).collect::<Vec<_>>();
+        assert!(ours.is_empty(), "{ours:?}");
+    }
 }

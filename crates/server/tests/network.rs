@@ -27,9 +27,10 @@ fn main() {
         Some("--list") => return,
         _ => {}
     }
-    let cases: [(&str, fn()); 3] = [
+    let cases: [(&str, fn()); 4] = [
         ("dhcp_tftp_and_http_serve_foreign_clients", foreign_clients),
         ("the_same_ports_work_again_at_once", same_ports_again),
+        ("two_capabilities_are_enough", two_capabilities),
         ("the_doctor_finds_what_keeps_machines_from_booting", doctor_finds),
     ];
     let filter = args.get(1).filter(|arg| !arg.starts_with('-')).cloned().unwrap_or_default();
@@ -39,7 +40,7 @@ fn main() {
         println!("test {name} ... ok");
         run += 1;
     }
-    println!("\ntest result: ok. {run} passed; 0 failed; 0 ignored; 0 measured; {} filtered out", 3 - run);
+    println!("\ntest result: ok. {run} passed; 0 failed; 0 ignored; 0 measured; {} filtered out", 4 - run);
 }
 
 // ---- the server, inside the namespace -------------------------------------------------------------------------------
@@ -311,4 +312,47 @@ fn doctor_finds() {
         verdict == "problem" && text.contains("port 69 (tftp) of 10.77.0.1 is held by dnsmasq"),
         "{text}"
     );
+}
+
+/// As its unit runs it: an ordinary user with two capabilities gives addresses and files.
+fn two_capabilities() {
+    if !can_make_labs() || ["udhcpc", "curl", "setpriv"].iter().any(|tool| oracle(tool).is_none()) {
+        return;
+    }
+    const NOBODY: u32 = 65534;
+    let dir = tempfile::tempdir().unwrap();
+    // Others may enter, as they may a directory below /srv.
+    std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let lab = Lab::new().unwrap();
+    let boot = boot_directory(dir.path());
+    let site = dir.path().join("site");
+    let mut server = start_server(&lab, &site, &boot);
+    assert!(server.terminate(PATIENCE).unwrap().success());
+    give_away(&site, NOBODY);
+    // The program itself may lie where only root gets to.
+    let program = dir.path().join("server");
+    std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    let mut command = lab.command("setpriv");
+    let two = "net_bind_service,+net_raw";
+    command.args([format!("--reuid={NOBODY}"), format!("--regid={NOBODY}"), "--clear-groups".into()]);
+    command.args([format!("--inh-caps=-all,+{two}"), format!("--ambient-caps=-all,+{two}")]);
+    command.args([format!("--bounding-set=-all,+{two}"), "--no-new-privs".into()]);
+    command.arg(&program).arg("serve").args([&site, &boot]);
+    let mut server = Running::start(&mut command, None).unwrap();
+    server.console().wait_for("serving on", PATIENCE).unwrap();
+    let client = lab.neighbour().unwrap();
+    lease(&client, dir.path());
+    let kernel = std::fs::read(boot.join("vmlinuz")).unwrap();
+    assert!(curl(&client, &[&format!("http://{SERVER}/boot/vmlinuz")]).stdout == kernel);
+    assert!(curl(&client, &[&format!("tftp://{SERVER}//boot/vmlinuz")]).stdout == kernel);
+    assert!(server.terminate(PATIENCE).unwrap().success());
+}
+
+fn give_away(path: &Path, user: u32) {
+    std::os::unix::fs::chown(path, Some(user), Some(user)).unwrap();
+    if path.is_dir() {
+        for entry in std::fs::read_dir(path).unwrap() {
+            give_away(&entry.unwrap().path(), user);
+        }
+    }
 }

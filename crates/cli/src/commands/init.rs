@@ -84,7 +84,8 @@ pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
              API token of the first operator (shown once; kept in {dir}/client.toml):\n  {}\n\n\
              Root key: {}\n  Move it off this machine; it is needed only to replace the plan key.\n\n\
              Next: look through {dir}/gravure.toml, put images into {dir}/images, then\n  \
-             gravure serve --config {dir}/gravure.toml\n",
+             gravure serve --config {dir}/gravure.toml\n\n\
+             As a service without root: {dir}/gravure.service says how.\n",
             made.token,
             made.root_key.display()
         )
