@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use gravure_e2e::{BOOT_PATIENCE, BootSite, SERVER, changed_payload, damage};
-use gravure_testkit::{Firmware, NetworkBoot, SiteDhcp, in_full_run};
+use gravure_model::Assurance;
+use gravure_testkit::{BootOrder, Bus, Disk, Firmware, NetworkBoot, SiteDhcp, VmOptions, in_full_run};
 use serde_json::json;
 
 /// A machine that nobody knows, on a network where our server gives the addresses.
@@ -236,4 +237,39 @@ fn a_hundred_megabytes_by_tftp() -> Result<()> {
         scene.site.server().console().wait_for("/boot/padding", BOOT_PATIENCE + Duration::from_secs(60))?;
     ensure!(sent.contains(&format!("bytes={PADDING_BYTES}")), "{sent}");
     scene.expect_registered(&vm, "100 MB by TFTP", "none")
+}
+
+/// A stick instead of PXE: the same payload, which finds the server by what is on the stick.
+fn from_a_stick(case: &str, firmware: Firmware) -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let Some(scene) = BootSite::new(SiteDhcp::Full, dir.path())? else { return Ok(()) };
+    let stick = dir.path().join("stick.img");
+    let site = scene.site.dir().display().to_string();
+    scene.site.run(&["media", "build", "--usb", &stick.display().to_string(), "--site", &site])?;
+    let mut options = VmOptions::new("pc", firmware);
+    options.disk = Some(Disk::existing(&stick, Bus::Usb));
+    options.boot = BootOrder::DiskOnly;
+    let vm = scene.site.lab().start_vm(&options, dir.path())?;
+    scene.expect_registered(&vm, case, "none")?;
+    let report = scene.site.machine(&vm.mac)?;
+    ensure!(report.assurance == Assurance::Claimed, "a stick proves nothing, found {}", report.assurance);
+    let log = scene.site.log();
+    ensure!(
+        !log.contains("sent by TFTP") && !log.contains("saw DISCOVER from PXEClient"),
+        "it came by PXE: {log}"
+    );
+    Ok(())
+}
+
+#[test]
+fn secure_boot_from_a_stick() -> Result<()> {
+    from_a_stick("USB stick, Secure Boot", Firmware::UefiSecureBoot)
+}
+
+#[test]
+fn bios_from_a_stick() -> Result<()> {
+    if !in_full_run("BIOS machine from a stick") {
+        return Ok(());
+    }
+    from_a_stick("USB stick, BIOS", Firmware::Bios)
 }

@@ -6,6 +6,6 @@ mod policy;
 mod subject;
 mod token;
 
-pub(crate) use library::{BootLibrary, ServerAddress};
-pub(crate) use menu::Menus;
+pub(crate) use library::{BootLibrary, ServerAddress, site_settings};
+pub(crate) use menu::{KERNEL_ARGUMENTS, Menus, title};
 pub(crate) use policy::boot_table;

@@ -12,6 +12,7 @@ mod error;
 mod images;
 mod init;
 mod keys;
+pub mod media;
 mod network;
 mod overlay;
 mod planning;

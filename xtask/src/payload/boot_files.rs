@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 
 use super::debian::Stage;
+use crate::process;
 
 /// A boot file, named as firmware and shim ask for it.
 #[derive(Debug)]
@@ -59,6 +60,41 @@ pub(super) fn copy(stage: &Stage, dir: &Path) -> Result<()> {
         std::fs::write(&to, bytes).with_context(|| format!("cannot write {}", to.display()))?;
     }
     Ok(())
+}
+
+/// Where this machine's GRUB for BIOS lies (package grub-pc-bin, which set-up installs).
+const GRUB_PC: &str = "/usr/lib/grub/i386-pc";
+/// What GRUB needs to find its menu and the payload on a boot medium.
+const CORE_MODULES: [&str; 14] = [
+    "biosdisk",
+    "part_gpt",
+    "part_msdos",
+    "fat",
+    "iso9660",
+    "search",
+    "search_fs_file",
+    "normal",
+    "configfile",
+    "linux",
+    "echo",
+    "test",
+    "regexp",
+    "sleep",
+];
+
+/// Makes GRUB's boot code for BIOS machines that start from a boot medium, in `dir`.
+pub(super) fn bios_media(dir: &Path) -> Result<()> {
+    std::fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
+    let from = Path::new(GRUB_PC).join("boot.img");
+    std::fs::copy(&from, dir.join("boot.img")).with_context(|| format!("cannot copy {}", from.display()))?;
+    let early = dir.join("early.cfg");
+    let text = "search --no-floppy --file --set=root /gravure/vmlinuz\nset prefix=($root)/grub\n";
+    std::fs::write(&early, text).context("cannot write GRUB's first commands")?;
+    let mut make = process::tool("grub-mkimage")?;
+    make.args(["-O", "i386-pc", "-p", "/grub", "-d", GRUB_PC, "-c"]).arg(&early);
+    make.arg("-o").arg(dir.join("core.img")).args(CORE_MODULES);
+    process::run(&mut make)?;
+    std::fs::remove_file(&early).context("cannot remove GRUB's first commands")
 }
 
 /// Whether a PE32+ program has a certificate table (PE format, optional header data directory 4).

@@ -17,6 +17,7 @@ pub(crate) mod init;
 pub(crate) mod join;
 pub(crate) mod ls;
 pub(crate) mod machine;
+pub(crate) mod media;
 pub(crate) mod optimize;
 pub(crate) mod plan;
 pub(crate) mod rewrite;

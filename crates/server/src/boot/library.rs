@@ -167,15 +167,7 @@ impl BootLibrary {
         let first = self.server_for(ask.local.ip());
         let others = self.servers.iter().filter(|server| **server != first && !server.address.is_loopback());
         let servers = std::iter::once(&first).chain(others);
-        let servers = servers.map(|server| SiteServer { api: server.api(), content: server.content() });
-        let settings = SiteSettings {
-            version: SITE_VERSION,
-            name: self.site_name.clone(),
-            root_key: self.root_key.clone(),
-            ca_pem: self.ca_pem.clone(),
-            servers: servers.collect(),
-            made: Timestamp::now(),
-        };
+        let settings = site_settings(&self.site_name, &self.root_key, &self.ca_pem, servers);
         let part = overlay::site_part(&settings)
             .map_err(|source| Error::Db(db::DbError::Document { what: "site settings", source }))?;
         Ok(Found::binary(part))
@@ -189,5 +181,23 @@ impl BootLibrary {
             None => None,
         };
         Ok(Found::binary(overlay::token_part(token.as_ref())))
+    }
+}
+
+/// What the payload is told of a site: whom to believe and where to go, in this order.
+pub(crate) fn site_settings<'a>(
+    name: &str,
+    root_key: &str,
+    ca_pem: &str,
+    servers: impl Iterator<Item = &'a ServerAddress>,
+) -> SiteSettings {
+    let servers = servers.map(|server| SiteServer { api: server.api(), content: server.content() });
+    SiteSettings {
+        version: SITE_VERSION,
+        name: name.to_owned(),
+        root_key: root_key.to_owned(),
+        ca_pem: ca_pem.to_owned(),
+        servers: servers.collect(),
+        made: Timestamp::now(),
     }
 }

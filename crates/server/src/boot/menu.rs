@@ -7,7 +7,7 @@ use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, context};
 use crate::Error;
 
 /// Where Gravure's messages go, and nothing secret: anybody can read the command line.
-const KERNEL_ARGUMENTS: &str = "console=tty0 console=ttyS0,115200 quiet";
+pub(crate) const KERNEL_ARGUMENTS: &str = "console=tty0 console=ttyS0,115200 quiet";
 
 const BUILT_IN: [(&str, &str); 4] = [
     // Before the two that include it.
@@ -100,7 +100,7 @@ impl Menus {
 }
 
 /// Text for a menu: what means something to GRUB's or iPXE's parser is left out.
-fn title(text: &str) -> String {
+pub(crate) fn title(text: &str) -> String {
     let harmless = |c: &char| c.is_alphanumeric() || " .,:;+-_()[]/#".contains(*c);
     text.chars().filter(harmless).take(80).collect()
 }

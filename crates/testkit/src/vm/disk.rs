@@ -39,6 +39,11 @@ impl Disk {
         Ok(Self { path: path.to_owned(), format: "raw", bus, serial: "GRVDISK0".to_owned() })
     }
 
+    /// A disk that exists.
+    pub fn existing(path: &Path, bus: Bus) -> Self {
+        Self { path: path.to_owned(), format: "raw", bus, serial: "GRVDISK0".to_owned() }
+    }
+
     /// QEMU's arguments; `index` is the `bootindex` property or empty.
     pub(super) fn arguments(&self, index: &str) -> Vec<String> {
         // The host's cache outlives a killed QEMU, so flushes add nothing but time.
