@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::routing::{delete, get, post};
+use axum::routing::{delete, get, post, put};
 
 pub(crate) use operator::ALL_SCOPES;
 pub(crate) use problem::Problem;
@@ -34,6 +34,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/v1/machines", get(machines::list))
         .route("/v1/machines/{id}", get(machines::show))
         .route("/v1/machines/{id}/approve", post(machines::approve))
+        .route("/v1/machines/{id}/boot", put(machines::boot))
         .route("/v1/jobs", get(jobs::list).post(jobs::create))
         .route("/v1/jobs/{id}", get(jobs::show))
         .route("/v1/jobs/{id}", delete(jobs::cancel))

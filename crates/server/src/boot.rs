@@ -3,9 +3,12 @@
 mod library;
 mod menu;
 mod policy;
+mod rules;
 mod subject;
 mod token;
 
 pub(crate) use library::{BootLibrary, ServerAddress, site_settings};
 pub(crate) use menu::{KERNEL_ARGUMENTS, Menus, title};
 pub(crate) use policy::boot_table;
+pub(crate) use rules::{Choice, Rules, SitePolicy};
+pub use rules::{Entry, EntryKind, FirmwareKind, Rule};

@@ -104,6 +104,13 @@ impl Client {
         self.post(&format!("/v1/machines/{}/approve", escaped(name)), &body)
     }
 
+    /// Chooses what a machine boots the next time and only then; `None` takes that back.
+    pub fn boot_once(&self, name: &str, choice: Option<&str>) -> Result<MachineReport, Error> {
+        let url = format!("{}/v1/machines/{}/boot", self.server, escaped(name));
+        let request = self.agent.put(&url).header("Authorization", &self.authorization);
+        self.read(request.send_json(serde_json::json!({ "choice": choice })))
+    }
+
     /// All jobs.
     pub fn jobs(&self) -> Result<Vec<JobReport>, Error> {
         self.get("/v1/jobs")

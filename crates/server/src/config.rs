@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
+use crate::boot::{Entry, Rule, Rules};
 
 /// The file's name in a site directory.
 pub const CONFIG_NAME: &str = "gravure.toml";
@@ -19,6 +20,12 @@ pub struct Config {
     /// Interfaces that are served.
     #[serde(rename = "interface")]
     pub interfaces: Vec<InterfaceConfig>,
+    /// What happens to which machines at boot, tried in order.
+    #[serde(rename = "rule")]
+    pub rules: Vec<Rule>,
+    /// The site's own entries in boot menus.
+    #[serde(rename = "entry")]
+    pub entries: Vec<Entry>,
     /// Port numbers.
     pub ports: Ports,
     /// Where things are.
@@ -114,6 +121,8 @@ pub struct Paths {
     pub keys: PathBuf,
     /// Templates that replace the built-in ones.
     pub pxe: PathBuf,
+    /// Files of the site's own entries.
+    pub extra: PathBuf,
     /// A SQLite file, or `postgres://user:password@host/name`.
     pub database: String,
 }
@@ -125,6 +134,7 @@ impl Default for Paths {
             boot: "boot".into(),
             keys: "keys".into(),
             pxe: "pxe".into(),
+            extra: "extra".into(),
             database: "db/gravure.sqlite3".into(),
         }
     }
@@ -167,12 +177,17 @@ impl Config {
 
     fn anchor(&mut self, dir: &Path) {
         let paths = &mut self.paths;
-        for path in [&mut paths.images, &mut paths.boot, &mut paths.keys, &mut paths.pxe] {
+        for path in [&mut paths.images, &mut paths.boot, &mut paths.keys, &mut paths.pxe, &mut paths.extra] {
             *path = dir.join(&path);
         }
         if !paths.database.contains("://") {
             paths.database = crate::db::Db::sqlite_url(&dir.join(&paths.database));
         }
+    }
+
+    /// Rules and entries, checked.
+    pub(crate) fn boot_rules(&self) -> Result<Rules, String> {
+        Rules::check(&self.rules, &self.entries)
     }
 
     fn check(&self) -> Result<(), String> {
@@ -190,6 +205,7 @@ impl Config {
                 ));
             }
         }
+        self.boot_rules()?;
         let limits = [
             ("token_minutes", self.limits.token_minutes, 1..=1440),
             ("plan_minutes", self.limits.plan_minutes, 1..=1440),
@@ -269,6 +285,15 @@ pub(crate) fn starting_text(name: &str, interfaces: &[InterfaceConfig], boot: Op
         text.push_str("# Network boot over IPv6 too: DHCPv6 and router advertisements, where no other server does that.\n");
         text.push_str(&format!("ipv6 = {}\n\n", interface.ipv6));
     }
+    text.push_str(
+        "# What happens to which machines at boot; the first rule that fits decides. Without one, a machine that is not\n\
+         # known registers and one that is known starts from its disk. What was ordered comes before all rules but \"ignore\".\n\
+         # boot = ignore (no boot file), local, register, menu, or the name of an entry. Conditions: mac, uuid, serial,\n\
+         # firmware (bios, uefi), subnet, known.\n\
+         # [[rule]]\n# name = \"printers are left alone\"\n# mac = [\"00:11:22:*\"]\n# boot = \"ignore\"\n\
+         # Something of your own in the menus; its files lie below `extra`. kind = linux, efi or wimboot.\n\
+         # [[entry]]\n# name = \"memtest\"\n# title = \"Memory test\"\n# kind = \"linux\"\n# file = \"memtest/memtest64.bin\"\n\n",
+    );
     let boot = boot.map_or_else(|| "boot".to_owned(), |path| path.display().to_string());
     let defaults = Config::default();
     let (ports, paths, limits) = (defaults.ports, defaults.paths, defaults.limits);
@@ -286,6 +311,8 @@ pub(crate) fn starting_text(name: &str, interfaces: &[InterfaceConfig], boot: Op
          keys = {}\n\
          # Templates here replace the built-in boot menus.\n\
          pxe = {}\n\
+         # Files of your own menu entries.\n\
+         extra = {}\n\
          # A SQLite file, or \"postgres://user:password@host/name\".\n\
          database = {}\n\
          \n\
@@ -302,6 +329,7 @@ pub(crate) fn starting_text(name: &str, interfaces: &[InterfaceConfig], boot: Op
         quoted(&boot),
         quoted(&paths.keys.display().to_string()),
         quoted(&paths.pxe.display().to_string()),
+        quoted(&paths.extra.display().to_string()),
         quoted(&paths.database),
         limits.token_minutes,
         limits.plan_minutes,

@@ -20,6 +20,7 @@ mod secret;
 mod serve;
 mod tls;
 
+pub use boot::{Entry, EntryKind, FirmwareKind, Rule};
 pub use client::{Client, ClientSettings};
 pub use config::{CONFIG_NAME, Config, Dhcp, InterfaceConfig, Limits, Paths, Ports, Site};
 pub use db::{AuditEntry, DbError};

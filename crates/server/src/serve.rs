@@ -20,8 +20,8 @@ use tokio::time::timeout;
 
 use crate::Error;
 use crate::api::{self, App};
-use crate::boot::{BootLibrary, Menus, ServerAddress, boot_table};
-use crate::config::Config;
+use crate::boot::{BootLibrary, Menus, ServerAddress, SitePolicy, boot_table};
+use crate::config::{CONFIG_NAME, Config};
 use crate::db::{self, Db};
 use crate::images::{Describe, Images};
 use crate::keys::{KeyFiles, Keys};
@@ -118,10 +118,19 @@ impl Server {
         let images = Directory::new(&config.paths.images);
         let images = images
             .map_err(|_| Error::Missing { what: "image directory", path: config.paths.images.clone() })?;
+        let rules = config.boot_rules();
+        let rules = Arc::new(rules.map_err(|message| Error::Config { path: CONFIG_NAME.into(), message })?);
         let library = Arc::new(BootLibrary {
             db: db.clone(),
             presence: Arc::clone(&presence),
-            menus: Menus::load(&config.paths.pxe, &config.site.name, config.limits.menu_seconds)?,
+            menus: Menus::load(
+                &config.paths.pxe,
+                &config.site.name,
+                config.limits.menu_seconds,
+                rules.entries(),
+            )?,
+            rules: Arc::clone(&rules),
+            extra: Directory::new(&config.paths.extra).ok(),
             boot: boot_directory(config),
             images,
             site_name: config.site.name.clone(),
@@ -139,6 +148,7 @@ impl Server {
             servers: servers.clone(),
             limits: config.limits,
             journal,
+            rules,
         });
         let (stop, stopping) = watch::channel(false);
         let (polite, endless) = (JoinSet::new(), JoinSet::new());
@@ -156,7 +166,7 @@ impl Server {
             let service = http::Service::new(listener, library, Arc::clone(&presence));
             server.polite.spawn(service.run(stopping.clone()));
         }
-        server.endless.spawn(keep_notes(server.db.clone(), queue));
+        server.polite.spawn(keep_notes(server.db.clone(), queue, stopping));
         server.endless.spawn(renew(certificate));
         server.endless.spawn(watch_images(catalog));
         for address in &server.servers {
@@ -217,7 +227,10 @@ impl Server {
                     // Only a saving of time; a machine without IPv6 boots as well.
                     Err(error) => tracing::debug!(%error, "no router advertisements"),
                 }
-                let policy = Arc::new(boot_table(&address.content()));
+                let policy = Arc::new(SitePolicy {
+                    table: boot_table(&address.content()),
+                    rules: Arc::clone(&library.rules),
+                });
                 let (leases, presence) = (Arc::clone(&leases), Arc::clone(presence));
                 let service = DhcpService::open(interface, dhcp, policy, leases, presence)?;
                 self.endless.spawn(service.run());
@@ -248,7 +261,8 @@ impl Server {
             listeners.push(http::bind(SocketAddr::new(address, http_port)).await?);
             let content = ServerAddress { address, api_port: 0, http_port }.content();
             tracing::info!(interface = side.name, content, "DHCPv6");
-            let policy = Arc::new(boot_table(&content));
+            let policy =
+                Arc::new(SitePolicy { table: boot_table(&content), rules: Arc::clone(&library.rules) });
             let service = dhcp6::Service::open(side, policy, Arc::clone(presence))?;
             self.endless.spawn(service.run());
         }
@@ -308,9 +322,16 @@ async fn write_leases(db: &Db, changed: &[LeaseEntry]) -> Result<(), db::DbError
     Ok(transaction.commit().await?)
 }
 
-async fn keep_notes(db: Db, mut queue: mpsc::Receiver<JournalLine>) {
+async fn keep_notes(db: Db, mut queue: mpsc::Receiver<JournalLine>, mut stop: watch::Receiver<bool>) {
     let mut pruned: Option<Instant> = None;
-    while let Some(line) = queue.recv().await {
+    loop {
+        // What is in the queue when the server stops is still written.
+        let first = tokio::select! {
+            biased;
+            line = queue.recv() => line,
+            _ = stop.wait_for(|stop| *stop) => None,
+        };
+        let Some(line) = first else { return };
         let mut lines = vec![line];
         // What came meanwhile goes into the same transaction.
         while let Ok(more) = queue.try_recv() {

@@ -25,6 +25,7 @@ enum Command {
     List(List),
     Show(Show),
     Journal(Journal),
+    Boot(Boot),
     Approve(Approve),
 }
 
@@ -64,6 +65,23 @@ struct Journal {
     /// The last so many lines
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=2000))]
     lines: u32,
+    #[command(flatten)]
+    site: SiteOptions,
+}
+
+/// Choose what a machine boots the next time, and only then
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  gravure machine boot 52:54:00:12:34:56 memtest --site /srv/gravure      an [[entry]] of gravure.toml
+  gravure machine boot 3fa8 register                                      the payload, to take its inventory anew
+  gravure machine boot 3fa8 none                                          take that back
+
+The boot after that is again what rules and orders say; a known machine without an order starts from its disk.")]
+struct Boot {
+    /// Id or the start of one, MAC address, or UUID
+    machine: String,
+    /// local, register, menu, the name of an entry, or none
+    choice: String,
     #[command(flatten)]
     site: SiteOptions,
 }
@@ -166,6 +184,11 @@ pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
                 let rows = lines.into_iter().map(JournalRow).collect();
                 print_table(common.format, rows, "Nothing yet: no machine asked for a boot file.")?;
             }
+        }
+        Command::Boot(boot) => {
+            let choice = (boot.choice != "none").then_some(boot.choice.as_str());
+            let report = boot.site.client()?.boot_once(&boot.machine, choice)?;
+            output::document(common.format, &report, describe)?;
         }
         Command::Approve(approve) => {
             let report = approve.site.client()?.approve(&approve.machine, &approve.code)?;

@@ -14,6 +14,7 @@ use super::hello::shown_state;
 use super::operator::{Operator, Scope};
 use super::state::App;
 use crate::arming;
+use crate::boot::Choice;
 use crate::db::{self, Conn, MachineRow};
 
 /// Wrong codes after which a boot can no longer be approved: a guesser gets 5 of a million.
@@ -165,5 +166,42 @@ pub(super) async fn approve(
     }
     let report = report(&mut transaction, machine).await?;
     transaction.commit().await?;
+    Ok(Json(report))
+}
+
+/// Body of `PUT /v1/machines/{id}/boot`.
+#[derive(Debug, Deserialize)]
+pub(super) struct NextBoot {
+    /// `local`, `register`, `menu` or an entry's name; `None` takes back what was chosen.
+    choice: Option<String>,
+}
+
+/// `PUT /v1/machines/{id}/boot`: what the machine boots the next time, and only then.
+pub(super) async fn boot(
+    State(app): State<Arc<App>>,
+    operator: Operator,
+    Path(name): Path<String>,
+    Json(next): Json<NextBoot>,
+) -> Result<Json<MachineReport>, Problem> {
+    operator.may(Scope::Deploy)?;
+    let choice = next.choice.as_deref().map(Choice::of);
+    let fits = choice.as_ref().is_none_or(|choice| *choice != Choice::Ignore && app.rules.allows(choice));
+    if !fits {
+        let entries: Vec<&str> = app.rules.entries().iter().map(|entry| entry.name.as_str()).collect();
+        let entries = if entries.is_empty() { "none".to_owned() } else { entries.join(", ") };
+        let found = next.choice.unwrap_or_default();
+        return Err(Problem::invalid(format!(
+            "{found:?}: expected local, register, menu or an entry ({entries})"
+        ))
+        .cure("entries are [[entry]] blocks in gravure.toml"));
+    }
+    let mut transaction = app.db.write().await?;
+    let machine = find(&mut transaction, &name).await?;
+    let now = Timestamp::now();
+    db::machines::set_boot_once(&mut transaction, &machine.id, next.choice.as_deref(), now).await?;
+    let detail = next.choice.unwrap_or_else(|| "as usual".to_owned());
+    db::audit::add(&mut transaction, &operator.actor(), "next boot chosen", &machine.id, &detail).await?;
+    let report = report(&mut transaction, machine).await?;
+    transaction.commit().await.map_err(crate::db::DbError::from)?;
     Ok(Json(report))
 }

@@ -10,7 +10,7 @@ use gravure_model::identity::MachineIdentity;
 use gravure_trust::PlanSigner;
 
 use super::Problem;
-use crate::boot::ServerAddress;
+use crate::boot::{Rules, ServerAddress};
 use crate::config::Limits;
 use crate::db::{self, Db, SessionRow};
 use crate::images::Images;
@@ -25,6 +25,7 @@ pub(crate) struct App {
     pub(crate) servers: Vec<ServerAddress>,
     pub(crate) limits: Limits,
     pub(crate) journal: Arc<Journal>,
+    pub(crate) rules: Arc<Rules>,
 }
 
 impl App {

@@ -11,8 +11,9 @@ use gravure_model::site::{SITE_VERSION, SiteServer, SiteSettings};
 use gravure_netboot::names::{RelativeName, normalise_name};
 
 use super::menu::{MenuFacts, Menus};
+use super::rules::{Choice, EXTRA, Facts, FirmwareKind, Rules, ipv4};
 use super::{subject, token};
-use crate::db::{self, Db};
+use crate::db::{self, Db, MachineRow};
 use crate::images::Images;
 use crate::{Error, arming, overlay};
 
@@ -25,6 +26,9 @@ pub(crate) struct BootLibrary {
     pub(crate) db: Db,
     pub(crate) presence: Arc<Presence>,
     pub(crate) menus: Menus,
+    pub(crate) rules: Arc<Rules>,
+    /// Files of the site's own entries; `None` while there are none.
+    pub(crate) extra: Option<Directory>,
     /// Kernel, initramfs, loaders; `None` while there is none.
     pub(crate) boot: Option<Directory>,
     pub(crate) images: Directory,
@@ -100,6 +104,7 @@ impl BootLibrary {
                 (Some(&self.images), vec![image.to_owned()])
             }
             Some(("images", _)) => return Ok(Found::Nothing),
+            Some((EXTRA, file)) => (self.extra.as_ref(), vec![file.to_owned()]),
             Some(("boot", file)) => (self.boot.as_ref(), vec![file.to_owned()]),
             _ => (self.boot.as_ref(), vec![format!("{LOADERS}/{name}"), name]),
         };
@@ -118,23 +123,63 @@ impl BootLibrary {
         self.learn(ask, identity.as_ref());
         let base = self.content_at(ask.local);
         let Some(identity) = identity else {
-            return Ok(MenuFacts { armed: None, unknown: false, base, who: String::new() });
+            return Ok(MenuFacts { armed: None, unknown: false, base, who: String::new(), choice: None });
         };
         let mut conn = self.db.read().await?;
         let armed = arming::armed(&mut conn, &identity, Timestamp::now()).await?;
-        let known = db::machines::find(&mut conn, &identity).await?.is_some();
+        let known = db::machines::find(&mut conn, &identity).await?;
+        drop(conn);
+        let choice = match armed {
+            Some(_) => None,
+            None => self.choice(ask, &identity, known.as_ref()).await?,
+        };
+        let known = known.is_some();
         let title = armed.map(|armed| {
             let request = &armed.job.job.request;
             let again = if armed.again { " again" } else { "" };
             format!("Deploy {}{again}", request.image)
         });
         let machine = subject::key(&identity);
-        let offer = title.as_deref().unwrap_or("nothing planned");
+        let chosen = choice.as_ref().map(|choice| format!("{choice}, as chosen"));
+        let offer = title.as_deref().or(chosen.as_deref()).unwrap_or("nothing planned");
         tracing::info!(machine, offer, "boot menu");
         if let (Some(journal), Some(mac)) = (self.presence.journal(), identity.macs.first()) {
             journal.note(mac.0, NoteKind::Server, &format!("boot menu: {offer}"), None);
         }
-        Ok(MenuFacts { armed: title, unknown: !known, base, who: subject::query(&identity) })
+        Ok(MenuFacts { armed: title, unknown: !known, base, who: subject::query(&identity), choice })
+    }
+
+    /// What an operator chose for this one boot, else what the site's rules say.
+    async fn choice(
+        &self,
+        ask: &Ask,
+        identity: &MachineIdentity,
+        known: Option<&MachineRow>,
+    ) -> Result<Option<Choice>, Error> {
+        if let Some(machine) = known {
+            let once = db::machines::boot_once(&mut *self.db.read().await?, &machine.id).await?;
+            // HEAD must not use up what the GET after it is to bring.
+            if let Some(once) = once.filter(|_| ask.asking == Asking::Content) {
+                let mut transaction = self.db.write().await?;
+                db::machines::set_boot_once(&mut transaction, &machine.id, None, Timestamp::now()).await?;
+                db::audit::add(&mut transaction, "server", "chosen boot served", &machine.id, &once).await?;
+                transaction.commit().await.map_err(db::DbError::from)?;
+                return Ok(Some(Choice::of(&once)));
+            }
+        }
+        // iPXE on UEFI machines asks for its script too, so the file says less than GRUB's platform in the query.
+        let firmware = match ask.field("arch") {
+            Some(arch) if arch.ends_with("-efi") => Some(FirmwareKind::Uefi),
+            Some(_) => Some(FirmwareKind::Bios),
+            None => None,
+        };
+        let facts = Facts {
+            identity: Some(known.map_or(identity, |machine| &machine.identity)),
+            firmware,
+            address: ipv4(ask.peer),
+            known: Some(known.is_some()),
+        };
+        Ok(self.rules.choose(&facts).map(|(_, choice)| choice.clone()))
     }
 
     /// A machine that names itself in an HTTP request shows its address, which a proxy may not have seen.

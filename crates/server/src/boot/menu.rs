@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, context};
 
+use super::rules::{Choice, Entry, EntryKind};
 use crate::Error;
 
 /// Where Gravure's messages go, and nothing secret: anybody can read the command line.
@@ -28,6 +29,26 @@ pub(crate) struct MenuFacts {
     pub(crate) base: String,
     /// `mac=..&uuid=..`
     pub(crate) who: String,
+    /// What a rule or an operator chose for this machine.
+    pub(crate) choice: Option<Choice>,
+}
+
+/// Which program reads the menu.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reader {
+    Grub,
+    Ipxe,
+}
+
+impl Reader {
+    /// Whether it can start this kind of entry.
+    fn starts(self, kind: EntryKind) -> bool {
+        match kind {
+            EntryKind::Linux => true,
+            EntryKind::Efi => self == Self::Grub,
+            EntryKind::Wimboot => self == Self::Ipxe,
+        }
+    }
 }
 
 /// The templates of a site.
@@ -36,11 +57,12 @@ pub(crate) struct Menus {
     environment: Environment<'static>,
     site: String,
     seconds: u32,
+    entries: Vec<Entry>,
 }
 
 impl Menus {
     /// Reads what `dir` replaces and checks all templates.
-    pub(crate) fn load(dir: &Path, site: &str, seconds: u32) -> Result<Self, Error> {
+    pub(crate) fn load(dir: &Path, site: &str, seconds: u32, entries: &[Entry]) -> Result<Self, Error> {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment.set_auto_escape_callback(|_| AutoEscape::None);
@@ -54,10 +76,11 @@ impl Menus {
             };
             environment.add_template_owned(name, text)?;
         }
-        let menus = Self { environment, site: title(site), seconds };
+        let menus = Self { environment, site: title(site), seconds, entries: entries.to_vec() };
         // A mistake in a replaced template shows at start, not when a machine boots.
         for armed in [None, Some("Deploy".to_owned())] {
-            let facts = MenuFacts { armed, unknown: true, base: "http://0".into(), who: String::new() };
+            let (base, who) = ("http://0".to_owned(), String::new());
+            let facts = MenuFacts { armed, unknown: true, base, who, choice: None };
             menus.grub(&facts)?;
             menus.ipxe(&facts)?;
         }
@@ -72,30 +95,58 @@ impl Menus {
 
     /// A machine's configuration of GRUB.
     pub(crate) fn grub(&self, facts: &MenuFacts) -> Result<String, Error> {
-        Ok(self.environment.get_template("grub-machine.cfg")?.render(self.values(facts))?)
+        Ok(self.environment.get_template("grub-machine.cfg")?.render(self.values(facts, Reader::Grub))?)
     }
 
     /// A machine's script for iPXE.
     pub(crate) fn ipxe(&self, facts: &MenuFacts) -> Result<String, Error> {
-        Ok(self.environment.get_template("machine.ipxe")?.render(self.values(facts))?)
+        Ok(self.environment.get_template("machine.ipxe")?.render(self.values(facts, Reader::Ipxe))?)
     }
 
-    fn values(&self, facts: &MenuFacts) -> Value {
-        let default = match (&facts.armed, facts.unknown) {
-            (Some(_), _) => "deploy",
-            (None, true) => "register",
-            (None, false) => "local",
+    fn values(&self, facts: &MenuFacts, reader: Reader) -> Value {
+        let entries: Vec<&Entry> = self.entries.iter().filter(|entry| reader.starts(entry.kind)).collect();
+        let usual = if facts.unknown { "register" } else { "local" };
+        let offered = |name: &str| entries.iter().any(|entry| entry.name == name);
+        let (default, timeout) = match (&facts.armed, &facts.choice) {
+            // What an operator ordered comes before what rules say.
+            (Some(_), _) => ("deploy", 0),
+            (None, Some(Choice::Local | Choice::Ignore)) => ("local", 0),
+            (None, Some(Choice::Register)) => ("register", 0),
+            (None, Some(Choice::Entry(name))) if offered(name) => (name.as_str(), 0),
+            // Also an entry that this loader cannot start.
+            (None, _) => (usual, self.seconds),
         };
         let armed = facts.armed.as_ref().map(|armed| context! { title => title(armed) });
         context! {
             armed,
             default,
-            timeout => if facts.armed.is_some() { 0 } else { self.seconds },
+            timeout,
             site => self.site,
             base => facts.base,
             who => facts.who,
             kernel_arguments => KERNEL_ARGUMENTS,
+            entries => entries.iter().map(|entry| shown(entry)).collect::<Vec<_>>(),
         }
+    }
+}
+
+/// An entry as the templates see it.
+fn shown(entry: &Entry) -> Value {
+    let initrd: Vec<Value> = entry
+        .initrd
+        .iter()
+        .map(|text| match (entry.kind, text.split_once('=')) {
+            (EntryKind::Wimboot, Some((name, file))) => context! { name, file },
+            _ => Value::from(text.as_str()),
+        })
+        .collect();
+    context! {
+        name => entry.name,
+        title => title(&entry.title),
+        kind => Value::from_serialize(entry.kind),
+        file => entry.file,
+        initrd,
+        arguments => entry.arguments,
     }
 }
 
@@ -110,7 +161,30 @@ mod tests {
     use super::*;
 
     fn menus(dir: &Path) -> Result<Menus, Error> {
-        Menus::load(dir, "Test \"site\" $x", 5)
+        let entries = [
+            Entry {
+                name: "memtest".into(),
+                title: "Memory test".into(),
+                file: "mt.bin".into(),
+                ..Entry::default()
+            },
+            Entry {
+                name: "winpe".into(),
+                title: "WinPE".into(),
+                kind: EntryKind::Wimboot,
+                file: "wimboot".into(),
+                initrd: vec!["boot.wim=pe/boot.wim".into()],
+                ..Entry::default()
+            },
+            Entry {
+                name: "shell".into(),
+                title: "Shell".into(),
+                kind: EntryKind::Efi,
+                file: "shellx64.efi".into(),
+                ..Entry::default()
+            },
+        ];
+        Menus::load(dir, "Test \"site\" $x", 5, &entries)
     }
 
     fn facts(armed: Option<&str>, unknown: bool) -> MenuFacts {
@@ -119,7 +193,40 @@ mod tests {
             unknown,
             base: "http://10.0.0.1:8080".into(),
             who: "mac=02:00:00:00:00:07&uuid=".into(),
+            choice: None,
         }
+    }
+
+    #[test]
+    fn what_was_chosen_starts_at_once_where_the_loader_can() {
+        let dir = tempfile::tempdir().unwrap();
+        let menus = menus(dir.path()).unwrap();
+        let chosen = |choice| MenuFacts { choice: Some(choice), ..facts(None, false) };
+        let entry = |name: &str| Choice::Entry(name.to_owned());
+        let cases = [
+            (entry("memtest"), "timeout=0\nset default=memtest\n", "goto memtest\n"),
+            (entry("winpe"), "timeout=5\nset default=local\n", "goto winpe\n"),
+            (entry("shell"), "timeout=0\nset default=shell\n", "choose --default local --timeout 5000"),
+            (Choice::Local, "timeout=0\nset default=local\n", "goto local\n"),
+            (Choice::Register, "timeout=0\nset default=register\n", "goto register\n"),
+            (Choice::Menu, "timeout=5\nset default=local\n", "choose --default local --timeout 5000"),
+        ];
+        for (choice, in_grub, in_ipxe) in cases {
+            let facts = chosen(choice);
+            let (grub, ipxe) = (menus.grub(&facts).unwrap(), menus.ipxe(&facts).unwrap());
+            assert!(grub.contains(in_grub), "{in_grub}: {grub}");
+            assert!(ipxe.contains(in_ipxe), "{in_ipxe}: {ipxe}");
+        }
+        let facts = facts(None, false);
+        let (grub, ipxe) = (menus.grub(&facts).unwrap(), menus.ipxe(&facts).unwrap());
+        assert!(grub.contains("chainloader \"$base/extra/shellx64.efi\"\n"), "{grub}");
+        assert!(grub.contains("linux \"$base/extra/mt.bin\" \n") && !grub.contains("wimboot"), "{grub}");
+        let initrd =
+            "initrd --name boot.wim http://10.0.0.1:8080/extra/pe/boot.wim boot.wim || goto failed\n";
+        assert!(ipxe.contains(initrd) && !ipxe.contains("shellx64"), "{ipxe}");
+        // An order comes before everything.
+        let armed = MenuFacts { armed: Some("Deploy".into()), ..chosen(entry("memtest")) };
+        assert!(menus.grub(&armed).unwrap().contains("timeout=0\nset default=deploy\n"));
     }
 
     #[test]

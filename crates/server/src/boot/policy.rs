@@ -4,7 +4,9 @@ use gravure_netboot::dhcp::{BootRule, BootTable, ClientClass, Loader, Platform, 
 
 /// The rules for machines that reach us at `content` (`http://address:port`).
 pub(crate) fn boot_table(content: &str) -> BootTable {
-    let script = format!("{content}/boot.ipxe?mac={{mac}}&uuid={{uuid}}");
+    // GRUB's words for the firmware, which its own queries have too.
+    let script = |arch: &str| format!("{content}/boot.ipxe?mac={{mac}}&uuid={{uuid}}&arch={arch}");
+    let ipxe = |platform| When { loader: Some(Loader::Ipxe), platform, ..When::default() };
     let rule = |name: &str, when: When, file: &str| BootRule {
         name: name.into(),
         when,
@@ -13,7 +15,8 @@ pub(crate) fn boot_table(content: &str) -> BootTable {
     let platform = |platform, class| When { platform: Some(platform), class: Some(class), ..When::default() };
     BootTable {
         rules: vec![
-            rule("iPXE script", When { loader: Some(Loader::Ipxe), ..When::default() }, &script),
+            rule("iPXE script", ipxe(Some(Platform::Bios)), &script("i386-pc")),
+            rule("iPXE script", ipxe(None), &script("x86_64-efi")),
             rule(
                 "UEFI HTTP boot",
                 platform(Platform::EfiX64, ClientClass::Http),

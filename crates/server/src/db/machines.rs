@@ -175,3 +175,25 @@ pub(crate) async fn set_plan(conn: &mut Conn, id: &str, plan: &str, host_name: &
     query.execute(conn).await?;
     Ok(())
 }
+
+/// What the machine is to boot the next time and only then; `None` takes that back.
+pub(crate) async fn set_boot_once(
+    conn: &mut Conn,
+    id: &str,
+    choice: Option<&str>,
+    now: Timestamp,
+) -> Result<(), DbError> {
+    sqlx::query("DELETE FROM boot_once WHERE machine = $1").bind(id).execute(&mut *conn).await?;
+    if let Some(choice) = choice {
+        let sql = "INSERT INTO boot_once (machine, choice, made) VALUES ($1, $2, $3)";
+        sqlx::query(sql).bind(id).bind(choice).bind(now.0).execute(conn).await?;
+    }
+    Ok(())
+}
+
+/// What the machine is to boot this time.
+pub(crate) async fn boot_once(conn: &mut Conn, id: &str) -> Result<Option<String>, DbError> {
+    let row =
+        sqlx::query("SELECT choice FROM boot_once WHERE machine = $1").bind(id).fetch_optional(conn).await?;
+    Ok(row.map(|row| row.try_get("choice")).transpose()?)
+}
