@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: ours against rivals on the same input in the same run.
 
 mod apply;
+pub(crate) mod boot;
 mod measure;
 
 use std::process::ExitCode;
@@ -10,6 +11,7 @@ use clap::ValueEnum;
 
 const EXAMPLES: &str = "Examples:
   cargo xtask bench apply           apply and verify against wimlib-imagex
+  cargo xtask bench boot            boot files: TFTP, HTTP, DHCP against dnsmasq, atftpd, tftpd-hpa, nginx
   cargo xtask bench apply --check   exit code 1 when the target is missed
   cargo xtask bench apply --source /usr --megabytes 2000   other input
 
@@ -41,12 +43,15 @@ pub(crate) struct Options {
 enum Name {
     /// Applying and verifying WIMs: time, processor time and memory against wimlib-imagex
     Apply,
+    /// Serving boot files: TFTP, HTTP and DHCP against dnsmasq, atftpd, tftpd-hpa and nginx
+    Boot,
 }
 
 /// Runs the benchmark.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let met = match options.name {
         Name::Apply => apply::run(options)?,
+        Name::Boot => boot::run(options)?,
     };
     Ok(if options.check && !met { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

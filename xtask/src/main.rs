@@ -42,6 +42,9 @@ enum Command {
     Payload(payload::Options),
     /// Measure against rivals in the same run
     Bench(bench::Options),
+    /// The clients of `bench boot`, in their own network
+    #[command(hide = true)]
+    BenchClient(bench::boot::client::Options),
     /// Install what building, testing and the demo need (Debian 12 and 13, as root)
     Setup(setup::Options),
 }
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
         Command::Tidy(options) => tidy::run(&options).map(success),
         Command::Payload(options) => payload::run(&options).map(|_| ExitCode::SUCCESS),
         Command::Bench(options) => bench::run(&options),
+        Command::BenchClient(options) => bench::boot::client::run(&options).map(success),
         Command::Setup(options) => setup::run(&options).map(success),
     };
     result.unwrap_or_else(|error| {

@@ -23,6 +23,7 @@ pub mod efi;
 pub mod fat;
 
 pub mod recognise;
+pub mod sbat;
 pub mod wipe;
 
 #[doc(hidden)]

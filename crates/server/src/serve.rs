@@ -301,6 +301,12 @@ fn boot_directory(config: &Config) -> Option<Directory> {
             "boot files are missing: machines cannot boot; `cargo xtask payload` makes them"
         );
     }
+    let read = |name: &str| std::fs::read(path.join(name));
+    if let (Ok(shim), Ok(grub)) = (read("pxe/shimx64.efi"), read("pxe/grubx64.efi"))
+        && let Err(error) = gravure_disk::sbat::check(&shim, &grub)
+    {
+        tracing::error!(%error, "machines with Secure Boot will refuse the GRUB that is served");
+    }
     Directory::new(path).ok()
 }
 

@@ -59,7 +59,9 @@ pub(super) fn copy(stage: &Stage, dir: &Path) -> Result<()> {
         let to = dir.join(file.name);
         std::fs::write(&to, bytes).with_context(|| format!("cannot write {}", to.display()))?;
     }
-    Ok(())
+    let read = |name: &str| std::fs::read(dir.join(name)).with_context(|| format!("cannot read {name}"));
+    gravure_disk::sbat::check(&read("shimx64.efi")?, &read("grubx64.efi")?)
+        .context("this shim would refuse this GRUB on every machine with Secure Boot")
 }
 
 /// Where this machine's GRUB for BIOS lies (package grub-pc-bin, which set-up installs).

@@ -38,6 +38,17 @@ pub(super) fn boot_files(config: &Config) -> Vec<Check> {
     if checks.is_empty() {
         checks.push(Check::ok("boot files", format!("all are in {}", dir.display())));
     }
+    let read = |name: &str| std::fs::read(dir.join(name));
+    if let (Ok(shim), Ok(grub)) = (read("pxe/shimx64.efi"), read("pxe/grubx64.efi")) {
+        checks.push(match gravure_disk::sbat::check(&shim, &grub) {
+            Ok(()) => Check::ok("secure boot", "this shim accepts the generation of this GRUB"),
+            Err(error) => Check::problem(
+                "secure boot",
+                format!("machines with Secure Boot will refuse to start: {error}"),
+                "take shim and GRUB of one Debian release: `cargo xtask payload --update-lock`",
+            ),
+        });
+    }
     checks
 }
 

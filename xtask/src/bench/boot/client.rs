@@ -1,0 +1,322 @@
+//! The client side of `bench boot`, in a process of its own inside the client's network namespace.
+//!
+//! A TFTP client as firmware is (one socket, one file, a window), with a delay before each acknowledgement and losses of its
+//! own; a plain HTTP client; a DHCP client that only counts answers. Results go to standard output as JSON.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use gravure_testkit::Random;
+use serde::{Deserialize, Serialize};
+
+/// A transfer that stands still for so long has failed.
+const STALLED: Duration = Duration::from_secs(20);
+/// Firmware repeats its last acknowledgement after about a second.
+const REPEAT_AFTER: Duration = Duration::from_secs(1);
+/// Stack of a client's thread: its buffers are on the heap.
+const STACK_BYTES: usize = 256 << 10;
+
+const EXAMPLES: &str = "Examples:
+  cargo xtask bench-client tftp 10.77.0.1 --file small.bin --window 16
+
+`cargo xtask bench boot` starts it; it prints what it measured as JSON.";
+
+/// What to fetch and how.
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Options {
+    /// `tftp`, `http` or `dhcp`
+    protocol: String,
+    /// The server
+    server: Ipv4Addr,
+    /// Port of HTTP
+    #[arg(long, default_value_t = 80)]
+    port: u16,
+    /// Name of the file
+    #[arg(long, default_value = "")]
+    file: String,
+    /// TFTP block size
+    #[arg(long, default_value_t = 1468)]
+    block: usize,
+    /// TFTP window
+    #[arg(long, default_value_t = 1)]
+    window: u16,
+    /// Microseconds before each acknowledgement
+    #[arg(long, default_value_t = 0)]
+    delay: u64,
+    /// Packets of a million that are dropped
+    #[arg(long, default_value_t = 0)]
+    loss: u64,
+    /// Clients at once, or discovers a second
+    #[arg(long, default_value_t = 1)]
+    clients: usize,
+    /// Fetches of each HTTP client
+    #[arg(long, default_value_t = 1)]
+    times: usize,
+}
+
+/// What was measured.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(super) struct Outcome {
+    /// Bytes fetched by all clients that got everything.
+    pub(super) bytes: u64,
+    /// Seconds from the first request to the last byte.
+    pub(super) seconds: f64,
+    /// Clients that got everything.
+    pub(super) finished: usize,
+    /// Packets dropped on purpose.
+    pub(super) dropped: u64,
+    /// Longest time from a dropped packet to its repetition, seconds.
+    pub(super) slowest_recovery: f64,
+    /// Answers of DHCP, and the latency that 99 of 100 stayed below, milliseconds.
+    pub(super) answers: usize,
+    pub(super) p99_milliseconds: f64,
+}
+
+/// Measures and prints.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let outcome = match options.protocol.as_str() {
+        "tftp" => many(options, fetch_tftp)?,
+        "http" => many(options, fetch_http)?,
+        "dhcp" => discover(options)?,
+        other => bail!("protocol {other:?}, expected tftp, http or dhcp"),
+    };
+    println!("{}", serde_json::to_string(&outcome).context("cannot write the result")?);
+    Ok(())
+}
+
+/// One client's part.
+#[derive(Debug, Default)]
+struct Fetched {
+    bytes: u64,
+    dropped: u64,
+    slowest_recovery: f64,
+}
+
+fn many(options: &Options, fetch: fn(&Options, u64) -> Result<Fetched>) -> Result<Outcome> {
+    let start = Instant::now();
+    let results: Vec<Result<Fetched>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..options.clients)
+            .map(|number| {
+                std::thread::Builder::new()
+                    .stack_size(STACK_BYTES)
+                    .spawn_scoped(scope, move || fetch(options, number as u64))
+            })
+            .collect();
+        let joined = threads.into_iter().map(|thread| match thread {
+            Ok(thread) => thread.join().unwrap_or_else(|_| bail!("a client panicked")),
+            Err(error) => Err(error.into()),
+        });
+        joined.collect()
+    });
+    let mut outcome = Outcome { seconds: start.elapsed().as_secs_f64(), ..Outcome::default() };
+    for result in results {
+        match result {
+            Ok(fetched) => {
+                outcome.finished += 1;
+                outcome.bytes += fetched.bytes;
+                outcome.dropped += fetched.dropped;
+                outcome.slowest_recovery = outcome.slowest_recovery.max(fetched.slowest_recovery);
+            }
+            Err(error) if options.clients == 1 => return Err(error),
+            Err(error) => eprintln!("{error:#}"),
+        }
+    }
+    Ok(outcome)
+}
+
+fn fetch_tftp(options: &Options, number: u64) -> Result<Fetched> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).context("cannot open a socket")?;
+    let text =
+        format!("{}\0octet\0blksize\0{}\0windowsize\0{}\0", options.file, options.block, options.window);
+    let request = [&[0, 1][..], text.as_bytes()].concat();
+    // No repetition: a request that a busy server loses is a machine that waits for its firmware's timeout.
+    socket.send_to(&request, (options.server, 69)).context("cannot send the request")?;
+    let mut random = Random::new(0x5eed ^ number);
+    let (mut window, mut block) = (1u16, 512usize);
+    let mut expected = 1u16;
+    let mut in_window = 0u16;
+    let mut peer: Option<SocketAddr> = None;
+    let mut fetched = Fetched::default();
+    let mut lost: Option<(u16, Instant)> = None;
+    let mut gap_told = None;
+    let mut progress = Instant::now();
+    let mut buf = vec![0; options.block + 64];
+    socket.set_read_timeout(Some(REPEAT_AFTER)).context("cannot set a timeout")?;
+    loop {
+        let (len, from) = match socket.recv_from(&mut buf) {
+            Ok(received) => received,
+            Err(_) if progress.elapsed() > STALLED => bail!("no progress at block {expected}"),
+            Err(_) => {
+                if let Some(peer) = peer {
+                    acknowledge(&socket, peer, expected.wrapping_sub(1))?;
+                }
+                continue;
+            }
+        };
+        let packet = &buf[..len];
+        peer.get_or_insert(from);
+        match packet {
+            [0, 6, options_text @ ..] => {
+                let words: Vec<&[u8]> = options_text.split(|byte| *byte == 0).collect();
+                for pair in words.chunks_exact(2) {
+                    let value = std::str::from_utf8(pair[1]).unwrap_or_default().parse::<usize>();
+                    match (pair[0].to_ascii_lowercase().as_slice(), value) {
+                        (b"blksize", Ok(value)) => block = value,
+                        (b"windowsize", Ok(value)) => window = u16::try_from(value).unwrap_or(1),
+                        _ => {}
+                    }
+                }
+                acknowledge(&socket, from, 0)?;
+                progress = Instant::now();
+            }
+            [0, 3, high, low, data @ ..] => {
+                if options.loss > 0 && random.below(1_000_000) < options.loss {
+                    fetched.dropped += 1;
+                    lost.get_or_insert((u16::from_be_bytes([*high, *low]), Instant::now()));
+                    continue;
+                }
+                let found = u16::from_be_bytes([*high, *low]);
+                if found != expected {
+                    // A gap is told once (RFC 7440 section 4); what came twice is not worth a word.
+                    if found.wrapping_sub(expected) < window && gap_told != Some(expected) {
+                        gap_told = Some(expected);
+                        in_window = 0;
+                        acknowledge(&socket, from, expected.wrapping_sub(1))?;
+                    }
+                    continue;
+                }
+                if let Some((which, at)) = lost
+                    && which == found
+                {
+                    fetched.slowest_recovery = fetched.slowest_recovery.max(at.elapsed().as_secs_f64());
+                    lost = None;
+                }
+                progress = Instant::now();
+                fetched.bytes += data.len() as u64;
+                expected = expected.wrapping_add(1);
+                in_window += 1;
+                let last = data.len() < block;
+                if last || in_window >= window {
+                    in_window = 0;
+                    wait(options.delay, options.clients);
+                    acknowledge(&socket, from, found)?;
+                }
+                if last {
+                    return Ok(fetched);
+                }
+            }
+            [0, 5, ..] => bail!("refused: {}", String::from_utf8_lossy(packet.get(4..).unwrap_or_default())),
+            _ => {}
+        }
+    }
+}
+
+fn acknowledge(socket: &UdpSocket, peer: SocketAddr, block: u16) -> Result<()> {
+    let [high, low] = block.to_be_bytes();
+    socket.send_to(&[0, 4, high, low], peer).map(drop).context("cannot acknowledge")
+}
+
+/// Waits as a network would. One client spins, since a sleep is longer than such delays; many sleep.
+fn wait(microseconds: u64, clients: usize) {
+    let delay = Duration::from_micros(microseconds);
+    if microseconds == 0 {
+        return;
+    }
+    if clients > 1 {
+        std::thread::sleep(delay);
+        return;
+    }
+    let start = Instant::now();
+    while start.elapsed() < delay {
+        std::hint::spin_loop();
+    }
+}
+
+fn fetch_http(options: &Options, _number: u64) -> Result<Fetched> {
+    let mut stream =
+        TcpStream::connect((options.server, options.port)).context("cannot connect to the HTTP server")?;
+    stream.set_read_timeout(Some(STALLED)).context("cannot set a timeout")?;
+    let mut fetched = Fetched::default();
+    let mut buf = vec![0; 256 << 10];
+    for _ in 0..options.times {
+        let request = format!("GET /{} HTTP/1.1\r\nHost: {}\r\n\r\n", options.file, options.server);
+        stream.write_all(request.as_bytes()).context("cannot ask")?;
+        let mut head = Vec::new();
+        let mut left = loop {
+            let len = stream.read(&mut buf).context("no answer")?;
+            if len == 0 {
+                bail!("the server closed the connection");
+            }
+            head.extend_from_slice(&buf[..len]);
+            if let Some(end) = head.windows(4).position(|window| window == b"\r\n\r\n") {
+                let text = String::from_utf8_lossy(&head[..end]).to_ascii_lowercase();
+                let length = text.lines().find_map(|line| line.strip_prefix("content-length:"));
+                let length: u64 = length.context("no length")?.trim().parse().context("length")?;
+                fetched.bytes += length;
+                break length - (head.len() - end - 4) as u64;
+            }
+        };
+        while left > 0 {
+            let len = stream.read(&mut buf).context("the answer broke off")?;
+            if len == 0 {
+                bail!("the answer broke off, {left} bytes are missing");
+            }
+            left -= len as u64;
+        }
+    }
+    Ok(fetched)
+}
+
+/// Sends `clients` discovers a second for three seconds, each from another machine, and times the answers.
+fn discover(options: &Options) -> Result<Outcome> {
+    const SECONDS: usize = 3;
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 68)).context("cannot take port 68")?;
+    socket.set_broadcast(true).context("cannot broadcast")?;
+    let receiver = socket.try_clone().context("cannot share the socket")?;
+    receiver.set_read_timeout(Some(Duration::from_millis(500))).context("cannot set a timeout")?;
+    let count = options.clients * SECONDS;
+    let start = Instant::now();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let (sent, received) = std::thread::scope(|scope| {
+        let listening = scope.spawn(|| {
+            let mut received: Vec<(u32, Duration)> = Vec::new();
+            let mut buf = vec![0; 2048];
+            loop {
+                match receiver.recv_from(&mut buf) {
+                    Ok((len, _)) if len > 8 => {
+                        received
+                            .push((u32::from_be_bytes([buf[4], buf[5], buf[6], buf[7]]), start.elapsed()));
+                    }
+                    Ok(_) => {}
+                    Err(_) if done.load(std::sync::atomic::Ordering::Acquire) => return received,
+                    Err(_) => {}
+                }
+            }
+        });
+        let mut sent = Vec::with_capacity(count);
+        let pace = Duration::from_secs(1) / u32::try_from(options.clients.max(1)).unwrap_or(1);
+        for number in 0..count {
+            let due = pace * u32::try_from(number).unwrap_or(u32::MAX);
+            std::thread::sleep(due.saturating_sub(start.elapsed()));
+            let id = u32::try_from(number).unwrap_or(u32::MAX);
+            let [_, b, c, d] = id.to_be_bytes();
+            let packet = gravure_netboot::dhcp::probe(id, [2, 0x67, 0, b, c, d]);
+            sent.push(start.elapsed());
+            if let Err(error) = socket.send_to(&packet, (Ipv4Addr::BROADCAST, 67)) {
+                eprintln!("discover {number}: {error}");
+            }
+        }
+        done.store(true, std::sync::atomic::Ordering::Release);
+        (sent, listening.join().unwrap_or_default())
+    });
+    let mut latencies: Vec<f64> = received
+        .iter()
+        .filter_map(|(id, at)| Some((*at - *sent.get(usize::try_from(*id).ok()?)?).as_secs_f64() * 1000.0))
+        .collect();
+    latencies.sort_by(f64::total_cmp);
+    let p99 = latencies.get(latencies.len() * 99 / 100).copied().unwrap_or(f64::INFINITY);
+    Ok(Outcome { answers: latencies.len(), p99_milliseconds: p99, finished: count, ..Outcome::default() })
+}
