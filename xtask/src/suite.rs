@@ -125,7 +125,10 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         runner::run(&settings, &["--workspace", "--exclude", "gravure-e2e"], &[])
     });
     if !options.no_vm {
-        report.counted("virtual machines", || runner::run(&settings, &VM_TESTS, &["--test-threads=1"]));
+        report.counted("virtual machines", || {
+            let threads = format!("--test-threads={}", machines_at_once());
+            runner::run(&settings, &VM_TESTS, &[&threads])
+        });
     }
     if report.counts.passed == 0 {
         bail!("no test ran");
@@ -143,6 +146,11 @@ pub(crate) fn prepush(options: &PrepushOptions) -> Result<ExitCode> {
     report.stage("tidy", || tidy::run(&tidy::Options::default()));
     report.counted("unit tests", || runner::run(&settings, &["--workspace", "--lib", "--bins"], &[]));
     Ok(report.finish(start.elapsed()))
+}
+
+/// Virtual machines that run beside each other: an emulated one keeps one processor busy and has 1 GiB.
+fn machines_at_once() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(4)
 }
 
 fn check_format(fix: bool) -> Result<()> {
