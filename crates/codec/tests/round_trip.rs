@@ -188,7 +188,7 @@ struct Codecs {
 }
 
 fn round_trips(method: Method, chunk_size: u32) {
-    let levels = [Level::Fast, Level::NearOptimal];
+    let levels = [Level::Fast, Level::Balanced, Level::NearOptimal];
     let codecs = std::cell::RefCell::new(Codecs {
         encoders: levels.map(|level| Encoder::new(method, chunk_size, level).unwrap()).into(),
         decoder: Decoder::new(method, chunk_size).unwrap(),

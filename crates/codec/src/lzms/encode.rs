@@ -25,7 +25,7 @@ impl Encoder {
     pub(crate) fn new(chunk_size: usize, level: Level) -> Self {
         let parser = match level {
             Level::Fast => Parser::Fast(FastParser::new(chunk_size)),
-            Level::NearOptimal => Parser::Optimal(Box::new(OptimalParser::new(chunk_size))),
+            Level::Balanced | Level::NearOptimal => Parser::Optimal(Box::new(OptimalParser::new(chunk_size))),
         };
         Self { data: Vec::with_capacity(chunk_size), filter: Filter::new(), model: Model::new(), parser }
     }

@@ -8,7 +8,7 @@ use super::deltas::{DeltaFinder, delta_length, starts_delta};
 use super::slots::{LENGTHS, OFFSETS, length_slot, offset_slot};
 use super::write::{DeltaSource, Item, Model, Output, Sources};
 use super::{REPEATS, costs};
-use crate::matches::{BinaryTrees, Match, SearchLimits, TREE_LOOKAHEAD, common_length};
+use crate::matches::{BinaryTrees, LOOKAHEAD, Match, MatchLists, SearchLimits, common_length};
 
 /// How the search goes.
 const LIMITS: SearchLimits = SearchLimits { depth: 32, nice_length: NICE_LENGTH };
@@ -271,7 +271,7 @@ impl OptimalParser {
 
     /// Enters `count` positions that a match covers.
     fn skip(&mut self, data: &[u8], pos: usize, count: usize) {
-        for at in pos..(pos + count).min(data.len().saturating_sub(TREE_LOOKAHEAD - 1)) {
+        for at in pos..(pos + count).min(data.len().saturating_sub(LOOKAHEAD - 1)) {
             self.trees.skip(data, at, LIMITS);
         }
     }
@@ -425,7 +425,7 @@ impl Node<'_> {
         let contexts = state.contexts;
         // The trees must see every position.
         found.clear();
-        if data.len() - pos >= TREE_LOOKAHEAD {
+        if data.len() - pos >= LOOKAHEAD {
             trees.find(data, pos, most, LIMITS, found);
         }
         self.offer_literal(ways, most);
