@@ -63,7 +63,7 @@ pub enum Level {
     /// Lazy matching over hash chains.
     Fast,
     /// What is worth its time. LZX: shortest path over the matches of hash chains, in one pass. XPRESS: as `Fast`.
-    /// LZMS: as `NearOptimal`.
+    /// LZMS: as `NearOptimal`, with less search for delta matches.
     #[default]
     Balanced,
     /// Shortest path over the matches of binary trees; seven to ten times slower than `Fast`.
