@@ -3,6 +3,7 @@
 mod apply;
 pub(crate) mod boot;
 mod measure;
+mod wim;
 
 use std::process::ExitCode;
 
@@ -14,6 +15,8 @@ const EXAMPLES: &str = "Examples:
   cargo xtask bench boot            boot files: TFTP, HTTP, DHCP against dnsmasq, atftpd, tftpd-hpa, nginx
   cargo xtask bench apply --check   exit code 1 when the target is missed
   cargo xtask bench apply --source /usr --megabytes 2000   other input
+  cargo xtask bench wim --check     codecs and whole operations on Windows programs, against wimlib
+  cargo xtask bench wim --quick     the same on a tenth of the input
 
 The table is printed and kept as JSON below `bench/` in the target directory.";
 
@@ -27,7 +30,7 @@ pub(crate) struct Options {
     /// Exit with 1 when the target is missed
     #[arg(long)]
     check: bool,
-    /// Directory with real files to make images of
+    /// `apply`: directory with real files to make images of
     #[arg(long, default_value = "/usr", value_name = "DIR")]
     source: std::path::PathBuf,
     /// Megabytes of files to take at least
@@ -36,6 +39,9 @@ pub(crate) struct Options {
     /// Runs of each program; the median counts
     #[arg(long, default_value_t = 3)]
     runs: usize,
+    /// `wim`: a tenth of the input and one run, to try things
+    #[arg(long)]
+    quick: bool,
 }
 
 /// The benchmarks.
@@ -45,6 +51,8 @@ enum Name {
     Apply,
     /// Serving boot files: TFTP, HTTP and DHCP against dnsmasq, atftpd, tftpd-hpa and nginx
     Boot,
+    /// Codecs, and capturing, applying, verifying, exporting and optimising WIMs, against wimlib
+    Wim,
 }
 
 /// Runs the benchmark.
@@ -52,6 +60,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let met = match options.name {
         Name::Apply => apply::run(options)?,
         Name::Boot => boot::run(options)?,
+        Name::Wim => wim::run(options)?,
     };
     Ok(if options.check && !met { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

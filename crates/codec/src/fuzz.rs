@@ -33,7 +33,7 @@ pub fn encode(method: Method, data: &[u8]) {
     // Three sizes; larger tables take longer to make than the chunk to encode.
     let chunk_size = least << (choice % 3);
     let input = &input[..input.len().min(chunk_size as usize)];
-    for level in [Level::Fast, Level::NearOptimal] {
+    for level in [Level::Fast, Level::Balanced, Level::NearOptimal] {
         let mut encoder = Encoder::new(method, chunk_size, level).expect("the size is legal");
         let mut compressed = vec![0; input.len()];
         let Some(len) = encoder.encode(input, &mut compressed) else { continue };

@@ -6,6 +6,7 @@ mod encode;
 mod calls;
 mod costs;
 mod fast;
+mod guess;
 mod optimal;
 mod reader;
 mod split;

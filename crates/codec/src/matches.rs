@@ -2,10 +2,12 @@
 
 mod binary_trees;
 mod cache;
+mod chain_lists;
 mod hash_chains;
 
-pub(crate) use binary_trees::{BinaryTrees, TREE_LOOKAHEAD};
+pub(crate) use binary_trees::BinaryTrees;
 pub(crate) use cache::MatchCache;
+pub(crate) use chain_lists::ChainLists;
 pub(crate) use hash_chains::HashChains;
 
 /// How far a search goes.
@@ -22,6 +24,26 @@ pub(crate) struct SearchLimits {
 pub(crate) struct Match {
     pub(crate) length: u32,
     pub(crate) offset: u32,
+}
+
+/// Bytes that must follow a position for it to be entered.
+pub(crate) const LOOKAHEAD: usize = 4;
+
+/// Finds for each position all matches worth a look: the nearest for each length. Positions are entered one by one in
+/// ascending order, by `find` or `skip`; [`LOOKAHEAD`] bytes follow each.
+pub(crate) trait MatchLists {
+    /// How positions are stored.
+    type Position: Position;
+
+    /// Forgets all positions, for a chunk of `len` bytes.
+    fn reset(&mut self, len: usize);
+
+    /// Enters `pos` and appends its matches of at most `most` bytes to `found`, with ascending lengths and offsets.
+    /// `most` bytes from `pos` on are in `data`.
+    fn find(&mut self, data: &[u8], pos: usize, most: usize, limits: SearchLimits, found: &mut Vec<Match>);
+
+    /// Enters `pos` without looking for matches.
+    fn skip(&mut self, data: &[u8], pos: usize, limits: SearchLimits);
 }
 
 /// A position in a chunk, as narrow as the chunk allows: the tables of small chunks then stay in the inner caches.

@@ -57,11 +57,15 @@ impl fmt::Display for Method {
 }
 
 /// How much time an encoder spends on a smaller result. The output depends on the input and the level only.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Level {
     /// Lazy matching over hash chains.
     Fast,
-    /// Shortest path over the matches of binary trees; four to ten times slower.
+    /// What is worth its time. LZX: shortest path over the matches of hash chains, in one pass. XPRESS: as `Fast`.
+    /// LZMS: as `NearOptimal`, with less search for delta matches.
+    #[default]
+    Balanced,
+    /// Shortest path over the matches of binary trees; seven to ten times slower than `Fast`.
     NearOptimal,
 }

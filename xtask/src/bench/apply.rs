@@ -97,7 +97,7 @@ pub(super) fn run(options: &Options) -> Result<bool> {
 
 /// Who is measured.
 #[derive(Debug, Clone, Copy)]
-enum Program {
+pub(super) enum Program {
     Ours,
     Theirs,
 }
@@ -255,7 +255,7 @@ fn subdirectories(dir: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<
 }
 
 /// Files and their bytes below `dir`; nothing when it is not there.
-fn count(dir: &Path) -> Result<(u64, u64)> {
+pub(super) fn count(dir: &Path) -> Result<(u64, u64)> {
     let (mut files, mut bytes, mut queue) = (0, 0, vec![dir.to_owned()]);
     while let Some(dir) = queue.pop() {
         if !dir.is_dir() {
@@ -275,7 +275,7 @@ fn count(dir: &Path) -> Result<(u64, u64)> {
     Ok((files, bytes))
 }
 
-fn empty(dir: &Path) -> Result<()> {
+pub(super) fn empty(dir: &Path) -> Result<()> {
     if dir.exists() {
         std::fs::remove_dir_all(dir).with_context(|| format!("cannot empty {}", dir.display()))?;
     }

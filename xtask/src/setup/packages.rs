@@ -35,6 +35,7 @@ pub(super) const NEEDED: &[(&str, &str)] = &[
     ("procps", "lists processes in the lab"),
     ("python3-hivex", "oracle: reads the registry hives we write"),
     ("python3-libregf", "oracle: reads the registry hives we write"),
+    ("python3-pip", "downloads Windows wheels, the input of `bench wim`"),
     ("qemu-system-x86", "the virtual machines"),
     ("qemu-utils", "qemu-img: disks of the virtual machines"),
     ("seabios", "BIOS firmware of the virtual machines"),

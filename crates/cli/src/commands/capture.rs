@@ -50,7 +50,7 @@ pub(crate) struct Options {
     /// Description of the image
     #[arg(long)]
     description: Option<String>,
-    /// none, xpress, lzx or lzms, with :fast or :best [default: lzx; lzms with solid lzms]
+    /// none, xpress, lzx or lzms, with :fast, :balanced (the default) or :best [default: lzx; lzms with solid lzms]
     #[arg(long)]
     compress: Option<Compress>,
     /// Size of a chunk, bytes or with K, M, G: a power of two [default: 32K, which every Windows reads; lzms: 128K]
@@ -109,7 +109,7 @@ impl FromStr for Compress {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (method, level) = text.split_once(':').unwrap_or((text, "fast"));
+        let (method, level) = text.split_once(':').unwrap_or((text, "balanced"));
         let method = match method.to_ascii_lowercase().as_str() {
             "none" => None,
             "xpress" | "fast" => Some(Method::Xpress),
@@ -120,11 +120,15 @@ impl FromStr for Compress {
         // Numbers as wimlib's users write them: 50 is its default, above it tries harder.
         let level = match level {
             "fast" => Level::Fast,
+            "balanced" => Level::Balanced,
             "best" => Level::NearOptimal,
             number => match number.parse::<u32>() {
                 Ok(number) if number < 50 => Level::Fast,
+                Ok(50) => Level::Balanced,
                 Ok(_) => Level::NearOptimal,
-                Err(_) => return Err(format!("level {number:?} is not one of fast, best or a number")),
+                Err(_) => {
+                    return Err(format!("level {number:?} is not one of fast, balanced, best or a number"));
+                }
             },
         };
         Ok(Self { method, level })
@@ -134,7 +138,7 @@ impl FromStr for Compress {
 /// What is written when nothing else is asked for.
 impl Default for Compress {
     fn default() -> Self {
-        Self { method: Some(Method::Lzx), level: Level::Fast }
+        Self { method: Some(Method::Lzx), level: Level::default() }
     }
 }
 
@@ -214,7 +218,7 @@ impl Options {
             let form = if self.pipable { CaptureForm::Pipable } else { CaptureForm::Normal };
             return Ok((form, compress.with_chunks(self.chunk_size)?, compress.level()));
         }
-        let lzms = Compress { method: Some(Method::Lzms), level: Level::Fast };
+        let lzms = Compress { method: Some(Method::Lzms), level: Level::default() };
         let solid = self.solid_compress.unwrap_or(lzms);
         let form = CaptureForm::Solid(solid.solid(self.solid_chunk_size)?);
         let default = if solid.method == Some(Method::Lzms) { lzms } else { Compress::default() };
@@ -352,13 +356,13 @@ mod tests {
     #[test]
     fn methods_and_levels_as_people_write_them() {
         let of = |method, level| Ok(Compress { method, level });
-        assert_eq!("none".parse(), of(None, Level::Fast));
-        assert_eq!("XPRESS".parse(), of(Some(Method::Xpress), Level::Fast));
+        assert_eq!("none".parse(), of(None, Level::Balanced));
+        assert_eq!("XPRESS:fast".parse(), of(Some(Method::Xpress), Level::Fast));
         assert_eq!("lzx:best".parse(), of(Some(Method::Lzx), Level::NearOptimal));
-        assert_eq!("LZMS:50".parse(), of(Some(Method::Lzms), Level::NearOptimal));
+        assert_eq!("LZMS:50".parse(), of(Some(Method::Lzms), Level::Balanced));
         assert_eq!("LZX:20".parse(), of(Some(Method::Lzx), Level::Fast));
         assert_eq!("LZX:100".parse(), of(Some(Method::Lzx), Level::NearOptimal));
-        assert_eq!("LZMS".parse(), of(Some(Method::Lzms), Level::Fast));
+        assert_eq!("LZMS".parse(), of(Some(Method::Lzms), Level::Balanced));
         assert!("zip".parse::<Compress>().is_err());
         assert!("lzx:slow".parse::<Compress>().is_err());
     }
@@ -386,14 +390,14 @@ mod tests {
             Only::try_parse_from(all).map_err(|_| 2)?.options.form().map_err(|failure| failure.code)
         };
         let lzx = |size| Compression::new(Method::Lzx, size).unwrap();
-        let normal = (CaptureForm::Normal, Some(Compression::LZX_32K), Level::Fast);
+        let normal = (CaptureForm::Normal, Some(Compression::LZX_32K), Level::Balanced);
         assert_eq!(form(&["x.wim"]), Ok(normal));
         let solid = (CaptureForm::Solid(lzx(2 << 20)), Some(Compression::LZX_32K), Level::NearOptimal);
         assert_eq!(form(&["x.esd", "--solid-compress=lzx:best"]), Ok(solid));
-        let small = (CaptureForm::Solid(lzx(1 << 16)), None, Level::Fast);
+        let small = (CaptureForm::Solid(lzx(1 << 16)), None, Level::Balanced);
         let arguments = ["x.wim", "--solid-compress=lzx", "--solid-chunk-size=64K", "--compress=none"];
         assert_eq!(form(&arguments), Ok(small));
-        let pipable = (CaptureForm::Pipable, Some(Compression::XPRESS_32K), Level::Fast);
+        let pipable = (CaptureForm::Pipable, Some(Compression::XPRESS_32K), Level::Balanced);
         assert_eq!(form(&["-", "--pipable", "--compress=xpress"]), Ok(pipable));
         assert_eq!(form(&["x.wim", "--solid", "--pipable"]), Err(2));
         assert_eq!(form(&["x.wim", "--pipable", "--solid-compress=lzx"]), Err(2));

@@ -33,7 +33,7 @@ pub(super) struct Writing {
 /// Options of files that are compressed in another way than what they are made of.
 #[derive(Debug, clap::Args)]
 pub(super) struct Recompressing {
-    /// none, xpress or lzx, with :fast or :best [default: as it was]
+    /// none, xpress or lzx, with :fast, :balanced or :best [default: as it was]
     #[arg(long)]
     compress: Option<Compress>,
     /// Size of a chunk, bytes [default: 32768]

@@ -20,8 +20,8 @@ pub(super) const OPTIONS: [Opt; 7] = [
 
 /// What every reader takes (wim-container section 12).
 const MAX_SOLID_CHUNK: u32 = 64 << 20;
-/// Above this a level means that time does not matter; wimlib's users write 20, 50 or 100, and 50 is their default.
-const THOROUGH: u32 = 50;
+/// Wimlib's users write 20, 50 or 100, and this is their default. Above it time does not matter.
+const DEFAULT: u32 = 50;
 
 /// Method, chunk size and effort.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,10 +66,8 @@ pub(super) fn of(given: &Given, is_new: bool) -> Result<Compress, Failure> {
         }
         Some(text) => parse(text).map_err(mistake)?,
         None if is_wimboot => (Some(Method::Xpress), Level::NearOptimal),
-        None if given.has("solid") && !given.has("solid-compress") => {
-            (Some(Method::Lzms), Level::NearOptimal)
-        }
-        None => (Some(Method::Lzx), Level::NearOptimal),
+        None if given.has("solid") && !given.has("solid-compress") => (Some(Method::Lzms), Level::Balanced),
+        None => (Some(Method::Lzx), Level::Balanced),
     };
     let usual = match method {
         Some(Method::Xpress) if is_wimboot => 4096,
@@ -104,7 +102,7 @@ pub(super) fn rewrite(given: &Given, stage: &str) -> Result<RewriteOptions, Fail
         stage: stage.to_owned(),
         threads: given.number("threads").map_err(mistake)?,
         compression: compress.map_or(CompressionChange::Keep, |it| CompressionChange::To(it.compression)),
-        level: compress.map_or(Level::NearOptimal, |it| it.level),
+        level: compress.map_or(Level::Balanced, |it| it.level),
         recompress: if given.has("recompress") { Recompress::Everything } else { Recompress::WhereNeeded },
         integrity: integrity_change(given),
         ..RewriteOptions::default()
@@ -125,8 +123,9 @@ fn parse(text: &str) -> Result<(Option<Method>, Level), String> {
         other => return Err(format!("--compress: {other:?} is not one of none, XPRESS, LZX, LZMS")),
     };
     let level = match level.map(str::parse::<u32>) {
-        None => Level::NearOptimal,
-        Some(Ok(number)) if number < THOROUGH => Level::Fast,
+        None => Level::Balanced,
+        Some(Ok(number)) if number < DEFAULT => Level::Fast,
+        Some(Ok(DEFAULT)) => Level::Balanced,
         Some(Ok(_)) => Level::NearOptimal,
         Some(Err(_)) => return Err(format!("--compress: the level of {text:?} is no number")),
     };
@@ -156,10 +155,10 @@ mod tests {
     #[test]
     fn types_levels_and_sizes() {
         for (text, expected) in [
-            ("None", (None, Level::NearOptimal)),
+            ("None", (None, Level::Balanced)),
             ("fast:20", (Some(Method::Xpress), Level::Fast)),
             ("LZX:100", (Some(Method::Lzx), Level::NearOptimal)),
-            ("recovery", (Some(Method::Lzms), Level::NearOptimal)),
+            ("recovery", (Some(Method::Lzms), Level::Balanced)),
         ] {
             assert_eq!(parse(text), Ok(expected));
         }

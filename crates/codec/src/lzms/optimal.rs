@@ -8,16 +8,13 @@ use super::deltas::{DeltaFinder, delta_length, starts_delta};
 use super::slots::{LENGTHS, OFFSETS, length_slot, offset_slot};
 use super::write::{DeltaSource, Item, Model, Output, Sources};
 use super::{REPEATS, costs};
-use crate::matches::{BinaryTrees, Match, SearchLimits, TREE_LOOKAHEAD, common_length};
+use crate::matches::{BinaryTrees, LOOKAHEAD, Match, MatchLists, SearchLimits, common_length};
 
 /// How the search goes.
 const LIMITS: SearchLimits = SearchLimits { depth: 32, nice_length: NICE_LENGTH };
 
 /// A match of this length is taken at once.
 const NICE_LENGTH: usize = 64;
-
-/// Where an LZ match is this long, delta matches are not looked for.
-const GOOD_LENGTH: usize = 16;
 
 /// Longest piece in bytes. The adaptive state is frozen for its length, so it should not be much longer than codes
 /// live.
@@ -205,6 +202,8 @@ struct Forced {
 /// Tables of the near-optimal parse.
 #[derive(Debug)]
 pub(super) struct OptimalParser {
+    /// Where an LZ match is this long, delta matches are not looked for.
+    good_length: usize,
     trees: BinaryTrees<u32>,
     deltas: DeltaFinder,
     found: Vec<Match>,
@@ -219,7 +218,7 @@ pub(super) struct OptimalParser {
 }
 
 impl OptimalParser {
-    pub(super) fn new(chunk_size: usize) -> Self {
+    pub(super) fn new(chunk_size: usize, good_length: usize) -> Self {
         let nodes = MAX_PIECE + MAX_STEP + 1;
         let state = State {
             sources: Sources::START,
@@ -233,6 +232,7 @@ impl OptimalParser {
             },
         };
         Self {
+            good_length,
             trees: BinaryTrees::scaled(chunk_size, MIN_REPEAT),
             deltas: DeltaFinder::new(chunk_size),
             found: Vec::with_capacity(NICE_LENGTH),
@@ -271,7 +271,7 @@ impl OptimalParser {
 
     /// Enters `count` positions that a match covers.
     fn skip(&mut self, data: &[u8], pos: usize, count: usize) {
-        for at in pos..(pos + count).min(data.len().saturating_sub(TREE_LOOKAHEAD - 1)) {
+        for at in pos..(pos + count).min(data.len().saturating_sub(LOOKAHEAD - 1)) {
             self.trees.skip(data, at, LIMITS);
         }
     }
@@ -295,7 +295,8 @@ impl OptimalParser {
             let node =
                 Node { data, pos: start + at, at, cost: self.ways[at].cost, state: self.states[at], model };
             let mut ways = Ways { ways: &mut self.ways, end: &mut end, lengths: &self.lengths };
-            let forced = node.expand(&mut ways, &mut self.trees, &mut self.deltas, &mut self.found);
+            let forced =
+                node.expand(&mut ways, &mut self.trees, &mut self.deltas, self.good_length, &mut self.found);
             if forced.is_some() {
                 return (at, forced);
             }
@@ -417,6 +418,7 @@ impl Node<'_> {
         ways: &mut Ways<'_>,
         trees: &mut BinaryTrees<u32>,
         deltas: &mut DeltaFinder,
+        good_length: usize,
         found: &mut Vec<Match>,
     ) -> Option<Forced> {
         let Self { data, pos, model, state, .. } = self;
@@ -425,7 +427,7 @@ impl Node<'_> {
         let contexts = state.contexts;
         // The trees must see every position.
         found.clear();
-        if data.len() - pos >= TREE_LOOKAHEAD {
+        if data.len() - pos >= LOOKAHEAD {
             trees.find(data, pos, most, LIMITS, found);
         }
         self.offer_literal(ways, most);
@@ -434,6 +436,7 @@ impl Node<'_> {
         let delta_cost = cost + costs::decision(&decisions.kind, contexts.kind, 1);
 
         let repeat_cost = lz_cost + costs::decision(&decisions.lz, contexts.lz, 1);
+        let mut shortest = MIN_REPEAT;
         for index in 0..REPEATS {
             let offset = state.sources.lz.repeat(index) as usize;
             if offset > pos || most < MIN_REPEAT || data[pos - offset] != data[pos] {
@@ -445,16 +448,21 @@ impl Node<'_> {
                 return Some(Forced { item });
             }
             let cost = repeat_cost + costs::repeat(&decisions.lz_repeats, contexts.lz_repeats, index);
-            ways.offer_lengths(self.at, cost, item, MIN_REPEAT, length);
-            if length >= MIN_REPEAT {
+            // An earlier repeat costs less for the same length.
+            if length >= shortest {
+                ways.offer_lengths(self.at, cost, item, shortest, length);
                 self.offer_again(ways, cost, item, length, offset);
+                shortest = length + 1;
             }
         }
 
         let explicit_cost = lz_cost + costs::decision(&decisions.lz, contexts.lz, 0);
-        let mut shortest = MIN_REPEAT;
         for &Match { length, offset } in found.iter() {
             let (length, item) = (length as usize, Item::Lz(offset));
+            // A repeat costs less for the same length.
+            if length < shortest {
+                continue;
+            }
             if length >= NICE_LENGTH {
                 return Some(Forced { item });
             }
@@ -464,7 +472,7 @@ impl Node<'_> {
             shortest = length + 1;
         }
 
-        if shortest > GOOD_LENGTH {
+        if shortest > good_length {
             return None;
         }
         let repeat_cost = delta_cost + costs::decision(&decisions.delta, contexts.delta, 1);

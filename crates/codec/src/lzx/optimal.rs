@@ -1,30 +1,35 @@
 //! The near-optimal parse: the cheapest way through a block under the statistics of the pass before.
 //!
 //! A node stands for a position. It keeps the cheapest way found to it and the queue of recent offsets that this way
-//! leaves behind; keeping only one way per position is the approximation that makes it fast.
+//! leaves behind; keeping only one way per position is the approximation that makes it fast. Steps of several items
+//! ("match, literal, the same offset again") make up for much of what that loses.
 
 use super::costs::{Costs, MAX_MATCH};
 use super::split::Splitter;
 use super::write::{BitWriter, BlockWriter, Items, Recent, offset_slot};
-use super::{MIN_MATCH, RECENT_SLOTS, slot_count};
-use crate::matches::{BinaryTrees, Match, MatchCache, Position, SearchLimits, common_length};
+use super::{MIN_MATCH, RECENT_SLOTS, guess, slot_count};
+use crate::matches::{Match, MatchCache, MatchLists, Position, SearchLimits, common_length};
 
-/// How the search goes.
-const LIMITS: SearchLimits = SearchLimits { depth: 32, nice_length: 64 };
-
-/// Passes that choose items anew.
-const PASSES: usize = 2;
+/// How hard to try.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Effort {
+    /// How far searches go. A match of the nice length is taken without looking further.
+    pub(super) limits: SearchLimits,
+    /// Passes that choose items anew.
+    pub(super) passes: usize,
+}
 
 /// Longest block in bytes, which bounds the memory for large chunks.
 const MAX_BLOCK: usize = 1 << 16;
 
 /// How a node was reached: match length in the low 9 bits (1 for a literal), above it the slot of a recent offset
-/// or an explicit offset plus 2.
+/// or an explicit offset plus 2. Zero is a step of several items, see [`Gap`].
 #[derive(Debug, Clone, Copy, Default)]
 struct Step(u32);
 
 impl Step {
     const LITERAL: Self = Self(1);
+    const GAP: Self = Self(0);
 
     #[inline(always)]
     fn matched(length: usize, offset_code: u32) -> Self {
@@ -48,7 +53,7 @@ impl Step {
 }
 
 /// Offset code of an explicit offset less the offset.
-const EXPLICIT: u32 = RECENT_SLOTS as u32 - 1;
+pub(super) const EXPLICIT: u32 = RECENT_SLOTS as u32 - 1;
 
 /// The cheapest way found to a position: its cost in the high half, its last step in the low half. As one number,
 /// the better of two ways is their minimum, found without a branch that nobody can foresee.
@@ -76,15 +81,32 @@ impl Way {
     }
 }
 
+/// A step of three items: a match, a literal where the two strings differ, the same offset again.
+#[derive(Debug, Clone, Copy, Default)]
+struct Gap {
+    first: Step,
+    /// Length of the second match.
+    again: u32,
+}
+
+impl Gap {
+    fn length(self) -> usize {
+        self.first.length() + 1 + self.again as usize
+    }
+}
+
 /// Tables of the near-optimal parse.
 #[derive(Debug)]
-pub(super) struct OptimalParser<P> {
-    trees: BinaryTrees<P>,
+pub(super) struct OptimalParser<L: MatchLists> {
+    effort: Effort,
+    lists: L,
     cache: MatchCache,
     /// For each position of the block and for its end.
     ways: Vec<Way>,
+    /// For each position whose last step is one of several items, these.
+    gaps: Vec<Gap>,
     /// The queue that the way leaves behind; set when the position is left, as only then the way is final.
-    queues: Vec<[P; RECENT_SLOTS]>,
+    queues: Vec<[L::Position; RECENT_SLOTS]>,
     costs: Costs,
     items: Items,
     steps: Vec<Step>,
@@ -93,15 +115,17 @@ pub(super) struct OptimalParser<P> {
     max_offset: u32,
 }
 
-impl<P: Position> OptimalParser<P> {
-    pub(super) fn new(chunk_size: usize) -> Self {
+impl<L: MatchLists> OptimalParser<L> {
+    pub(super) fn new(chunk_size: usize, lists: L, effort: Effort) -> Self {
         // The last match of a block may reach over its nominal end.
         let block = chunk_size.min(MAX_BLOCK) + MAX_MATCH;
         Self {
-            trees: BinaryTrees::new(chunk_size, MIN_MATCH),
+            effort,
+            lists,
             cache: MatchCache::new(block),
             ways: vec![Way::NONE; block + 1],
-            queues: vec![[P::default(); RECENT_SLOTS]; block + 1],
+            gaps: vec![Gap::default(); block + 1],
+            queues: vec![[L::Position::default(); RECENT_SLOTS]; block + 1],
             costs: Costs::new(),
             items: Items::new(block),
             steps: Vec::with_capacity(block),
@@ -112,14 +136,15 @@ impl<P: Position> OptimalParser<P> {
 
     /// Parses the translated chunk `data` and writes its blocks. Stops early when the output is full.
     pub(super) fn write_chunk(&mut self, data: &[u8], writer: &mut BlockWriter, bits: &mut BitWriter<'_>) {
-        self.trees.reset(data.len());
+        self.lists.reset(data.len());
         let mut recent: Recent = [1; RECENT_SLOTS];
         let mut pos = 0;
         while pos < data.len() && !bits.overflowed() {
             self.collect_block(data, pos, recent);
             let end = pos + self.cache.len();
             let mut after = recent;
-            for _ in 0..PASSES {
+            guess::blend(&mut self.items.freqs, self.slots);
+            for _ in 0..self.effort.passes {
                 self.costs.fit(&self.items.freqs, self.slots);
                 self.find_path(&data[..end], pos, recent);
                 after = self.follow_path(&data[pos..end], recent);
@@ -145,58 +170,78 @@ impl<P: Position> OptimalParser<P> {
             {
                 return;
             }
-            let best = self.cache.push(&mut self.trees, data, pos, MAX_MATCH, LIMITS);
+            self.cache.push(&mut self.lists, data, pos, MAX_MATCH, self.effort.limits);
             if pos < guessed {
                 continue;
             }
-            if best.length > 4 || best.length > 2 && best.offset < 1 << (6 * best.length - 6) {
-                splitter.matched(best.length);
-                match recent.iter().position(|&offset| offset == best.offset) {
-                    Some(slot) => {
-                        self.items.push_recent(best.length, slot);
-                        recent.swap(0, slot);
-                    }
-                    None => {
-                        self.items.push_explicit(best.length, best.offset);
-                        recent = [best.offset, recent[0], recent[1]];
-                    }
-                }
-                guessed += best.length as usize;
-            } else {
+            let matches = self.cache.at(pos - start);
+            let (length, offset_code) = guess::choose(data, pos, &recent, matches, MAX_MATCH);
+            if length == 1 {
                 splitter.literal(data[pos]);
                 self.items.push_literal(data[pos]);
-                guessed += 1;
+            } else {
+                splitter.matched(length);
+                push_match(&mut self.items, &mut recent, length, offset_code);
             }
+            guessed += length as usize;
         }
     }
 
     /// Finds the cheapest way from `start` to the end of `data`, the end of the block.
     fn find_path(&mut self, data: &[u8], start: usize, recent: Recent) {
         let len = data.len() - start;
-        let ways = &mut self.ways[..=len];
-        let queues = &mut self.queues[..=len];
+        let nice_length = self.effort.limits.nice_length;
+        let Self { ways, queues, gaps, cache, costs, max_offset, .. } = self;
+        let (ways, queues, gaps) = (&mut ways[..=len], &mut queues[..=len], &mut gaps[..=len]);
         ways.fill(Way::NONE);
         ways[0] = Way::START;
-        queues[0] = recent.map(|offset| P::from_usize(offset as usize));
+        queues[0] = recent.map(|offset| L::Position::from_usize(offset as usize));
         let mut index = 0;
         while index < len {
             let way = ways[index];
             if index > 0 {
-                queues[index] = queue_after(queues[index - way.step().length()], way.step());
+                let step = way.step();
+                queues[index] = if step.0 == Step::GAP.0 {
+                    queue_after(queues[index - gaps[index].length()], gaps[index].first)
+                } else {
+                    queue_after(queues[index - step.length()], step)
+                };
             }
             let pos = start + index;
             let cost = way.cost();
-            // `ahead[length - 1]` is the way to where `length` bytes lead.
-            let ahead = &mut ways[index + 1..(index + 1 + MAX_MATCH).min(len + 1)];
-            ahead[0].offer(cost + self.costs.literal(data[pos]), Step::LITERAL);
-            let mut forced = 0;
-            if ahead.len() >= MIN_MATCH {
-                forced = offer_recent(ahead, cost, data, pos, queues[index], &self.costs);
-                if forced == 0 {
-                    forced = offer_explicit(ahead, cost, self.cache.at(index), &self.costs, self.max_offset);
+            let mut node = Node {
+                // `ahead[length - 1]` is the way to where `length` bytes lead.
+                ahead: &mut ways[index + 1..(index + 1 + MAX_MATCH).min(len + 1)],
+                cost,
+                costs,
+                nice_length,
+            };
+            node.ahead[0].offer(cost + costs.literal(data[pos]), Step::LITERAL);
+            if node.ahead.len() < MIN_MATCH {
+                index += 1;
+                continue;
+            }
+            let first = node.offer_recent(data, pos, queues[index]);
+            let first = first.and_then(|recent| node.offer_explicit(cache.at(index), *max_offset, recent));
+            let first = match first {
+                Ok(first) => first,
+                Err(Forced(length)) => {
+                    index += length;
+                    continue;
+                }
+            };
+            let behind = pos + first.step.length();
+            if let Some(again) = length_behind_gap(data, behind, first.offset) {
+                let cost = first.cost + costs.literal(data[behind]) + u32::from(costs.lengths(0)[again]);
+                let gap = Gap { first: first.step, again: again as u32 };
+                let to = index + gap.length();
+                if cost < ways[to].cost() {
+                    ways[to] = Way::NONE;
+                    ways[to].offer(cost, Step::GAP);
+                    gaps[to] = gap;
                 }
             }
-            index += forced.max(1);
+            index += 1;
         }
     }
 
@@ -206,22 +251,22 @@ impl<P: Position> OptimalParser<P> {
         let mut index = data.len();
         while index > 0 {
             let step = self.ways[index].step();
-            self.steps.push(step);
-            index -= step.length();
+            if step.0 == Step::GAP.0 {
+                let gap = self.gaps[index];
+                self.steps.extend([Step::matched(gap.again as usize, 0), Step::LITERAL, gap.first]);
+                index -= gap.length();
+            } else {
+                self.steps.push(step);
+                index -= step.length();
+            }
         }
         self.items.clear();
         for &step in self.steps.iter().rev() {
             let length = step.length();
             if length == 1 {
                 self.items.push_literal(data[index]);
-            } else if let Some(offset) = step.offset_code().checked_sub(RECENT_SLOTS as u32) {
-                let offset = offset + 1;
-                self.items.push_explicit(length as u32, offset);
-                recent = [offset, recent[0], recent[1]];
             } else {
-                let slot = step.offset_code() as usize;
-                self.items.push_recent(length as u32, slot);
-                recent.swap(0, slot);
+                push_match(&mut self.items, &mut recent, length as u32, step.offset_code());
             }
             index += length;
         }
@@ -244,75 +289,138 @@ fn queue_after<P: Position>(mut queue: [P; RECENT_SLOTS], step: Step) -> [P; REC
     }
 }
 
-/// Offers matches with the recent offsets of `queue` at `pos`. Returns the length of one that is long enough to be
-/// taken without looking further, or 0.
+/// Adds a match to `items` and updates the queue.
 #[inline(always)]
-fn offer_recent<P: Position>(
-    ahead: &mut [Way],
-    cost: u32,
-    data: &[u8],
-    pos: usize,
-    queue: [P; RECENT_SLOTS],
-    costs: &Costs,
-) -> usize {
-    for (slot, offset) in queue.into_iter().enumerate() {
-        let Some(from) = pos.checked_sub(offset.to_usize()) else { continue };
-        if data[from..from + MIN_MATCH] != data[pos..pos + MIN_MATCH] {
-            continue;
-        }
-        let longest = common_length(data, from, pos, MIN_MATCH, ahead.len());
-        if offer_lengths(ahead, cost, MIN_MATCH, longest, costs.lengths(slot), slot as u32) {
-            return longest;
-        }
+fn push_match(items: &mut Items, recent: &mut Recent, length: u32, offset_code: u32) {
+    if let Some(offset) = offset_code.checked_sub(EXPLICIT).filter(|&offset| offset > 0) {
+        items.push_explicit(length, offset);
+        *recent = [offset, recent[0], recent[1]];
+    } else {
+        items.push_recent(length, offset_code as usize);
+        recent.swap(0, offset_code as usize);
     }
-    0
 }
 
-/// Offers `matches`. Returns the length of one that is long enough to be taken without looking further, or 0.
-#[inline(always)]
-fn offer_explicit(ahead: &mut [Way], cost: u32, matches: &[Match], costs: &Costs, max_offset: u32) -> usize {
-    let mut shortest = MIN_MATCH;
-    for &Match { length, offset } in matches {
-        if offset > max_offset {
-            break;
-        }
-        let longest = (length as usize).min(ahead.len());
-        let slot = offset_slot(offset);
-        let cost = cost + costs.offset(offset, slot);
-        if offer_lengths(ahead, cost, shortest, longest, costs.lengths(slot), offset + EXPLICIT) {
-            return longest;
-        }
-        shortest = longest + 1;
-    }
-    0
+/// The longest match offered at a node. Its step has length 0 if there is none.
+#[derive(Debug, Clone, Copy, Default)]
+struct Longest {
+    step: Step,
+    offset: usize,
+    /// What the way behind it costs.
+    cost: u32,
 }
 
-/// Offers a match at all lengths from `shortest` to `longest`, or only at `longest` if that is long enough to be taken
-/// without looking further; says whether it is.
-#[inline(always)]
-fn offer_lengths(
-    ahead: &mut [Way],
+/// A match long enough to be taken without looking further, of this length.
+#[derive(Debug, Clone, Copy)]
+struct Forced(usize);
+
+/// A node from which ways go on.
+struct Node<'a> {
+    ahead: &'a mut [Way],
     cost: u32,
-    shortest: usize,
-    longest: usize,
-    costs: &[u16; MAX_MATCH + 1],
-    offset_code: u32,
-) -> bool {
-    let forced = longest >= LIMITS.nice_length;
-    let shortest = if forced { longest } else { shortest };
-    if shortest <= longest {
-        let ways = &mut ahead[shortest - 1..longest];
-        let costs = &costs[shortest..longest + 1];
-        let mut step = Step::matched(shortest, offset_code);
-        let mut index = 0;
-        while index < ways.len() {
-            let new = cost + u32::from(costs[index]);
-            if new < ways[index].cost() {
-                ways[index] = Way(u64::from(new) << 32 | u64::from(step.0));
+    costs: &'a Costs,
+    nice_length: usize,
+}
+
+impl Node<'_> {
+    /// Offers matches with the recent offsets of `queue` at `pos`. Returns the longest.
+    #[inline(always)]
+    fn offer_recent<P: Position>(
+        &mut self,
+        data: &[u8],
+        pos: usize,
+        queue: [P; RECENT_SLOTS],
+    ) -> Result<Longest, Forced> {
+        let next = load2(data, pos);
+        let mut longest = Longest::default();
+        for (slot, offset) in queue.into_iter().enumerate() {
+            let offset = offset.to_usize();
+            // An offset before the start of the chunk wraps around and finds nothing.
+            if load2(data, pos.wrapping_sub(offset)) != next {
+                continue;
             }
-            step = step.one_longer();
-            index += 1;
+            let length = common_length(data, pos - offset, pos, MIN_MATCH, self.ahead.len());
+            // An earlier slot costs less for the same length.
+            let shortest = MIN_MATCH.max(longest.step.length() + 1);
+            let costs = self.costs.lengths(slot);
+            self.offer_lengths(self.cost, shortest, length, costs, slot as u32)?;
+            if length >= shortest {
+                let cost = self.cost + u32::from(costs[length]);
+                longest = Longest { step: Step::matched(length, slot as u32), offset, cost };
+            }
         }
+        Ok(longest)
     }
-    forced
+
+    /// Offers those of `matches` that are longer than `longest`. Returns the longest of all.
+    #[inline(always)]
+    fn offer_explicit(
+        &mut self,
+        matches: &[Match],
+        max_offset: u32,
+        mut longest: Longest,
+    ) -> Result<Longest, Forced> {
+        let mut shortest = MIN_MATCH.max(longest.step.length() + 1);
+        for &Match { length, offset } in matches {
+            let length = (length as usize).min(self.ahead.len());
+            // A recent offset costs less for the same length.
+            if length < shortest {
+                continue;
+            }
+            if offset > max_offset {
+                break;
+            }
+            let slot = offset_slot(offset);
+            let cost = self.cost + self.costs.offset(offset, slot);
+            let costs = self.costs.lengths(slot);
+            self.offer_lengths(cost, shortest, length, costs, offset + EXPLICIT)?;
+            let cost = cost + u32::from(costs[length]);
+            longest =
+                Longest { step: Step::matched(length, offset + EXPLICIT), offset: offset as usize, cost };
+            shortest = length + 1;
+        }
+        Ok(longest)
+    }
+
+    /// Offers a match at all lengths from `shortest` to `longest`, or only at `longest` if that is long enough to be
+    /// taken without looking further.
+    #[inline(always)]
+    fn offer_lengths(
+        &mut self,
+        cost: u32,
+        shortest: usize,
+        longest: usize,
+        costs: &[u16; MAX_MATCH + 1],
+        offset_code: u32,
+    ) -> Result<(), Forced> {
+        let is_forced = longest >= self.nice_length;
+        let shortest = if is_forced { longest } else { shortest };
+        if shortest <= longest {
+            let ways = &mut self.ahead[shortest - 1..longest];
+            let mut step = Step::matched(shortest, offset_code);
+            for (way, &length_cost) in ways.iter_mut().zip(&costs[shortest..longest + 1]) {
+                way.offer(cost + u32::from(length_cost), step);
+                step = step.one_longer();
+            }
+        }
+        if is_forced { Err(Forced(longest)) } else { Ok(()) }
+    }
+}
+
+/// Length of the match with `offset` behind a literal at `gap`, if a match stands before it and there is one.
+#[inline(always)]
+fn length_behind_gap(data: &[u8], gap: usize, offset: usize) -> Option<usize> {
+    let pos = gap + 1;
+    let next = load2(data, pos)?;
+    if offset == 0 || load2(data, pos - offset) != Some(next) {
+        return None;
+    }
+    Some(common_length(data, pos - offset, pos, MIN_MATCH, (data.len() - pos).min(MAX_MATCH)))
+}
+
+/// The two bytes at `pos`, if they are in `data`.
+#[inline(always)]
+fn load2(data: &[u8], pos: usize) -> Option<u16> {
+    let bytes = data.get(pos..pos.wrapping_add(MIN_MATCH))?;
+    Some(u16::from_le_bytes([bytes[0], bytes[1]]))
 }

@@ -56,7 +56,7 @@ impl Splitter {
                 })
                 .sum();
             // Half of the mix is new, or less in a long block, where the old codes have had their use.
-            let threshold = all_before * all_recent * 100 / 200;
+            let threshold = all_before * all_recent * 170 / 200;
             if difference + bytes as u64 / 4096 * (all_before * all_recent / 200) >= threshold {
                 return true;
             }

@@ -4,7 +4,7 @@
 //! the latest position as root; entering a position splits the tree along its path. Shorter matches come from tables
 //! of the last position with the same two and three bytes.
 
-use super::{Match, Position, SearchLimits, common_length, hash, load4};
+use super::{Match, MatchLists, Position, SearchLimits, common_length, hash, load4};
 
 /// Sizes of the tables of last positions, as powers of two: of two bytes, of three bytes, and of tree roots.
 #[derive(Debug, Clone, Copy)]
@@ -40,9 +40,6 @@ pub(crate) struct BinaryTrees<P> {
     is_scaled: bool,
 }
 
-/// Bytes that must follow a position for it to be entered.
-pub(crate) const TREE_LOOKAHEAD: usize = 4;
-
 impl<P: Position> BinaryTrees<P> {
     pub(crate) fn new(chunk_size: usize, min_length: usize) -> Self {
         Self::with_sizes(chunk_size, min_length, FIXED_SIZES, false)
@@ -65,68 +62,6 @@ impl<P: Position> BinaryTrees<P> {
             sizes,
             is_scaled,
         }
-    }
-
-    /// Forgets all positions, for a chunk of `len` bytes.
-    pub(crate) fn reset(&mut self, len: usize) {
-        if self.is_scaled {
-            self.sizes = TableSizes::scaled(len);
-        }
-        self.heads2[..1 << self.sizes.heads2].fill(P::default());
-        self.heads3[..1 << self.sizes.heads3].fill(P::default());
-        self.roots[..1 << self.sizes.roots].fill(P::default());
-    }
-
-    /// Enters `pos` and appends its matches of at most `most` bytes to `found`, with ascending lengths and offsets.
-    /// At least [`TREE_LOOKAHEAD`] bytes follow `pos`, and `most` of them are in `data`.
-    pub(crate) fn find(
-        &mut self,
-        data: &[u8],
-        pos: usize,
-        most: usize,
-        limits: SearchLimits,
-        found: &mut Vec<Match>,
-    ) {
-        let bytes = load4(data, pos);
-        let mut best = 1;
-        let entered = P::from_usize(pos + 1);
-        if self.min_length == 2 {
-            let head = &mut self.heads2[hash(bytes << 16, self.sizes.heads2)];
-            if let Some(candidate) = std::mem::replace(head, entered).to_usize().checked_sub(1)
-                && (load4(data, candidate) ^ bytes) << 16 == 0
-            {
-                found.push(Match { length: 2, offset: (pos - candidate) as u32 });
-                best = 2;
-            }
-        }
-        let head = &mut self.heads3[hash(bytes << 8, self.sizes.heads3)];
-        if let Some(candidate) = std::mem::replace(head, entered).to_usize().checked_sub(1)
-            && (load4(data, candidate) ^ bytes) << 8 == 0
-        {
-            let offset = (pos - candidate) as u32;
-            // The same position may have served two bytes already.
-            if let Some(last) = found.last_mut().filter(|last| best == 2 && last.offset == offset) {
-                last.length = 3;
-            } else {
-                found.push(Match { length: 3, offset });
-            }
-            best = 3;
-        }
-        self.walk(data, pos, most, limits, best.max(3), |length, offset| {
-            found.push(Match { length: length as u32, offset: offset as u32 });
-        });
-    }
-
-    /// Enters `pos` without looking for matches.
-    pub(crate) fn skip(&mut self, data: &[u8], pos: usize, limits: SearchLimits) {
-        let bytes = load4(data, pos);
-        let entered = P::from_usize(pos + 1);
-        if self.min_length == 2 {
-            self.heads2[hash(bytes << 16, self.sizes.heads2)] = entered;
-        }
-        self.heads3[hash(bytes << 8, self.sizes.heads3)] = entered;
-        let most = limits.nice_length.min(data.len() - pos);
-        self.walk(data, pos, most, limits, most, |_, _| {});
     }
 
     /// Makes `pos` the root of its tree and calls `longer` for each match longer than `best` and all before it.
@@ -176,8 +111,64 @@ impl<P: Position> BinaryTrees<P> {
     }
 }
 
+impl<P: Position> MatchLists for BinaryTrees<P> {
+    type Position = P;
+
+    fn reset(&mut self, len: usize) {
+        if self.is_scaled {
+            self.sizes = TableSizes::scaled(len);
+        }
+        self.heads2[..1 << self.sizes.heads2].fill(P::default());
+        self.heads3[..1 << self.sizes.heads3].fill(P::default());
+        self.roots[..1 << self.sizes.roots].fill(P::default());
+    }
+
+    fn find(&mut self, data: &[u8], pos: usize, most: usize, limits: SearchLimits, found: &mut Vec<Match>) {
+        let bytes = load4(data, pos);
+        let mut best = 1;
+        let entered = P::from_usize(pos + 1);
+        if self.min_length == 2 {
+            let head = &mut self.heads2[hash(bytes << 16, self.sizes.heads2)];
+            if let Some(candidate) = std::mem::replace(head, entered).to_usize().checked_sub(1)
+                && (load4(data, candidate) ^ bytes) << 16 == 0
+            {
+                found.push(Match { length: 2, offset: (pos - candidate) as u32 });
+                best = 2;
+            }
+        }
+        let head = &mut self.heads3[hash(bytes << 8, self.sizes.heads3)];
+        if let Some(candidate) = std::mem::replace(head, entered).to_usize().checked_sub(1)
+            && (load4(data, candidate) ^ bytes) << 8 == 0
+        {
+            let offset = (pos - candidate) as u32;
+            // The same position may have served two bytes already.
+            if let Some(last) = found.last_mut().filter(|last| best == 2 && last.offset == offset) {
+                last.length = 3;
+            } else {
+                found.push(Match { length: 3, offset });
+            }
+            best = 3;
+        }
+        self.walk(data, pos, most, limits, best.max(3), |length, offset| {
+            found.push(Match { length: length as u32, offset: offset as u32 });
+        });
+    }
+
+    fn skip(&mut self, data: &[u8], pos: usize, limits: SearchLimits) {
+        let bytes = load4(data, pos);
+        let entered = P::from_usize(pos + 1);
+        if self.min_length == 2 {
+            self.heads2[hash(bytes << 16, self.sizes.heads2)] = entered;
+        }
+        self.heads3[hash(bytes << 8, self.sizes.heads3)] = entered;
+        let most = limits.nice_length.min(data.len() - pos);
+        self.walk(data, pos, most, limits, most, |_, _| {});
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::LOOKAHEAD;
     use super::*;
 
     /// Matches by trying everything: for each length longer than the last, the nearest offset.
@@ -199,7 +190,7 @@ mod tests {
         let mut trees = BinaryTrees::<u16>::new(1 << 12, 3);
         let limits = SearchLimits { depth: 10_000, nice_length: 10_000 };
         let mut found = Vec::new();
-        for pos in 0..data.len() - TREE_LOOKAHEAD {
+        for pos in 0..data.len() - LOOKAHEAD {
             found.clear();
             trees.find(&data, pos, data.len() - pos, limits, &mut found);
             let expected = by_force(&data, pos, 3);
@@ -216,7 +207,7 @@ mod tests {
         let limits = SearchLimits { depth: 20, nice_length: 40 };
         let mut found = Vec::new();
         let mut pos = 0;
-        while pos < data.len() - TREE_LOOKAHEAD {
+        while pos < data.len() - LOOKAHEAD {
             found.clear();
             trees.find(&data, pos, (data.len() - pos).min(257), limits, &mut found);
             let mut last = Match::default();

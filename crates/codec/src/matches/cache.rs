@@ -1,6 +1,6 @@
 //! The matches of a stretch of a chunk, found once and used by every pass over it.
 
-use super::{BinaryTrees, Match, Position, SearchLimits, TREE_LOOKAHEAD};
+use super::{LOOKAHEAD, Match, MatchLists, SearchLimits};
 
 /// Matches of consecutive positions.
 #[derive(Debug)]
@@ -34,28 +34,28 @@ impl MatchCache {
         &self.matches[start as usize..self.ends[index] as usize]
     }
 
-    /// Enters position `pos` into the trees and holds its matches of at most `longest` bytes. After a match of the
+    /// Enters position `pos` into `lists` and holds its matches of at most `longest` bytes. After a match of the
     /// nice length the positions it covers are entered too and hold none: that match will be taken anyway. Returns
     /// the longest match.
-    pub(crate) fn push<P: Position>(
+    pub(crate) fn push(
         &mut self,
-        trees: &mut BinaryTrees<P>,
+        lists: &mut impl MatchLists,
         data: &[u8],
         pos: usize,
         longest: usize,
         limits: SearchLimits,
     ) -> Match {
-        let searchable = data.len().saturating_sub(TREE_LOOKAHEAD - 1);
+        let searchable = data.len().saturating_sub(LOOKAHEAD - 1);
         let before = self.matches.len();
         if pos < searchable {
-            trees.find(data, pos, longest.min(data.len() - pos), limits, &mut self.matches);
+            lists.find(data, pos, longest.min(data.len() - pos), limits, &mut self.matches);
         }
         self.ends.push(self.matches.len() as u32);
         let best = self.matches[before..].last().copied().unwrap_or_default();
         if best.length as usize >= limits.nice_length {
             for covered in pos + 1..pos + best.length as usize {
                 if covered < searchable {
-                    trees.skip(data, covered, limits);
+                    lists.skip(data, covered, limits);
                 }
                 self.ends.push(self.matches.len() as u32);
             }

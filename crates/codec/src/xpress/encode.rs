@@ -21,7 +21,7 @@ enum Parser {
 impl Encoder {
     pub(crate) fn new(chunk_size: usize, level: Level) -> Self {
         let parser = match level {
-            Level::Fast => Parser::Fast(FastParser::new(chunk_size)),
+            Level::Fast | Level::Balanced => Parser::Fast(FastParser::new(chunk_size)),
             Level::NearOptimal => Parser::Optimal(OptimalParser::new(chunk_size)),
         };
         Self { items: Items::new(chunk_size), code: Code::new(), parser }

@@ -2,7 +2,7 @@
 
 use super::write::{Code, Items, offset_bits};
 use super::{END, MIN_MATCH, SYMBOLS};
-use crate::matches::{BinaryTrees, Match, MatchCache, SearchLimits};
+use crate::matches::{BinaryTrees, Match, MatchCache, MatchLists, SearchLimits};
 
 /// How the search goes.
 const LIMITS: SearchLimits = SearchLimits { depth: 32, nice_length: 64 };

@@ -110,7 +110,7 @@ impl Default for CaptureOptions {
             threads: None,
             compression: Some(Compression::LZX_32K),
             form: CaptureForm::default(),
-            level: Level::Fast,
+            level: Level::default(),
             name: String::new(),
             description: None,
             properties: Vec::new(),

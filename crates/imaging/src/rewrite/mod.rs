@@ -99,7 +99,7 @@ impl Default for RewriteOptions {
             stage: "write".to_owned(),
             threads: None,
             compression: CompressionChange::default(),
-            level: Level::Fast,
+            level: Level::default(),
             recompress: Recompress::default(),
             integrity: IntegrityChange::default(),
             read_back: ReadBack::default(),

@@ -1,0 +1,349 @@
+//! Whole operations: `gravure` against `wimlib-imagex`, in turns, with equal threads. Applying and verifying read the image
+//! that wimlib captured, so both do the same work.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+use super::Extent;
+use super::input::{Corpus, Input};
+use crate::bench::apply::{Program, empty};
+use crate::bench::measure::{Cost, measure, median};
+use crate::console::Step;
+use crate::{process, workspace};
+
+/// Peak memory beside what goes with the number of files, and that for one file, bytes.
+const PEAK: u64 = 64 << 20;
+const PEAK_PER_FILE: u64 = 1 << 10;
+
+/// Chunk of solid images.
+const SOLID_CHUNK: u64 = 64 << 20;
+
+/// Lines of a profile.
+const PROFILE_LINES: usize = 12;
+
+/// What must be reached.
+#[derive(Debug, Default, Clone, Copy, Serialize)]
+pub(super) struct Targets {
+    /// Wall time of ours over wimlib's.
+    pub(super) wall: Option<f64>,
+    /// Bytes of our file over wimlib's.
+    pub(super) size: Option<f64>,
+    /// Peak memory of ours, bytes.
+    pub(super) peak: Option<u64>,
+}
+
+/// One operation on one input.
+#[derive(Debug, Serialize)]
+pub(super) struct Operation {
+    pub(super) name: String,
+    pub(super) ours: Cost,
+    pub(super) theirs: Cost,
+    /// Size of the file written, bytes.
+    pub(super) bytes: Option<u64>,
+    pub(super) rival_bytes: Option<u64>,
+    pub(super) targets: Targets,
+    /// Where our time goes, if a target of time is missed.
+    pub(super) profile: Vec<String>,
+}
+
+impl Operation {
+    pub(super) fn wall_ratio(&self) -> f64 {
+        self.ours.wall_seconds / self.theirs.wall_seconds
+    }
+
+    pub(super) fn size_ratio(&self) -> Option<f64> {
+        Some(self.bytes? as f64 / self.rival_bytes? as f64)
+    }
+}
+
+/// What is run for an operation.
+struct Job<'a> {
+    name: String,
+    runs: usize,
+    /// What must stand there before each run.
+    before: &'a dyn Fn(Program) -> Result<()>,
+    command: &'a dyn Fn(Program) -> Result<Command>,
+    /// The file that is written.
+    output: Option<&'a dyn Fn(Program) -> PathBuf>,
+    targets: Targets,
+}
+
+/// Where everything is.
+struct Bench<'a> {
+    dir: &'a Path,
+    gravure: PathBuf,
+    threads: String,
+    runs: usize,
+    done: Vec<Operation>,
+}
+
+/// Measures all operations.
+pub(super) fn measure_all(extent: Extent, input: &Input, dir: &Path) -> Result<Vec<Operation>> {
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let gravure = workspace::target().join("release/gravure");
+    let mut bench = Bench { dir, gravure, threads: threads.to_string(), runs: extent.runs, done: Vec::new() };
+    let peak = PEAK + input.programs.files * PEAK_PER_FILE;
+    let capture = Targets { wall: Some(1.0), size: Some(1.01), peak: Some(peak) };
+    let fast = Targets { peak: Some(peak), ..Targets::default() };
+    let read = Targets { wall: Some(0.5), size: None, peak: Some(peak) };
+    for (method, capture) in [("LZX", capture), ("XPRESS", fast)] {
+        bench.capture(&input.programs, method, &[], &[], capture)?;
+        bench.apply(method, read)?;
+        bench.verify(method, read)?;
+    }
+    bench.export("LZX", fast)?;
+    bench.optimize("LZX", fast)?;
+    // Hashing and nothing else: shows whether SHA-1 uses the processor's instructions, as wimlib's does.
+    bench.capture(&input.programs, "none", &[], &[], fast)?;
+    bench.verify("none", Targets { wall: Some(1.0), ..fast })?;
+
+    let small = PEAK + input.small.files * PEAK_PER_FILE;
+    let read = Targets { wall: None, size: None, peak: Some(small) };
+    bench.capture(&input.small, "LZX", &[], &[], Targets { peak: Some(small), ..capture })?;
+    bench.apply("LZX", read)?;
+    bench.verify("LZX", read)?;
+
+    bench.runs = 1;
+    let peak = (threads as u64 + 2) * 2 * SOLID_CHUNK;
+    let solid = Targets { wall: None, size: None, peak: Some(peak) };
+    let ours = ["--solid-compress=lzms", "--solid-chunk-size=64M"];
+    bench.capture(&input.programs, "solid", &ours, &["--solid"], Targets::default())?;
+    bench.apply("solid", solid)?;
+    bench.verify("solid", solid)?;
+    Ok(bench.done)
+}
+
+impl Bench<'_> {
+    fn image(&self, program: Program, method: &str) -> PathBuf {
+        let who = match program {
+            Program::Ours => "ours",
+            Program::Theirs => "wimlib",
+        };
+        self.dir.join(format!("{who}-{}.wim", method.to_lowercase()))
+    }
+
+    /// The command lines agree in verb, files and number of threads.
+    fn command(&self, program: Program, verb: &str) -> Result<Command> {
+        let mut command = match program {
+            Program::Ours => Command::new(&self.gravure),
+            Program::Theirs => process::tool("wimlib-imagex")?,
+        };
+        command.arg(verb);
+        Ok(command)
+    }
+
+    fn capture(
+        &mut self,
+        corpus: &Corpus,
+        method: &str,
+        ours: &[&str],
+        theirs: &[&str],
+        targets: Targets,
+    ) -> Result<()> {
+        let what = if corpus.dir.ends_with("small") || corpus.dir.ends_with("small-quick") {
+            ", small files"
+        } else {
+            ""
+        };
+        let operation = self.run(&Job {
+            name: format!("capture {method}{what}"),
+            runs: self.runs,
+            before: &|program| remove(&self.image(program, method)),
+            command: &|program| {
+                let mut command = self.command(program, "capture")?;
+                command.arg(&corpus.dir).arg(self.image(program, method));
+                command.args(["--threads", &self.threads]);
+                if method != "solid" {
+                    command.arg(format!("--compress={method}"));
+                }
+                match program {
+                    Program::Ours => command.args(ours),
+                    Program::Theirs => command.arg("--unix-data").args(theirs),
+                };
+                Ok(command)
+            },
+            output: Some(&|program| self.image(program, method)),
+            targets,
+        })?;
+        self.done.push(operation);
+        Ok(())
+    }
+
+    fn apply(&mut self, method: &str, targets: Targets) -> Result<()> {
+        let (image, target) = (self.image(Program::Theirs, method), self.dir.join("target"));
+        let operation = self.run(&Job {
+            name: self.of_last("apply", method),
+            runs: self.runs,
+            before: &|_| empty(&target),
+            command: &|program| {
+                let mut command = self.command(program, "apply")?;
+                match program {
+                    // Wimlib checks SHA-1 while it writes and no more, so ours does too.
+                    Program::Ours => command.arg(&image).arg(&target).args(["--verify", "decode"]),
+                    Program::Theirs => command.arg(&image).arg("1").arg(&target).arg("--unix-data"),
+                };
+                Ok(command)
+            },
+            output: None,
+            targets,
+        })?;
+        empty(&target)?;
+        self.done.push(operation);
+        Ok(())
+    }
+
+    fn verify(&mut self, method: &str, targets: Targets) -> Result<()> {
+        let image = self.image(Program::Theirs, method);
+        let operation = self.run(&Job {
+            name: self.of_last("verify", method),
+            runs: self.runs,
+            before: &|_| Ok(()),
+            command: &|program| {
+                let mut command = self.command(program, "verify")?;
+                command.arg(&image);
+                Ok(command)
+            },
+            output: None,
+            targets,
+        })?;
+        self.done.push(operation);
+        Ok(())
+    }
+
+    fn export(&mut self, method: &str, targets: Targets) -> Result<()> {
+        let image = self.image(Program::Theirs, method);
+        let operation = self.run(&Job {
+            name: format!("export {method}"),
+            runs: self.runs,
+            before: &|program| remove(&self.image(program, "exported")),
+            command: &|program| {
+                let mut command = self.command(program, "export")?;
+                match program {
+                    // Wimlib does not read back what it wrote.
+                    Program::Ours => {
+                        let mut source = image.clone().into_os_string();
+                        source.push(":1");
+                        command.arg(source).arg(self.image(program, "exported")).arg("--no-verify")
+                    }
+                    Program::Theirs => command.arg(&image).arg("1").arg(self.image(program, "exported")),
+                };
+                Ok(command)
+            },
+            output: Some(&|program| self.image(program, "exported")),
+            targets,
+        })?;
+        for program in [Program::Ours, Program::Theirs] {
+            remove(&self.image(program, "exported"))?;
+        }
+        self.done.push(operation);
+        Ok(())
+    }
+
+    fn optimize(&mut self, method: &str, targets: Targets) -> Result<()> {
+        let image = self.image(Program::Theirs, method);
+        let operation = self.run(&Job {
+            name: format!("optimize {method}, recompressing"),
+            runs: self.runs,
+            before: &|program| {
+                let copy = self.image(program, "optimized");
+                std::fs::copy(&image, &copy).with_context(|| format!("cannot write {}", copy.display()))?;
+                Ok(())
+            },
+            command: &|program| {
+                let mut command = self.command(program, "optimize")?;
+                command.arg(self.image(program, "optimized")).arg("--recompress");
+                command.args(["--threads", &self.threads]);
+                if matches!(program, Program::Ours) {
+                    command.arg("--no-verify");
+                }
+                Ok(command)
+            },
+            output: Some(&|program| self.image(program, "optimized")),
+            targets,
+        })?;
+        for program in [Program::Ours, Program::Theirs] {
+            remove(&self.image(program, "optimized"))?;
+        }
+        self.done.push(operation);
+        Ok(())
+    }
+
+    /// The name of an operation on the image of the last capture.
+    fn of_last(&self, verb: &str, method: &str) -> String {
+        let captures = self.done.iter().rev().find_map(|done| done.name.strip_prefix("capture "));
+        format!("{verb} {}", captures.unwrap_or(method))
+    }
+
+    /// Both programs in turns, so that a slow phase of the machine hits both; the medians.
+    fn run(&self, job: &Job<'_>) -> Result<Operation> {
+        let step = Step::start(&job.name);
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        for _ in 0..job.runs.max(1) {
+            for (program, costs) in [(Program::Theirs, &mut theirs), (Program::Ours, &mut ours)] {
+                (job.before)(program)?;
+                costs.push(measure(&(job.command)(program)?)?);
+            }
+        }
+        let bytes = |program| job.output.and_then(|path| Some(std::fs::metadata(path(program)).ok()?.len()));
+        let mut operation = Operation {
+            name: job.name.clone(),
+            ours: median(ours).context("no run")?,
+            theirs: median(theirs).context("no run")?,
+            bytes: bytes(Program::Ours),
+            rival_bytes: bytes(Program::Theirs),
+            targets: job.targets,
+            profile: Vec::new(),
+        };
+        step.done(format!("{:.2} of wimlib's time", operation.wall_ratio()));
+        if job.targets.wall.is_some_and(|most| operation.wall_ratio() > most) {
+            (job.before)(Program::Ours)?;
+            operation.profile = self.profile(&(job.command)(Program::Ours)?)?;
+        }
+        Ok(operation)
+    }
+
+    /// The functions of ours that take most of the time, if `perf` is there to tell.
+    fn profile(&self, command: &Command) -> Result<Vec<String>> {
+        if process::find("perf").is_none() {
+            return Ok(vec!["perf is not installed, so there is no profile".to_owned()]);
+        }
+        let data = self.dir.join("perf.data");
+        let mut record = process::tool("perf")?;
+        record.args(["record", "--quiet", "--event", "cpu-clock", "--output"]).arg(&data).arg("--");
+        process::output(record.arg(command.get_program()).args(command.get_args()))?;
+        let mut report = process::tool("perf")?;
+        report.args(["report", "--stdio", "--no-children", "--sort", "symbol", "--input"]).arg(&data);
+        let text = process::output(&mut report)?;
+        remove(&data)?;
+        Ok(functions(&String::from_utf8_lossy(&text)))
+    }
+}
+
+/// The first lines of a report that are no comments.
+fn functions(report: &str) -> Vec<String> {
+    let lines = report.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines.take(PROFILE_LINES).map(str::to_owned).collect()
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_profile_is_its_first_functions() {
+        let report = "# Overhead\n#\n\n  45.0%  [.] decode_items\n   9.1%  [k] copy_to_iter\n";
+        assert_eq!(functions(report), ["45.0%  [.] decode_items", "9.1%  [k] copy_to_iter"]);
+    }
+}
