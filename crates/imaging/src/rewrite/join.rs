@@ -6,7 +6,7 @@ use gravure_model::Ctl;
 use gravure_model::event::Observer;
 
 use super::export::has_integrity;
-use super::new_file::{Batch, Recipe, compression, write_new};
+use super::new_file::{Batch, Recipe, compression, form, write_new};
 use super::{RewriteOptions, RewriteReport};
 use crate::capture::Missing;
 use crate::meter::{Context, Meter, default_threads};
@@ -40,6 +40,7 @@ pub fn join(
         boot: None,
         missing: Missing::Keep,
         had_integrity: has_integrity(wim),
+        form: form(options, wim, false),
     };
     let mut report = write_new(&context, &meter, output, &recipe, options)?;
     report.take(meter);

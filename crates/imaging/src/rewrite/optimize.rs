@@ -6,8 +6,8 @@ use gravure_model::Ctl;
 use gravure_model::event::Observer;
 
 use super::export::has_integrity;
-use super::new_file::{Batch, Recipe, compression, write_new};
-use super::{InPlace, RewriteOptions, RewriteReport};
+use super::new_file::{Batch, Recipe, compression, form, write_new};
+use super::{InPlace, Purpose, RewriteOptions, RewriteReport};
 use crate::Error;
 use crate::capture::Missing;
 use crate::meter::{Context, Meter, default_threads};
@@ -22,7 +22,7 @@ pub fn optimize(
 ) -> Result<RewriteReport, Error> {
     let context = Context { ctl, observer, threads: options.threads.unwrap_or_else(default_threads) };
     let meter = Meter::start(&context, &options.stage);
-    let old = InPlace::open(path, options.unfinished)?;
+    let old = InPlace::open(path, Purpose::Replace, options.unfinished)?;
     let wim = old.file().wim();
     let recipe = Recipe {
         heir_of: Some(wim),
@@ -31,6 +31,7 @@ pub fn optimize(
         boot: wim.boot_image(),
         missing: Missing::Keep,
         had_integrity: has_integrity(wim),
+        form: form(options, wim, true),
     };
     let mut report = write_new(&context, &meter, path, &recipe, options)?;
     report.take(meter);
