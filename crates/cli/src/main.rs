@@ -9,6 +9,7 @@ mod exit;
 mod hive_file;
 mod imagex;
 mod interrupt;
+mod mounting;
 mod output;
 mod progress;
 mod target;
@@ -69,6 +70,9 @@ enum Command {
     Optimize(commands::optimize::Options),
     Delete(commands::delete::Options),
     Diff(commands::diff::Options),
+    Mount(commands::mount::Options),
+    #[command(alias = "umount")]
+    Unmount(commands::unmount::Options),
     Image(commands::image::Options),
     Init(commands::init::Options),
     Serve(commands::serve::Options),
@@ -105,6 +109,8 @@ fn main() -> ExitCode {
         Command::Optimize(options) => commands::optimize::run(&options, &common),
         Command::Delete(options) => commands::delete::run(&options, &common),
         Command::Diff(options) => commands::diff::run(&options, &common),
+        Command::Mount(options) => commands::mount::run(&options, &common),
+        Command::Unmount(options) => commands::unmount::run(&options),
         Command::Image(options) => commands::image::run(&options, &common),
         Command::Init(options) => commands::init::run(&options, &common),
         Command::Serve(options) => commands::serve::run(&options),

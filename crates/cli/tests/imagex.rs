@@ -203,6 +203,14 @@ fn images_are_changed_the_same_way() {
         (&["info", "x.wim", "0", "--boot"], ""),
         (&["info", "x.wim", "renamed", "--image-property", "EXTRA=1"], ""),
         (&["info", "x.wim", "x", "--bogus"], ""),
+        (&["info", "x.wim", "1", "--image-property", "A/B[2]=no first"], ""),
+        (&["info", "x.wim", "1", "--image-property", "A/B=one"], ""),
+        (&["info", "x.wim", "1", "--image-property", "A/B[2]=two"], ""),
+        (&["info", "x.wim", "1", "--image-property", "A[2]/B=three"], ""),
+        (&["info", "x.wim", "1", "--image-property", "A/B[4]=gap"], ""),
+        (&["info", "x.wim", "1", "--image-property", "A/B[0]=zero"], ""),
+        (&["info", "x.wim", "1", "--image-property", "A/B="], ""),
+        (&["info", "x.wim", "1", "--image-property", "A/B[7]="], ""),
         (&["delete", "x.wim", "9"], ""),
         (&["delete", "x.wim", "second"], ""),
         (&["delete", "x.wim", "3", "--soft"], ""),
@@ -264,6 +272,8 @@ fn images_are_changed_the_same_way() {
             wanted.map(|line| line.trim_end().to_owned()).collect::<Vec<_>>()
         });
         assert_eq!(ours, theirs, "fields after {arguments:?}");
+        let [ours, theirs] = BOTH.map(|tool| properties(&bench.dir(tool)));
+        assert_eq!(ours, theirs, "properties after {arguments:?}");
     }
     assert!(failures > 15, "{failures} failures: the mistakes among the steps are to fail");
 }
@@ -276,6 +286,19 @@ impl Bench {
             String::from_utf8_lossy(&output.stdout).into_owned()
         })
     }
+}
+
+/// What stands in the elements `A` of the XML document of a file.
+fn properties(dir: &Path) -> Vec<String> {
+    let output = Tool::Theirs.run(dir, &["info", "x.wim", "--xml"], "");
+    let units: Vec<u16> =
+        output.stdout.chunks_exact(2).map(|it| u16::from_le_bytes([it[0], it[1]])).collect();
+    let text = String::from_utf16_lossy(&units);
+    text.split("<A>")
+        .skip(1)
+        .filter_map(|rest| rest.split_once("</A>"))
+        .map(|(it, _)| it.to_owned())
+        .collect()
 }
 
 #[test]
@@ -554,4 +577,54 @@ fn what_decodes_of_a_damaged_file_is_kept_when_asked() {
             "{tool:?}: what comes before the damage is whole"
         );
     }
+}
+
+/// Extended attributes are not shown by the other program.
+fn mounted_tree(root: &Path) -> Snapshot {
+    let mut seen = Snapshot::of(root).unwrap();
+    seen.entries.values_mut().for_each(|entry| entry.xattrs.clear());
+    seen
+}
+
+#[test]
+fn mounts_show_the_same_and_go_again() {
+    let Some(bench) = Bench::new() else { return };
+    if fs::File::options().read(true).write(true).open("/dev/fuse").is_err() {
+        return gravure_testkit::skipped("no /dev/fuse");
+    }
+    bench.fill(|dir| {
+        small_tree(dir);
+        fs::create_dir(dir.join("mnt")).unwrap();
+    });
+    let captured = |tool: Tool| {
+        tool.succeeds(&bench.dir(tool), &["capture", "in", "x.wim", "--unix-data", "--rpfix"]);
+        fs::remove_file(bench.dir(tool).join("in/absolute")).unwrap();
+    };
+    BOTH.iter().for_each(|tool| captured(*tool));
+    for arguments in [&["x.wim", "mnt"][..], &["x.wim", "1", "mnt", "--unix-data", "--check"]] {
+        let [ours, theirs] = BOTH.map(|tool| {
+            let dir = bench.dir(tool);
+            tool.succeeds(&dir, &[&["mount"], arguments].concat());
+            let seen = kinds(&dir.join("mnt"));
+            let tree = mounted_tree(&dir.join("mnt"));
+            tool.succeeds(&dir, &["unmount", "mnt"]);
+            assert_eq!(fs::read_dir(dir.join("mnt")).unwrap().count(), 0, "{tool:?}");
+            (seen, tree.entries.into_iter().map(|(path, it)| (path, it.mode, it.uid)).collect::<Vec<_>>())
+        });
+        assert_eq!(ours, theirs, "{arguments:?}");
+        assert!(ours.0.len() > 8, "{ours:?}");
+    }
+    for arguments in [
+        &["unmount", "mnt"][..],
+        &["unmount", "nosuch"],
+        &["mount", "x.wim", "2", "mnt"],
+        &["mount", "nosuch.wim", "1", "mnt"],
+        &["mount", "x.wim", "1", "nosuch"],
+        &["mount", "x.wim", "1", "mnt", "--streams-interface=bogus"],
+        &["mount", "x.wim"],
+    ] {
+        assert!(!bench.agree(arguments, ""), "{arguments:?}");
+    }
+    let refused = Tool::Ours.run(&bench.dir(Tool::Ours), &["mountrw", "x.wim", "1", "mnt"], "");
+    assert_eq!(refused.status.code(), Some(9));
 }

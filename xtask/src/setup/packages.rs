@@ -15,6 +15,7 @@ pub(super) const NEEDED: &[(&str, &str)] = &[
     ("dnsmasq-base", "oracle: a foreign DHCP and TFTP server beside ours"),
     ("dosfstools", "oracle: checks the FAT file systems we write"),
     ("e2fsprogs", "ext4 for tests; debugfs and e2fsck as oracles"),
+    ("fuse3", "mounts images for other users than root; FUSE for tests"),
     ("gdisk", "oracle: sgdisk reads the partition tables we write"),
     ("git", "names the files tidy checks"),
     ("grub-common", "oracle: grub-script-check parses the boot menus we write"),

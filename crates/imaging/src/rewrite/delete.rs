@@ -10,7 +10,7 @@ use super::export::has_integrity;
 use super::new_file::{Batch, Recipe, all_references, compression, form, write_new};
 use super::{InPlace, Purpose, RewriteOptions, RewriteReport};
 use crate::capture::Missing;
-use crate::meter::{Context, Meter, default_threads};
+use crate::meter::Meter;
 use crate::{Error, Which};
 
 /// What becomes of the place that the image took.
@@ -32,7 +32,7 @@ pub fn delete(
     ctl: &Ctl,
     observer: &dyn Observer,
 ) -> Result<RewriteReport, Error> {
-    let context = Context { ctl, observer, threads: options.threads.unwrap_or_else(default_threads) };
+    let context = options.context(ctl, observer);
     let meter = Meter::start(&context, &options.stage);
     let purpose = match deletion {
         Deletion::Rebuild => Purpose::Replace,

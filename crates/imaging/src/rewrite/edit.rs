@@ -9,12 +9,12 @@ use gravure_wim::{ImageIndex, ImageInfo, Metadata, Wim, WimWriter, image_counts,
 use super::export::Boot;
 use super::in_place::known;
 use super::new_file::all_references;
-use super::read_back::CACHE_BYTES;
+use super::read_back::cache_bytes;
 use super::tree_edit::{ImageRules, TreeEdit};
 use super::{InPlace, Purpose, Recompress, RewriteOptions, RewriteReport, Target, TreeChange, optimize};
 use crate::blob_reader::BlobReader;
 use crate::capture::{Missing, Placing, Reader, Reuse, StoreOptions, contents, now, settle, store};
-use crate::meter::{Context, Meter, default_threads};
+use crate::meter::{Context, Meter};
 use crate::{Error, ImageFile, Which};
 
 /// How an image is changed.
@@ -52,7 +52,7 @@ pub fn edit(
     observer: &dyn Observer,
 ) -> Result<RewriteReport, Error> {
     let rewrite = &options.rewrite;
-    let context = Context { ctl, observer, threads: rewrite.threads.unwrap_or_else(default_threads) };
+    let context = rewrite.context(ctl, observer);
     let meter = Meter::start(&context, &rewrite.stage);
     let old = InPlace::open(path, Purpose::Change, rewrite.unfinished)?;
     let image = old.file().find(which)?;
@@ -165,7 +165,10 @@ impl Job<'_> {
             edit.apply(change)?;
         }
         let TreeEdit { mut tree, directories, .. } = edit;
-        let blobs = BlobReader::new(self.file.archives().clone(), CACHE_BYTES);
+        let blobs = BlobReader::new(
+            self.file.archives().clone(),
+            cache_bytes(self.file.archives(), self.context.threads),
+        );
         let reader = Reader {
             directories: directories.iter().map(|(id, directory)| (*id, directory)).collect(),
             archives: Some(&blobs),

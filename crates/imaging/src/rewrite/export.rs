@@ -12,7 +12,7 @@ use super::in_place::known;
 use super::new_file::{Batch, Recipe, add_batch, compression, form, write_new};
 use super::{CompressionChange, FormChange, InPlace, Purpose, RewriteOptions, RewriteReport, pipable};
 use crate::capture::{CaptureForm, Missing, OUT_BUFFER_BYTES, random_guid};
-use crate::meter::{Context, Meter, default_threads};
+use crate::meter::{Context, Meter};
 use crate::{Error, ImageFile};
 
 /// Which images are meant.
@@ -71,7 +71,7 @@ pub fn export(
     observer: &dyn Observer,
 ) -> Result<RewriteReport, Error> {
     let rewrite = &options.rewrite;
-    let context = Context { ctl, observer, threads: rewrite.threads.unwrap_or_else(default_threads) };
+    let context = rewrite.context(ctl, observer);
     let meter = Meter::start(&context, &rewrite.stage);
     let batch = batch(source, selection, options)?;
     let mut report = if output.exists() {
@@ -117,7 +117,7 @@ pub fn export_to_pipe(
     observer: &dyn Observer,
 ) -> Result<RewriteReport, Error> {
     let rewrite = &options.rewrite;
-    let context = Context { ctl, observer, threads: rewrite.threads.unwrap_or_else(default_threads) };
+    let context = rewrite.context(ctl, observer);
     let meter = Meter::start(&context, &rewrite.stage);
     let recipe = recipe(source, selection, batch(source, selection, options)?, options);
     let write_options = WriteOptions {

@@ -9,7 +9,7 @@ use super::export::has_integrity;
 use super::new_file::{Batch, Recipe, compression, form, write_new};
 use super::{RewriteOptions, RewriteReport};
 use crate::capture::Missing;
-use crate::meter::{Context, Meter, default_threads};
+use crate::meter::Meter;
 use crate::{Error, ImageFile};
 
 /// Joins `parts`, in any order but each once, into the file `output`.
@@ -20,7 +20,7 @@ pub fn join(
     ctl: &Ctl,
     observer: &dyn Observer,
 ) -> Result<RewriteReport, Error> {
-    let context = Context { ctl, observer, threads: options.threads.unwrap_or_else(default_threads) };
+    let context = options.context(ctl, observer);
     let meter = Meter::start(&context, &options.stage);
     let set = ImageFile::open_set(parts)?;
     let same = |path: &PathBuf| {

@@ -29,11 +29,13 @@ pub use tree_edit::{DeleteRule, ImageRules, TreeChange};
 pub(crate) use in_place::{Changed, InPlace, Purpose};
 
 use gravure_codec::Level;
+use gravure_model::Ctl;
+use gravure_model::event::Observer;
 use gravure_wim::Compression;
 
 use crate::IntegrityChange;
 use crate::capture::CaptureForm;
-use crate::meter::Meter;
+use crate::meter::{Context, Meter, default_threads};
 
 /// What the operations that change WIM files have in common. Each uses the part that has a meaning for it.
 #[derive(Debug, Clone)]
@@ -122,6 +124,13 @@ impl Default for RewriteOptions {
             read_back: ReadBack::default(),
             unfinished: Unfinished::default(),
         }
+    }
+}
+
+impl RewriteOptions {
+    /// What an operation runs in.
+    fn context<'c>(&self, ctl: &'c Ctl, observer: &'c dyn Observer) -> Context<'c> {
+        Context { ctl, observer, threads: self.threads.unwrap_or_else(default_threads) }
     }
 }
 

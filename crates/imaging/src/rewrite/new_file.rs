@@ -10,6 +10,7 @@ use gravure_wim::{
     Compression, ImageIndex, ImageInfo, Layout, Metadata, Resource, Wim, WimWriter, WriteOptions, references,
 };
 
+use super::read_back::cache_bytes;
 use super::{
     CompressionChange, FormChange, ReadBack, Recompress, RewriteOptions, RewriteReport, pipable, read_back,
 };
@@ -154,7 +155,7 @@ pub(super) fn add_batch(
     let file = batch.file;
     let images: Vec<ImageIndex> = batch.images.iter().map(|(image, _)| *image).collect();
     let gathered = gather(file, &images, meter)?;
-    let blobs = BlobReader::new(file.archives().clone(), read_back::CACHE_BYTES);
+    let blobs = BlobReader::new(file.archives().clone(), cache_bytes(file.archives(), context.threads));
     let reader = Reader { archives: Some(&blobs), ..Reader::default() };
     let settings = writer.compression().map(|compression| (compression, options.level));
     let reuse = match (options.recompress, options.form) {

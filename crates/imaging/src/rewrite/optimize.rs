@@ -10,7 +10,7 @@ use super::new_file::{Batch, Recipe, compression, form, write_new};
 use super::{InPlace, Purpose, RewriteOptions, RewriteReport};
 use crate::Error;
 use crate::capture::Missing;
-use crate::meter::{Context, Meter, default_threads};
+use crate::meter::Meter;
 
 /// Writes `path` anew; it stays as it is until the new file is complete and was read back. Identity, images and XML
 /// document are kept; blobs that no image uses go.
@@ -20,7 +20,7 @@ pub fn optimize(
     ctl: &Ctl,
     observer: &dyn Observer,
 ) -> Result<RewriteReport, Error> {
-    let context = Context { ctl, observer, threads: options.threads.unwrap_or_else(default_threads) };
+    let context = options.context(ctl, observer);
     let meter = Meter::start(&context, &options.stage);
     let old = InPlace::open(path, Purpose::Replace, options.unfinished)?;
     let wim = old.file().wim();

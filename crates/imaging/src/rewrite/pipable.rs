@@ -7,6 +7,7 @@ use gravure_tree::{Origin, Sha1Hash};
 use gravure_wim::{Metadata, PipableWriter, WriteOptions};
 
 use super::new_file::{Gathered, Recipe, gather};
+use super::read_back::cache_bytes;
 use super::{ReadBack, RewriteOptions, RewriteReport, read_back};
 use crate::blob_reader::BlobReader;
 use crate::capture::{Content, Missing, OUT_BUFFER_BYTES, Reader, store_pipable};
@@ -63,7 +64,7 @@ pub(super) fn write(
     let writer = PipableWriter::create_like(out, write_options, heir_of, images, level, has_integrity);
     let mut writer = writer.map_err(failed())?;
     for (file, contents) in &batches {
-        let blobs = BlobReader::new(file.archives().clone(), read_back::CACHE_BYTES);
+        let blobs = BlobReader::new(file.archives().clone(), cache_bytes(file.archives(), context.threads));
         let reader = Reader { archives: Some(&blobs), ..Reader::default() };
         let hashes =
             contents.iter().map(|content| hash(content, recipe.missing)).collect::<Result<Vec<_>, _>>()?;
