@@ -139,7 +139,8 @@ fn finish(result: Result<ExitCode, Failure>) -> ExitCode {
 /// Logs go to standard error; `GRAVURE_LOG` chooses what, as `tracing` filters do.
 fn init_tracing(default: &str) {
     let filter = tracing_subscriber::EnvFilter::try_from_env("GRAVURE_LOG");
-    let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
+    let filter =
+        filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(format!("{default},fuser=error")));
     let color =
         std::env::var_os("NO_COLOR").is_none() && std::io::IsTerminal::is_terminal(&std::io::stderr());
     // Fails only when a subscriber is set already, and this is the first place.
