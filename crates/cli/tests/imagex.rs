@@ -546,6 +546,50 @@ fn pipable_and_solid_files_go_both_ways() {
     assert!(!bench.agree(&["capture", source, "no.wim", "--solid", "--pipable"], ""));
 }
 
+#[test]
+fn files_get_the_same_form_when_they_are_made_anew() {
+    let Some(bench) = Bench::new() else { return };
+    bench.fill(small_tree);
+    let steps: &[&[&str]] = &[
+        &["capture", "in", "x.wim", "n", "--compress=XPRESS"],
+        &["export", "x.wim", "1", "solid.esd", "--solid", "--solid-chunk-size=1M"],
+        &["export", "solid.esd", "1", "again.esd"],
+        &["export", "solid.esd", "1", "plain.wim", "--compress=LZX"],
+        &["export", "x.wim", "1", "piped.wim", "--pipable", "--boot"],
+        &["export", "piped.wim", "1", "plain2.wim"],
+        &["optimize", "piped.wim"],
+        &["optimize", "piped.wim", "--not-pipable"],
+        &["optimize", "piped.wim", "--pipable", "--check"],
+        &["optimize", "plain.wim", "--solid", "--solid-compress=LZX", "--solid-chunk-size=64K"],
+        &["optimize", "again.esd", "--recompress", "--nocheck"],
+        &["export", "x.wim", "1", "no.wim", "--solid", "--pipable"],
+        &["split", "again.esd", "no.swm", "1"],
+    ];
+    for step in steps {
+        bench.agree(step, "");
+        for file in ["solid.esd", "again.esd", "plain.wim", "piped.wim", "plain2.wim"] {
+            if !bench.dir(Tool::Ours).join(file).exists() {
+                continue;
+            }
+            let what = format!("{file} after {step:?}");
+            let [ours, theirs] = bench.all_listings(file);
+            assert_eq!(ours, theirs, "{what}");
+            let [ours, theirs] = BOTH.map(|tool| form(&bench.dir(tool), file));
+            assert_eq!(ours, theirs, "{what}");
+        }
+    }
+}
+
+/// How a file is laid out: fields of its header, and whether its contents are in solid resources.
+fn form(dir: &Path, file: &str) -> Vec<String> {
+    let kept = ["Magic", "Version", "Flags", "    WIM", "Chunk Size", "Boot Index", "Integrity Flags"];
+    let header = Tool::Theirs.succeeds(dir, &["info", file, "--header"]);
+    let fields = header.lines().filter(|line| kept.iter().any(|name| line.starts_with(name)));
+    let blobs = Tool::Theirs.succeeds(dir, &["info", file, "--blobs"]);
+    let solid = blobs.lines().filter(|line| line.starts_with("Solid resource")).count();
+    fields.map(str::to_owned).chain([format!("{solid} in solid resources")]).collect()
+}
+
 const SOLID: [&str; 3] = ["--solid", "--solid-compress=LZX", "--solid-chunk-size=1M"];
 
 #[test]

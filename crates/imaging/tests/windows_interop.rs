@@ -10,18 +10,18 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::{damage, open, run};
+use common::{apply, capture, damage, open, run, verify};
 use gravure_imaging::{
-    Aspect, CaptureForm, Change, Compression, CompressionChange, DiffOptions, ExportOptions, FormChange,
-    Image, ImageFile, IntegrityChange, Level, Method, RewriteOptions, Selection, Side, VolumeApplyOptions,
-    VolumeFile, apply_to_volume, diff, export, split,
+    Aspect, CaptureForm, CaptureOptions, Change, Compression, CompressionChange, DiffOptions, ExportOptions,
+    FormChange, Image, ImageFile, IntegrityChange, Level, Method, RewriteOptions, Selection, Side,
+    VolumeApplyOptions, VolumeFile, apply_to_volume, diff, export, split,
 };
 use gravure_io::FileAt;
 use gravure_model::Ctl;
 use gravure_model::event::Silent;
-use gravure_nttypes::Guid;
-use gravure_testkit::oracle;
-use gravure_tree::{Origin, Tree};
+use gravure_nttypes::{FileAttributes, FileTime, Guid, NtName};
+use gravure_testkit::{Random, oracle};
+use gravure_tree::{ContentRef, NamedStream, Node, Origin, SecurityId, Times, Tree};
 use gravure_wim::{ImageInfo, Metadata, WimWriter, WriteOptions};
 
 /// A file with an image that has of everything.
@@ -204,14 +204,88 @@ fn a_volume_keeps_what_windows_knows() {
     let mut tree = windows_tree::windows_tree();
     // Raw data of an encrypted file has no place on a volume that no Windows has seen.
     tree.remove(tree.root(), &"encrypted".into()).unwrap();
-    let base = dir.path().join("base.wim");
-    write(&tree, &base);
-    let volume = dir.path().join("volume.ntfs");
+    onto_a_volume_and_back(dir.path(), &tree);
+}
+
+/// A tree that nobody thought of.
+fn random_tree(random: &mut Random) -> Tree {
+    let times = |random: &mut Random| {
+        let mut time = || FileTime(130_000_000_000_000_000 + random.below(1 << 52));
+        Times { created: time(), accessed: time(), written: time() }
+    };
+    let content = |random: &mut Random| {
+        let most = *random.pick(&[0, 1, 700, 5000, 33_000, 300_000]).unwrap();
+        let mut bytes = vec![0; usize::try_from(random.below(most + 1)).unwrap()];
+        random.fill(&mut bytes);
+        ContentRef::inline(bytes)
+    };
+    let mut tree = Tree::new(Node { children: Some(Vec::new()), times: times(random), ..Node::default() });
+    let descriptors = windows_tree::windows_tree().security_descriptors().to_vec();
+    tree.set_security_descriptors(descriptors);
+    let (mut directories, mut files) = (vec![tree.root()], Vec::new());
+    for number in 0..200 {
+        let parent = *random.pick(&directories).unwrap();
+        let long = "x".repeat(usize::try_from(random.below(200)).unwrap());
+        let name = NtName::from(format!("{number} {long}\u{e4}\u{1f600}").as_str());
+        let mut attributes = FileAttributes::ARCHIVE;
+        for attribute in [FileAttributes::HIDDEN, FileAttributes::SYSTEM, FileAttributes::READ_ONLY] {
+            if random.once_in(4) {
+                attributes |= attribute;
+            }
+        }
+        let security = Some(SecurityId(u32::try_from(random.below(2)).unwrap()));
+        let mut node = Node { attributes, times: times(random), security, ..Node::default() };
+        for stream in 0..random.below(3) * u64::from(random.once_in(4)) {
+            let name = format!("stream {stream}").as_str().into();
+            node.named_streams.push(NamedStream { name, content: content(random) });
+        }
+        match random.below(8) {
+            0 | 1 => {
+                node.children = Some(Vec::new());
+                directories.push(tree.add(parent, name, node).unwrap());
+            }
+            2 if !files.is_empty() => tree.link(parent, name, *random.pick(&files).unwrap()).unwrap(),
+            _ => {
+                node.data = Some(content(random));
+                files.push(tree.add(parent, name, node).unwrap());
+            }
+        }
+    }
+    tree
+}
+
+#[test]
+fn random_trees_come_back_from_every_sink() {
+    let seed = gravure_testkit::seed();
+    for seed in seed..seed + 3 {
+        eprintln!("seed {seed}");
+        let dir = tempfile::tempdir().unwrap();
+        let tree = random_tree(&mut Random::new(seed));
+        let image = onto_a_volume_and_back(dir.path(), &tree);
+        let (target, again) = (dir.path().join("target"), dir.path().join("again.wim"));
+        apply(&image, &target).unwrap();
+        verify(&image, &target).unwrap();
+        capture(&target, &again, &CaptureOptions::default());
+        // What a directory of Unix can say.
+        let lost = Aspect::ALL.into_iter().filter(|aspect| {
+            let kept = [Aspect::Kind, Aspect::Size, Aspect::Content, Aspect::Target, Aspect::HardLinks];
+            !kept.contains(aspect)
+        });
+        let found = changes(&image, &open(&again), &lost.collect::<Vec<_>>());
+        assert!(found.is_empty(), "seed {seed}: {found:?}");
+    }
+}
+
+/// The tree as an image, applied to a volume, captured from it by wimlib and compared. The image is returned.
+fn onto_a_volume_and_back(dir: &Path, tree: &Tree) -> Image {
+    let base = dir.join("base.wim");
+    write(tree, &base);
+    let volume = dir.join("volume.ntfs");
     let device = VolumeFile::open(&volume, Some(64 << 20)).unwrap();
     let image = open(&base);
     apply_to_volume(&image, &device, &VolumeApplyOptions::default(), &Ctl::default(), &Silent).unwrap();
-    let Some(mut wimlib) = oracle("wimlib-imagex") else { return };
-    let captured = dir.path().join("captured.wim");
+    let Some(mut wimlib) = oracle("wimlib-imagex") else { return image };
+    let captured = dir.join("captured.wim");
     run(wimlib.args(["capture", "--norpfix", "--compress=none"]).arg(&volume).arg(&captured).arg("test"));
     // The other program knows no extended attributes of volumes.
     for (path, change) in changes(&image, &open(&captured), &[Aspect::ExtendedAttributes]) {
@@ -227,4 +301,5 @@ fn a_volume_keeps_what_windows_knows() {
             assert!(is_made_up, "{path}: {found:?}");
         }
     }
+    image
 }
