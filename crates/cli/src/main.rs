@@ -9,6 +9,7 @@ mod exit;
 mod hive_file;
 mod imagex;
 mod interrupt;
+mod mounting;
 mod output;
 mod progress;
 mod target;
@@ -69,6 +70,9 @@ enum Command {
     Optimize(commands::optimize::Options),
     Delete(commands::delete::Options),
     Diff(commands::diff::Options),
+    Mount(commands::mount::Options),
+    #[command(alias = "umount")]
+    Unmount(commands::unmount::Options),
     Image(commands::image::Options),
     Init(commands::init::Options),
     Doctor(commands::doctor::Options),
@@ -107,6 +111,8 @@ fn main() -> ExitCode {
         Command::Optimize(options) => commands::optimize::run(&options, &common),
         Command::Delete(options) => commands::delete::run(&options, &common),
         Command::Diff(options) => commands::diff::run(&options, &common),
+        Command::Mount(options) => commands::mount::run(&options, &common),
+        Command::Unmount(options) => commands::unmount::run(&options),
         Command::Image(options) => commands::image::run(&options, &common),
         Command::Init(options) => commands::init::run(&options, &common),
         Command::Media(options) => commands::media::run(&options, &common),
@@ -137,7 +143,8 @@ fn finish(result: Result<ExitCode, Failure>) -> ExitCode {
 /// Logs go to standard error; `GRAVURE_LOG` chooses what, as `tracing` filters do.
 fn init_tracing(default: &str) {
     let filter = tracing_subscriber::EnvFilter::try_from_env("GRAVURE_LOG");
-    let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
+    let filter =
+        filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(format!("{default},fuser=error")));
     let color =
         std::env::var_os("NO_COLOR").is_none() && std::io::IsTerminal::is_terminal(&std::io::stderr());
     // Fails only when a subscriber is set already, and this is the first place.

@@ -14,7 +14,7 @@ use gravure_model::Ctl;
 use crate::exit::Failure;
 
 /// How standard input is called on the command line, and in messages.
-const STDIN: &str = "-";
+pub(crate) const STDIN: &str = "-";
 const STDIN_NAME: &str = "standard input";
 
 /// An image file, local or at an address, and which image of it is meant.

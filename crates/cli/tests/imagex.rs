@@ -203,6 +203,14 @@ fn images_are_changed_the_same_way() {
         (&["info", "x.wim", "0", "--boot"], ""),
         (&["info", "x.wim", "renamed", "--image-property", "EXTRA=1"], ""),
         (&["info", "x.wim", "x", "--bogus"], ""),
+        (&["info", "x.wim", "1", "--image-property", "A/B[2]=no first"], ""),
+        (&["info", "x.wim", "1", "--image-property", "A/B=one"], ""),
+        (&["info", "x.wim", "1", "--image-property", "A/B[2]=two"], ""),
+        (&["info", "x.wim", "1", "--image-property", "A[2]/B=three"], ""),
+        (&["info", "x.wim", "1", "--image-property", "A/B[4]=gap"], ""),
+        (&["info", "x.wim", "1", "--image-property", "A/B[0]=zero"], ""),
+        (&["info", "x.wim", "1", "--image-property", "A/B="], ""),
+        (&["info", "x.wim", "1", "--image-property", "A/B[7]="], ""),
         (&["delete", "x.wim", "9"], ""),
         (&["delete", "x.wim", "second"], ""),
         (&["delete", "x.wim", "3", "--soft"], ""),
@@ -264,6 +272,8 @@ fn images_are_changed_the_same_way() {
             wanted.map(|line| line.trim_end().to_owned()).collect::<Vec<_>>()
         });
         assert_eq!(ours, theirs, "fields after {arguments:?}");
+        let [ours, theirs] = BOTH.map(|tool| properties(&bench.dir(tool)));
+        assert_eq!(ours, theirs, "properties after {arguments:?}");
     }
     assert!(failures > 15, "{failures} failures: the mistakes among the steps are to fail");
 }
@@ -276,6 +286,19 @@ impl Bench {
             String::from_utf8_lossy(&output.stdout).into_owned()
         })
     }
+}
+
+/// What stands in the elements `A` of the XML document of a file.
+fn properties(dir: &Path) -> Vec<String> {
+    let output = Tool::Theirs.run(dir, &["info", "x.wim", "--xml"], "");
+    let units: Vec<u16> =
+        output.stdout.chunks_exact(2).map(|it| u16::from_le_bytes([it[0], it[1]])).collect();
+    let text = String::from_utf16_lossy(&units);
+    text.split("<A>")
+        .skip(1)
+        .filter_map(|rest| rest.split_once("</A>"))
+        .map(|(it, _)| it.to_owned())
+        .collect()
 }
 
 #[test]
@@ -523,6 +546,50 @@ fn pipable_and_solid_files_go_both_ways() {
     assert!(!bench.agree(&["capture", source, "no.wim", "--solid", "--pipable"], ""));
 }
 
+#[test]
+fn files_get_the_same_form_when_they_are_made_anew() {
+    let Some(bench) = Bench::new() else { return };
+    bench.fill(small_tree);
+    let steps: &[&[&str]] = &[
+        &["capture", "in", "x.wim", "n", "--compress=XPRESS"],
+        &["export", "x.wim", "1", "solid.esd", "--solid", "--solid-chunk-size=1M"],
+        &["export", "solid.esd", "1", "again.esd"],
+        &["export", "solid.esd", "1", "plain.wim", "--compress=LZX"],
+        &["export", "x.wim", "1", "piped.wim", "--pipable", "--boot"],
+        &["export", "piped.wim", "1", "plain2.wim"],
+        &["optimize", "piped.wim"],
+        &["optimize", "piped.wim", "--not-pipable"],
+        &["optimize", "piped.wim", "--pipable", "--check"],
+        &["optimize", "plain.wim", "--solid", "--solid-compress=LZX", "--solid-chunk-size=64K"],
+        &["optimize", "again.esd", "--recompress", "--nocheck"],
+        &["export", "x.wim", "1", "no.wim", "--solid", "--pipable"],
+        &["split", "again.esd", "no.swm", "1"],
+    ];
+    for step in steps {
+        bench.agree(step, "");
+        for file in ["solid.esd", "again.esd", "plain.wim", "piped.wim", "plain2.wim"] {
+            if !bench.dir(Tool::Ours).join(file).exists() {
+                continue;
+            }
+            let what = format!("{file} after {step:?}");
+            let [ours, theirs] = bench.all_listings(file);
+            assert_eq!(ours, theirs, "{what}");
+            let [ours, theirs] = BOTH.map(|tool| form(&bench.dir(tool), file));
+            assert_eq!(ours, theirs, "{what}");
+        }
+    }
+}
+
+/// How a file is laid out: fields of its header, and whether its contents are in solid resources.
+fn form(dir: &Path, file: &str) -> Vec<String> {
+    let kept = ["Magic", "Version", "Flags", "    WIM", "Chunk Size", "Boot Index", "Integrity Flags"];
+    let header = Tool::Theirs.succeeds(dir, &["info", file, "--header"]);
+    let fields = header.lines().filter(|line| kept.iter().any(|name| line.starts_with(name)));
+    let blobs = Tool::Theirs.succeeds(dir, &["info", file, "--blobs"]);
+    let solid = blobs.lines().filter(|line| line.starts_with("Solid resource")).count();
+    fields.map(str::to_owned).chain([format!("{solid} in solid resources")]).collect()
+}
+
 const SOLID: [&str; 3] = ["--solid", "--solid-compress=LZX", "--solid-chunk-size=1M"];
 
 #[test]
@@ -554,4 +621,54 @@ fn what_decodes_of_a_damaged_file_is_kept_when_asked() {
             "{tool:?}: what comes before the damage is whole"
         );
     }
+}
+
+/// Extended attributes are not shown by the other program.
+fn mounted_tree(root: &Path) -> Snapshot {
+    let mut seen = Snapshot::of(root).unwrap();
+    seen.entries.values_mut().for_each(|entry| entry.xattrs.clear());
+    seen
+}
+
+#[test]
+fn mounts_show_the_same_and_go_again() {
+    let Some(bench) = Bench::new() else { return };
+    if fs::File::options().read(true).write(true).open("/dev/fuse").is_err() {
+        return gravure_testkit::skipped("no /dev/fuse");
+    }
+    bench.fill(|dir| {
+        small_tree(dir);
+        fs::create_dir(dir.join("mnt")).unwrap();
+    });
+    let captured = |tool: Tool| {
+        tool.succeeds(&bench.dir(tool), &["capture", "in", "x.wim", "--unix-data", "--rpfix"]);
+        fs::remove_file(bench.dir(tool).join("in/absolute")).unwrap();
+    };
+    BOTH.iter().for_each(|tool| captured(*tool));
+    for arguments in [&["x.wim", "mnt"][..], &["x.wim", "1", "mnt", "--unix-data", "--check"]] {
+        let [ours, theirs] = BOTH.map(|tool| {
+            let dir = bench.dir(tool);
+            tool.succeeds(&dir, &[&["mount"], arguments].concat());
+            let seen = kinds(&dir.join("mnt"));
+            let tree = mounted_tree(&dir.join("mnt"));
+            tool.succeeds(&dir, &["unmount", "mnt"]);
+            assert_eq!(fs::read_dir(dir.join("mnt")).unwrap().count(), 0, "{tool:?}");
+            (seen, tree.entries.into_iter().map(|(path, it)| (path, it.mode, it.uid)).collect::<Vec<_>>())
+        });
+        assert_eq!(ours, theirs, "{arguments:?}");
+        assert!(ours.0.len() > 8, "{ours:?}");
+    }
+    for arguments in [
+        &["unmount", "mnt"][..],
+        &["unmount", "nosuch"],
+        &["mount", "x.wim", "2", "mnt"],
+        &["mount", "nosuch.wim", "1", "mnt"],
+        &["mount", "x.wim", "1", "nosuch"],
+        &["mount", "x.wim", "1", "mnt", "--streams-interface=bogus"],
+        &["mount", "x.wim"],
+    ] {
+        assert!(!bench.agree(arguments, ""), "{arguments:?}");
+    }
+    let refused = Tool::Ours.run(&bench.dir(Tool::Ours), &["mountrw", "x.wim", "1", "mnt"], "");
+    assert_eq!(refused.status.code(), Some(9));
 }

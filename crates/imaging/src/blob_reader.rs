@@ -175,6 +175,11 @@ impl BlobReader {
         decoded.map_err(|found| self.damaged(open, format!("chunk at {at:#x} of the content: {found}")))
     }
 
+    /// The error of a blob that decodes to something else.
+    pub(crate) fn mismatch(&self, open: &OpenBlob, found: Sha1Hash) -> Error {
+        self.damaged(open, format!("SHA-1 {found}"))
+    }
+
     fn damaged(&self, open: &OpenBlob, found: String) -> Error {
         Error::BlobMismatch {
             file: self.archives.get(open.archive).name().to_owned(),

@@ -32,6 +32,7 @@ mod capture;
 mod describe;
 mod diff;
 mod extract;
+mod mount;
 mod pipe;
 mod rewrite;
 mod verify;
@@ -62,12 +63,13 @@ pub use gravure_wim::{Compression, Method};
 pub use image::{Image, ImageFile, Which};
 pub use integrity::IntegrityChange;
 pub use meter::default_threads;
+pub use mount::{MountLog, MountOptions, MountedImage, StreamNames, Unmount, is_mounted, unmount};
 pub use pipe::PipedFile;
 pub use remote::{HttpAt, RemoteOptions, agent};
 pub use rewrite::{
-    Boot, CompressionChange, DeleteRule, Deletion, EditOptions, ExportOptions, ImageRules, InfoChange,
-    ReadBack, Recompress, RewriteOptions, RewriteReport, Selection, SplitReport, Target, TreeChange,
-    Unfinished, delete, edit, export, join, optimize, split,
+    Boot, CompressionChange, DeleteRule, Deletion, EditOptions, ExportOptions, FormChange, ImageRules,
+    InfoChange, ReadBack, Recompress, RewriteOptions, RewriteReport, Selection, SplitReport, Target,
+    TreeChange, Unfinished, delete, edit, export, export_to_pipe, join, optimize, split,
 };
 pub use text::{read_text, read_text_file};
 pub use verify::{

@@ -16,9 +16,11 @@ use crate::apply::{ApplyOptions, ApplyReport, DamagedContent, apply_with, judge}
 use crate::directory::DirectoryTarget;
 use crate::extract::{Parents, Selected, at, file_content, subtree};
 use crate::meter::{Context, Meter, default_threads};
-use crate::reading::{Decoders, OnDamage, PipeOutcome, ReadPlan, Target, Unwanted, missing, run_pipe};
+use crate::reading::{
+    Decoders, OnDamage, PipeOutcome, ReadPlan, Target, Unwanted, missing, nowhere, run_pipe,
+};
 use crate::uses::{self, Part, Use};
-use crate::verify::{Damage, FileReport, Nowhere, VerifyFileOptions};
+use crate::verify::{Damage, FileReport, VerifyFileOptions};
 use crate::{Error, Image, Which, damage};
 
 /// Bytes read from the pipe at a time.
@@ -169,7 +171,7 @@ impl<'a> PipedFile<'a> {
         let plan = ReadPlan::whole_pipe(trees.iter())?;
         let (policy, others) = (OnDamage::GoOn, Unwanted::Check);
         let outcome =
-            run_pipe(&context, &meter, &mut self.pipe, &self.name, &plan, &Nowhere, policy, others)?;
+            run_pipe(&context, &meter, &mut self.pipe, &self.name, &plan, &nowhere(), policy, others)?;
         let PipeOutcome { damaged, came, others } = outcome;
         let users = damage::users(trees.into_iter());
         let name = self.name.clone();

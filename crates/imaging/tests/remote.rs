@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod common;
+#[path = "common/sparse.rs"]
+mod sparse;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -11,11 +13,18 @@ use std::sync::{Arc, Mutex};
 use common::{apply, capture, sample, snapshot, verify};
 use gravure_imaging::{
     ApplyOptions, CaptureForm, CaptureOptions, Compression, Error, ErrorKind, HttpAt, Image, ImageFile,
-    Method, Parents, RemoteOptions, VerifyFileOptions, agent, describe, extract, verify_file,
+    Level, Method, Parents, RemoteOptions, VerifyFileOptions, VolumeApplyOptions, agent, apply_to_volume,
+    describe, extract, verify_file,
 };
+use gravure_io::ReadAt;
 use gravure_model::Ctl;
 use gravure_model::descriptor::ImageDescriptor;
 use gravure_model::event::Silent;
+use gravure_nttypes::Guid;
+use gravure_tree::{ContentRef, Node, Origin, Sha1Hash, Tree};
+use gravure_wim::{ChunkData, ImageInfo, Metadata, WimWriter, WriteOptions};
+use sha1::{Digest, Sha1};
+use sparse::SparseDisk;
 
 /// Bytes written at a time.
 const STEP_BYTES: usize = 64 << 10;
@@ -46,7 +55,7 @@ impl Server {
         Self::start_with(content, Log::default())
     }
 
-    fn start_with(content: Vec<u8>, log: Log) -> Self {
+    fn start_with(content: impl ReadAt + 'static, log: Log) -> Self {
         let log = Arc::new(log);
         let told = Arc::clone(&log);
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
@@ -89,7 +98,7 @@ impl Drop for Server {
 
 fn serve(
     stream: &TcpStream,
-    content: &[u8],
+    content: &dyn ReadAt,
     log: &Log,
     streams: &Mutex<Vec<TcpStream>>,
 ) -> std::io::Result<()> {
@@ -103,23 +112,26 @@ fn serve(
             }
             if let Some(text) = line.to_ascii_lowercase().trim_end().strip_prefix("range: bytes=") {
                 let (first, last) = text.split_once('-').unwrap();
-                range = (first.parse::<usize>().unwrap(), last.parse::<usize>().unwrap());
+                range = (first.parse::<u64>().unwrap(), last.parse::<u64>().unwrap());
             }
             if line == "\r\n" {
                 break;
             }
         }
         let (first, last) = range;
-        let body = &content[first..=last];
         write!(
             out,
             "HTTP/1.1 206 Partial Content\r\nContent-Length: {}\r\nContent-Range: bytes {first}-{last}/{}\r\n\r\n",
-            body.len(),
-            content.len()
+            last + 1 - first,
+            content.size()
         )?;
-        for step in body.chunks(STEP_BYTES) {
+        let mut buffer = vec![0; STEP_BYTES];
+        for at in (first..=last).step_by(STEP_BYTES) {
+            let len = (last + 1 - at).min(STEP_BYTES as u64);
+            let step = &mut buffer[..len as usize];
+            content.read_exact_at(at, step)?;
             out.write_all(step)?;
-            let sent = log.sent.fetch_add(step.len() as u64, Ordering::SeqCst) + step.len() as u64;
+            let sent = log.sent.fetch_add(len, Ordering::SeqCst) + len;
             let mut cuts = log.cuts.lock().unwrap();
             if cuts.first().is_some_and(|at| sent >= *at) {
                 cuts.remove(0);
@@ -303,11 +315,64 @@ fn split_sets_and_checks_of_whole_files_work_from_afar() {
     let first = ImageFile::open(unverified(&servers[0]), "http://server/images/set.swm").unwrap();
     let whole = first.with_parts(|name| {
         let number = name.strip_prefix("http://server/images/set").unwrap().strip_suffix(".swm").unwrap();
-        Ok(unverified(&servers[number.parse::<usize>().unwrap() - 1]) as Arc<dyn gravure_io::ReadAt>)
+        Ok(unverified(&servers[number.parse::<usize>().unwrap() - 1]) as Arc<dyn ReadAt>)
     });
     let whole = whole.unwrap();
     let opened = whole.image(whole.find(&gravure_imaging::Which::Only).unwrap()).unwrap();
     let target = dir.path().join("t");
     apply(&opened, &target).unwrap();
     snapshot(&source).assert_same(&snapshot(&target));
+}
+
+/// An image of `bytes` bytes of contents that take no room: zeros, with a number at the end of each file.
+fn synthetic(bytes: u64) -> SparseDisk {
+    const FILE_BYTES: u64 = 16 << 20;
+    let disk = SparseDisk::new();
+    let options = WriteOptions {
+        compression: None,
+        guid: Guid([9; 16]),
+        links_fixed: false,
+        allow_missing_blobs: false,
+    };
+    let mut writer = WimWriter::create(&disk, &options).unwrap();
+    let mut tree = Tree::new(Node { children: Some(Vec::new()), ..Node::default() });
+    let zeros = vec![0; 1 << 20];
+    // What all have in common is hashed once.
+    let mut start = Sha1::new();
+    (1..FILE_BYTES >> 20).for_each(|_| start.update(&zeros));
+    for number in 0..bytes / FILE_BYTES {
+        let mut last = zeros.clone();
+        last[(1 << 20) - 8..].copy_from_slice(&number.to_le_bytes());
+        let sha1 = Sha1Hash(start.clone().chain_update(&last).finalize().into());
+        writer.begin(FILE_BYTES).unwrap();
+        (1..FILE_BYTES >> 20).for_each(|_| writer.append_chunk(ChunkData::Raw(&zeros)).unwrap());
+        writer.append_chunk(ChunkData::Raw(&last)).unwrap();
+        writer.finish_blob(sha1).unwrap();
+        let data = ContentRef { size: FILE_BYTES, sha1: Some(sha1), origin: Origin::Missing };
+        let file = Node { data: Some(data), ..Node::default() };
+        tree.add(tree.root(), format!("file {number}").as_str().into(), file).unwrap();
+    }
+    let metadata = Metadata::from_tree(&tree).unwrap();
+    writer.add_image(&metadata, ImageInfo::new("synthetic"), Level::Fast).unwrap();
+    writer.finish_with_integrity().unwrap();
+    disk
+}
+
+/// The proof of applying over bad lines: ten gigabytes in a full run, onto a volume that takes no room either.
+#[test]
+fn a_large_image_is_applied_over_three_breaks_and_ends_verified() {
+    let bytes: u64 = if gravure_testkit::full_run() { 10_000 << 20 } else { 160 << 20 };
+    let image = synthetic(bytes);
+    let size = image.size();
+    assert!(size > bytes);
+    let cuts = Mutex::new(vec![size / 5, size / 2, size * 4 / 5]);
+    let server = Server::start_with(image, Log { cuts, ..Log::default() });
+    let opened = Image::open(unverified(&server), 0).unwrap();
+    let volume = SparseDisk::of_size(bytes + (64 << 20));
+    let options = VolumeApplyOptions::default();
+    let report = apply_to_volume(&opened, &volume, &options, &Ctl::default(), &Silent).unwrap();
+    assert_eq!(*server.log.cuts.lock().unwrap(), [0; 0], "the server did not break off");
+    assert_eq!((report.apply.bytes, report.verified_bytes >= bytes), (bytes, true), "{report:?}");
+    let sent = server.log.sent.load(Ordering::SeqCst);
+    assert!(sent * 100 <= size * 101, "{sent} bytes sent of a file of {size}");
 }

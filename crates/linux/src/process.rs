@@ -237,6 +237,18 @@ pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
+/// User and group that this process's files belong to.
+pub fn owner() -> (u32, u32) {
+    (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
+}
+
+/// Lets standard output and errors of this process go to `file` from now on.
+pub fn redirect_output(file: &File) -> Result<(), Error> {
+    let failed = |e| Error::io("redirect", "standard output", e);
+    rustix::stdio::dup2_stdout(file).map_err(failed)?;
+    rustix::stdio::dup2_stderr(file).map_err(failed)
+}
+
 /// Opens a console or terminal for reading and writing without making it our controlling terminal.
 pub fn open_terminal(path: &Path) -> Result<File, Error> {
     use std::os::unix::fs::OpenOptionsExt as _;

@@ -8,6 +8,7 @@ use gravure_tree::Sha1Hash;
 use zerocopy::byteorder::little_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use crate::compression::Compression;
 use crate::error::{BlobEntryIssue, Error, Scope, Warning, Warnings};
 use crate::header::Header;
 use crate::resource::{ResourceFlags, ResourceHeader, ResourceHeaderDisk};
@@ -86,6 +87,12 @@ impl Resource {
     /// Plain bytes, as listed or, for a solid resource, as its own header says.
     pub fn size(&self) -> u64 {
         self.solid.as_ref().map_or(self.header.size, |solid| solid.size)
+    }
+
+    /// Method and chunk size of a solid resource that is compressed and whose header makes sense.
+    pub fn solid_compression(&self) -> Option<Compression> {
+        let solid = self.solid?;
+        Compression::new(solid.compression_method()?, solid.chunk_size).ok()
     }
 }
 

@@ -7,7 +7,7 @@ use std::ops::Range;
 use gravure_io::ReadAt;
 
 use crate::blobs::Resource;
-use crate::compression::{Compression, Method};
+use crate::compression::Compression;
 use crate::error::{Error, Scope};
 use crate::header::{Header, Layout};
 use crate::limits::Limits;
@@ -299,8 +299,8 @@ fn check_chunk_bytes(
 fn solid_compression(place: &ResourceHeader, solid: &SolidHeader) -> Result<Option<Compression>, Error> {
     let at_method = place.offset.saturating_add(0x0c);
     let at_chunk_size = place.offset.saturating_add(0x08);
-    let method = match solid.method {
-        0 => {
+    let method = match (solid.method, solid.compression_method()) {
+        (0, _) => {
             let size = solid.chunk_size;
             if !size.is_power_of_two() || size < MIN_SOLID_RAW_CHUNK_BYTES {
                 let expected = "power of two from 4096";
@@ -308,10 +308,8 @@ fn solid_compression(place: &ResourceHeader, solid: &SolidHeader) -> Result<Opti
             }
             return Ok(None);
         }
-        1 => Method::Xpress,
-        2 => Method::Lzx,
-        3 => Method::Lzms,
-        other => {
+        (_, Some(method)) => method,
+        (other, None) => {
             let what = "method of a solid resource";
             return Err(Error::corrupt(Scope::Blob, what, at_method, "0 to 3", other));
         }

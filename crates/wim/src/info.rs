@@ -288,7 +288,7 @@ impl ImageInfo {
         self.element.set_text(path, text);
     }
 
-    /// Takes out every element at `path`.
+    /// Takes out the element at `path`.
     pub fn remove(&mut self, path: &str) {
         self.element.remove(path);
     }

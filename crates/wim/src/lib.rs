@@ -51,4 +51,4 @@ pub use write::{
     BlobOutcome, ChunkData, CopyOutcome, PipableWriter, TablesWritten, WimTarget, WimWriter, WriteOptions,
     Written, references,
 };
-pub use xml::{Element, XmlNode};
+pub use xml::{Element, XmlNode, split_step};

@@ -6,6 +6,7 @@ use zerocopy::byteorder::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::blobs::{Blob, Entry, ResourceId};
+use crate::compression::Method;
 use crate::error::{Error, Scope};
 use crate::resource::ResourceHeader;
 
@@ -36,6 +37,16 @@ pub struct SolidHeader {
 }
 
 impl SolidHeader {
+    /// The method that the number stands for; `None` for 0, and for numbers that mean nothing.
+    pub fn compression_method(&self) -> Option<Method> {
+        match self.method {
+            1 => Some(Method::Xpress),
+            2 => Some(Method::Lzx),
+            3 => Some(Method::Lzms),
+            _ => None,
+        }
+    }
+
     /// Reads the header of the solid resource at `resource`; a resource too short or outside the file spoils the
     /// whole file, because the place of everything behind it in the run is unknown then.
     pub(crate) fn read(source: &dyn ReadAt, resource: &ResourceHeader) -> Result<Self, Error> {

@@ -57,9 +57,12 @@ impl Element {
         self.elements().find(|element| element.name == name)
     }
 
-    /// The element at `path`, names separated by `/`, the first of each name.
+    /// The element at `path`, names separated by `/`: the first of each name, or of `NAME[n]` the n-th, from 1.
     pub fn at(&self, path: &str) -> Option<&Element> {
-        path.split('/').try_fold(self, |element, name| element.child(name))
+        path.split('/').try_fold(self, |element, step| {
+            let (name, index) = split_step(step);
+            element.elements().filter(|element| element.name == name).nth(index)
+        })
     }
 
     /// The text of the element itself.
@@ -84,14 +87,14 @@ impl Element {
         }
     }
 
-    /// The element at `path`; what is missing of it is made.
+    /// The element at `path`, as [`Element::at`] finds it; what is missing of it is made, behind those of the same name.
     pub fn make(&mut self, path: &str) -> &mut Element {
         path.split('/').fold(self, Self::make_child)
     }
 
-    fn make_child(&mut self, name: &str) -> &mut Element {
-        let is_wanted = |node: &XmlNode| matches!(node, XmlNode::Element(element) if element.name == name);
-        let at = self.children.iter().position(is_wanted).unwrap_or_else(|| {
+    fn make_child(&mut self, step: &str) -> &mut Element {
+        let (name, index) = split_step(step);
+        let at = self.position(name, index).unwrap_or_else(|| {
             self.children.push(XmlNode::Element(Element::new(name)));
             self.children.len().saturating_sub(1)
         });
@@ -109,15 +112,33 @@ impl Element {
         element.children.push(XmlNode::Text(text.into()));
     }
 
-    /// Takes out every element at `path`.
+    /// Takes out the element at `path`, as [`Element::at`] finds it.
     pub fn remove(&mut self, path: &str) {
-        let (parent, name) = match path.rsplit_once('/') {
-            Some((parent, name)) if self.at(parent).is_some() => (self.make(parent), name),
+        let (parent, step) = match path.rsplit_once('/') {
+            Some((parent, step)) if self.at(parent).is_some() => (self.make(parent), step),
             Some(_) => return,
             None => (self, path),
         };
-        parent.children.retain(|node| !matches!(node, XmlNode::Element(element) if element.name == name));
+        let (name, index) = split_step(step);
+        if let Some(at) = parent.position(name, index) {
+            parent.children.remove(at);
+        }
     }
+
+    /// Where child `index`, from 0, of those called `name` stands.
+    fn position(&self, name: &str, index: usize) -> Option<usize> {
+        let is_wanted = |node: &XmlNode| matches!(node, XmlNode::Element(element) if element.name == name);
+        let mut places = self.children.iter().enumerate().filter(|(_, node)| is_wanted(node));
+        places.nth(index).map(|(at, _)| at)
+    }
+}
+
+/// Name and index, from 0, of a step of a path: `NAME` is the first, `NAME[2]` the second.
+pub fn split_step(step: &str) -> (&str, usize) {
+    let counted = step.strip_suffix(']').and_then(|text| text.rsplit_once('['));
+    let number =
+        counted.and_then(|(name, number)| Some((name, number.parse::<usize>().ok()?.checked_sub(1)?)));
+    number.unwrap_or((step, 0))
 }
 
 /// Parses a document in UTF-16LE. Offsets in errors are byte offsets in the document.

@@ -18,6 +18,7 @@ pub(super) const NEEDED: &[(&str, &str)] = &[
     ("e2fsprogs", "ext4 for tests; debugfs and e2fsck as oracles"),
     ("exfatprogs", "oracle: makes the file systems we recognise"),
     ("fdisk", "oracle: sfdisk reads the partition tables we write"),
+    ("fuse3", "mounts images for other users than root; FUSE for tests"),
     ("gdisk", "oracle: sgdisk reads the partition tables we write"),
     ("git", "names the files tidy checks"),
     ("grub-common", "oracle: grub-script-check parses the boot menus we write"),

@@ -109,7 +109,7 @@ enum FileSystem {
 }
 
 /// A number of bytes, with K, M, G or T for powers of 1024.
-fn parse_size(text: &str) -> Result<u64, String> {
+pub(super) fn parse_size(text: &str) -> Result<u64, String> {
     let (digits, shift) = match text.trim_end_matches(['B', 'b']).trim_end_matches(['I', 'i']) {
         text if text.ends_with(['K', 'k']) => (text.trim_end_matches(['K', 'k']), 10),
         text if text.ends_with(['M', 'm']) => (text.trim_end_matches(['M', 'm']), 20),

@@ -15,6 +15,7 @@ use gravure_wim::{Compression, Limits, Method};
 use serde::Serialize;
 
 use super::image::epoch;
+use super::layout::{Layout, Wanted, is_esd};
 use super::rewrite::unfinished;
 use crate::exit::{Failure, done_or_partial};
 use crate::output::{self, bytes, rate};
@@ -56,19 +57,8 @@ pub(crate) struct Options {
     /// Size of a chunk, bytes or with K, M, G: a power of two [default: 32K, which every Windows reads; lzms: 128K]
     #[arg(long, value_name = "SIZE", value_parser = chunk_size)]
     chunk_size: Option<u32>,
-    /// Compress all files together: smaller, but a single file costs a whole chunk to read. Default for names that end in
-    /// .esd
-    #[arg(long, conflicts_with = "pipable")]
-    solid: bool,
-    /// Method for the files of a solid image: xpress, lzx or lzms, with :fast or :best [default: lzms, which Windows reads]
-    #[arg(long, value_name = "METHOD")]
-    solid_compress: Option<Compress>,
-    /// Size of a chunk of a solid image, bytes or with K, M: a power of two up to 64M [default: the largest of the method]
-    #[arg(long, value_name = "SIZE", value_parser = chunk_size)]
-    solid_chunk_size: Option<u32>,
-    /// Write an image that can go through a pipe. wimlib reads it, Windows does not
-    #[arg(long)]
-    pipable: bool,
+    #[command(flatten)]
+    layout: Layout,
     /// Add the image to a file that has images already; compression is that of the file
     #[arg(long, conflicts_with_all = ["solid", "pipable", "chunk_size"])]
     append: bool,
@@ -143,6 +133,9 @@ impl Default for Compress {
 }
 
 impl Compress {
+    /// What goes with solid images of Windows.
+    pub(super) const LZMS: Self = Self { method: Some(Method::Lzms), level: Level::Balanced };
+
     /// With chunks of `chunk_size` bytes, or of the size that Windows uses for the method.
     pub(super) fn with_chunks(self, chunk_size: Option<u32>) -> Result<Option<Compression>, Failure> {
         let of = |method| {
@@ -153,7 +146,7 @@ impl Compress {
     }
 
     /// With chunks for a solid image.
-    fn solid(self, chunk_size: Option<u32>) -> Result<Compression, Failure> {
+    pub(super) fn solid(self, chunk_size: Option<u32>) -> Result<Compression, Failure> {
         let method = self.method.ok_or_else(|| {
             let message = "--solid-compress=none: without compression a solid image has no use";
             Failure::new(ErrorKind::Usage, message).with_cure("leave out --solid")
@@ -193,7 +186,7 @@ fn compression(method: Method, chunk_size: u32) -> Result<Compression, Failure> 
 }
 
 /// A number of bytes, or of KiB, MiB or GiB.
-fn chunk_size(text: &str) -> Result<u32, String> {
+pub(super) fn chunk_size(text: &str) -> Result<u32, String> {
     let (number, unit) = match text.to_ascii_uppercase().as_str() {
         upper if upper.ends_with('K') => (&text[..text.len() - 1], 1 << 10),
         upper if upper.ends_with('M') => (&text[..text.len() - 1], 1 << 20),
@@ -207,23 +200,17 @@ fn chunk_size(text: &str) -> Result<u32, String> {
 impl Options {
     /// How contents are laid out and compressed: form, compression of the file, level of the contents.
     fn form(&self) -> Result<(CaptureForm, Option<Compression>, Level), Failure> {
-        let is_esd = self.image.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("esd"));
-        let wants_solid = self.solid || self.solid_compress.is_some() || self.solid_chunk_size.is_some();
-        if self.pipable || !(wants_solid || is_esd) {
-            if wants_solid {
-                let message = "an image is either solid or pipable";
-                return Err(Failure::new(ErrorKind::Usage, message));
+        match self.layout.wanted(is_esd(&self.image))? {
+            Wanted::Solid { compression, level, beside } => {
+                let compress = self.compress.or(beside).unwrap_or_default();
+                Ok((CaptureForm::Solid(compression), compress.with_chunks(self.chunk_size)?, level))
             }
-            let compress = self.compress.unwrap_or_default();
-            let form = if self.pipable { CaptureForm::Pipable } else { CaptureForm::Normal };
-            return Ok((form, compress.with_chunks(self.chunk_size)?, compress.level()));
+            wanted => {
+                let compress = self.compress.unwrap_or_default();
+                let form = if wanted == Wanted::Pipable { CaptureForm::Pipable } else { CaptureForm::Normal };
+                Ok((form, compress.with_chunks(self.chunk_size)?, compress.level()))
+            }
         }
-        let lzms = Compress { method: Some(Method::Lzms), level: Level::default() };
-        let solid = self.solid_compress.unwrap_or(lzms);
-        let form = CaptureForm::Solid(solid.solid(self.solid_chunk_size)?);
-        let default = if solid.method == Some(Method::Lzms) { lzms } else { Compress::default() };
-        let compression = self.compress.unwrap_or(default).with_chunks(self.chunk_size)?;
-        Ok((form, compression, solid.level()))
     }
 }
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use gravure_imaging::join;
 
-use super::rewrite::{Recompressing, Writing, print};
+use super::rewrite::{Remaking, print};
 use crate::exit::{Failure, done_or_partial};
 use crate::progress::Reporter;
 use crate::{Common, interrupt};
@@ -24,16 +24,13 @@ pub(crate) struct Options {
     #[arg(required = true)]
     parts: Vec<PathBuf>,
     #[command(flatten)]
-    recompressing: Recompressing,
-    #[command(flatten)]
-    writing: Writing,
+    remaking: Remaking,
 }
 
 pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failure> {
     let ctl = interrupt::ctl();
     let reporter = Reporter::new(common.progress);
-    let mut rewrite = options.writing.options("join");
-    options.recompressing.add_to(&mut rewrite)?;
+    let rewrite = options.remaking.options("join", false)?;
     let report = join(&options.parts, &options.output, &rewrite, &ctl, &reporter)?;
     print(&options.output, &report, common)?;
     Ok(done_or_partial(report.skipped))

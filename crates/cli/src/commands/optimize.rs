@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use gravure_imaging::optimize;
 
-use super::rewrite::{Recompressing, Writing, print, recovering, unfinished};
+use super::rewrite::{Remaking, print, recovering, unfinished};
 use crate::exit::{Failure, done_or_partial};
 use crate::progress::Reporter;
 use crate::{Common, interrupt};
@@ -27,16 +27,13 @@ pub(crate) struct Options {
     #[arg(long)]
     recover: bool,
     #[command(flatten)]
-    recompressing: Recompressing,
-    #[command(flatten)]
-    writing: Writing,
+    remaking: Remaking,
 }
 
 pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failure> {
     let ctl = interrupt::ctl();
     let reporter = Reporter::new(common.progress);
-    let mut rewrite = options.writing.options("optimize");
-    options.recompressing.add_to(&mut rewrite)?;
+    let mut rewrite = options.remaking.options("optimize", false)?;
     recovering(&mut rewrite, options.recover);
     let report =
         optimize(&options.file, &rewrite, &ctl, &reporter).map_err(|error| unfinished(error, "--recover"))?;

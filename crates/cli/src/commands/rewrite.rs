@@ -3,15 +3,34 @@
 use std::path::Path;
 
 use gravure_imaging::{
-    CompressionChange, Error, ErrorKind, IntegrityChange, ReadBack, Recompress, RewriteOptions,
-    RewriteReport, Unfinished,
+    CaptureForm, CompressionChange, Error, ErrorKind, FormChange, IntegrityChange, ReadBack, Recompress,
+    RewriteOptions, RewriteReport, Unfinished,
 };
 use serde::Serialize;
 
-use super::capture::Compress;
+use super::capture::{Compress, chunk_size};
+use super::layout::{Layout, Wanted};
 use crate::Common;
 use crate::exit::Failure;
 use crate::output::{self, bytes};
+
+/// Options of files that are made of others.
+#[derive(Debug, clap::Args)]
+pub(super) struct Remaking {
+    #[command(flatten)]
+    recompressing: Recompressing,
+    #[command(flatten)]
+    writing: Writing,
+}
+
+impl Remaking {
+    /// For the stage `stage`. `is_esd` says that a new file is to be solid by its name.
+    pub(super) fn options(&self, stage: &str, is_esd: bool) -> Result<RewriteOptions, Failure> {
+        let mut options = self.writing.options(stage);
+        self.recompressing.add_to(&mut options, is_esd)?;
+        Ok(options)
+    }
+}
 
 /// Options of how a file is written.
 #[derive(Debug, clap::Args)]
@@ -32,13 +51,18 @@ pub(super) struct Writing {
 
 /// Options of files that are compressed in another way than what they are made of.
 #[derive(Debug, clap::Args)]
-pub(super) struct Recompressing {
-    /// none, xpress or lzx, with :fast, :balanced or :best [default: as it was]
+struct Recompressing {
+    /// none, xpress, lzx or lzms, with :fast, :balanced or :best [default: as it was]
     #[arg(long)]
     compress: Option<Compress>,
-    /// Size of a chunk, bytes [default: 32768]
-    #[arg(long, value_name = "BYTES", requires = "compress")]
+    /// Size of a chunk, bytes or with K, M [default: 32K; lzms: 128K]
+    #[arg(long, value_name = "SIZE", requires = "compress", value_parser = chunk_size)]
     chunk_size: Option<u32>,
+    #[command(flatten)]
+    layout: Layout,
+    /// Neither solid nor pipable, whatever it was: each file by itself, as every program reads it
+    #[arg(long, conflicts_with_all = ["solid", "solid_compress", "solid_chunk_size", "pipable"])]
+    plain: bool,
     /// Compress everything anew, also what could be copied as it is stored
     #[arg(long)]
     recompress: bool,
@@ -62,11 +86,25 @@ impl Writing {
 }
 
 impl Recompressing {
-    /// Adds what was asked for to `options`.
-    pub(super) fn add_to(&self, options: &mut RewriteOptions) -> Result<(), Failure> {
+    /// Adds what was asked for to `options`. `is_esd` says that a new file is to be solid by its name.
+    fn add_to(&self, options: &mut RewriteOptions, is_esd: bool) -> Result<(), Failure> {
+        match self.layout.wanted(is_esd && !self.plain && self.compress.is_none())? {
+            Wanted::Nothing if self.plain => options.form = FormChange::To(CaptureForm::Normal),
+            Wanted::Nothing => {}
+            Wanted::Pipable => options.form = FormChange::To(CaptureForm::Pipable),
+            Wanted::Solid { compression, level, beside } => {
+                options.form = FormChange::To(CaptureForm::Solid(compression));
+                options.level = level;
+                if let Some(beside) = beside {
+                    options.compression = CompressionChange::To(beside.with_chunks(None)?);
+                }
+            }
+        }
         if let Some(compress) = self.compress {
             options.compression = CompressionChange::To(compress.with_chunks(self.chunk_size)?);
-            options.level = compress.level();
+            if !matches!(options.form, FormChange::To(CaptureForm::Solid(_))) {
+                options.level = compress.level();
+            }
         }
         if self.recompress {
             options.recompress = Recompress::Everything;

@@ -160,7 +160,7 @@ pub(super) fn target_options(
 }
 
 /// What becomes of absolute links: as asked for, or as the file was captured.
-fn links(given: &Given, file: &ImageFile) -> LinkTargets {
+pub(super) fn links(given: &Given, file: &ImageFile) -> LinkTargets {
     let is_fixed = file.wim().header().flags.contains(HeaderFlags::LINKS_FIXED);
     match given.last_of(&["rpfix", "norpfix"]) {
         Some("rpfix") => LinkTargets::BelowTarget,

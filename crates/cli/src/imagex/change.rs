@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use gravure_imaging::{
     Boot, Deletion, EditOptions, ErrorKind, ExportOptions, ImageFile, InfoChange, RewriteOptions, Selection,
-    Target, Which, delete, edit, export, join, optimize, split,
+    Target, Which, delete, edit, export, export_to_pipe, join, optimize, split,
 };
 
 use super::compress;
@@ -18,10 +18,12 @@ use crate::exit::{Failure, done_or_partial};
 const DELETE_USAGE: &str = "  delete WIMFILE IMAGE [--check] [--include-integrity] [--soft]";
 const EXPORT_USAGE: &str = "  export SRC_WIMFILE SRC_IMAGE DEST_WIMFILE [DEST_NAME [DEST_DESC]]
       [--boot] [--check] [--nocheck] [--include-integrity] [--compress=TYPE[:LEVEL]] [--chunk-size=SIZE]
-      [--recompress] [--threads=N] [--rebuild] [--ref=\"GLOB\"]";
+      [--recompress] [--threads=N] [--rebuild] [--ref=\"GLOB\"] [--solid] [--solid-compress=TYPE[:LEVEL]]
+      [--solid-chunk-size=SIZE] [--pipable] [--not-pipable]";
 const JOIN_USAGE: &str = "  join OUT_WIMFILE SPLIT_WIM_PART... [--check] [--include-integrity]";
 const OPTIMIZE_USAGE: &str = "  optimize WIMFILE [--check] [--nocheck] [--include-integrity]
-      [--recompress] [--compress=TYPE[:LEVEL]] [--chunk-size=SIZE] [--threads=N]";
+      [--recompress] [--compress=TYPE[:LEVEL]] [--chunk-size=SIZE] [--threads=N] [--solid]
+      [--solid-compress=TYPE[:LEVEL]] [--solid-chunk-size=SIZE] [--pipable] [--not-pipable]";
 const SPLIT_USAGE: &str = "  split WIMFILE SPLIT_WIM_PART_1 PART_SIZE_MIB [--check] [--include-integrity]";
 
 const TABLES: [Opt; 3] = [CHECK, flag("nocheck"), flag("include-integrity")];
@@ -173,14 +175,22 @@ fn run_export(given: &Given, console: &Console) -> Result<ExitCode, Failure> {
             files::check(&old, console)?;
         }
     }
-    let is_rebuilt = ["rebuild", "unsafe-compact", "not-pipable"].iter().any(|option| given.has(option));
+    let to_pipe = output.as_os_str() == "-";
+    let is_rebuilt =
+        ["rebuild", "unsafe-compact", "not-pipable", "pipable"].iter().any(|option| given.has(option));
     let options = ExportOptions {
-        rewrite: compress::rewrite(given, "export")?,
+        rewrite: compress::rewrite(given, "export", is_rebuilt || to_pipe || !output.exists(), to_pipe)?,
         name: given.argument(3).map_err(mistake)?.map(str::to_owned),
         description: given.argument(4).map_err(mistake)?.map(str::to_owned),
         boot: if given.has("boot") { Boot::Set } else { Boot::Leave },
         target: if is_rebuilt { Target::Rebuild } else { Target::Append },
     };
+    if to_pipe {
+        let (mut out, name) = (std::io::stdout().lock(), "standard output");
+        let report =
+            export_to_pipe(&source, selection, &mut out, name, &options, &console.ctl, &console.reporter)?;
+        return Ok(done_or_partial(report.skipped));
+    }
     let report = export(&source, selection, &output, &options, &console.ctl, &console.reporter)?;
     Ok(done_or_partial(report.skipped))
 }
@@ -205,7 +215,7 @@ fn run_optimize(given: &Given, console: &Console) -> Result<ExitCode, Failure> {
     refuse_split(&file)?;
     let before = std::fs::metadata(&given.arguments[0]).map_or(0, |it| it.len());
     drop(file);
-    let mut options = compress::rewrite(given, "optimize")?;
+    let mut options = compress::rewrite(given, "optimize", true, false)?;
     if given.has("compress") {
         options.recompress = gravure_imaging::Recompress::Everything;
     }

@@ -1,7 +1,9 @@
 //! `--compress` and what goes with it.
 
 use gravure_codec::Level;
-use gravure_imaging::{CaptureForm, Compression, CompressionChange, Method, Recompress, RewriteOptions};
+use gravure_imaging::{
+    CaptureForm, Compression, CompressionChange, FormChange, Method, Recompress, RewriteOptions,
+};
 
 use super::options::{Given, Opt, flag, value};
 use super::{integrity_change, mistake, unsupported};
@@ -93,15 +95,27 @@ fn refuse(given: &Given) -> Result<(), Failure> {
     }
 }
 
-/// Options of files that are made of others.
-pub(super) fn rewrite(given: &Given, stage: &str) -> Result<RewriteOptions, Failure> {
-    refuse(given)?;
-    let is_changed = given.has("compress") || given.has("chunk-size");
+/// Options of files that are made of others. `to_pipe` says that the file goes to standard output; `is_new` that there is
+/// none yet whose compression counts.
+pub(super) fn rewrite(
+    given: &Given,
+    stage: &str,
+    is_new: bool,
+    to_pipe: bool,
+) -> Result<RewriteOptions, Failure> {
+    let form = match form(given, to_pipe)? {
+        CaptureForm::Normal if !given.has("not-pipable") => FormChange::Keep,
+        form => FormChange::To(form),
+    };
+    // LZMS goes with solid files, as in a capture.
+    let is_solid = is_new && given.has("solid") && !given.has("solid-compress");
+    let is_changed = given.has("compress") || given.has("chunk-size") || is_solid;
     let compress = if is_changed { Some(of(given, true)?) } else { None };
     Ok(RewriteOptions {
         stage: stage.to_owned(),
         threads: given.number("threads").map_err(mistake)?,
         compression: compress.map_or(CompressionChange::Keep, |it| CompressionChange::To(it.compression)),
+        form,
         level: compress.map_or(Level::Balanced, |it| it.level),
         recompress: if given.has("recompress") { Recompress::Everything } else { Recompress::WhereNeeded },
         integrity: integrity_change(given),

@@ -14,6 +14,7 @@ mod extract;
 mod fields;
 mod files;
 mod info;
+mod mount;
 mod options;
 mod script;
 mod update;
@@ -59,7 +60,7 @@ struct Command {
     options: &'static [&'static [Opt]],
 }
 
-const COMMANDS: [Command; 13] = [
+const COMMANDS: [Command; 16] = [
     capture::CAPTURE,
     capture::APPEND,
     apply::COMMAND,
@@ -73,6 +74,9 @@ const COMMANDS: [Command; 13] = [
     change::DELETE,
     change::OPTIMIZE,
     verify::COMMAND,
+    mount::MOUNT,
+    mount::MOUNT_RW,
+    mount::UNMOUNT,
 ];
 
 const COMMON: [Opt; 3] = [flag("help"), flag("quiet"), flag("version")];

@@ -64,7 +64,7 @@ fn run(given: &Given, console: &Console) -> Result<ExitCode, Failure> {
     let tree = lines.into_iter().map(|line| change(line, given, &scan)).collect();
     let is_rebuilt = given.has("rebuild") || given.has("unsafe-compact");
     let options = EditOptions {
-        rewrite: compress::rewrite(given, "update")?,
+        rewrite: compress::rewrite(given, "update", false, false)?,
         tree,
         rules: ImageRules::Fixed(name_case()),
         target: if is_rebuilt { Target::Rebuild } else { Target::Append },

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use gravure_tree::Origin;
-use gravure_wim::{BlobId, CopyOutcome, ResourceHeader, ResourceId, WimWriter};
+use gravure_wim::{BlobId, CopyOutcome, Resource, ResourceHeader, ResourceId, WimWriter};
 
 use super::contents::{Content, Reader};
 use super::known::Known;
-use super::write::Stored;
+use super::write::{Reuse, StoreOptions, Stored};
 use crate::Error;
 use crate::archive::Archive;
 use crate::meter::{Context, Meter};
@@ -42,8 +42,9 @@ pub(super) fn copy(
     known: &mut Known,
     writer: &mut WimWriter<'_>,
     stored: &mut Stored,
-    name: &str,
+    options: StoreOptions<'_>,
 ) -> Result<Vec<usize>, Error> {
+    let name = options.name;
     let Some(blobs) = reader.archives else { return Ok(wanted) };
     let (mut places, mut others) = (Vec::new(), Vec::new());
     for number in wanted {
@@ -75,8 +76,11 @@ pub(super) fn copy(
         rest = after;
         let archive = blobs.archives().get(first.archive);
         let outcome = if !first.is_solid {
-            writer.copy_blob(&aheads[first.archive], archive.wim(), first.id)
-        } else if takes_solid(archive, first, &solid, writer) {
+            match options.reuse {
+                Reuse::Solid(_) => Ok(CopyOutcome::MustRecode),
+                _ => writer.copy_blob(&aheads[first.archive], archive.wim(), first.id),
+            }
+        } else if takes_solid(archive, first, &solid, writer, options.reuse) {
             let ids: Vec<BlobId> = now.iter().map(|place| place.id).collect();
             writer.copy_solid(archive.source(), archive.wim(), first.resource, &ids)
         } else {
@@ -126,14 +130,22 @@ fn wanted_of_solid(places: &[Place], list: &[Content]) -> HashMap<(usize, Resour
     bytes
 }
 
-/// Whoever asks for another compression than the archive has does not want its solid resources either.
+/// Whether a solid resource is copied. Whoever asks for another compression than the archive has does not want its solid
+/// resources either, but to ask for solid ones of their kind.
 fn takes_solid(
     archive: &Archive,
     place: &Place,
     wanted: &HashMap<(usize, ResourceId), u64>,
     writer: &WimWriter<'_>,
+    reuse: Reuse,
 ) -> bool {
-    let size = archive.wim().resource(place.resource).map_or(u64::MAX, |resource| resource.size());
+    let resource = archive.wim().resource(place.resource);
+    let size = resource.map_or(u64::MAX, |resource| resource.size());
+    let is_alike = match reuse {
+        Reuse::Nothing | Reuse::Single => false,
+        Reuse::Stored => archive.wim().header().compression == writer.compression(),
+        Reuse::Solid(wanted) => resource.and_then(Resource::solid_compression) == Some(wanted),
+    };
     let wanted = wanted.get(&(place.archive, place.resource)).copied().unwrap_or(0);
-    archive.wim().header().compression == writer.compression() && wanted >= size / SOLID_SHARE
+    is_alike && wanted >= size / SOLID_SHARE
 }

@@ -31,20 +31,22 @@ pub(crate) use contents::{Content, Reader, contents};
 pub use earlier::Earlier;
 pub(crate) use hash::hash_all;
 pub(crate) use known::Known;
-pub(crate) use write::{Missing, Reuse, StoreOptions, chain, settle, store};
+pub(crate) use pipable::store as store_pipable;
+pub(crate) use solid::names;
+pub(crate) use write::{Missing, Placing, Reuse, StoreOptions, chain, settle, store};
 
 use crate::blob_reader::BlobReader;
 use crate::directory::{DirectorySource, Overlay, ScanOptions, Scanner, Symlinks};
 use crate::extract::split_path;
 use crate::meter::{Context, Meter, Totals, default_threads};
 use crate::output_file::OutputFile;
-use crate::rewrite::Boot;
+use crate::rewrite::{Boot, set_property};
 use crate::{Error, ImageFile, integrity};
 
 /// Where the GUID stands in a WIM header (wim-container section 2).
 const GUID_OFFSET: u64 = 0x18;
 /// Bytes gathered before a pipe is written to.
-const OUT_BUFFER_BYTES: usize = 1 << 20;
+pub(crate) const OUT_BUFFER_BYTES: usize = 1 << 20;
 
 /// How a directory is captured.
 #[derive(Debug, Clone)]
@@ -307,11 +309,15 @@ impl Scanned {
         let directories = vec![(self.id, &self.directory)];
         let reader = Reader { directories, archives: self.earlier.as_ref(), is_fresh: false };
         let hashes = if let CaptureForm::Solid(compression) = form {
-            let (tree, known, settings) = (&self.tree, &self.known, (compression, level));
-            solid::store(context, meter, &reader, tree, &list, known, writer, settings, name, report)?
+            let (known, settings) = (&self.known, (compression, level));
+            let order = solid::sorted((0..list.len()).collect(), &solid::names(&self.tree, &list));
+            let stored = solid::store(context, meter, &reader, &list, order, known, writer, settings, name)?;
+            report.blobs = stored.encoded;
+            stored.hashes
         } else {
             let settings = writer.compression().map(|compression| (compression, level));
-            let options = StoreOptions { settings, reuse: Reuse::Stored, missing: Missing::Refuse, name };
+            let (reuse, missing, placing) = (Reuse::Stored, Missing::Refuse, Placing::Single);
+            let options = StoreOptions { settings, reuse, missing, placing, name };
             let stored = store(context, meter, &reader, &list, &mut self.known, writer, options)?;
             report.blobs = stored.encoded + stored.copied;
             stored.hashes
@@ -388,7 +394,7 @@ fn write(
     let mut writer = WimWriter::create(file.file(), &write_options).map_err(failed())?;
     scanned.store(context, meter, &mut writer, options.form, options.level, &name, report)?;
     let metadata = Metadata::from_tree(&scanned.tree).map_err(failed())?;
-    let info = image_info(&scanned.tree, options);
+    let info = image_info(&scanned.tree, options)?;
     let image = writer.add_image(&metadata, info, options.level).map_err(failed())?;
     if options.boot == Boot::Set {
         writer.set_boot_image(Some(image)).map_err(failed())?;
@@ -425,18 +431,18 @@ fn count(tree: &Tree, report: &mut CaptureReport) {
     }
 }
 
-fn image_info(tree: &Tree, options: &CaptureOptions) -> ImageInfo {
+fn image_info(tree: &Tree, options: &CaptureOptions) -> Result<ImageInfo, Error> {
     let mut info = ImageInfo::new(&options.name);
     if let Some(description) = &options.description {
         info.set_text("DESCRIPTION", description.clone());
     }
     for (path, text) in &options.properties {
-        info.set_text(path, text.clone());
+        set_property(&mut info, path, text)?;
     }
     info.set_counts(&image_counts(tree));
     let now = options.source_date_epoch.map_or_else(now, |seconds| FileTime::from_unix(seconds, 0));
     info.set_times(now, now);
-    info
+    Ok(info)
 }
 
 /// The time of day.

@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::io::Write;
 
+use gravure_codec::Level;
 use gravure_nttypes::Guid;
 use gravure_tree::{Sha1Hash, Tree};
 use gravure_wim::{ChunkData, Compression, Error as WimError, Metadata, PipableWriter, WriteOptions};
@@ -19,7 +20,7 @@ use crate::directory::Symlinks;
 use crate::meter::{Context, Meter};
 
 struct Output<'a, 'w> {
-    writer: PipableWriter<'w>,
+    writer: &'a mut PipableWriter<'w>,
     hashes: &'a [Option<Sha1Hash>],
 }
 
@@ -76,20 +77,42 @@ pub(super) fn write(
         links_fixed: options.scan.symlinks == Symlinks::Rebase,
         allow_missing_blobs: false,
     };
-    let images = vec![(metadata, image_info(tree, options))];
+    let images = vec![(metadata, image_info(tree, options)?)];
     let has_integrity = options.integrity == Integrity::Table;
     let writer = PipableWriter::create(out, &write_options, images, options.level, has_integrity);
-    let mut output = Output { writer: writer.map_err(failed())?, hashes: &hashes };
-    let mut seen = HashSet::new();
-    let first = |number: &usize| hashes[*number].is_some_and(|sha1| seen.insert(sha1));
-    let numbers = (0..list.len()).filter(first).collect();
-    let purpose = Purpose::Store(options.compression.map(|compression| (compression, options.level)));
-    let mut sink = Sink::new(meter, reader, &list, &mut output, name);
-    run(context, &mut sink, purpose, piece_bytes(options.compression), &Known::default(), numbers)?;
-    report.blobs = sink.blobs;
-    report.stored_bytes = output.writer.len();
-    report.file_bytes = output.writer.finish().map_err(failed())?.size;
+    let mut writer = writer.map_err(failed())?;
+    report.blobs = store(context, meter, reader, &list, &hashes, &mut writer, options.level, name)?;
+    report.stored_bytes = writer.len();
+    report.file_bytes = writer.finish().map_err(failed())?.size;
     Ok(())
+}
+
+/// Writes those of the contents `list` that were not written yet; `hashes` are theirs, and those without one are left out.
+/// Returns how many.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "two call sites; what contents are read with, and what is written"
+)]
+pub(crate) fn store(
+    context: &Context<'_>,
+    meter: &Meter<'_>,
+    reader: &Reader<'_>,
+    list: &[Content],
+    hashes: &[Option<Sha1Hash>],
+    writer: &mut PipableWriter<'_>,
+    level: Level,
+    name: &str,
+) -> Result<u64, Error> {
+    let compression = writer.compression();
+    let mut seen = HashSet::new();
+    let mut is_new = |sha1: Sha1Hash| !writer.contains(&sha1) && seen.insert(sha1);
+    let wanted: Vec<bool> = hashes.iter().map(|sha1| sha1.is_some_and(&mut is_new)).collect();
+    let numbers = (0..list.len()).filter(|number| wanted[*number]).collect();
+    let mut output = Output { writer, hashes };
+    let mut sink = Sink::new(meter, reader, list, &mut output, name);
+    let purpose = Purpose::Store(compression.map(|compression| (compression, level)));
+    run(context, &mut sink, purpose, piece_bytes(compression), &Known::default(), numbers)?;
+    Ok(sink.blobs)
 }
 
 /// The hashes of all contents; none for those that cannot be read, which are told of.

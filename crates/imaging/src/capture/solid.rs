@@ -15,12 +15,11 @@ use gravure_tree::{Sha1Hash, Tree};
 use gravure_wim::{ChunkData, Compression, WimWriter};
 use sha1::{Digest, Sha1};
 
-use super::CaptureReport;
 use super::contents::{Content, Open, Reader, ReaderHandles, State};
 use super::encode::small;
 use super::hash::{Equal, duplicates};
 use super::known::Known;
-use super::write::{chain, is_unreadable};
+use super::write::{Stored, chain, is_unreadable};
 use crate::chain::sha1_of;
 use crate::meter::{Context, Meter, affordable_threads};
 use crate::reading::{ITEM_BYTES, permits};
@@ -32,31 +31,33 @@ const STEP_BYTES: usize = 1 << 20;
 /// Memory that a thread takes, in chunks: what is on its way, and an LZMS encoder (wim-container 12).
 const CHUNKS_PER_THREAD: u64 = 12;
 
-/// Writes the contents `list` of `tree` that are not known yet into one solid resource. The hash of each comes back; none
-/// for files that could not be read, which were told of. The report counts new blobs.
-#[expect(clippy::too_many_arguments, reason = "one call site; the arguments are what a capture consists of")]
+/// Writes those of the contents `list` that `order` numbers and that are not known yet into one solid resource, in that
+/// order. Their hashes come back; none for files that could not be read, which were told of, and for others.
+#[expect(clippy::too_many_arguments, reason = "two call sites; the arguments are what a capture consists of")]
 pub(super) fn store(
     context: &Context<'_>,
     meter: &Meter<'_>,
     reader: &Reader<'_>,
-    tree: &Tree,
     list: &[Content],
+    order: Vec<usize>,
     known: &Known,
     writer: &mut WimWriter<'_>,
     (compression, level): (Compression, Level),
     name: &str,
-    report: &mut CaptureReport,
-) -> Result<Vec<Option<Sha1Hash>>, Error> {
+) -> Result<Stored, Error> {
     let mut hashes = vec![None; list.len()];
     let mut wanted = Vec::new();
-    for number in sorted(tree, list) {
+    for number in order {
         match list[number].sha1.filter(|sha1| known.hashes().contains(sha1)) {
             Some(sha1) => hashes[number] = Some(sha1),
             None => wanted.push(number),
         }
     }
+    let mut encoded = 0;
+    if wanted.is_empty() {
+        return Ok(Stored { hashes, ..Stored::default() });
+    }
     let total = wanted.iter().map(|number| list[*number].size).sum();
-    meter.expect(total);
     let mut numbers = wanted.clone();
     numbers.sort_unstable();
     let equal = duplicates(context, meter, reader, list, &numbers, known, ITEM_BYTES)?;
@@ -84,7 +85,7 @@ pub(super) fn store(
                     Event::Blob { number, sha1, offset } => {
                         let size = list[number].size;
                         writer.note_solid_blob(sha1, offset, size).map_err(failed())?;
-                        report.blobs += 1;
+                        encoded += 1;
                         hashes[number] = Some(sha1);
                     }
                     Event::Known { number, sha1 } => hashes[number] = Some(sha1),
@@ -102,25 +103,28 @@ pub(super) fn store(
         },
     )?;
     writer.finish_solid().map_err(failed())?;
-    Ok(hashes)
+    Ok(Stored { hashes, encoded, copied: 0 })
 }
 
-/// Numbers of the contents, like by like.
-fn sorted(tree: &Tree, list: &[Content]) -> Vec<usize> {
+/// The name by which each of the contents `list` of `tree` is sorted.
+pub(crate) fn names(tree: &Tree, list: &[Content]) -> Vec<String> {
     let mut names: Vec<Option<String>> = vec![None; tree.node_count()];
     for step in tree.walk() {
         names[step.entry.node.index()].get_or_insert_with(|| step.entry.name.to_string().to_lowercase());
     }
-    let name = |number: &usize| {
-        let node = list[*number].uses.first().map(|wanted| wanted.node.index());
-        node.and_then(|node| names[node].as_deref()).unwrap_or_default()
-    };
+    let first = |content: &Content| content.uses.first().map(|wanted| wanted.node.index());
+    list.iter()
+        .map(|content| first(content).and_then(|node| names[node].clone()).unwrap_or_default())
+        .collect()
+}
+
+/// The numbers `order` of contents that are called `names`, like by like.
+pub(super) fn sorted(mut order: Vec<usize>, names: &[String]) -> Vec<usize> {
     let key = |number: &usize| {
-        let name = name(number);
+        let name = names[*number].as_str();
         let extension = name.rsplit_once('.').filter(|(stem, _)| !stem.is_empty()).map(|(_, ext)| ext);
         (extension, name, *number)
     };
-    let mut order: Vec<usize> = (0..list.len()).collect();
     order.sort_by(|a, b| key(a).cmp(&key(b)));
     order
 }

@@ -12,6 +12,7 @@ use super::copy;
 use super::encode::{Buffers, Claims, Done, Purpose, Results, Source, Worker, piece_bytes};
 use super::hash::{Equal, duplicates};
 use super::known::Known;
+use super::solid;
 use crate::meter::{Context, Meter};
 use crate::reading::permits;
 use crate::{Error, ErrorKind, stage, uses};
@@ -64,15 +65,30 @@ pub(crate) struct StoreOptions<'a> {
     pub(crate) reuse: Reuse,
     /// What becomes of content that none of the opened files has.
     pub(crate) missing: Missing,
+    /// Where goes what is not copied.
+    pub(crate) placing: Placing<'a>,
     /// The file that is written, for messages.
     pub(crate) name: &'a str,
+}
+
+/// Where contents go that are encoded.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Placing<'a> {
+    /// Each into a resource of its own.
+    Single,
+    /// All into a solid resource of this method, sorted by names: one for each content.
+    Solid(Compression, Level, &'a [String]),
 }
 
 /// Whether stored bytes are copied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reuse {
-    /// Copied where method and chunk size agree.
+    /// Copied where method and chunk size agree, solid resources as a whole.
     Stored,
+    /// The same without solid resources.
+    Single,
+    /// Only solid resources of this method and chunk size.
+    Solid(Compression),
     /// Everything is decoded and encoded anew.
     Nothing,
 }
@@ -122,8 +138,19 @@ pub(crate) fn store(
         }
     }
     meter.expect_more(wanted.iter().map(|number| list[*number].size).sum());
-    if options.reuse == Reuse::Stored {
-        wanted = copy::copy(context, meter, reader, list, wanted, known, writer, &mut stored, options.name)?;
+    if options.reuse != Reuse::Nothing {
+        wanted = copy::copy(context, meter, reader, list, wanted, known, writer, &mut stored, options)?;
+    }
+    if let Placing::Solid(compression, level, names) = options.placing {
+        let (order, settings) = (solid::sorted(wanted, names), (compression, level));
+        let numbers = order.clone();
+        let new = solid::store(context, meter, reader, list, order, known, writer, settings, options.name)?;
+        for number in numbers {
+            let sha1 = new.hashes[number];
+            stored.hashes[number] = sha1;
+            sha1.into_iter().for_each(|sha1| known.add(sha1, list[number].size));
+        }
+        return Ok(Stored { encoded: new.encoded, ..stored });
     }
     let piece_bytes = piece_bytes(options.settings.map(|(compression, _)| compression));
     let equal = duplicates(context, meter, reader, list, &wanted, known, piece_bytes)?;

@@ -45,7 +45,7 @@ impl Rebase {
 }
 
 /// The target of a link that was captured so, where the image is applied: below `root`, an absolute path.
-pub(super) fn below(root: &Path, target: &OsStr) -> OsString {
+pub(crate) fn below(root: &Path, target: &OsStr) -> OsString {
     let mut path = root.as_os_str().to_owned();
     if path == "/" {
         path.clear();

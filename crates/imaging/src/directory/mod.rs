@@ -9,10 +9,11 @@ mod source;
 mod target;
 mod unix;
 
+pub(crate) use links::below as link_below;
 pub(crate) use places::Handles;
 pub(crate) use scan::Scanner;
 pub use scan::{Mounts, Overlay, ScanOptions, Symlinks, UnixMetadata};
 pub(crate) use source::{DirectorySource, OpenFile};
 pub(crate) use target::DirectoryTarget;
 pub use target::{Existing, LinkTargets, RootMetadata};
-pub(crate) use unix::{UnixKind, kind_of, link_target, mode_of, os_name};
+pub(crate) use unix::{UnixKind, is_rebased, kind_of, link_target, mode_of, os_name, plain_mode_of};

@@ -137,11 +137,15 @@ pub(crate) fn kind_of(node: &Node) -> UnixKind {
 
 /// Permission bits of a node: those it brings, or what suits its kind.
 pub(crate) fn mode_of(node: &Node) -> u32 {
-    match node.unix {
-        Some(unix) => unix.mode & 0o7777,
-        None if node.is_directory() => 0o755,
-        None if node.attributes.contains(FileAttributes::READ_ONLY) => 0o444,
-        None => 0o644,
+    node.unix.map_or_else(|| plain_mode_of(node), |unix| unix.mode & 0o7777)
+}
+
+/// Permission bits that suit the kind of a node that brings none.
+pub(crate) fn plain_mode_of(node: &Node) -> u32 {
+    match node.attributes.contains(FileAttributes::READ_ONLY) {
+        _ if node.is_directory() => 0o755,
+        true => 0o444,
+        false => 0o644,
     }
 }
 

@@ -1,4 +1,4 @@
-//! Small contents of an image in memory: link targets that are to be compared.
+//! Small contents of an image in memory: link targets that are to be compared. And contents that are only to be checked.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,24 +12,17 @@ use crate::meter::{Context, Meter};
 use crate::uses::Use;
 use crate::{Error, Image, damage};
 
-/// Contents by their use; what is too large to come as a whole is left out.
-#[derive(Default)]
-struct Gathered {
-    contents: Mutex<HashMap<Use, Arc<[u8]>>>,
-}
+/// A target for contents that come as a whole, which it gives to a function, and of others only checks their hashes.
+pub(crate) struct Taking<F>(pub(crate) F);
 
-impl Target for Gathered {
+impl<F: Fn(&[Use], &[u8]) + Sync> Target for Taking<F> {
     type Handles = ();
     type Open = ();
 
     fn handles(&self) {}
 
     fn whole(&self, (): &mut (), uses: &[Use], bytes: &[u8]) -> Result<(), Error> {
-        let bytes: Arc<[u8]> = bytes.into();
-        let mut contents = self.contents.lock().unwrap_or_else(PoisonError::into_inner);
-        for wanted in uses {
-            contents.insert(*wanted, Arc::clone(&bytes));
-        }
+        (self.0)(uses, bytes);
         Ok(())
     }
 
@@ -50,6 +43,11 @@ impl Target for Gathered {
     }
 }
 
+/// Contents that are only to be checked.
+pub(crate) fn nowhere() -> Taking<impl Fn(&[Use], &[u8]) + Sync> {
+    Taking(|_: &[Use], _: &[u8]| {})
+}
+
 /// Reads the contents that `wants` agrees to, in archive order and each chunk once. Damage is an error.
 pub(crate) fn gather(
     image: &Image,
@@ -61,11 +59,16 @@ pub(crate) fn gather(
     let plan = ReadPlan::new(tree, archives, wants, |_| false)?;
     let context = Context { ctl, observer: &Silent, threads };
     let meter = Meter::start(&context, "");
-    let target = Gathered::default();
+    let contents = Mutex::<HashMap<Use, Arc<[u8]>>>::default();
+    let target = Taking(|uses: &[Use], bytes: &[u8]| {
+        let bytes: Arc<[u8]> = bytes.into();
+        let mut contents = contents.lock().unwrap_or_else(PoisonError::into_inner);
+        contents.extend(uses.iter().map(|wanted| (*wanted, Arc::clone(&bytes))));
+    });
     let damaged = run(&context, &meter, archives, &plan, &target, OnDamage::Stop)
         .map_err(|error| damage::explain(error, archives, Some(tree), &plan))?;
     if let Some(found) = damaged.into_iter().next() {
         return Err(damage::blob_error(archives, Some(tree), &plan.blobs[found.blob], found.found));
     }
-    Ok(target.contents.into_inner().unwrap_or_else(PoisonError::into_inner))
+    Ok(contents.into_inner().unwrap_or_else(PoisonError::into_inner))
 }

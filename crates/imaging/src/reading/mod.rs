@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex};
 use gravure_tree::NodeId;
 use gravure_wim::ChunkEncoding;
 
-pub(crate) use gather::gather;
+pub(crate) use gather::{gather, nowhere};
 pub(crate) use pipe::{PipeOutcome, Unwanted, run_pipe};
 pub(crate) use plan::{BlobRead, ReadPlan, missing};
 pub(crate) use source::ITEM_BYTES;

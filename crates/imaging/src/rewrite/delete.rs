@@ -7,10 +7,10 @@ use gravure_model::event::Observer;
 use gravure_wim::ImageIndex;
 
 use super::export::has_integrity;
-use super::new_file::{Batch, Recipe, all_references, compression, write_new};
-use super::{InPlace, RewriteOptions, RewriteReport};
+use super::new_file::{Batch, Recipe, all_references, compression, form, write_new};
+use super::{InPlace, Purpose, RewriteOptions, RewriteReport};
 use crate::capture::Missing;
-use crate::meter::{Context, Meter, default_threads};
+use crate::meter::Meter;
 use crate::{Error, Which};
 
 /// What becomes of the place that the image took.
@@ -32,9 +32,13 @@ pub fn delete(
     ctl: &Ctl,
     observer: &dyn Observer,
 ) -> Result<RewriteReport, Error> {
-    let context = Context { ctl, observer, threads: options.threads.unwrap_or_else(default_threads) };
+    let context = options.context(ctl, observer);
     let meter = Meter::start(&context, &options.stage);
-    let old = InPlace::open(path, options.unfinished)?;
+    let purpose = match deletion {
+        Deletion::Rebuild => Purpose::Replace,
+        Deletion::Soft => Purpose::Change,
+    };
+    let old = InPlace::open(path, purpose, options.unfinished)?;
     let gone = old.file().find(which)?;
     let wim = old.file().wim();
     let left = || wim.images().filter(move |image| *image != gone);
@@ -50,6 +54,7 @@ pub fn delete(
                 boot,
                 missing: Missing::Keep,
                 had_integrity: has_integrity(wim),
+                form: form(options, wim, true),
             };
             write_new(&context, &meter, path, &recipe, options)?
         }

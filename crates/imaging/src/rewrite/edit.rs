@@ -4,17 +4,17 @@ use std::path::Path;
 
 use gravure_model::Ctl;
 use gravure_model::event::Observer;
-use gravure_wim::{ImageIndex, ImageInfo, Metadata, Wim, WimWriter, image_counts, references};
+use gravure_wim::{ImageIndex, ImageInfo, Metadata, Wim, WimWriter, image_counts, references, split_step};
 
 use super::export::Boot;
 use super::in_place::known;
 use super::new_file::all_references;
-use super::read_back::CACHE_BYTES;
+use super::read_back::cache_bytes;
 use super::tree_edit::{ImageRules, TreeEdit};
-use super::{InPlace, Recompress, RewriteOptions, RewriteReport, Target, TreeChange, optimize};
+use super::{InPlace, Purpose, Recompress, RewriteOptions, RewriteReport, Target, TreeChange, optimize};
 use crate::blob_reader::BlobReader;
-use crate::capture::{Missing, Reader, Reuse, StoreOptions, contents, now, settle, store};
-use crate::meter::{Context, Meter, default_threads};
+use crate::capture::{Missing, Placing, Reader, Reuse, StoreOptions, contents, now, settle, store};
+use crate::meter::{Context, Meter};
 use crate::{Error, ImageFile, Which};
 
 /// How an image is changed.
@@ -37,7 +37,7 @@ pub struct EditOptions {
 /// A change to what the XML document says of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum InfoChange {
-    /// The element at the path below `IMAGE`, e.g. `NAME` or `WINDOWS/EDITIONID`, gets this text.
+    /// The element at the path below `IMAGE`, e.g. `NAME`, `WINDOWS/EDITIONID` or `A/B[2]`, gets this text.
     Set(String, String),
     /// The element goes.
     Remove(String),
@@ -52,9 +52,9 @@ pub fn edit(
     observer: &dyn Observer,
 ) -> Result<RewriteReport, Error> {
     let rewrite = &options.rewrite;
-    let context = Context { ctl, observer, threads: rewrite.threads.unwrap_or_else(default_threads) };
+    let context = rewrite.context(ctl, observer);
     let meter = Meter::start(&context, &rewrite.stage);
-    let old = InPlace::open(path, rewrite.unfinished)?;
+    let old = InPlace::open(path, Purpose::Change, rewrite.unfinished)?;
     let image = old.file().find(which)?;
     let mut info = old.file().wim().info().image(image.index()).unwrap_or_default();
     for change in &options.info {
@@ -88,32 +88,55 @@ pub fn edit(
 }
 
 fn change_info(info: &mut ImageInfo, change: &InfoChange, wim: &Wim, image: ImageIndex) -> Result<(), Error> {
-    let (InfoChange::Set(path, _) | InfoChange::Remove(path)) = change;
-    let is_name = |name: &str| {
-        let rest = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | ':');
-        name.starts_with(|c: char| c.is_alphabetic() || c == '_') && name.chars().all(rest)
-    };
-    if !path.split('/').all(is_name) {
-        return Err(Error::Usage {
-            what: "property".to_owned(),
-            expected: "names of XML elements with / between them".to_owned(),
-            found: format!("{path:?}"),
-        });
-    }
     match change {
-        InfoChange::Set(path, value) if path == "NAME" => {
+        InfoChange::Set(path, value) => {
             let mut others = wim.info().images().zip(wim.images()).filter(|(_, other)| *other != image);
-            if others.any(|(other, _)| other.name().as_ref() == Some(value)) && !value.is_empty() {
+            let is_name = matches!(path.as_str(), "NAME" | "NAME[1]") && !value.is_empty();
+            if is_name && others.any(|(other, _)| other.name().as_ref() == Some(value)) {
                 return Err(Error::Usage {
                     what: "name of the image".to_owned(),
                     expected: "one that no other image of the file has".to_owned(),
                     found: format!("{value:?}"),
                 });
             }
-            info.set_text(path, value.clone());
+            set_property(info, path, value)
         }
-        InfoChange::Set(path, value) => info.set_text(path, value.clone()),
-        InfoChange::Remove(path) => info.remove(path),
+        InfoChange::Remove(path) => {
+            check_property(info, path, false)?;
+            info.remove(path);
+            Ok(())
+        }
+    }
+}
+
+/// Sets the text of the element at a path that somebody wrote.
+pub(crate) fn set_property(info: &mut ImageInfo, path: &str, value: &str) -> Result<(), Error> {
+    check_property(info, path, true)?;
+    info.set_text(path, value);
+    Ok(())
+}
+
+/// Whether a path is one, and if it `is_set` leaves no gap: one element more than there are is made, not two.
+fn check_property(info: &ImageInfo, path: &str, is_set: bool) -> Result<(), Error> {
+    let wrong =
+        |expected: String| Error::Usage { what: "property".to_owned(), expected, found: format!("{path:?}") };
+    let is_name = |name: &str| {
+        let rest = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | ':');
+        name.starts_with(|c: char| c.is_alphabetic() || c == '_') && name.chars().all(rest)
+    };
+    let mut at = Some(info.element());
+    for step in path.split('/') {
+        let (name, index) = split_step(step);
+        if !is_name(name) {
+            return Err(wrong(
+                "names of XML elements, with [2] and so on for further ones, and / between".into(),
+            ));
+        }
+        let count = at.map_or(0, |at| at.elements().filter(|element| element.name == name).count());
+        if is_set && index > count {
+            return Err(wrong(format!("{name}[{}] at most, as there are {count} so far", count + 1)));
+        }
+        at = at.and_then(|at| at.at(step));
     }
     Ok(())
 }
@@ -142,7 +165,10 @@ impl Job<'_> {
             edit.apply(change)?;
         }
         let TreeEdit { mut tree, directories, .. } = edit;
-        let blobs = BlobReader::new(self.file.archives().clone(), CACHE_BYTES);
+        let blobs = BlobReader::new(
+            self.file.archives().clone(),
+            cache_bytes(self.file.archives(), self.context.threads),
+        );
         let reader = Reader {
             directories: directories.iter().map(|(id, directory)| (*id, directory)).collect(),
             archives: Some(&blobs),
@@ -155,7 +181,13 @@ impl Job<'_> {
             Recompress::WhereNeeded => Reuse::Stored,
             Recompress::Everything => Reuse::Nothing,
         };
-        let options = StoreOptions { settings, reuse, missing: Missing::Keep, name: self.name };
+        let options = StoreOptions {
+            settings,
+            reuse,
+            missing: Missing::Keep,
+            placing: Placing::Single,
+            name: self.name,
+        };
         let mut known = known(self.file);
         let stored = store(self.context, self.meter, &reader, &list, &mut known, writer, options)?;
         report.encoded_blobs += stored.encoded;

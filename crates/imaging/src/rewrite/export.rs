@@ -1,16 +1,18 @@
 //! Images from one file into another, which is made or appended to.
 
+use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use gravure_model::Ctl;
 use gravure_model::event::Observer;
-use gravure_wim::{ImageIndex, ImageInfo, Wim};
+use gravure_nttypes::Guid;
+use gravure_wim::{ImageIndex, ImageInfo, Wim, WriteOptions};
 
 use super::in_place::known;
-use super::new_file::{Batch, Recipe, add_batch, compression, write_new};
-use super::{CompressionChange, InPlace, RewriteOptions, RewriteReport};
-use crate::capture::Missing;
-use crate::meter::{Context, Meter, default_threads};
+use super::new_file::{Batch, Recipe, add_batch, compression, form, write_new};
+use super::{CompressionChange, FormChange, InPlace, Purpose, RewriteOptions, RewriteReport, pipable};
+use crate::capture::{CaptureForm, Missing, OUT_BUFFER_BYTES, random_guid};
+use crate::meter::{Context, Meter};
 use crate::{Error, ImageFile};
 
 /// Which images are meant.
@@ -69,11 +71,15 @@ pub fn export(
     observer: &dyn Observer,
 ) -> Result<RewriteReport, Error> {
     let rewrite = &options.rewrite;
-    let context = Context { ctl, observer, threads: rewrite.threads.unwrap_or_else(default_threads) };
+    let context = rewrite.context(ctl, observer);
     let meter = Meter::start(&context, &rewrite.stage);
     let batch = batch(source, selection, options)?;
     let mut report = if output.exists() {
-        let old = InPlace::open(output, rewrite.unfinished)?;
+        let purpose = match options.target {
+            Target::Append => Purpose::Change,
+            Target::Rebuild => Purpose::Replace,
+        };
+        let old = InPlace::open(output, purpose, rewrite.unfinished)?;
         check_names(old.file().wim(), &batch, output)?;
         match options.target {
             Target::Append => append(&context, &meter, &old, &batch, options)?,
@@ -87,23 +93,62 @@ pub fn export(
                     batches: vec![Batch::of(old.file(), images), batch],
                     missing: Missing::Keep,
                     had_integrity: has_integrity(old.file().wim()),
+                    form: form(rewrite, old.file().wim(), true),
                 };
                 write_new(&context, &meter, output, &recipe, rewrite)?
             }
         }
     } else {
-        let recipe = Recipe {
-            heir_of: None,
-            compression: compression(rewrite, source.wim()),
-            boot: boot(source, selection, options, 0, None),
-            batches: vec![batch],
-            missing: Missing::Refuse,
-            had_integrity: has_integrity(source.wim()),
-        };
-        write_new(&context, &meter, output, &recipe, rewrite)?
+        write_new(&context, &meter, output, &recipe(source, selection, batch, options), rewrite)?
     };
     report.take(meter);
     Ok(report)
+}
+
+/// Exports `selection` of `source` as a pipable file to `out`, front to back. Messages call it `name`. What was written is
+/// not read back: whoever reads it checks it.
+pub fn export_to_pipe(
+    source: &ImageFile,
+    selection: Selection,
+    out: &mut dyn Write,
+    name: &str,
+    options: &ExportOptions,
+    ctl: &Ctl,
+    observer: &dyn Observer,
+) -> Result<RewriteReport, Error> {
+    let rewrite = &options.rewrite;
+    let context = rewrite.context(ctl, observer);
+    let meter = Meter::start(&context, &rewrite.stage);
+    let recipe = recipe(source, selection, batch(source, selection, options)?, options);
+    let write_options = WriteOptions {
+        compression: recipe.compression,
+        guid: Guid(random_guid()?),
+        links_fixed: false,
+        allow_missing_blobs: false,
+    };
+    let mut out = BufWriter::with_capacity(OUT_BUFFER_BYTES, out);
+    let mut report = pipable::write(&context, &meter, &mut out, name, &recipe, &write_options, rewrite)?;
+    report.take(meter);
+    Ok(report)
+}
+
+/// What a file of its own is made of.
+fn recipe<'a>(
+    source: &'a ImageFile,
+    selection: Selection,
+    batch: Batch<'a>,
+    options: &ExportOptions,
+) -> Recipe<'a> {
+    let wim = source.wim();
+    Recipe {
+        heir_of: None,
+        compression: compression(&options.rewrite, wim),
+        boot: boot(source, selection, options, 0, None),
+        batches: vec![batch],
+        missing: Missing::Refuse,
+        had_integrity: has_integrity(wim),
+        form: form(&options.rewrite, wim, false),
+    }
 }
 
 fn append(
@@ -123,6 +168,17 @@ fn append(
             found: wanted.map_or_else(|| "none".to_owned(), |wanted| wanted.method().to_string()),
         });
     }
+    let form = match options.rewrite.form {
+        FormChange::Keep => CaptureForm::Normal,
+        FormChange::To(CaptureForm::Pipable) => {
+            return Err(Error::Usage {
+                what: format!("layout of {}", old.name()),
+                expected: "that of the file, as it is appended to; rebuild it to change it".to_owned(),
+                found: "pipable".to_owned(),
+            });
+        }
+        FormChange::To(form) => form,
+    };
     let selection = match batch.images.as_slice() {
         [(one, _)] => Selection::One(*one),
         _ => Selection::All,
@@ -131,8 +187,8 @@ fn append(
     let name = old.name();
     let changed = old.change(context, meter, &options.rewrite, |writer| {
         let mut known = known(old.file());
-        let missing = Missing::Refuse;
-        add_batch(context, meter, batch, missing, &mut known, writer, &options.rewrite, &name, &mut report)?;
+        let (missing, rewrite) = (Missing::Refuse, &options.rewrite);
+        add_batch(context, meter, batch, missing, form, &mut known, writer, rewrite, &name, &mut report)?;
         let mark = boot(batch.file, selection, options, old.file().image_count(), wim.boot_image());
         writer.set_boot_image(mark).map_err(Error::wim(&name))
     })?;

@@ -30,6 +30,15 @@ pub(crate) struct InPlace {
     size: u64,
 }
 
+/// What a file is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To be changed where it is.
+    Change,
+    /// To be replaced by one that is made of it.
+    Replace,
+}
+
 /// What a change wrote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Changed {
@@ -40,7 +49,7 @@ pub(crate) struct Changed {
 
 impl InPlace {
     /// Opens `path`. Nothing is written yet, but to recover an unfinished file when that is asked for.
-    pub(crate) fn open(path: &Path, unfinished: Unfinished) -> Result<Self, Error> {
+    pub(crate) fn open(path: &Path, purpose: Purpose, unfinished: Unfinished) -> Result<Self, Error> {
         let target = FileAt::open_rw(path).map_err(Error::io("open for writing", path.display()))?;
         lock(&target, path)?;
         let mut file = ImageFile::open_path(path)?;
@@ -54,7 +63,7 @@ impl InPlace {
             recover(&target, file.wim(), path)?;
             file = ImageFile::open_path(path)?;
         }
-        check(file.wim(), path)?;
+        check(file.wim(), path, purpose)?;
         let mut header = vec![0; usize::try_from(HEADER_BYTES).unwrap_or(0)];
         target.read_exact_at(0, &mut header).map_err(Error::io("read", path.display()))?;
         let size = target.size();
@@ -137,14 +146,17 @@ pub(super) fn write<'t>(
 }
 
 /// Whether a file may be changed, or replaced by what is made of it.
-fn check(wim: &Wim, path: &Path) -> Result<(), Error> {
+fn check(wim: &Wim, path: &Path, purpose: Purpose) -> Result<(), Error> {
     let header = wim.header();
+    if header.layout == Layout::Pipable && purpose == Purpose::Change {
+        // Everything in it has its place: what is behind the end would be behind the tables.
+        let value = path.display().to_string();
+        return Err(Error::Unsupported { what: "changing a pipable file in place", value });
+    }
     let why = if header.flags.contains(HeaderFlags::READ_ONLY) {
         "it is marked read-only"
     } else if header.parts > 1 {
         "it is part of a split set; join it first"
-    } else if header.layout == Layout::Pipable {
-        "it has the pipable layout; export it to another file"
     } else {
         return Ok(());
     };

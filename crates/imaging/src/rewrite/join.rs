@@ -6,10 +6,10 @@ use gravure_model::Ctl;
 use gravure_model::event::Observer;
 
 use super::export::has_integrity;
-use super::new_file::{Batch, Recipe, compression, write_new};
+use super::new_file::{Batch, Recipe, compression, form, write_new};
 use super::{RewriteOptions, RewriteReport};
 use crate::capture::Missing;
-use crate::meter::{Context, Meter, default_threads};
+use crate::meter::Meter;
 use crate::{Error, ImageFile};
 
 /// Joins `parts`, in any order but each once, into the file `output`.
@@ -20,7 +20,7 @@ pub fn join(
     ctl: &Ctl,
     observer: &dyn Observer,
 ) -> Result<RewriteReport, Error> {
-    let context = Context { ctl, observer, threads: options.threads.unwrap_or_else(default_threads) };
+    let context = options.context(ctl, observer);
     let meter = Meter::start(&context, &options.stage);
     let set = ImageFile::open_set(parts)?;
     let same = |path: &PathBuf| {
@@ -40,6 +40,7 @@ pub fn join(
         boot: None,
         missing: Missing::Keep,
         had_integrity: has_integrity(wim),
+        form: form(options, wim, false),
     };
     let mut report = write_new(&context, &meter, output, &recipe, options)?;
     report.take(meter);

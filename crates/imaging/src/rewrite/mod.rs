@@ -12,25 +12,30 @@ mod in_place;
 mod join;
 mod new_file;
 mod optimize;
+mod pipable;
 mod read_back;
 mod split;
 mod tree_edit;
 
 pub use delete::{Deletion, delete};
+pub(crate) use edit::set_property;
 pub use edit::{EditOptions, InfoChange, edit};
-pub use export::{Boot, ExportOptions, Selection, Target, export};
+pub use export::{Boot, ExportOptions, Selection, Target, export, export_to_pipe};
 pub use join::join;
 pub use optimize::optimize;
 pub use split::{SplitReport, split};
 pub use tree_edit::{DeleteRule, ImageRules, TreeChange};
 
-pub(crate) use in_place::{Changed, InPlace};
+pub(crate) use in_place::{Changed, InPlace, Purpose};
 
 use gravure_codec::Level;
+use gravure_model::Ctl;
+use gravure_model::event::Observer;
 use gravure_wim::Compression;
 
 use crate::IntegrityChange;
-use crate::meter::Meter;
+use crate::capture::CaptureForm;
+use crate::meter::{Context, Meter, default_threads};
 
 /// What the operations that change WIM files have in common. Each uses the part that has a meaning for it.
 #[derive(Debug, Clone)]
@@ -41,6 +46,8 @@ pub struct RewriteOptions {
     pub threads: Option<usize>,
     /// Method and chunk size of a file that is written anew. A file that is changed in place keeps its own.
     pub compression: CompressionChange,
+    /// How the contents of a file that is written anew are laid out.
+    pub form: FormChange,
     /// How hard to compress what is compressed.
     pub level: Level,
     /// Whether everything is compressed anew, also what could be copied as it is stored.
@@ -61,6 +68,17 @@ pub enum CompressionChange {
     Keep,
     /// Others; `None` stores everything as it is.
     To(Option<Compression>),
+}
+
+/// How the contents of a file are laid out that is made of others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FormChange {
+    /// A file that takes the place of another stays pipable, and what is made of a solid file is solid, unless another
+    /// compression is asked for.
+    #[default]
+    Keep,
+    /// Another.
+    To(CaptureForm),
 }
 
 /// Whether stored bytes are copied where the format allows it.
@@ -99,12 +117,20 @@ impl Default for RewriteOptions {
             stage: "write".to_owned(),
             threads: None,
             compression: CompressionChange::default(),
+            form: FormChange::default(),
             level: Level::default(),
             recompress: Recompress::default(),
             integrity: IntegrityChange::default(),
             read_back: ReadBack::default(),
             unfinished: Unfinished::default(),
         }
+    }
+}
+
+impl RewriteOptions {
+    /// What an operation runs in.
+    fn context<'c>(&self, ctl: &'c Ctl, observer: &'c dyn Observer) -> Context<'c> {
+        Context { ctl, observer, threads: self.threads.unwrap_or_else(default_threads) }
     }
 }
 

@@ -6,11 +6,18 @@ use std::path::Path;
 
 use gravure_nttypes::Guid;
 use gravure_tree::{Sha1Hash, SourceId};
-use gravure_wim::{Compression, ImageIndex, ImageInfo, Metadata, Wim, WimWriter, WriteOptions, references};
+use gravure_wim::{
+    Compression, ImageIndex, ImageInfo, Layout, Metadata, Resource, Wim, WimWriter, WriteOptions, references,
+};
 
-use super::{CompressionChange, ReadBack, Recompress, RewriteOptions, RewriteReport, read_back};
+use super::read_back::cache_bytes;
+use super::{
+    CompressionChange, FormChange, ReadBack, Recompress, RewriteOptions, RewriteReport, pipable, read_back,
+};
 use crate::blob_reader::BlobReader;
-use crate::capture::{self, Content, Known, Missing, Reader, Reuse, StoreOptions, contents, store};
+use crate::capture::{
+    self, CaptureForm, Content, Known, Missing, Placing, Reader, Reuse, StoreOptions, contents, names, store,
+};
 use crate::meter::{Context, Meter};
 use crate::output_file::OutputFile;
 use crate::{Error, ImageFile, integrity};
@@ -41,6 +48,7 @@ pub(super) struct Recipe<'a> {
     pub(super) missing: Missing,
     /// Whether what it is made of has an integrity table.
     pub(super) had_integrity: bool,
+    pub(super) form: CaptureForm,
 }
 
 /// Method and chunk size of a file made of `wim`.
@@ -49,6 +57,23 @@ pub(super) fn compression(options: &RewriteOptions, wim: &Wim) -> Option<Compres
         CompressionChange::Keep => wim.header().compression,
         CompressionChange::To(compression) => compression,
     }
+}
+
+/// How contents of a file made of `wim` are laid out; `takes_place` says that it is to be put in its place.
+pub(super) fn form(options: &RewriteOptions, wim: &Wim, takes_place: bool) -> CaptureForm {
+    match options.form {
+        FormChange::To(form) => form,
+        FormChange::Keep if takes_place && wim.header().layout == Layout::Pipable => CaptureForm::Pipable,
+        FormChange::Keep if options.compression == CompressionChange::Keep => {
+            solid_of(wim).map_or(CaptureForm::Normal, CaptureForm::Solid)
+        }
+        FormChange::Keep => CaptureForm::Normal,
+    }
+}
+
+/// Method and chunk size of the first solid resource.
+fn solid_of(wim: &Wim) -> Option<Compression> {
+    wim.resources().iter().find_map(Resource::solid_compression)
 }
 
 /// Writes the file `output`; what is there stays until the new one is complete.
@@ -72,6 +97,12 @@ pub(super) fn write_new(
         links_fixed: false,
         allow_missing_blobs: recipe.missing == Missing::Keep,
     };
+    if recipe.form == CaptureForm::Pipable {
+        let report = pipable::write_file(context, meter, &out, recipe, &write_options, options)?;
+        out.take_after_old()?;
+        out.commit()?;
+        return Ok(RewriteReport { old_file_bytes, ..report });
+    }
     let mut writer = WimWriter::create(out.file(), &write_options).map_err(Error::wim(&name))?;
     if let Some(wim) = recipe.heir_of {
         writer.adopt(wim).map_err(Error::wim(&name))?;
@@ -84,6 +115,7 @@ pub(super) fn write_new(
             meter,
             batch,
             recipe.missing,
+            recipe.form,
             &mut known,
             &mut writer,
             options,
@@ -113,6 +145,7 @@ pub(super) fn add_batch(
     meter: &Meter<'_>,
     batch: &Batch<'_>,
     missing: Missing,
+    form: CaptureForm,
     known: &mut Known,
     writer: &mut WimWriter<'_>,
     options: &RewriteOptions,
@@ -122,14 +155,20 @@ pub(super) fn add_batch(
     let file = batch.file;
     let images: Vec<ImageIndex> = batch.images.iter().map(|(image, _)| *image).collect();
     let gathered = gather(file, &images, meter)?;
-    let blobs = BlobReader::new(file.archives().clone(), read_back::CACHE_BYTES);
+    let blobs = BlobReader::new(file.archives().clone(), cache_bytes(file.archives(), context.threads));
     let reader = Reader { archives: Some(&blobs), ..Reader::default() };
     let settings = writer.compression().map(|compression| (compression, options.level));
-    let reuse = match options.recompress {
-        Recompress::WhereNeeded => Reuse::Stored,
-        Recompress::Everything => Reuse::Nothing,
+    let reuse = match (options.recompress, options.form) {
+        (Recompress::Everything, _) => Reuse::Nothing,
+        (Recompress::WhereNeeded, FormChange::Keep) => Reuse::Stored,
+        (Recompress::WhereNeeded, FormChange::To(CaptureForm::Solid(wanted))) => Reuse::Solid(wanted),
+        (Recompress::WhereNeeded, FormChange::To(_)) => Reuse::Single,
     };
-    let store_options = StoreOptions { settings, reuse, missing, name };
+    let placing = match form {
+        CaptureForm::Solid(compression) => Placing::Solid(compression, options.level, &gathered.names),
+        _ => Placing::Single,
+    };
+    let store_options = StoreOptions { settings, reuse, missing, placing, name };
     let stored = store(context, meter, &reader, &gathered.contents, known, writer, store_options)?;
     report.copied_blobs += stored.copied;
     report.encoded_blobs += stored.encoded;
@@ -153,23 +192,28 @@ pub(super) fn add_batch(
 pub(super) struct Gathered {
     /// Every content once.
     pub(super) contents: Vec<Content>,
+    /// What each is called by the first that uses it.
+    pub(super) names: Vec<String>,
     /// For each image, its references.
     pub(super) references: Vec<Vec<(Sha1Hash, u32)>>,
 }
 
 /// Reads the trees of `images` one after the other; only what is needed of them is kept.
 pub(super) fn gather(file: &ImageFile, images: &[ImageIndex], meter: &Meter<'_>) -> Result<Gathered, Error> {
-    let mut gathered = Gathered { contents: Vec::new(), references: Vec::new() };
+    let mut gathered = Gathered { contents: Vec::new(), names: Vec::new(), references: Vec::new() };
     let mut seen: HashSet<Sha1Hash> = HashSet::new();
     for index in images {
         let image = file.image(*index)?;
         for warning in image.warnings() {
             meter.warn(|| format!("{}, image {}: {warning}", file.name(), index.number()));
         }
-        for content in contents(image.tree()) {
+        let list = contents(image.tree());
+        let names = names(image.tree(), &list);
+        for (content, name) in list.into_iter().zip(names) {
             let is_new = content.sha1.is_none_or(|sha1| seen.insert(sha1));
             if is_new {
                 gathered.contents.push(Content { uses: Vec::new(), ..content });
+                gathered.names.push(name);
             }
         }
         gathered.references.push(references(image.tree()));

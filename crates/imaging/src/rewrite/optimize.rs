@@ -6,11 +6,11 @@ use gravure_model::Ctl;
 use gravure_model::event::Observer;
 
 use super::export::has_integrity;
-use super::new_file::{Batch, Recipe, compression, write_new};
-use super::{InPlace, RewriteOptions, RewriteReport};
+use super::new_file::{Batch, Recipe, compression, form, write_new};
+use super::{InPlace, Purpose, RewriteOptions, RewriteReport};
 use crate::Error;
 use crate::capture::Missing;
-use crate::meter::{Context, Meter, default_threads};
+use crate::meter::Meter;
 
 /// Writes `path` anew; it stays as it is until the new file is complete and was read back. Identity, images and XML
 /// document are kept; blobs that no image uses go.
@@ -20,9 +20,9 @@ pub fn optimize(
     ctl: &Ctl,
     observer: &dyn Observer,
 ) -> Result<RewriteReport, Error> {
-    let context = Context { ctl, observer, threads: options.threads.unwrap_or_else(default_threads) };
+    let context = options.context(ctl, observer);
     let meter = Meter::start(&context, &options.stage);
-    let old = InPlace::open(path, options.unfinished)?;
+    let old = InPlace::open(path, Purpose::Replace, options.unfinished)?;
     let wim = old.file().wim();
     let recipe = Recipe {
         heir_of: Some(wim),
@@ -31,6 +31,7 @@ pub fn optimize(
         boot: wim.boot_image(),
         missing: Missing::Keep,
         had_integrity: has_integrity(wim),
+        form: form(options, wim, true),
     };
     let mut report = write_new(&context, &meter, path, &recipe, options)?;
     report.take(meter);

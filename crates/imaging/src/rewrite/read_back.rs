@@ -14,8 +14,22 @@ use crate::capture::{Content, Reader, hash_all};
 use crate::meter::{Context, Meter};
 use crate::{Error, ErrorKind, ImageFile};
 
-/// Decoded chunks kept: two of the largest that are made (wim-container section 12).
-pub(super) const CACHE_BYTES: usize = 128 << 20;
+/// Decoded chunks kept of those that are not wanted as a whole, bytes. Contents are asked for in the order in which they
+/// lie, and by no more than `threads` at a time, which are some chunks apart at most.
+pub(super) fn cache_bytes(archives: &Archives, threads: usize) -> usize {
+    /// Enough for any number of threads and chunks as all Windows write them.
+    const LEAST: usize = 4 << 20;
+    /// With larger chunks than those of LZX threads are in one or two.
+    const WINDOW: usize = 32 << 20;
+    let largest = archives.iter().map(|(_, archive)| archive.wim()).flat_map(|wim| {
+        let of_file = wim.header().compression.map(|compression| compression.chunk_size());
+        wim.resources().iter().filter_map(|resource| Some(resource.solid?.chunk_size)).chain(of_file)
+    });
+    // Chunks are at most 1 GiB.
+    let largest = largest.max().unwrap_or(0) as usize;
+    let window = largest.saturating_mul(threads + 2).min(WINDOW.max(largest.saturating_mul(2)));
+    window.max(LEAST)
+}
 
 /// Checks those blobs of the complete file `path` that `wants` names by their hash, and the metadata of all images.
 pub(super) fn check(
@@ -49,7 +63,8 @@ pub(super) fn check(
             uses: Vec::new(),
         })
         .collect();
-    let blobs = BlobReader::new(archives, CACHE_BYTES);
+    let cache_bytes = cache_bytes(&archives, context.threads);
+    let blobs = BlobReader::new(archives, cache_bytes);
     let reader = Reader { archives: Some(&blobs), ..Reader::default() };
     hash_all(context, meter, &reader, &list, |number, result| {
         let expected = wanted[number].1.sha1;

@@ -12,7 +12,7 @@ use super::export::has_integrity;
 use super::new_file::{Gathered, gather};
 use super::{ReadBack, RewriteOptions, read_back};
 use crate::image::part_path;
-use crate::meter::{Context, Meter, default_threads};
+use crate::meter::{Context, Meter};
 use crate::output_file::OutputFile;
 use crate::read_ahead::ReadAhead;
 use crate::{Error, ImageFile, integrity};
@@ -49,7 +49,7 @@ pub fn split(
     ctl: &Ctl,
     observer: &dyn Observer,
 ) -> Result<SplitReport, Error> {
-    let context = Context { ctl, observer, threads: options.threads.unwrap_or_else(default_threads) };
+    let context = options.context(ctl, observer);
     let meter = Meter::start(&context, &options.stage);
     let wim = source.wim();
     check(source)?;

@@ -2,12 +2,11 @@
 
 use gravure_model::Ctl;
 use gravure_model::event::Observer;
-use gravure_tree::{NodeId, Tree};
+use gravure_tree::Tree;
 
 use crate::archive::Archive;
 use crate::meter::{Context, Meter, default_threads};
-use crate::reading::{self, OnDamage, ReadPlan, Target};
-use crate::uses::Use;
+use crate::reading::{self, OnDamage, ReadPlan};
 use crate::{Error, ErrorKind, Image, ImageFile, damage, range_hash};
 
 /// How a file is checked.
@@ -81,7 +80,7 @@ pub fn verify_file(
     let parts = file.own_parts();
     let plan = ReadPlan::whole_archives(&parts)?;
     meter.expect(plan.total_bytes);
-    let read = reading::run(&context, &meter, &parts, &plan, &Nowhere, OnDamage::GoOn);
+    let read = reading::run(&context, &meter, &parts, &plan, &reading::nowhere(), OnDamage::GoOn);
     let damaged = read.map_err(|error| damage::explain(error, &parts, None, &plan))?;
     report.blobs = plan.blobs.len() as u64;
     if !damaged.is_empty() {
@@ -162,36 +161,6 @@ fn missing(tree: &Tree) -> Vec<String> {
         }
     }
     found
-}
-
-/// Contents that are only to be checked.
-pub(crate) struct Nowhere;
-
-impl Target for Nowhere {
-    type Handles = ();
-    type Open = ();
-
-    fn handles(&self) {}
-
-    fn whole(&self, (): &mut (), _: &[Use], _: &[u8]) -> Result<(), Error> {
-        Ok(())
-    }
-
-    fn open(&self, (): &mut (), _: &[Use]) -> Result<(), Error> {
-        Ok(())
-    }
-
-    fn piece(&self, _: &[Use], (): &(), _: u64, _: &[u8]) -> Result<(), Error> {
-        Ok(())
-    }
-
-    fn finish(&self, (): &mut (), _: &[Use], (): &(), _: u64) -> Result<(), Error> {
-        Ok(())
-    }
-
-    fn node(&self, (): &mut (), _: NodeId) -> Result<(), Error> {
-        Ok(())
-    }
 }
 
 fn integrity(context: &Context<'_>, archive: &Archive, report: &mut FileReport) -> Result<(), Error> {

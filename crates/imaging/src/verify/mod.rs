@@ -3,7 +3,5 @@
 mod directory;
 mod file;
 
-pub(crate) use file::Nowhere;
-
 pub use directory::{VerifyOptions, VerifyReport, verify_applied, verify_directory};
 pub use file::{Damage, FileReport, IntegrityTables, VerifyFileOptions, check_integrity, verify_file};

@@ -102,3 +102,28 @@ pub(crate) fn without_special_xattrs(root: &Path) -> Snapshot {
     }
     snapshot
 }
+
+/// The most memory this process ever had.
+pub(crate) fn peak_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+}
+
+/// 150 MB in one large file and many small ones, for tests of memory; of each block `random` bytes do not shrink.
+pub(crate) fn large_sample(dir: &Path, random: usize) -> std::path::PathBuf {
+    let source = dir.join("s");
+    std::fs::create_dir(&source).unwrap();
+    let mut block = vec![0; 1 << 20];
+    gravure_testkit::Random::new(1).fill(&mut block[..random]);
+    let mut large = std::fs::File::create(source.join("large")).unwrap();
+    for number in 0..100u32 {
+        block[..4].copy_from_slice(&number.to_le_bytes());
+        std::io::Write::write_all(&mut large, &block).unwrap();
+    }
+    for number in 0..1000u32 {
+        block[..4].copy_from_slice(&number.to_le_bytes());
+        std::fs::write(source.join(format!("small{number}")), &block[..50_000]).unwrap();
+    }
+    source
+}

@@ -3,6 +3,7 @@
 use gravure_nttypes::Guid;
 
 use super::*;
+use crate::compression::Method;
 use crate::header::{HEADER_BYTES, HeaderFlags};
 
 fn header(layout: Layout) -> Header {

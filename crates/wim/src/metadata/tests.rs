@@ -107,6 +107,30 @@ fn bad_names_take_everything_below_with_them() {
 }
 
 #[test]
+fn of_equal_names_the_first_stays() {
+    let mut resource = Resource::new();
+    for name in ["a", "A", "a"] {
+        resource.dentry(name, 0, 0);
+    }
+    let opened = resource.end().parse().unwrap();
+    let paths: Vec<String> = opened.value.walk().map(|step| step.display_path()).collect();
+    assert_eq!(paths, ["/a", "/A"]);
+    assert_eq!(issues(&opened), [("/a".to_owned(), FileIssue::DuplicateName)]);
+}
+
+#[test]
+fn names_longer_than_their_entry_are_refused() {
+    for (len, expected) in [(3u16, "3"), (400, "400"), (65_534, "65534")] {
+        let mut resource = Resource::new();
+        let at = resource.dentry("name", 0, 0);
+        resource.bytes[at + 0x64..at + 0x66].copy_from_slice(&len.to_le_bytes());
+        let error = resource.end().error();
+        let place = format!("{at:#x}");
+        assert!(error.contains("name") && error.contains(&place) && error.contains(expected), "{error}");
+    }
+}
+
+#[test]
 fn odd_fields_are_told_with_their_path_and_survived() {
     let mut resource = Resource::new();
     let list = 120 + 112 + 8;

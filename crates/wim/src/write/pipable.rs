@@ -25,6 +25,7 @@ use crate::integrity::{INTEGRITY_CHUNK_BYTES, IntegrityTable};
 use crate::metadata::Metadata;
 use crate::pipe::PipeHeaderDisk;
 use crate::resource::{ResourceFlags, ResourceHeader};
+use crate::wim::{ImageIndex, Wim};
 
 /// Writes one pipable WIM: all images at its creation, then each blob they refer to, then
 /// [`PipableWriter::finish`].
@@ -38,6 +39,9 @@ pub struct PipableWriter<'a> {
     /// References of each blob, and whether it was written.
     known: HashMap<Sha1Hash, (u32, bool)>,
     open: Option<(Sha1Hash, OpenResource)>,
+    allow_missing_blobs: bool,
+    /// The bootable image, from 1; 0 for none.
+    boot_number: u32,
 }
 
 impl std::fmt::Debug for PipableWriter<'_> {
@@ -56,8 +60,22 @@ impl<'a> PipableWriter<'a> {
         level: Level,
         has_integrity: bool,
     ) -> Result<Self, Error> {
+        Self::create_like(out, options, None, images, level, has_integrity)
+    }
+
+    /// As [`PipableWriter::create`] for a file that takes the place of `heir_of`: what that says of itself as a whole is
+    /// kept, as [`super::WimWriter::adopt`] does.
+    pub fn create_like(
+        out: &'a mut dyn Write,
+        options: &WriteOptions,
+        heir_of: Option<&Wim>,
+        images: Vec<(Metadata, ImageInfo)>,
+        level: Level,
+        has_integrity: bool,
+    ) -> Result<Self, Error> {
         let mut flags = HeaderFlags::default();
-        if options.links_fixed {
+        let was_fixed = heir_of.is_some_and(|wim| wim.header().flags.contains(HeaderFlags::LINKS_FIXED));
+        if options.links_fixed || was_fixed {
             flags = flags.with(HeaderFlags::LINKS_FIXED);
         }
         let absent = ResourceHeader::default();
@@ -78,8 +96,18 @@ impl<'a> PipableWriter<'a> {
             integrity: absent,
         };
         let out = Out { out, at: 0, integrity: has_integrity.then(Hashes::default) };
-        let (info, blobs, known) = (WimInfo::default(), Vec::new(), HashMap::new());
-        let mut this = Self { out, header, info, images: Vec::new(), blobs, known, open: None };
+        let info = heir_of.map_or_else(WimInfo::default, |wim| wim.info().without_images());
+        let mut this = Self {
+            out,
+            header,
+            info,
+            images: Vec::new(),
+            blobs: Vec::new(),
+            known: HashMap::new(),
+            open: None,
+            allow_missing_blobs: options.allow_missing_blobs,
+            boot_number: 0,
+        };
         let header = this.header.to_bytes()?;
         this.out.write(&header)?;
         let (metadata, infos): (Vec<Metadata>, Vec<ImageInfo>) = images.into_iter().unzip();
@@ -118,6 +146,16 @@ impl<'a> PipableWriter<'a> {
             let known = self.known.entry(*sha1).or_default();
             known.0 = known.0.saturating_add(*count);
         }
+        Ok(())
+    }
+
+    /// Makes an image the bootable one, or none. Only the complete header at the end of the file says so.
+    pub fn set_boot_image(&mut self, image: Option<ImageIndex>) -> Result<(), Error> {
+        let number = image.map_or(0, ImageIndex::number);
+        if number > self.header.image_count {
+            return Err(Error::NotFound { what: "image", which: number.to_string() });
+        }
+        self.boot_number = number;
         Ok(())
     }
 
@@ -218,7 +256,8 @@ impl<'a> PipableWriter<'a> {
         if self.open.is_some() {
             return Err(Error::unwritable("the tables", "a resource is not finished"));
         }
-        if let Some((sha1, _)) = self.known.iter().find(|(_, (_, is_written))| !is_written) {
+        let missing = self.known.iter().find(|(_, (_, is_written))| !is_written);
+        if let Some((sha1, _)) = missing.filter(|_| !self.allow_missing_blobs) {
             return Err(Error::unwritable("the tables", format!("content {sha1} was not written")));
         }
         let mut table = Vec::new();
@@ -241,6 +280,11 @@ impl<'a> PipableWriter<'a> {
             self.out.write(&bytes)?;
             self.header.integrity =
                 ResourceHeader { stored_size: size, flags: ResourceFlags::default(), offset, size };
+        }
+        self.header.boot_number = self.boot_number;
+        let boot = usize::try_from(self.boot_number).ok().and_then(|number| number.checked_sub(1));
+        if let Some(image) = boot.and_then(|index| self.images.get(index)) {
+            self.header.boot_metadata = image.header;
         }
         let header = self.header.to_bytes()?;
         self.out.write(&header)?;

@@ -90,6 +90,29 @@ fn set_and_remove_touch_nothing_else() {
     assert_eq!(text_of(&root), "\u{feff}<W><A><B/>2</A><D><E>3</E></D></W>");
 }
 
+#[test]
+fn steps_are_counted() {
+    for (step, expected) in [
+        ("A", ("A", 0)),
+        ("A[1]", ("A", 0)),
+        ("A[12]", ("A", 11)),
+        ("A[0]", ("A[0]", 0)),
+        ("A[x]", ("A[x]", 0)),
+    ] {
+        assert_eq!(split_step(step), expected, "{step}");
+    }
+    let mut root = Element::new("W");
+    for (path, text) in [("A/B", "1"), ("A/B[2]", "2"), ("A[2]/B", "3"), ("A/B[1]", "one")] {
+        root.set_text(path, text);
+    }
+    assert_eq!(text_of(&root), "\u{feff}<W><A><B>one</B><B>2</B></A><A><B>3</B></A></W>");
+    assert_eq!(root.at("A[2]/B").map(Element::text).as_deref(), Some("3"));
+    assert_eq!(root.at("A/B[3]"), None);
+    root.remove("A/B");
+    root.remove("A[2]/B[2]");
+    assert_eq!(text_of(&root), "\u{feff}<W><A><B>2</B></A><A><B>3</B></A></W>");
+}
+
 fn element() -> impl Strategy<Value = Element> {
     let name = "[A-Za-z_][A-Za-z0-9._-]{0,8}";
     let text = "[^\\x00-\\x08\\x0b-\\x1f\\u{fffe}\\u{ffff}]{1,12}";
