@@ -1,6 +1,8 @@
 //! Trees with everything a Windows volume has, and volumes made of them.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "every test uses a part of it")]
 
+pub mod compare;
+
 use std::sync::Arc;
 
 use gravure_io::{MemoryDisk, WriteAt};
