@@ -16,6 +16,7 @@ mod layout;
 mod read;
 
 mod check;
+mod map;
 
 pub use check::{CheckObserver, CheckReport, Finding, Strictness, check};
 pub use error::{Error, MAX_REFUSALS, Reason, Refusal, Refusals};
@@ -23,6 +24,7 @@ pub use layout::{
     Collisions, ContentGuide, Encoding, MAX_LABEL_UNITS, NoGuide, Notes, Part, Place, ResidentBytes,
     SectorSize, VolumeOptions, VolumePlan, WofAlgorithm, Write,
 };
+pub use map::{UsedRun, UsedRuns};
 pub use read::{
     BootSector, Contents, Decoders, Hibernation, LogState, Scan, ScanGuide, Unclean, Volume, VolumeState,
 };

@@ -16,6 +16,7 @@ pub(crate) mod init;
 pub(crate) mod join;
 pub(crate) mod ls;
 pub(crate) mod machine;
+pub(crate) mod ntfs;
 pub(crate) mod optimize;
 pub(crate) mod plan;
 pub(crate) mod rewrite;

@@ -2,6 +2,7 @@
 
 use super::finding::{Spot, Teller};
 use crate::disk::{UpCase, attribute_type as types, numbers};
+use crate::read::boot::BootSector;
 use crate::read::bytes::wide;
 use crate::read::node::SECURITY_DESCRIPTOR;
 use crate::read::record::{Attribute, COMPRESSED, ENCRYPTED, Form, Record, SPARSE};
@@ -9,6 +10,7 @@ use crate::rule::Rule;
 
 const LOGGED_UTILITY_STREAM: u32 = 0x100;
 const PROPERTY_SET: u32 = 0xf0;
+const SPARSE_UNIT_BYTES: u64 = 64 << 10;
 
 /// What may be said of a type of attributes.
 struct Kind {
@@ -58,7 +60,14 @@ const KINDS: [Kind; 16] = [
 ];
 
 /// Checks all attributes of a record. `start` is its absolute offset.
-pub(super) fn check(record: &Record<'_>, number: u32, start: u64, upcase: &UpCase, teller: &mut Teller<'_>) {
+pub(super) fn check(
+    record: &Record<'_>,
+    number: u32,
+    start: u64,
+    boot: &BootSector,
+    upcase: &UpCase,
+    teller: &mut Teller<'_>,
+) {
     let mut before: Option<Attribute<'_>> = None;
     let mut instances = Vec::new();
     let mut attributes = record.attributes();
@@ -93,7 +102,7 @@ pub(super) fn check(record: &Record<'_>, number: u32, start: u64, upcase: &UpCas
         }
         instances.push(attribute.instance);
         check_kind(&attribute, number, &name, spot, teller);
-        check_flags(&attribute, spot, teller);
+        check_flags(&attribute, boot.cluster_bytes, spot, teller);
         before = Some(attribute);
     }
     if is_whole {
@@ -186,7 +195,7 @@ fn check_kind(attribute: &Attribute<'_>, number: u32, name: &[u16], spot: Spot<'
     }
 }
 
-fn check_flags(attribute: &Attribute<'_>, spot: Spot<'_>, teller: &mut Teller<'_>) {
+fn check_flags(attribute: &Attribute<'_>, cluster_bytes: u64, spot: Spot<'_>, teller: &mut Teller<'_>) {
     let flags = attribute.flags;
     // Directories whose new files are to be compressed say so in their index root.
     let allowed = match attribute.kind {
@@ -216,7 +225,9 @@ fn check_flags(attribute: &Attribute<'_>, spot: Spot<'_>, teller: &mut Teller<'_
                     clusters.unit,
                 );
             }
-            if clusters.lowest == 0 && flags & SPARSE != 0 && clusters.unit == 0 {
+            // A unit is 64 KiB; where clusters are as large, it is one.
+            let is_small = cluster_bytes < SPARSE_UNIT_BYTES;
+            if is_small && clusters.lowest == 0 && flags & SPARSE != 0 && clusters.unit == 0 {
                 teller.tell(Rule::SparseUnit, spot, "a unit, as Windows has it", 0);
             }
             let is_metadata =

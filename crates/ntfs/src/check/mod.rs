@@ -283,7 +283,7 @@ impl Checker<'_> {
         if state & IN_USE == 0 {
             return Ok(());
         }
-        attributes::check(&record, number, start, &self.upcase, &mut self.teller);
+        attributes::check(&record, number, start, &self.boot, &self.upcase, &mut self.teller);
         if state & EXTENSION != 0 {
             if head.link_count.get() != 0 {
                 self.teller.tell(
