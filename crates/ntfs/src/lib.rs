@@ -18,6 +18,9 @@ mod read;
 mod check;
 mod map;
 
+#[doc(hidden)]
+pub mod fuzz;
+
 pub use check::{CheckObserver, CheckReport, Finding, Strictness, check};
 pub use error::{Error, MAX_REFUSALS, Reason, Refusal, Refusals};
 pub use layout::{

@@ -217,4 +217,5 @@ rules! {
     DefinitionLimits "definition-limits" Note "sizes of a type in $AttrDef";
     BadClusters "bad-clusters" Error "list of damaged clusters";
     BadClusterFound "bad-clusters-found" Note "damaged clusters";
+    Unreadable "unreadable" Error "bytes of a stream";
 }

@@ -23,6 +23,8 @@ use crate::rule::Rule;
 
 /// Names of one file at most; Windows stops at 1024 links.
 const MAX_NAMES: usize = 0xffff;
+/// Times the volume that the clusters of all files are looked at.
+const MAX_CLAIMS: u64 = 16;
 
 /// What the names of a file are compared with.
 struct Facts {
@@ -247,7 +249,8 @@ impl Checker<'_> {
     ) -> Result<Option<ReparseTag>, Error> {
         let Some(found) = file.get(types::REPARSE_POINT, &[]) else { return Ok(None) };
         let spot = Spot::record(number).attribute(types::REPARSE_POINT, &[]).at(self.value_offset(found));
-        let Some(value) = found.read(self.source, 0x4000)? else { return Ok(None) };
+        let read = found.read(self.source, 0x4000);
+        let Some(value) = self.readable(spot, read)?.flatten() else { return Ok(None) };
         let Ok((disk, data)) = ReparseDisk::read_from_prefix(&value) else { return Ok(None) };
         let tag = ReparseTag(disk.tag.get());
         // Tags that are not Microsoft's have a GUID before the data.
@@ -343,7 +346,8 @@ impl Checker<'_> {
             }
         };
         let spot = Spot::record(number).attribute(types::EA, &[]).at(self.value_offset(values));
-        let Some(bytes) = values.read(self.source, MAX_EA_BYTES)? else { return Ok(0) };
+        let read = values.read(self.source, MAX_EA_BYTES);
+        let Some(bytes) = self.readable(spot, read)?.flatten() else { return Ok(0) };
         let list = match extended_attributes(&bytes) {
             Ok(list) => list,
             Err(pos) => {
@@ -409,8 +413,8 @@ impl Checker<'_> {
                 stream.initialized,
             );
         }
-        let real: u64 =
-            stream.extents.iter().filter(|extent| extent.lcn.is_some()).map(|extent| extent.clusters).sum();
+        let real = stream.extents.iter().filter(|extent| extent.lcn.is_some());
+        let real = real.fold(0u64, |sum, extent| sum.saturating_add(extent.clusters));
         let real_bytes = real.saturating_mul(self.boot.cluster_bytes);
         if let Some(on_disk) = on_disk
             && *on_disk != real_bytes
@@ -433,6 +437,11 @@ impl Checker<'_> {
         }
         for extent in &stream.extents {
             let Some(lcn) = extent.lcn else { continue };
+            self.claimed = self.claimed.saturating_add(extent.clusters);
+            // Streams that together are many times as large as the volume share clusters, which was told by then.
+            if self.claimed > self.boot.clusters.saturating_mul(MAX_CLAIMS) {
+                continue;
+            }
             if let Some((first, count)) = self.clusters.claim(lcn, extent.clusters) {
                 // Whose they are besides is found in a second pass.
                 if self.shared.len() < super::MAX_SHARED {

@@ -107,6 +107,8 @@ struct Checker<'a> {
     records: Vec<RecordInfo>,
     names: Names,
     clusters: ClusterMap,
+    /// Clusters of files so far, those of several counted for each.
+    claimed: u64,
     /// Clusters that two files have.
     shared: Vec<(u64, u64)>,
     /// Ids in use, each with the first record.
@@ -162,6 +164,7 @@ pub fn check(
         teller,
         records: vec![RecordInfo::default(); at(count)],
         names: Names::default(),
+        claimed: 0,
         shared: Vec::new(),
         security_ids: HashMap::new(),
         object_ids: Vec::new(),
@@ -345,11 +348,27 @@ impl Checker<'_> {
             return Ok(None);
         }
         let mut bytes = Vec::new();
-        self.mft.read(self.source, u64::from(number), &mut bytes)?;
+        let read = self.mft.read(self.source, u64::from(number), &mut bytes);
+        let spot = Spot::record(number);
+        if self.readable(spot, read)?.is_none() {
+            return Ok(None);
+        }
         let Ok(record) = unprotect(&mut bytes).and_then(|()| Record::parse(&bytes)) else { return Ok(None) };
         let mut ignore = |_, _, _| {};
         let mut gather = Gather { source: self.source, boot: &self.boot, mft: &self.mft, fault: &mut ignore };
         gather.file(number, &record).map(Some)
+    }
+
+    /// What was read; bytes that cannot be are told, unless it is the disk that fails.
+    fn readable<T>(&mut self, spot: Spot<'_>, result: Result<T, Error>) -> Result<Option<T>, Error> {
+        match result {
+            Ok(value) => Ok(Some(value)),
+            Err(error @ (Error::Corrupt { .. } | Error::Unsupported { .. })) => {
+                self.teller.tell(Rule::Unreadable, spot, "bytes that can be read", error);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Whether a reference leads to a file in use.

@@ -83,10 +83,17 @@ impl Checker<'_> {
         while start < size {
             let len = size.saturating_sub(start).min(SDS_BLOCK_BYTES);
             block.resize(at(len), 0);
-            stream.read(self.source, start, &mut block)?;
+            let spot = Spot::record(numbers::SECURE).attribute(types::DATA, &SDS);
+            let read = stream.read(self.source, start, &mut block);
+            if self.readable(spot, read)?.is_none() {
+                break;
+            }
             let copy_start = start.saturating_add(SDS_BLOCK_BYTES);
             copy.resize(at(size.saturating_sub(copy_start).min(SDS_BLOCK_BYTES)), 0);
-            stream.read(self.source, copy_start.min(size), &mut copy)?;
+            let read = stream.read(self.source, copy_start.min(size), &mut copy);
+            if self.readable(spot, read)?.is_none() {
+                break;
+            }
             self.check_block(stream, start, &block, &copy, &mut heads);
             start = copy_start.saturating_add(SDS_BLOCK_BYTES);
         }

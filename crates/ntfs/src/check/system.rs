@@ -65,7 +65,10 @@ impl Checker<'_> {
     pub(super) fn check_upcase(&mut self) -> Result<(), Error> {
         let spot = self.system_spot(numbers::UPCASE).attribute(types::DATA, &[]);
         let mut bytes = Vec::new();
-        self.mft.read(self.source, u64::from(numbers::UPCASE), &mut bytes)?;
+        let read = self.mft.read(self.source, u64::from(numbers::UPCASE), &mut bytes);
+        if self.readable(spot, read)?.is_none() {
+            return Ok(());
+        }
         let Ok(record) = unprotect(&mut bytes).and_then(|()| Record::parse(&bytes)) else { return Ok(()) };
         let file = self.gather(numbers::UPCASE, &record)?;
         let data = file.get(types::DATA, &[]);
@@ -121,7 +124,10 @@ impl Checker<'_> {
         let len = at(MIRROR_RECORDS).saturating_mul(self.mft.record_bytes);
         let offset = self.boot.offset(self.boot.mirror_lcn);
         let (mut first, mut copy) = (vec![0; len], vec![0; len]);
-        self.mft.stream.read(self.source, 0, &mut first)?;
+        let read = self.mft.stream.read(self.source, 0, &mut first);
+        if self.readable(Spot::record(numbers::MFT), read)?.is_none() {
+            return Ok(());
+        }
         if offset.saturating_add(wide(len)) > self.source.size() {
             self.teller.tell(
                 Rule::Mirror,
@@ -335,7 +341,10 @@ impl Checker<'_> {
             self.teller.tell(Rule::LogSize, spot, "64 KiB or more", stream.size);
         }
         let mut head = vec![0; at(stream.size.min(wide(LOG_HEAD_BYTES)))];
-        stream.read(self.source, 0, &mut head)?;
+        let read = stream.read(self.source, 0, &mut head);
+        if self.readable(spot, read)?.is_none() {
+            return Ok(());
+        }
         let log = log_state(&head);
         let spot = spot.at(stream.offset_of(0).unwrap_or(0));
         match log {
@@ -363,7 +372,8 @@ impl Checker<'_> {
         let head = match file.get(types::DATA, &[]).map(|found| &found.value) {
             Some(Value::Clusters { stream, .. }) => {
                 let mut head = vec![0; at(stream.size.min(8))];
-                stream.read(self.source, 0, &mut head)?;
+                let read = stream.read(self.source, 0, &mut head);
+                self.readable(Spot::record(number), read)?;
                 head
             }
             Some(Value::Resident { bytes, .. }) => bytes.clone(),
@@ -421,8 +431,8 @@ impl Checker<'_> {
     fn check_definitions(&mut self, file: &FileAttributes) -> Result<(), Error> {
         let spot = self.system_spot(numbers::ATTRIBUTE_DEFINITIONS).attribute(types::DATA, &[]);
         let found = file.get(types::DATA, &[]);
-        let bytes =
-            found.map(|found| found.read(self.source, 1 << 20)).transpose()?.flatten().unwrap_or_default();
+        let read = found.map(|found| found.read(self.source, 1 << 20)).transpose();
+        let bytes = self.readable(spot, read)?.flatten().flatten().unwrap_or_default();
         let offset = match found.map(|found| &found.value) {
             Some(Value::Clusters { stream, .. }) => stream.offset_of(0).unwrap_or(0),
             _ => 0,
@@ -551,7 +561,10 @@ impl Checker<'_> {
         let (mut pos, mut bytes, mut differences) = (0u64, Vec::new(), Differences::default());
         while pos < room {
             bytes.resize(at(room.saturating_sub(pos)).min(STEP_BYTES), 0);
-            stream.read(self.source, pos, &mut bytes)?;
+            let read = stream.read(self.source, pos, &mut bytes);
+            if self.readable(spot, read)?.is_none() {
+                return Ok(());
+            }
             self.clusters.compare(
                 pos.saturating_mul(8),
                 &bytes,
@@ -573,7 +586,8 @@ impl Checker<'_> {
         };
         let least = u64::from(self.mft.count()).div_ceil(8);
         // One bit a record, so as large as an MFT can get.
-        let bytes = found.read(self.source, 1 << 29)?.unwrap_or_default();
+        let read = found.read(self.source, 1 << 29);
+        let bytes = self.readable(spot, read)?.flatten().unwrap_or_default();
         let offset = match &found.value {
             Value::Clusters { stream, .. } => stream.offset_of(0).unwrap_or(0),
             Value::Resident { pos, .. } => self.mft.offset(0).saturating_add(wide(*pos)),

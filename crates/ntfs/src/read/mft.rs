@@ -67,12 +67,13 @@ impl Mft {
             }
         }
         let clusters = mft.stream.clusters().saturating_mul(boot.cluster_bytes);
-        if mft.stream.size == 0 || mft.stream.size > clusters {
+        // Runs that repeat clusters could make a small volume claim any number of records.
+        if mft.stream.size == 0 || mft.stream.size > clusters || mft.stream.clusters() > boot.clusters {
             return Err(Error::Corrupt {
                 what: "$MFT".to_owned(),
                 offset: start,
-                expected: format!("1 to {clusters} bytes, as it has clusters for"),
-                found: mft.stream.size.to_string(),
+                expected: format!("1 to {clusters} bytes in at most {} clusters", boot.clusters),
+                found: format!("{} in {}", mft.stream.size, mft.stream.clusters()),
             });
         }
         Ok(mft)
@@ -129,6 +130,12 @@ pub(crate) fn runs_of(attribute: &Attribute<'_>, boot: &BootSector, holes: Holes
     let Form::Clusters(clusters) = attribute.form else { return Ok(Vec::new()) };
     let (runs, _) = decode_runs(clusters.pairs, boot.clusters, holes)
         .map_err(|fault| Fault { pos: fault.pos.saturating_add(clusters.pairs_pos), ..fault })?;
+    let placed = runs.iter().filter(|run| run.lcn.is_some());
+    let placed = placed.fold(0u64, |sum, run| sum.saturating_add(run.clusters));
+    if placed > boot.clusters {
+        let expected = format!("at most {} clusters, as the volume has", boot.clusters);
+        return Err(Fault::new(Rule::RunsTotal, clusters.pairs_pos, expected, placed));
+    }
     let total = runs.iter().fold(0u64, |sum, run| sum.saturating_add(run.clusters));
     let expected = clusters.end.saturating_sub(clusters.lowest);
     if total != expected {
@@ -277,6 +284,16 @@ impl Found {
     pub(crate) fn read(&self, source: &dyn ReadAt, limit: u64) -> Result<Option<Vec<u8>>, Error> {
         match &self.value {
             _ if self.size() > limit => Ok(None),
+            Value::Clusters { stream, .. }
+                if stream.size > stream.clusters().saturating_mul(stream.cluster_bytes) =>
+            {
+                Err(Error::Corrupt {
+                    what: "size of a stream".to_owned(),
+                    offset: stream.offset_of(0).unwrap_or(0),
+                    expected: format!("at most what {} clusters hold", stream.clusters()),
+                    found: format!("{} bytes", stream.size),
+                })
+            }
             Value::Resident { bytes, .. } => Ok(Some(bytes.clone())),
             Value::Clusters { stream, .. } => {
                 let mut bytes = vec![0; at(stream.size)];

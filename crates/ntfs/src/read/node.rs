@@ -22,6 +22,7 @@ use crate::disk::{
     EA_HEAD_BYTES, EaDisk, RECORD_DIRECTORY, REPARSE_HEAD_BYTES, RecordDisk, ReparseDisk, TimesDisk, WofDisk,
     attribute_type as types, namespace,
 };
+use crate::layout::MAX_STREAM_BYTES;
 
 /// Name of the stream behind a compressed file.
 pub(crate) const WOF_STREAM: [u16; 17] =
@@ -239,6 +240,10 @@ impl NodeReader<'_> {
                 return Err(Error::Unsupported { what: "encrypted file", value: format!("record {number}") });
             }
             let size = found.size();
+            if size > MAX_STREAM_BYTES {
+                let value = format!("record {number}: {size} bytes");
+                return Err(Error::Unsupported { what: "stream of that size", value });
+            }
             let content = if size == 0 {
                 ContentRef::empty()
             } else {

@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "every test uses a part of it")]
 
 pub mod compare;
+pub mod patch;
 
 use std::sync::Arc;
 
@@ -279,7 +280,16 @@ pub fn contents(plan: &VolumePlan<'_>, tree: &Tree, compressed: &dyn Fn(NodeId) 
 
 /// Every write in the order in which an engine makes them.
 pub fn all_writes(plan: &VolumePlan<'_>, tree: &Tree) -> Vec<Write> {
-    let contents = contents(plan, tree, &|_| Vec::new());
+    all_writes_with(plan, tree, &|_| Vec::new())
+}
+
+/// The same; compressed contents come from `compressed`.
+pub fn all_writes_with(
+    plan: &VolumePlan<'_>,
+    tree: &Tree,
+    compressed: &dyn Fn(NodeId) -> Vec<u8>,
+) -> Vec<Write> {
+    let contents = contents(plan, tree, compressed);
     let mut writes = plan.wipes().to_vec();
     writes.extend(contents.writes.iter().cloned());
     writes.extend(plan.metadata(&contents.resident));
