@@ -218,4 +218,8 @@ rules! {
     BadClusters "bad-clusters" Error "list of damaged clusters";
     BadClusterFound "bad-clusters-found" Note "damaged clusters";
     Unreadable "unreadable" Error "bytes of a stream";
+    EncryptedBit "encrypted-bit" Error "attribute bit of encrypted files";
+    StreamBits "stream-bits" Note "attribute bit of a stream";
+    AttributeGap "attribute-gap" Note "layout of the attribute";
+    RunForm "run-form" Note "form of the runs";
 }

@@ -1,11 +1,15 @@
 //! Rules of single attributes and their place in a record.
 
 use super::finding::{Spot, Teller};
-use crate::disk::{UpCase, attribute_type as types, numbers};
+use crate::disk::{
+    NON_RESIDENT_BYTES, RESIDENT_BYTES, UpCase, attribute_type as types, encode_runs, numbers,
+};
 use crate::read::boot::BootSector;
 use crate::read::bytes::wide;
 use crate::read::node::SECURITY_DESCRIPTOR;
 use crate::read::record::{Attribute, COMPRESSED, ENCRYPTED, Form, Record, SPARSE};
+use crate::read::runs::{Holes, decode_runs};
+use crate::read::volume::NAME_INDEX;
 use crate::rule::Rule;
 
 const LOGGED_UTILITY_STREAM: u32 = 0x100;
@@ -102,7 +106,8 @@ pub(super) fn check(
         }
         instances.push(attribute.instance);
         check_kind(&attribute, number, &name, spot, teller);
-        check_flags(&attribute, boot.cluster_bytes, spot, teller);
+        check_flags(&attribute, &name, boot.cluster_bytes, spot, teller);
+        check_layout(&attribute, boot, spot, teller);
         before = Some(attribute);
     }
     if is_whole {
@@ -195,11 +200,57 @@ fn check_kind(attribute: &Attribute<'_>, number: u32, name: &[u16], spot: Spot<'
     }
 }
 
-fn check_flags(attribute: &Attribute<'_>, cluster_bytes: u64, spot: Spot<'_>, teller: &mut Teller<'_>) {
+/// Nothing stands between header, name, and value or runs; runs have their shortest form. Drivers do not mind.
+fn check_layout(attribute: &Attribute<'_>, boot: &BootSector, spot: Spot<'_>, teller: &mut Teller<'_>) {
+    let head = match attribute.form {
+        Form::Resident { .. } => RESIDENT_BYTES,
+        Form::Clusters(clusters) if clusters.on_disk.is_some() => NON_RESIDENT_BYTES.saturating_add(8),
+        Form::Clusters(_) => NON_RESIDENT_BYTES,
+    };
+    let start = attribute.form.start().saturating_sub(attribute.pos);
+    let expected = head.saturating_add(attribute.name.len()).next_multiple_of(8);
+    if start != expected {
+        teller.tell(
+            Rule::AttributeGap,
+            spot,
+            format!("value or runs at {expected:#x}"),
+            format!("{start:#x}"),
+        );
+    }
+    let len = match attribute.form {
+        Form::Resident { value, .. } => start.saturating_add(value.len()).next_multiple_of(8),
+        Form::Clusters(clusters) => {
+            let Ok((runs, len)) = decode_runs(clusters.pairs, boot.clusters, Holes::Allowed) else { return };
+            let mut shortest = Vec::new();
+            encode_runs(&runs, &mut shortest);
+            if clusters.pairs.get(..len) != Some(&shortest) {
+                teller.tell(
+                    Rule::RunForm,
+                    spot,
+                    format!("runs in {} bytes", shortest.len()),
+                    format!("{len}"),
+                );
+            }
+            start.saturating_add(len).next_multiple_of(8)
+        }
+    };
+    if attribute.len != len {
+        teller.tell(Rule::AttributeGap, spot, format!("{len} bytes, as the value ends there"), attribute.len);
+    }
+}
+
+fn check_flags(
+    attribute: &Attribute<'_>,
+    name: &[u16],
+    cluster_bytes: u64,
+    spot: Spot<'_>,
+    teller: &mut Teller<'_>,
+) {
     let flags = attribute.flags;
     // Directories whose new files are to be compressed say so in their index root.
     let allowed = match attribute.kind {
-        types::DATA | types::INDEX_ROOT => SPARSE | ENCRYPTED | 1,
+        types::DATA => SPARSE | ENCRYPTED | 1,
+        types::INDEX_ROOT if name == NAME_INDEX => ENCRYPTED | 1,
         _ => 0,
     };
     if flags & !allowed != 0 {
@@ -225,10 +276,16 @@ fn check_flags(attribute: &Attribute<'_>, cluster_bytes: u64, spot: Spot<'_>, te
                     clusters.unit,
                 );
             }
-            // A unit is 64 KiB; where clusters are as large, it is one.
-            let is_small = cluster_bytes < SPARSE_UNIT_BYTES;
-            if is_small && clusters.lowest == 0 && flags & SPARSE != 0 && clusters.unit == 0 {
-                teller.tell(Rule::SparseUnit, spot, "a unit, as Windows has it", 0);
+            // A unit is 16 clusters, or 64 KiB in clusters that are larger than 4 KiB.
+            let units = SPARSE_UNIT_BYTES.checked_div(cluster_bytes).unwrap_or(0).max(1);
+            let is_usual = u32::from(clusters.unit) == units.trailing_zeros() || clusters.unit == 4;
+            if clusters.lowest == 0 && flags & SPARSE != 0 && !is_usual {
+                teller.tell(
+                    Rule::SparseUnit,
+                    spot,
+                    "units of 64 KiB",
+                    format!("2^{} clusters", clusters.unit),
+                );
             }
             let is_metadata =
                 matches!(attribute.kind, types::ATTRIBUTE_LIST | types::INDEX_ALLOCATION | types::BITMAP);

@@ -16,7 +16,7 @@ use crate::read::bytes::{at, u32_at, wide};
 use crate::read::mft::{FileAttributes, Found, Value};
 use crate::read::names::FileName;
 use crate::read::node::{MAX_EA_BYTES, SECURITY_DESCRIPTOR, WOF_STREAM, extended_attributes};
-use crate::read::record::{COMPRESSED, SPARSE};
+use crate::read::record::{COMPRESSED, ENCRYPTED, SPARSE};
 use crate::read::volume::NAME_INDEX;
 use crate::read::wof::WofFile;
 use crate::rule::Rule;
@@ -52,7 +52,7 @@ impl Checker<'_> {
         for found in &file.found {
             self.check_sizes(number, found);
         }
-        self.check_bits(number, head, file, information.as_ref().map_or(0, |one| one.1), reparse.is_some());
+        self.check_bits(number, file, information.as_ref().map_or(0, |one| one.1), reparse.is_some());
         let facts = Facts {
             times: information.map(|one| one.0),
             attributes: information.map_or(0, |one| one.1) | inner_bits(head, file),
@@ -198,7 +198,7 @@ impl Checker<'_> {
             let has_own = file.get(SECURITY_DESCRIPTOR, &[]).is_some();
             if id != 0 {
                 self.security_ids.entry(id).or_insert(number);
-            } else if !has_own {
+            } else if !has_own && number != numbers::MFT {
                 self.teller.tell(
                     Rule::SecurityNone,
                     spot.at(offset.saturating_add(0x34)),
@@ -264,6 +264,11 @@ impl Checker<'_> {
         {
             self.teller.tell(Rule::ReparseLink, spot, "two names inside the data", error);
         }
+        let is_link = matches!(tag, ReparseTag::SYMLINK | ReparseTag::MOUNT_POINT);
+        let places = [0, 2, 4, 6].map(|pos| crate::read::bytes::u16_at(data, pos).unwrap_or(0));
+        if is_link && places.iter().any(|place| !place.is_multiple_of(2)) {
+            self.teller.tell(Rule::ReparseLink, spot, "names of whole units", format!("{places:?}"));
+        }
         if tag.0 == 0 {
             self.teller.tell(Rule::ReparseLength, spot, "a tag", 0);
         }
@@ -322,7 +327,7 @@ impl Checker<'_> {
             Some(Value::Resident { .. }) => {}
             Some(Value::Clusters { stream, .. }) => {
                 let wof = WofFile { stream: stream.clone(), size: unnamed.map_or(0, Found::size), algorithm };
-                match wof.check(self.source) {
+                match wof.check(self.source, self.is_strict) {
                     Err(error @ Error::Io { .. }) => return Err(error),
                     Err(error) => self.teller.tell(Rule::WofStream, spot, "chunks inside the stream", error),
                     Ok(()) => {}
@@ -428,11 +433,20 @@ impl Checker<'_> {
         }
         let unit_clusters = 1u64.checked_shl(u32::from(*unit)).unwrap_or(1);
         if found.flags & (SPARSE | COMPRESSED) != 0 && !clusters.is_multiple_of(unit_clusters) {
+            // libntfs lets sparse streams end anywhere.
+            let rule = if found.flags & COMPRESSED != 0 { Rule::Allocated } else { Rule::SparseUnit };
+            let expected = format!("whole units of {unit_clusters} clusters");
+            self.teller.tell(rule, spot.at(offset.saturating_add(0x28)), expected, clusters);
+        }
+        // On a volume that was just made, everything was written that is not a hole as a whole.
+        let is_written = stream.initialized == stream.size || stream.first_lcn().is_none();
+        if self.is_strict && !is_written {
+            let expected = format!("{} bytes, all of them", stream.size);
             self.teller.tell(
-                Rule::Allocated,
-                spot.at(offset.saturating_add(0x28)),
-                format!("whole units of {unit_clusters} clusters"),
-                clusters,
+                Rule::Initialized,
+                spot.at(offset.saturating_add(0x38)),
+                expected,
+                stream.initialized,
             );
         }
         for extent in &stream.extents {
@@ -489,14 +503,7 @@ impl Checker<'_> {
     }
 
     /// Bits of $STANDARD_INFORMATION that follow from what the file has.
-    fn check_bits(
-        &mut self,
-        number: u32,
-        head: &RecordDisk,
-        file: &FileAttributes,
-        attributes: u32,
-        has_reparse: bool,
-    ) {
+    fn check_bits(&mut self, number: u32, file: &FileAttributes, attributes: u32, has_reparse: bool) {
         let offset = file
             .get(types::STANDARD_INFORMATION, &[])
             .map_or(0, |found| self.value_offset(found))
@@ -519,13 +526,24 @@ impl Checker<'_> {
         {
             self.teller.tell(Rule::SparseBit, spot, "bit 0x200, as its data is sparse", &found);
         }
-        if head.flags.get() & RECORD_DIRECTORY == 0
-            && file
-                .get(types::DATA, &[])
-                .is_some_and(|data| data.flags & COMPRESSED != 0 && data.resident().is_none())
-            && attributes & Bits::COMPRESSED.0 == 0
-        {
-            self.teller.tell(Rule::CompressedBit, spot, "bit 0x800, as its data is compressed", &found);
+        for (flag, bit, rule, what) in [
+            (COMPRESSED, Bits::COMPRESSED.0, Rule::CompressedBit, "compressed"),
+            (ENCRYPTED, Bits::ENCRYPTED.0, Rule::EncryptedBit, "encrypted"),
+        ] {
+            if attributes & bit != 0 {
+                continue;
+            }
+            let main = [(types::DATA, &[][..]), (types::INDEX_ROOT, &NAME_INDEX[..])];
+            let main = main
+                .iter()
+                .any(|(kind, name)| file.get(*kind, name).is_some_and(|one| one.flags & flag != 0));
+            let expected = format!("bit {bit:#x}, as it is {what}");
+            if main {
+                self.teller.tell(rule, spot, expected, &found);
+            } else if has(flag) {
+                // A stream may be compressed by itself, but nothing does that unasked.
+                self.teller.tell(Rule::StreamBits, spot, format!("{expected} in a stream"), &found);
+            }
         }
     }
 

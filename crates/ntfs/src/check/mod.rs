@@ -251,7 +251,9 @@ impl Checker<'_> {
         let head = record.head;
         let (flags, sequence) = (head.flags.get(), head.sequence.get());
         // The field is younger than the format: with an update sequence at 0x2a it is not there.
-        if head.update_offset.get() >= 0x30 && head.record_number.get() != number {
+        // Free records of mkntfs have none.
+        let is_used = flags & RECORD_IN_USE != 0 || self.is_strict;
+        if is_used && head.update_offset.get() >= 0x30 && head.record_number.get() != number {
             self.teller.tell(
                 Rule::RecordNumber,
                 spot.at(start.saturating_add(0x2c)),

@@ -183,6 +183,14 @@ impl Checker<'_> {
         let mut listed = std::collections::HashSet::new();
         for entry in entries {
             let spot = spot.at(entry.offset);
+            if entry.data.len() != SECURITY_HEAD_BYTES {
+                self.teller.tell(
+                    Rule::SecurityEntry,
+                    spot,
+                    format!("{SECURITY_HEAD_BYTES} bytes of data"),
+                    entry.data.len(),
+                );
+            }
             let head = entry.data.get(..SECURITY_HEAD_BYTES).unwrap_or_default();
             let (hash, id) = (u32_at(head, 0).unwrap_or(0), u32_at(head, 4).unwrap_or(0));
             let key = if name == SII {

@@ -164,16 +164,19 @@ impl Checker<'_> {
         }
         for quota in &quotas {
             let version = u32_at(&quota.data, 0);
-            if quota.key.len() != 4 || quota.data.len() < 0x30 || version != Some(2) {
+            // Defaults stand under 1 without a SID, owners from 0x100 on.
+            let id = u32_at(&quota.key, 0).unwrap_or(0);
+            let fits = if quota.data.len() == 0x30 { id == 1 } else { id >= 0x100 };
+            if quota.key.len() != 4 || quota.data.len() < 0x30 || version != Some(2) || !fits {
                 self.teller.tell(
                     Rule::QuotaEntry,
                     spot(&DOLLAR_Q, quota.offset),
-                    "48 bytes or more of version 2",
+                    "48 bytes under 1, or more above 255, of version 2",
                     format!("{} of {version:?}", quota.data.len()),
                 );
             }
             let sid = quota.data.get(0x30..).unwrap_or_default();
-            let has_owner = owners.iter().any(|owner| sid.starts_with(&owner.key));
+            let has_owner = owners.iter().any(|owner| *sid == *owner.key);
             if !sid.is_empty() && !has_owner {
                 self.teller.tell(
                     Rule::QuotaOwner,
@@ -263,16 +266,16 @@ impl Checker<'_> {
             self.view(number, &file, &DOLLAR_R, collation::NUMBERS, &mut |entry| match (
                 u32_at(&entry.key, 0),
                 u64_at(&entry.key, 4),
-                entry.key.len(),
+                (entry.key.len(), entry.data.len()),
             ) {
-                (Some(tag), Some(reference), 12) => listed.push((tag, reference, entry.offset)),
+                (Some(tag), Some(reference), (12, 0)) => listed.push((tag, reference, entry.offset)),
                 _ => bad.push((entry.offset, entry.key.len())),
             })?;
         }
         let record = number.unwrap_or(numbers::EXTEND);
         let spot = |offset| Spot::record(record).attribute(types::INDEX_ROOT, &DOLLAR_R).at(offset);
         for (offset, key) in bad {
-            self.teller.tell(Rule::ReparseEntry, spot(offset), "a key of 12 bytes", key);
+            self.teller.tell(Rule::ReparseEntry, spot(offset), "a key of 12 bytes and no data", key);
         }
         listed.sort_unstable();
         let mut points = std::mem::take(&mut self.reparse_points);

@@ -307,14 +307,19 @@ impl Walk<'_> {
                 let room = bytes.get(..len.saturating_sub(child)).unwrap_or_default();
                 let least = INDEX_ENTRY_BYTES.saturating_add(key_len);
                 match part(room, offset, data_len) {
-                    Some(data) if offset >= least || data_len == 0 => data,
+                    Some(data)
+                        if offset.is_multiple_of(4)
+                            && (offset >= least || (data_len == 0 && offset == 0)) =>
+                    {
+                        data
+                    }
                     _ => {
                         let found = format!("{data_len} bytes at {offset:#x}");
                         self.tell(
                             level.start,
                             Rule::IndexData,
                             level.pos,
-                            format!("data behind the key, from {least:#x} on"),
+                            format!("data behind the key at a multiple of 4 from {least:#x} on"),
                             found,
                         );
                         return;

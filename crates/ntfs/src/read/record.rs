@@ -175,6 +175,16 @@ pub(crate) enum Form<'a> {
     Clusters(Clusters<'a>),
 }
 
+impl Form<'_> {
+    /// Where value or runs start in the record.
+    pub(crate) fn start(&self) -> usize {
+        match self {
+            Self::Resident { pos, .. } => *pos,
+            Self::Clusters(clusters) => clusters.pairs_pos,
+        }
+    }
+}
+
 /// An attribute in clusters, or a part of one.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Clusters<'a> {
@@ -218,8 +228,11 @@ impl<'a> Attribute<'a> {
         };
         let name = match name_len {
             0 => Some(&[][..]),
-            _ => part(bytes, name_offset, name_len)
-                .filter(|_| name_offset >= least && name_offset.is_multiple_of(2)),
+            // Names stand before values and runs.
+            _ => part(bytes, name_offset, name_len).filter(|_| {
+                let end = pos.saturating_add(name_offset).saturating_add(name_len);
+                name_offset >= least && name_offset.is_multiple_of(2) && end <= form.start()
+            }),
         };
         let name = name.ok_or_else(|| {
             let found = format!("{name_len} bytes at {name_offset:#x} of {len}");

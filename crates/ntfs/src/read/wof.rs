@@ -144,8 +144,9 @@ impl WofFile {
         Ok(())
     }
 
-    /// Whether table and stream can belong together; says why not.
-    pub(crate) fn check(&self, source: &dyn ReadAt) -> Result<(), Error> {
+    /// Whether table and stream can belong together; says why not. `decodes` asks for a look at the first chunk, which costs more
+    /// than everything else that is checked of a file.
+    pub(crate) fn check(&self, source: &dyn ReadAt, decodes: bool) -> Result<(), Error> {
         let Some((_, chunk)) = method(self.algorithm) else {
             return Err(Error::Unsupported {
                 what: "compression of a file",
@@ -159,6 +160,10 @@ impl WofFile {
             if self.size > 0 {
                 self.chunk(source, index, chunk)?;
             }
+        }
+        if decodes {
+            let mut plain = vec![0; at(self.size.min(chunk))];
+            self.read(source, 0, &mut plain, &mut Decoders::default())?;
         }
         Ok(())
     }
