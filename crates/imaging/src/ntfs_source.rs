@@ -47,8 +47,18 @@ pub(crate) fn open_volume(path: &Path) -> Result<Box<dyn ReadAt>, Error> {
     use std::os::unix::fs::FileTypeExt;
     let metadata = std::fs::metadata(path).map_err(Error::io("open", path.display()))?;
     if metadata.file_type().is_block_device() {
-        // A mounted volume changes under its reader.
-        let device = BlockDevice::open_exclusive(path).map_err(Error::linux(path.display()))?;
+        // A mounted volume changes under its reader. One that is write-protected cannot be claimed, nor does it change.
+        let device = match BlockDevice::open_exclusive(path) {
+            Err(gravure_linux::Error::Refused { .. }) => BlockDevice::open_read(path),
+            other => other,
+        };
+        let device = device.map_err(|error| match error.io_kind() {
+            std::io::ErrorKind::ResourceBusy => Error::Refused {
+                what: format!("reading {}", path.display()),
+                why: "it is mounted, or in use otherwise".to_owned(),
+            },
+            _ => Error::linux(path.display())(error),
+        })?;
         return Ok(Box::new(device));
     }
     Ok(Box::new(FileAt::open(path).map_err(Error::io("open", path.display()))?))

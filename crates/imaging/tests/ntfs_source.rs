@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 
 use common::{capture, open, run};
 use gravure_imaging::{
-    Aspect, CaptureOptions, Collisions, DiffOptions, Error, ErrorKind, Finding, ScanOptions, Side, Strictness,
-    UncleanVolumes, VolumeApplyOptions, VolumeFile, apply_to_volume, capture_directory, check_volume, diff, is_ntfs_volume,
-    volume_info, volume_tree,
+    Aspect, CaptureOptions, Collisions, DiffOptions, Error, ErrorKind, Finding, ScanOptions, Side,
+    Strictness, UncleanVolumes, VolumeApplyOptions, VolumeFile, apply_to_volume, capture_directory,
+    check_volume, diff, is_ntfs_volume, volume_info, volume_tree,
 };
 use gravure_model::Ctl;
 use gravure_model::event::Silent;
@@ -69,7 +69,10 @@ fn a_captured_volume_is_the_image_that_made_it_and_again() {
     assert_eq!(findings(&target, Strictness::Fresh), Vec::<String>::new());
     let again = dir.path().join("second.wim");
     capture(&target, &again, &CaptureOptions { threads: Some(1), ..CaptureOptions::default() });
-    assert_eq!(differences(Side::Image(&open(&image)), Side::Image(&open(&again)), &[]), Vec::<String>::new());
+    assert_eq!(
+        differences(Side::Image(&open(&image)), Side::Image(&open(&again)), &[]),
+        Vec::<String>::new()
+    );
 }
 
 #[test]
@@ -82,7 +85,10 @@ fn wimlib_captures_the_same_from_the_same_volume() {
     run(wimlib.arg("capture").arg(&path).arg(&theirs).args(["x", "--compress=none"]));
     // Its libntfs reads no extended attributes.
     let ignore = [Aspect::ExtendedAttributes];
-    assert_eq!(differences(Side::Image(&open(&ours)), Side::Image(&open(&theirs)), &ignore), Vec::<String>::new());
+    assert_eq!(
+        differences(Side::Image(&open(&ours)), Side::Image(&open(&theirs)), &ignore),
+        Vec::<String>::new()
+    );
 }
 
 /// A volume that mkntfs formatted and libntfs filled is read as the image it was filled from, and is no less sound than ours.
@@ -103,7 +109,10 @@ fn what_wimlib_put_onto_a_volume_is_captured_from_it() {
     assert!(report.warnings.is_empty(), "{report:?}");
     // It restores neither extended attributes nor the root's own attributes.
     let ignore = [Aspect::ExtendedAttributes];
-    assert_eq!(differences(Side::Image(&open(&image)), Side::Image(&open(&again)), &ignore), Vec::<String>::new());
+    assert_eq!(
+        differences(Side::Image(&open(&image)), Side::Image(&open(&again)), &ignore),
+        Vec::<String>::new()
+    );
 }
 
 fn capture_error(path: &Path, image: &Path, options: &CaptureOptions) -> Error {

@@ -11,6 +11,9 @@ use crate::exit::Failure;
 use crate::output::{self, bytes};
 use crate::{Common, interrupt};
 
+/// Findings that people are shown.
+const MAX_LINES: usize = 100;
+
 /// Check NTFS volumes, and show what they are
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
@@ -163,14 +166,16 @@ fn check(options: &CheckOptions, common: &Common) -> Result<ExitCode, Failure> {
     };
     output::document(common.format, &result, |result| {
         let mut text = String::new();
-        for finding in &result.findings {
+        // Errors first; a volume in a bad state has more to say than anybody reads.
+        let of = |wanted: &'static str| result.findings.iter().filter(move |one| one.severity == wanted);
+        for finding in of("error").chain(of("note")).take(MAX_LINES) {
             text.push_str(&finding.text);
             text.push('\n');
         }
-        let told = result.findings.len() as u64;
+        let told = result.findings.len().min(MAX_LINES) as u64;
         let more = (result.errors + result.notes).saturating_sub(told);
         if more > 0 {
-            text.push_str(&format!("and {more} more\n"));
+            text.push_str(&format!("and {more} more; --format json lists them\n"));
         }
         let word = if result.clean { "sound" } else { "NOT sound" };
         text.push_str(&format!(

@@ -150,9 +150,7 @@ impl Volume {
         impl Visitor for Births {
             fn entry(&mut self, entry: &IndexEntry<'_>) {
                 let Some((reference, births)) = entry.data.split_first_chunk::<8>() else { return };
-                if let Some(births) =
-                    births.first_chunk::<48>().filter(|births| births.iter().any(|byte| *byte != 0))
-                {
+                if let Some(births) = births.first_chunk::<48>() {
                     self.0.insert(u64::from_le_bytes(*reference), *births);
                 }
             }
