@@ -152,9 +152,8 @@ impl NodeReader<'_> {
                 self.births.get(&reference).map(|births| &births[..])
             }
         };
-        id.extend_from_slice(
-            births.filter(|births| births.iter().any(|byte| *byte != 0)).unwrap_or_default(),
-        );
+        // Systems that ask for an object id get all four, of zeros when there are none.
+        id.extend_from_slice(births.unwrap_or_default());
         Some(id)
     }
 

@@ -60,7 +60,14 @@ fn inline(content: &ContentRef) -> &[u8] {
 fn compare_nodes(expected: &Node, found: &Node, path: &str) {
     assert_eq!(found.attributes, expected.attributes, "{path}");
     assert_eq!(found.times, expected.times, "{path}");
-    assert_eq!(found.object_id, expected.object_id, "{path}");
+    // With birth ids of zeros where it had none.
+    let whole = |node: &Node| {
+        node.object_id.clone().map(|mut id| {
+            id.resize(64, 0);
+            id
+        })
+    };
+    assert_eq!(whole(found), whole(expected), "{path}");
     assert_eq!(found.extended_attributes, expected.extended_attributes, "{path}");
     assert_eq!(found.is_directory(), expected.is_directory(), "{path}");
     let reparse =
