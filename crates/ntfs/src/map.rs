@@ -6,7 +6,7 @@ use crate::Error;
 use crate::disk::{attribute_type as types, numbers};
 use crate::read::Volume;
 use crate::read::bytes::{at, wide};
-use crate::read::mft::Value;
+use crate::read::gather::Value;
 use crate::read::stream::Stream;
 
 /// Bytes of $Bitmap read at a time.

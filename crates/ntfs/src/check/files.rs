@@ -1,6 +1,6 @@
 //! Rules of whole files: what their attributes say of one another, over all records of a file.
 
-use gravure_nttypes::{FileAttributes as Bits, ReparseTag};
+use gravure_nttypes::FileAttributes as Bits;
 use zerocopy::FromBytes;
 
 use super::Checker;
@@ -8,23 +8,19 @@ use super::finding::Spot;
 use super::names::bad_name;
 use crate::Error;
 use crate::disk::{
-    EaInformationDisk, HAS_VIEW_INDEX, NAME_IS_DIRECTORY, RECORD_DIRECTORY, RECORD_VIEW_INDEX, RecordDisk,
-    ReparseDisk, StandardInformationDisk, TimesDisk, WofDisk, attribute_type as types, namespace, numbers,
-    reference,
+    HAS_VIEW_INDEX, NAME_IS_DIRECTORY, RECORD_DIRECTORY, RECORD_VIEW_INDEX, RecordDisk,
+    StandardInformationDisk, TimesDisk, attribute_type as types, namespace, numbers, reference,
 };
 use crate::read::bytes::{at, u32_at, wide};
-use crate::read::mft::{FileAttributes, Found, Value};
+use crate::read::gather::{FileAttributes, Found, Value};
 use crate::read::names::FileName;
-use crate::read::node::{MAX_EA_BYTES, SECURITY_DESCRIPTOR, WOF_STREAM, extended_attributes};
+use crate::read::node::SECURITY_DESCRIPTOR;
 use crate::read::record::{COMPRESSED, ENCRYPTED, SPARSE};
 use crate::read::volume::NAME_INDEX;
-use crate::read::wof::WofFile;
 use crate::rule::Rule;
 
 /// Names of one file at most; Windows stops at 1024 links.
 const MAX_NAMES: usize = 0xffff;
-/// Times the volume that the clusters of all files are looked at.
-const MAX_CLAIMS: u64 = 16;
 
 /// What the names of a file are compared with.
 struct Facts {
@@ -232,273 +228,11 @@ impl Checker<'_> {
     }
 
     /// Where a value starts on the volume.
-    fn value_offset(&self, found: &Found) -> u64 {
+    pub(super) fn value_offset(&self, found: &Found) -> u64 {
         let record = self.mft.offset(u64::from(found.record));
         match &found.value {
             Value::Resident { pos, .. } => record.saturating_add(wide(*pos)),
             Value::Clusters { .. } => record.saturating_add(wide(found.pos)),
-        }
-    }
-
-    /// Reparse data; its tag when there is some.
-    fn check_reparse(
-        &mut self,
-        number: u32,
-        head: &RecordDisk,
-        file: &FileAttributes,
-    ) -> Result<Option<ReparseTag>, Error> {
-        let Some(found) = file.get(types::REPARSE_POINT, &[]) else { return Ok(None) };
-        let spot = Spot::record(number).attribute(types::REPARSE_POINT, &[]).at(self.value_offset(found));
-        let read = found.read(self.source, 0x4000);
-        let Some(value) = self.readable(spot, read)?.flatten() else { return Ok(None) };
-        let Ok((disk, data)) = ReparseDisk::read_from_prefix(&value) else { return Ok(None) };
-        let tag = ReparseTag(disk.tag.get());
-        // Tags that are not Microsoft's have a GUID before the data.
-        let guid = if tag.0 & 0x8000_0000 == 0 { 16 } else { 0 };
-        let expected = usize::from(disk.len.get()).saturating_add(guid);
-        if data.len() != expected {
-            self.teller.tell(Rule::ReparseLength, spot, format!("{} bytes of data", data.len()), expected);
-        }
-        if matches!(tag, ReparseTag::SYMLINK | ReparseTag::MOUNT_POINT)
-            && let Err(error) = gravure_nttypes::LinkTarget::parse(tag, data)
-        {
-            self.teller.tell(Rule::ReparseLink, spot, "two names inside the data", error);
-        }
-        let is_link = matches!(tag, ReparseTag::SYMLINK | ReparseTag::MOUNT_POINT);
-        let places = [0, 2, 4, 6].map(|pos| crate::read::bytes::u16_at(data, pos).unwrap_or(0));
-        if is_link && places.iter().any(|place| !place.is_multiple_of(2)) {
-            self.teller.tell(Rule::ReparseLink, spot, "names of whole units", format!("{places:?}"));
-        }
-        if tag.0 == 0 {
-            self.teller.tell(Rule::ReparseLength, spot, "a tag", 0);
-        }
-        self.reparse_points.push((tag.0, reference(number, head.sequence.get())));
-        if tag == ReparseTag::WOF {
-            self.check_wof(number, file, data, spot)?;
-        }
-        Ok(Some(tag))
-    }
-
-    fn check_wof(
-        &mut self,
-        number: u32,
-        file: &FileAttributes,
-        data: &[u8],
-        spot: Spot<'_>,
-    ) -> Result<(), Error> {
-        let Ok((wof, _)) = WofDisk::read_from_prefix(data) else {
-            self.teller.tell(Rule::WofData, spot, "16 bytes", data.len());
-            return Ok(());
-        };
-        let (version, provider) = (wof.version.get(), wof.provider.get());
-        if version != 1 || !matches!(provider, 1 | 2) {
-            self.teller.tell(
-                Rule::WofData,
-                spot,
-                "version 1, provider 1 or 2",
-                format!("{version}, {provider}"),
-            );
-        }
-        if provider != 2 {
-            return Ok(());
-        }
-        let (inner, algorithm) = (wof.provider_version.get(), wof.algorithm.get());
-        if inner != 1 || algorithm >= crate::read::wof::ALGORITHMS {
-            self.teller.tell(
-                Rule::WofData,
-                spot,
-                "version 1, algorithm 0 to 3",
-                format!("{inner}, {algorithm}"),
-            );
-            return Ok(());
-        }
-        let spot =
-            Spot::record(number).attribute(types::DATA, &WOF_STREAM).at(self.mft.offset(u64::from(number)));
-        let unnamed = file.get(types::DATA, &[]);
-        let holds_clusters = unnamed.is_some_and(|found| match &found.value {
-            Value::Clusters { stream, .. } => stream.first_lcn().is_some(),
-            Value::Resident { bytes, .. } => !bytes.is_empty(),
-        });
-        if holds_clusters {
-            self.teller.tell(Rule::WofHole, spot, "a hole in place of the plain data", "data");
-        }
-        match file.get(types::DATA, &WOF_STREAM).map(|found| &found.value) {
-            None => self.teller.tell(Rule::WofStream, spot, "a compressed stream", "none"),
-            Some(Value::Resident { .. }) => {}
-            Some(Value::Clusters { stream, .. }) => {
-                let wof = WofFile { stream: stream.clone(), size: unnamed.map_or(0, Found::size), algorithm };
-                match wof.check(self.source, self.is_strict) {
-                    Err(error @ Error::Io { .. }) => return Err(error),
-                    Err(error) => self.teller.tell(Rule::WofStream, spot, "chunks inside the stream", error),
-                    Ok(()) => {}
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Extended attributes; their packed size.
-    fn check_extended(&mut self, number: u32, file: &FileAttributes) -> Result<u32, Error> {
-        let (information, values) = (file.get(types::EA_INFORMATION, &[]), file.get(types::EA, &[]));
-        let (information, values) = match (information, values) {
-            (None, None) => return Ok(0),
-            (Some(information), Some(values)) => (information, values),
-            (has_information, _) => {
-                let spot = Spot::record(number).at(self.mft.offset(u64::from(number)));
-                let found = if has_information.is_some() { "$EA_INFORMATION alone" } else { "$EA alone" };
-                self.teller.tell(Rule::EaPair, spot, "$EA_INFORMATION and $EA", found);
-                return Ok(0);
-            }
-        };
-        let spot = Spot::record(number).attribute(types::EA, &[]).at(self.value_offset(values));
-        let read = values.read(self.source, MAX_EA_BYTES);
-        let Some(bytes) = self.readable(spot, read)?.flatten() else { return Ok(0) };
-        let list = match extended_attributes(&bytes) {
-            Ok(list) => list,
-            Err(pos) => {
-                let spot = spot.at(self.value_offset(values).saturating_add(wide(pos)));
-                self.teller.tell(Rule::EaChain, spot, "a name and a value inside the list", "none");
-                return Ok(0);
-            }
-        };
-        let packed: usize =
-            list.iter().map(|one| one.name.len().saturating_add(one.value.len()).saturating_add(5)).sum();
-        let needed = list.iter().filter(|one| one.flags & 0x80 != 0).count();
-        if let Some(odd) = list.iter().find(|one| one.flags & 0x7f != 0) {
-            self.teller.tell(Rule::EaChain, spot, "flags 0 or 0x80", format!("{:#x}", odd.flags));
-        }
-        let spot =
-            Spot::record(number).attribute(types::EA_INFORMATION, &[]).at(self.value_offset(information));
-        let parsed = information.resident().and_then(|value| EaInformationDisk::read_from_prefix(value).ok());
-        let Some((disk, _)) = parsed else { return Ok(0) };
-        let found =
-            (usize::from(disk.packed_len.get()), usize::from(disk.needed_count.get()), at(disk.len.get()));
-        // libntfs leaves out the padding of the last one.
-        let lengths = [bytes.len(), bytes.len().next_multiple_of(4)];
-        if (found.0, found.1) != (packed, needed) || !lengths.contains(&found.2) {
-            let expected = format!("packed {packed}, needed {needed}, {} bytes", bytes.len());
-            self.teller.tell(
-                Rule::EaInformation,
-                spot,
-                expected,
-                format!("{}, {}, {}", found.0, found.1, found.2),
-            );
-        }
-        Ok(u32::from(disk.packed_len.get()))
-    }
-
-    /// Sizes and clusters of an attribute.
-    fn check_sizes(&mut self, number: u32, found: &Found) {
-        let Value::Clusters { stream, allocated, on_disk, unit } = &found.value else { return };
-        let offset = self.mft.offset(u64::from(found.record)).saturating_add(wide(found.pos));
-        let spot = Spot::record(number).attribute(found.kind, &found.name).at(offset);
-        let clusters = stream.clusters();
-        let bytes = clusters.saturating_mul(self.boot.cluster_bytes);
-        if *allocated != bytes {
-            self.teller.tell(
-                Rule::Allocated,
-                spot.at(offset.saturating_add(0x28)),
-                format!("{bytes} bytes, as it has clusters"),
-                allocated,
-            );
-        }
-        if stream.size > bytes {
-            self.teller.tell(
-                Rule::Size,
-                spot.at(offset.saturating_add(0x30)),
-                format!("at most {bytes} bytes"),
-                stream.size,
-            );
-        }
-        if stream.initialized > stream.size {
-            self.teller.tell(
-                Rule::Initialized,
-                spot.at(offset.saturating_add(0x38)),
-                format!("at most {} bytes", stream.size),
-                stream.initialized,
-            );
-        }
-        let real = stream.extents.iter().filter(|extent| extent.lcn.is_some());
-        let real = real.fold(0u64, |sum, extent| sum.saturating_add(extent.clusters));
-        let real_bytes = real.saturating_mul(self.boot.cluster_bytes);
-        if let Some(on_disk) = on_disk
-            && *on_disk != real_bytes
-        {
-            self.teller.tell(
-                Rule::OnDisk,
-                spot.at(offset.saturating_add(0x40)),
-                format!("{real_bytes} bytes"),
-                on_disk,
-            );
-        }
-        let unit_clusters = 1u64.checked_shl(u32::from(*unit)).unwrap_or(1);
-        if found.flags & (SPARSE | COMPRESSED) != 0 && !clusters.is_multiple_of(unit_clusters) {
-            // libntfs lets sparse streams end anywhere.
-            let rule = if found.flags & COMPRESSED != 0 { Rule::Allocated } else { Rule::SparseUnit };
-            let expected = format!("whole units of {unit_clusters} clusters");
-            self.teller.tell(rule, spot.at(offset.saturating_add(0x28)), expected, clusters);
-        }
-        // On a volume that was just made, everything was written that is not a hole as a whole.
-        let is_written = stream.initialized == stream.size || stream.first_lcn().is_none();
-        if self.is_strict && !is_written {
-            let expected = format!("{} bytes, all of them", stream.size);
-            self.teller.tell(
-                Rule::Initialized,
-                spot.at(offset.saturating_add(0x38)),
-                expected,
-                stream.initialized,
-            );
-        }
-        for extent in &stream.extents {
-            let Some(lcn) = extent.lcn else { continue };
-            self.claimed = self.claimed.saturating_add(extent.clusters);
-            // Streams that together are many times as large as the volume share clusters, which was told by then.
-            if self.claimed > self.boot.clusters.saturating_mul(MAX_CLAIMS) {
-                continue;
-            }
-            if let Some((first, count)) = self.clusters.claim(lcn, extent.clusters) {
-                // Whose they are besides is found in a second pass.
-                if self.shared.len() < super::MAX_SHARED {
-                    self.shared.push((first, count));
-                } else {
-                    self.teller.tell(
-                        Rule::ClusterTwice,
-                        spot,
-                        "clusters that no other file has",
-                        format!("{count} from {first} on"),
-                    );
-                }
-            }
-        }
-        if found.flags & COMPRESSED != 0 {
-            self.check_units(found, unit_clusters, spot);
-        }
-    }
-
-    /// In a compressed unit, clusters come before the hole.
-    fn check_units(&mut self, found: &Found, unit: u64, spot: Spot<'_>) {
-        let Value::Clusters { stream, .. } = &found.value else { return };
-        let mut after_hole = None;
-        for extent in &stream.extents {
-            match extent.lcn {
-                None => after_hole = Some(extent.vcn),
-                Some(_) => {
-                    let starts_inside = !extent.vcn.is_multiple_of(unit.max(1));
-                    if let Some(hole) = after_hole
-                        && starts_inside
-                        && hole.saturating_add(unit) > extent.vcn
-                    {
-                        self.teller.tell(
-                            Rule::CompressedUnit,
-                            spot,
-                            "clusters before the hole of a unit",
-                            format!("cluster {} behind it", extent.vcn),
-                        );
-                        return;
-                    }
-                    after_hole = None;
-                }
-            }
         }
     }
 

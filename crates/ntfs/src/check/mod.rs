@@ -5,6 +5,7 @@
 //! in order, then the indexes of directories, then what belongs to the system, then the bitmaps.
 
 mod attributes;
+mod bitmaps;
 mod boot;
 mod clusters;
 mod files;
@@ -12,7 +13,10 @@ mod finding;
 mod indexes;
 mod names;
 mod secure;
+mod special;
+mod streams;
 mod system;
+mod tables;
 mod views;
 
 use std::collections::HashMap;
@@ -23,7 +27,8 @@ use crate::Error;
 use crate::disk::{RECORD_DIRECTORY, RECORD_IN_USE, RECORD_MAGIC, UPCASE, UpCase, numbers};
 use crate::read::boot::BootSector;
 use crate::read::bytes::{at, show_reference, split_reference};
-use crate::read::mft::{FileAttributes, Gather, InList, Mft};
+use crate::read::gather::{FileAttributes, Gather, InList};
+use crate::read::mft::Mft;
 use crate::read::record::{Record, unprotect};
 use crate::read::state::{LogState, VolumeState};
 use crate::rule::Rule;

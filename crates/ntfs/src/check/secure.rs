@@ -14,7 +14,7 @@ use crate::disk::{
     attribute_type as types, collation, numbers, security_hash,
 };
 use crate::read::bytes::{at, u32_at, wide};
-use crate::read::mft::Value;
+use crate::read::gather::Value;
 use crate::read::secure::{MAX_DESCRIPTOR_BYTES, SDH, SDS, SII};
 use crate::read::stream::Stream;
 use crate::rule::Rule;

@@ -7,6 +7,7 @@ pub(crate) mod boot;
 pub(crate) mod bytes;
 pub(crate) mod contents;
 pub(crate) mod fault;
+pub(crate) mod gather;
 pub(crate) mod index;
 pub(crate) mod lznt1;
 pub(crate) mod mft;

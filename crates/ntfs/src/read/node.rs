@@ -11,7 +11,7 @@ use zerocopy::FromBytes;
 
 use super::bytes::{at, part, u32_at, wide};
 use super::contents::{ContentPlace, Contents};
-use super::mft::{FileAttributes, Found, Value};
+use super::gather::{FileAttributes, Found, Value};
 use super::names::FileName;
 use super::record::ENCRYPTED;
 use super::secure::{Descriptors, MAX_DESCRIPTOR_BYTES};

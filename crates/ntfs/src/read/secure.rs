@@ -9,8 +9,8 @@ use zerocopy::FromBytes;
 
 use super::bytes::{at, wide};
 use super::fault::Fault;
+use super::gather::Value;
 use super::index::{Entry, IndexKind, Visitor};
-use super::mft::Value;
 use super::stream::Stream;
 use super::volume::Volume;
 use crate::Error;

@@ -7,8 +7,9 @@ use zerocopy::FromBytes;
 use super::boot::{BOOT_SECTOR_BYTES, BootSector};
 use super::bytes::{at, split_reference, wide};
 use super::fault::Fault;
+use super::gather::{FileAttributes, Found, Gather, Value};
 use super::index::{Entry, IndexKind, IndexParts, Visitor, walk};
-use super::mft::{FileAttributes, Found, Gather, Mft, Value};
+use super::mft::Mft;
 use super::names::FileName;
 use super::record::{Record, unprotect};
 use super::state::{
