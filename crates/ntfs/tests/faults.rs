@@ -8,13 +8,13 @@ mod support;
 
 use std::collections::BTreeSet;
 
-use gravure_codec::{Encoder, Level, Method};
+use gravure_codec::Method;
 use gravure_ntfs::{
     CheckObserver, ContentGuide, Encoding, Finding, Rule, Strictness, VolumePlan, WofAlgorithm, check,
 };
 use gravure_tree::{ContentRef, NodeId, Tree};
 use support::patch::{BLOCK, Patcher, RECORD, u16_at, u32_at, u64_at};
-use support::{all_writes_with, file, options};
+use support::{all_writes_with, compressed, file, options};
 
 #[derive(Default)]
 struct Found {
@@ -40,23 +40,6 @@ fn prose(len: usize) -> Vec<u8> {
     (0..).flat_map(|n: u32| format!("line {n} of some text\n").into_bytes()).take(len).collect()
 }
 
-/// The stream of a compressed file: table of chunks, chunks.
-fn compressed(plain: &[u8]) -> Vec<u8> {
-    let mut encoder = Encoder::new(Method::Xpress, 4096, Level::Fast).unwrap();
-    let (mut table, mut chunks) = (Vec::new(), Vec::new());
-    for (n, chunk) in plain.chunks(4096).enumerate() {
-        if n > 0 {
-            table.extend_from_slice(&u32::try_from(chunks.len()).unwrap().to_le_bytes());
-        }
-        let mut out = vec![0; chunk.len()];
-        match encoder.encode(chunk, &mut out) {
-            Some(len) => chunks.extend_from_slice(&out[..len]),
-            None => chunks.extend_from_slice(chunk),
-        }
-    }
-    [table, chunks].concat()
-}
-
 const WOF_BYTES: usize = 30_000;
 
 /// Stores the file `compact` compressed.
@@ -71,7 +54,7 @@ impl ContentGuide for Guide {
         if node != self.0 {
             return Encoding::Plain;
         }
-        let stored_bytes = compressed(&prose(WOF_BYTES)).len() as u64;
+        let stored_bytes = compressed(&prose(WOF_BYTES), Method::Xpress, 4096).len() as u64;
         Encoding::Wof { algorithm: WofAlgorithm::Xpress4K, stored_bytes }
     }
 }
@@ -84,7 +67,7 @@ fn volume() -> Vec<u8> {
     let guide = Guide(compact);
     let plan = VolumePlan::new(&tree, &guide, &options).unwrap();
     let mut bytes = vec![0; 16 << 20];
-    for write in all_writes_with(&plan, &tree, &|_| compressed(&prose(WOF_BYTES))) {
+    for write in all_writes_with(&plan, &tree, &|_| compressed(&prose(WOF_BYTES), Method::Xpress, 4096)) {
         let start = usize::try_from(write.offset).unwrap();
         bytes[start..start + write.bytes.len()].copy_from_slice(&write.bytes);
     }

@@ -51,8 +51,6 @@ fn empty_volumes_of_every_cluster_size_are_clean() {
     for (size, arguments) in [
         (3 << 20, &[][..]),
         (64 << 20, &["-c", "512"]),
-        (64 << 20, &["-c", "1024"]),
-        (256 << 20, &["-c", "8192"]),
         (256 << 20, &["-c", "65536"]),
         (64 << 20, &["-s", "4096", "-c", "4096"]),
         (64 << 20, &["-C"]),
@@ -124,7 +122,7 @@ fn fill(root: &Path) -> BTreeMap<String, Vec<u8>> {
     for directory in ["many", "packed", "links"] {
         std::fs::create_dir(root.join(directory)).unwrap();
     }
-    for n in 0..1200usize {
+    for n in 0..500usize {
         write(
             &format!("many/name {:x} of many.txt", n.wrapping_mul(2_654_435_761) % 0xff_ffff),
             noise(n % 900, n as u64),
@@ -141,11 +139,10 @@ fn fill(root: &Path) -> BTreeMap<String, Vec<u8>> {
     let turns: Vec<std::fs::File> =
         (0..3).map(|n| std::fs::File::create(root.join(format!("turn {n}"))).unwrap()).collect();
     let mut contents = vec![Vec::new(); turns.len()];
-    for step in 0..60u64 {
+    for step in 0..24u64 {
         for (file, content) in turns.iter().zip(&mut contents) {
             let bytes = noise(8192, step * 3 + content.len() as u64);
             file.write_all_at(&bytes, content.len() as u64).unwrap();
-            file.sync_all().unwrap();
             content.extend_from_slice(&bytes);
         }
     }
@@ -165,7 +162,7 @@ fn fill(root: &Path) -> BTreeMap<String, Vec<u8>> {
         .unwrap();
     }
     std::os::unix::fs::symlink("turn 0", root.join("symbolic")).unwrap();
-    for n in (0..1200usize).step_by(2) {
+    for n in (0..500usize).step_by(2) {
         let name = format!("many/name {:x} of many.txt", n.wrapping_mul(2_654_435_761) % 0xff_ffff);
         std::fs::remove_file(root.join(&name)).unwrap();
         expected.remove(&name);
@@ -178,7 +175,7 @@ fn volumes_that_ntfs_3g_filled_are_clean_and_read() {
     // With the mark, everything is compressed.
     for arguments in [&[][..], &["-C"]] {
         let dir = tempfile::tempdir().unwrap();
-        let Some(path) = formatted(&dir, 96 << 20, arguments) else { return };
+        let Some(path) = formatted(&dir, 48 << 20, arguments) else { return };
         let Some(mounted) = mount(&path, &dir.path().join("mounted")) else { return };
         let expected = fill(&mounted.0);
         drop(mounted);
@@ -192,7 +189,7 @@ fn volumes_that_ntfs_3g_filled_are_clean_and_read() {
             assert!(read(&file, &volume, &scan.contents, node.data.as_ref().unwrap()) == *content, "{name}");
             packed += u32::from(node.attributes.contains(FileAttributes::COMPRESSED));
         }
-        assert_eq!(packed > 500, !arguments.is_empty(), "{packed} compressed");
+        assert_eq!(packed > 200, !arguments.is_empty(), "{packed} compressed");
         let linked = scan.tree.lookup("turn 0").unwrap();
         assert_eq!(scan.tree.link_count(linked), 61);
         assert_eq!(scan.tree.walk().count(), expected.len() + 3 + 60 + 1);

@@ -415,8 +415,7 @@ impl Checker<'_> {
         for number in 0..self.mft.count() {
             let mut path = Vec::new();
             let mut now = number;
-            loop {
-                let Some(info) = self.records.get_mut(at(now)) else { break };
+            while let Some(info) = self.records.get_mut(at(now)) {
                 if info.state & DIRECTORY == 0 || info.state & DONE != 0 || info.parent == 0 {
                     break;
                 }

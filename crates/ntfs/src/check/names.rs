@@ -124,8 +124,8 @@ pub(super) fn bad_name(name: &FileName<'_>) -> Option<&'static str> {
         namespace::WIN32_AND_DOS => {
             // The root's own name is an exception as old as the format.
             let is_root = units == [0x2e];
-            (!is_root && !(is_win32(&units) && is_short(&units)))
-                .then_some("a long name that is a short one, too")
+            let fits = is_root || (is_win32(&units) && is_short(&units));
+            (!fits).then_some("a long name that is a short one, too")
         }
         _ => Some("a namespace of 0 to 3"),
     }

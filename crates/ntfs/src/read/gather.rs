@@ -1,6 +1,7 @@
 //! The attributes of a file over all of its records.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use gravure_io::ReadAt;
 
@@ -249,13 +250,13 @@ impl Gather<'_> {
         let Some(number) = u32::try_from(number).ok().filter(|number| *number < self.mft.count()) else {
             return Ok(None);
         };
-        if !known.contains_key(&number) {
+        if let Entry::Vacant(vacant) = known.entry(number) {
             let mut bytes = Vec::new();
             self.mft.read(self.source, u64::from(number), &mut bytes)?;
             if unprotect(&mut bytes).is_err() {
                 return Ok(None);
             }
-            known.insert(number, bytes);
+            vacant.insert(bytes);
         }
         let record = known.get(&number).and_then(|bytes| Record::parse(bytes).ok());
         let is_ours = record.is_some_and(|record| {

@@ -6,6 +6,7 @@ pub mod patch;
 
 use std::sync::Arc;
 
+use gravure_codec::{Encoder, Level, Method};
 use gravure_io::{MemoryDisk, WriteAt};
 use gravure_ntfs::{ContentGuide, NoGuide, Notes, Part, Place, SectorSize, VolumeOptions, VolumePlan, Write};
 use gravure_nttypes::{FileAttributes, FileTime, LinkTarget, NtName, ReparseTag};
@@ -223,6 +224,23 @@ pub fn windows_tree(large_directory: usize) -> Tree {
     let longest = "n".repeat(255);
     b.file(root, &longest, b"longest name");
     b.tree
+}
+
+/// The stream of a compressed file: table of chunks, chunks.
+pub fn compressed(plain: &[u8], method: Method, chunk: usize) -> Vec<u8> {
+    let mut encoder = Encoder::new(method, u32::try_from(chunk).unwrap(), Level::Fast).unwrap();
+    let (mut table, mut chunks) = (Vec::new(), Vec::new());
+    for (n, chunk) in plain.chunks(chunk).enumerate() {
+        if n > 0 {
+            table.extend_from_slice(&u32::try_from(chunks.len()).unwrap().to_le_bytes());
+        }
+        let mut out = vec![0; chunk.len()];
+        match encoder.encode(chunk, &mut out) {
+            Some(len) => chunks.extend_from_slice(&out[..len]),
+            None => chunks.extend_from_slice(chunk),
+        }
+    }
+    [table, chunks].concat()
 }
 
 /// Content by where the plan wants it, ready to be written.
