@@ -270,7 +270,8 @@ impl Image {
         &self.tree
     }
 
-    pub(crate) fn into_tree(self) -> Tree {
+    /// Takes the tree out.
+    pub fn into_tree(self) -> Tree {
         self.tree
     }
 

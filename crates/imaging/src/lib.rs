@@ -24,6 +24,8 @@ mod reading;
 mod directory;
 mod exclude;
 mod integrity;
+mod ntfs_check;
+mod ntfs_source;
 mod output_file;
 mod range_hash;
 
@@ -58,12 +60,14 @@ pub use extract::{
 };
 pub use glob::NameCase;
 pub use gravure_codec::Level;
-pub use gravure_ntfs::Collisions;
+pub use gravure_ntfs::{CheckReport, Collisions, Finding, Severity, Strictness, Unclean, VolumeState};
 pub use gravure_wim::{Compression, Method};
 pub use image::{Image, ImageFile, Which};
 pub use integrity::IntegrityChange;
 pub use meter::default_threads;
 pub use mount::{MountLog, MountOptions, MountedImage, StreamNames, Unmount, is_mounted, unmount};
+pub use ntfs_check::{VolumeCheck, VolumeInfo, check_volume, volume_info, volume_tree};
+pub use ntfs_source::{UncleanVolumes, is_ntfs_volume};
 pub use pipe::PipedFile;
 pub use remote::{HttpAt, RemoteOptions, agent};
 pub use rewrite::{

@@ -1,6 +1,7 @@
-//! What laying a volume out can fail with.
+//! What laying a volume out, reading or checking one can fail with.
 
 use std::fmt;
+use std::io;
 
 /// Refusals that are listed; the rest is counted.
 pub const MAX_REFUSALS: usize = 10_000;
@@ -31,9 +32,47 @@ pub enum Error {
         /// The rule it breaks.
         why: String,
     },
+    /// The volume could not be read.
+    #[error("read at {offset:#x}")]
+    Io {
+        /// Absolute byte.
+        offset: u64,
+        /// The answer of the operating system.
+        source: io::Error,
+    },
+    /// What stands on the volume breaks the format.
+    #[error("{what} at {offset:#x}: expected {expected}, found {found}")]
+    Corrupt {
+        /// Structure and rule.
+        what: String,
+        /// Absolute byte.
+        offset: u64,
+        /// As it must be.
+        expected: String,
+        /// As it is.
+        found: String,
+    },
+    /// Well formed, but this version cannot read it.
+    #[error("{what} not supported: {value}")]
+    Unsupported {
+        /// Which feature.
+        what: &'static str,
+        /// Its value.
+        value: String,
+    },
+    /// The volume was not left in a state in which it may be read.
+    #[error("volume is {0}")]
+    Unclean(crate::Unclean),
+    /// Whoever asked for it wanted no more.
+    #[error("stopped on request")]
+    Stopped,
 }
 
 impl Error {
+    pub(crate) fn read(offset: u64) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { offset, source }
+    }
+
     pub(crate) fn invalid(what: &'static str, why: impl Into<String>) -> Self {
         Self::Invalid { what, why: why.into() }
     }

@@ -1,7 +1,8 @@
-//! NTFS volumes (version 3.1): laid out whole from a `Tree` and written in one pass, boot sectors last.
+//! NTFS volumes (version 3.1): laid out whole from a `Tree` and written in one pass, boot sectors last; read back as a `Tree`;
+//! checked.
 //!
-//! Bytes only: a [`VolumePlan`] says what stands where, the engine writes it from any thread. What is on disk and which
-//! quirks count is in `FORMAT.md`.
+//! Bytes only: a [`VolumePlan`] says what stands where, the engine writes it from any thread; a [`Volume`] reads through
+//! `ReadAt`. What is on disk and which quirks count is in `FORMAT.md`.
 #![forbid(unsafe_code)]
 #![warn(clippy::arithmetic_side_effects, clippy::as_conversions, clippy::indexing_slicing)]
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, clippy::as_conversions, clippy::indexing_slicing))]
@@ -9,11 +10,25 @@
 mod error;
 
 mod disk;
+mod rule;
 
 mod layout;
+mod read;
 
+mod check;
+mod map;
+
+#[doc(hidden)]
+pub mod fuzz;
+
+pub use check::{CheckObserver, CheckReport, Finding, Strictness, check};
 pub use error::{Error, MAX_REFUSALS, Reason, Refusal, Refusals};
 pub use layout::{
     Collisions, ContentGuide, Encoding, MAX_LABEL_UNITS, NoGuide, Notes, Part, Place, ResidentBytes,
     SectorSize, VolumeOptions, VolumePlan, WofAlgorithm, Write,
 };
+pub use map::{UsedRun, UsedRuns};
+pub use read::{
+    BootSector, Contents, Decoders, Hibernation, LogState, Scan, ScanGuide, Unclean, Volume, VolumeState,
+};
+pub use rule::{Rule, Severity};

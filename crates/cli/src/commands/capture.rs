@@ -1,4 +1,4 @@
-//! `gravure capture`: a directory becomes an image.
+//! `gravure capture`: a directory or an NTFS volume becomes an image.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,8 +8,8 @@ use std::str::FromStr;
 use gravure_codec::Level;
 use gravure_imaging::{
     AppendOptions, Boot, CaptureForm, CaptureOptions, CaptureReport, Earlier, ErrorKind, Exclusions,
-    Integrity, IntegrityChange, Mounts, RewriteOptions, ScanOptions, Unfinished, Which, append_directory,
-    capture_directory, capture_to_pipe,
+    Integrity, IntegrityChange, Mounts, RewriteOptions, ScanOptions, UncleanVolumes, Unfinished, Which,
+    append_directory, capture_directory, capture_to_pipe,
 };
 use gravure_wim::{Compression, Limits, Method};
 use serde::Serialize;
@@ -23,15 +23,20 @@ use crate::progress::Reporter;
 use crate::target::ImageName;
 use crate::{Common, interrupt};
 
-/// Capture a directory into an image file
+/// Capture a directory or an NTFS volume into an image file
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Owners, modes, devices, hard links, symbolic links and extended attributes are kept. With SOURCE_DATE_EPOCH set,
 equal directories give equal bytes.
 
+A partition or a file with an NTFS volume is read without mounting it, with security descriptors, short names, streams, links,
+reparse points, object ids and extended attributes; compressed files come out plain. Page files, hibernation files and
+System Volume Information are left out, as Windows' own tools do.
+
 Examples:
   gravure capture /srv/reference reference.wim
   gravure capture /srv/reference reference.wim \"Reference 24.1\" --compress=lzx --check
+  gravure capture /dev/sda3 windows.wim \"Windows 11\"
   gravure capture / root.wim --exclude '/proc/*' --exclude '/sys/*'
   gravure capture data data.wim --compress=xpress:best --progress jsonl
   gravure capture data data.wim --solid --solid-compress=lzx     all files compressed together: smaller
@@ -42,7 +47,7 @@ Examples:
   gravure capture / delta.wim --delta-from base.wim                    only what base.wim has not"
 )]
 pub(crate) struct Options {
-    /// Directory to capture
+    /// Directory, partition, or file with an NTFS volume
     source: PathBuf,
     /// Image file to write; one of that name is replaced when the new one is complete. With --pipable, - is standard output
     image: PathBuf,
@@ -83,6 +88,9 @@ pub(crate) struct Options {
     /// Capture what is mounted below the directory too
     #[arg(long)]
     follow_mounts: bool,
+    /// Read an NTFS volume that is marked dirty, has a log to be replayed, or on which Windows sleeps
+    #[arg(long)]
+    force_dirty: bool,
     /// Threads; one for each processor by default
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -243,6 +251,7 @@ pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
         scan: ScanOptions {
             mounts: if options.follow_mounts { Mounts::Follow } else { Mounts::Skip },
             exclude: Exclusions::new(options.exclude.clone())?,
+            unclean: if options.force_dirty { UncleanVolumes::Read } else { UncleanVolumes::Refuse },
             ..ScanOptions::default()
         },
         source_date_epoch: epoch()?,
@@ -258,8 +267,8 @@ pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
         }
         // The image is the result; what is said about it goes to standard error.
         let mut out = io::stdout().lock();
-        let report =
-            capture_to_pipe(&options.source, &mut out, "standard output", &capture, &ctl, &reporter)?;
+        let report = capture_to_pipe(&options.source, &mut out, "standard output", &capture, &ctl, &reporter)
+            .map_err(unclean)?;
         reporter.say(&line(&options.image, &report));
         return Ok(done_or_partial(report.skipped));
     }
@@ -273,10 +282,22 @@ pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
         append_directory(&options.source, &options.image, &append, &ctl, &reporter)
             .map_err(|error| unfinished(error, "--recover"))?
     } else {
-        capture_directory(&options.source, &options.image, &capture, &ctl, &reporter)?
+        capture_directory(&options.source, &options.image, &capture, &ctl, &reporter).map_err(unclean)?
     };
     print(&options.image, &report, common)?;
     Ok(done_or_partial(report.skipped))
+}
+
+/// A volume that is not read as it stands has a cure of its own.
+pub(super) fn unclean(error: gravure_imaging::Error) -> Failure {
+    let is_unclean = matches!(error, gravure_imaging::Error::Refused { .. });
+    let failure = Failure::from(error);
+    match is_unclean {
+        true => failure.with_cure(
+            "start its Windows and shut it down with `shutdown /s /t 0`, or read it all the same with --force-dirty",
+        ),
+        false => failure,
+    }
 }
 
 /// The image that `--update-of` names: of another file, or by number or name of the one that is appended to.

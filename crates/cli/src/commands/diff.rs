@@ -1,12 +1,16 @@
-//! `gravure diff`: how two images or directories differ.
+//! `gravure diff`: how two images, directories or volumes differ.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::builder::PossibleValuesParser;
-use gravure_imaging::{Aspect, Change, DiffOptions, DiffReport, Exclusions, Image, ScanOptions, Side, diff};
+use gravure_imaging::{
+    Aspect, Change, DiffOptions, DiffReport, Exclusions, Image, ScanOptions, Side, UncleanVolumes, diff,
+    is_ntfs_volume,
+};
 use serde::Serialize;
 
+use super::capture::unclean;
 use crate::exit::{Failure, done_or_partial};
 use crate::output;
 use crate::progress::Reporter;
@@ -16,7 +20,7 @@ use crate::{Common, interrupt};
 /// Exit code when there are differences.
 const DIFFERENT: u8 = 1;
 
-/// Show how two images, or an image and a directory, differ
+/// Show how two images, or an image and a directory or volume, differ
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Images are compared by the hashes of their contents, so nothing large is read; directories are. Exit code 0 when
@@ -26,10 +30,11 @@ Lines begin with - (in the first only), + (in the second only) or ~ (in both, wi
 Examples:
   gravure diff monday.wim:1 tuesday.wim:1
   gravure diff install.wim:1 install.wim:2 --format json
+  gravure diff windows.wim:1 /dev/sda3                  an NTFS volume, which is read without mounting it
   gravure diff reference.wim:1 /mnt/target --ignore times --ignore owner"
 )]
 pub(crate) struct Options {
-    /// Image file with :NUMBER or :NAME, or a directory
+    /// Image file with :NUMBER or :NAME, a directory, or an NTFS volume (partition or file)
     first: String,
     /// The same
     second: String,
@@ -42,6 +47,9 @@ pub(crate) struct Options {
     /// Further files that content may lie in
     #[arg(long = "ref", value_name = "FILE")]
     references: Vec<PathBuf>,
+    /// Read an NTFS volume that is marked dirty, has a log to be replayed, or on which Windows sleeps
+    #[arg(long)]
+    force_dirty: bool,
     /// Threads; one for each processor by default
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -79,6 +87,7 @@ struct FieldLine {
 enum Opened {
     Image(Image),
     Directory(PathBuf),
+    Volume(PathBuf),
 }
 
 impl Opened {
@@ -86,6 +95,7 @@ impl Opened {
         match self {
             Self::Image(image) => Side::Image(image),
             Self::Directory(path) => Side::Directory(path),
+            Self::Volume(path) => Side::Volume(path),
         }
     }
 }
@@ -97,6 +107,9 @@ pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
         if Path::new(text).is_dir() {
             return Ok(Opened::Directory(PathBuf::from(text)));
         }
+        if is_ntfs_volume(Path::new(text)) {
+            return Ok(Opened::Volume(PathBuf::from(text)));
+        }
         let Ok(name) = text.parse::<ImageName>();
         Ok(Opened::Image(name.open(&options.references, &ctl)?))
     };
@@ -107,10 +120,14 @@ pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
             .into_iter()
             .filter(|aspect| options.ignore.iter().any(|name| name == aspect.name()))
             .collect(),
-        scan: ScanOptions { exclude: Exclusions::new(options.exclude.clone())?, ..ScanOptions::default() },
+        scan: ScanOptions {
+            exclude: Exclusions::new(options.exclude.clone())?,
+            unclean: if options.force_dirty { UncleanVolumes::Read } else { UncleanVolumes::Refuse },
+            ..ScanOptions::default()
+        },
         ..DiffOptions::default()
     };
-    let report = diff(first.side(), second.side(), &diff_options, &ctl, &reporter)?;
+    let report = diff(first.side(), second.side(), &diff_options, &ctl, &reporter).map_err(unclean)?;
     let skipped = report.skipped;
     let found = found(report);
     output::document(common.format, &found, text)?;

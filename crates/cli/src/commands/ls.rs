@@ -1,11 +1,11 @@
-//! `gravure ls`: the files of an image.
+//! `gravure ls`: the files of an image or an NTFS volume.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::ValueEnum;
-use gravure_imaging::{ErrorKind, Image};
-use gravure_tree::{Node, NodeId, UnixType, WalkEntry};
+use gravure_imaging::{ErrorKind, ScanOptions, UncleanVolumes, Which, is_ntfs_volume, volume_tree};
+use gravure_tree::{Node, NodeId, Tree, UnixType, WalkEntry};
 use serde::Serialize;
 
 use crate::exit::Failure;
@@ -13,14 +13,15 @@ use crate::output::{self, Row};
 use crate::target::ImageName;
 use crate::{Common, interrupt};
 
-/// List the files of an image
+/// List the files of an image or an NTFS volume
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   gravure ls debian.wim
   gravure ls install.wim:1 /Windows/Boot --depth all
-  gravure ls debian.wim:1 --format csv > files.csv")]
+  gravure ls debian.wim:1 --format csv > files.csv
+  gravure ls /dev/sda3 /Windows --depth one              an NTFS volume, which is read without mounting it")]
 pub(crate) struct Options {
-    /// Image file, with :NUMBER or :NAME when it holds several
+    /// Image file, with :NUMBER or :NAME when it holds several; or an NTFS volume, a partition or file
     image: ImageName,
     /// List what is below this path only
     #[arg(default_value = "/")]
@@ -93,20 +94,20 @@ impl Row for Line {
 }
 
 pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failure> {
-    let image = options.image.open(&options.references, &interrupt::ctl())?;
-    image.warnings().iter().for_each(|warning| eprintln!("warning: {warning}"));
+    let (tree, warnings) = open(options)?;
+    warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
     let wanted = format!("/{}", options.path.trim_matches('/'));
-    if image.tree().lookup(&wanted).is_none() {
+    if tree.lookup(&wanted).is_none() {
         return Err(Failure::new(ErrorKind::NotFound, format!("path {wanted} not found"))
             .with_cure("names are case-sensitive; list the directory above it"));
     }
     let prefix = if wanted == "/" { wanted.clone() } else { format!("{wanted}/") };
-    let rows = image.tree().walk().filter_map(|step| {
+    let rows = tree.walk().filter_map(|step| {
         let path = step.display_path();
         let rest = path.strip_prefix(&prefix);
         let shown =
             path == wanted || rest.is_some_and(|rest| options.depth == Depth::All || !rest.contains('/'));
-        shown.then(|| line(&image, &step, path))
+        shown.then(|| line(&tree, &step, path))
     });
     output::listing(common.format, rows, |line| {
         let mode = line.mode.clone().unwrap_or_else(|| format!("{:#x}", line.attributes));
@@ -115,9 +116,22 @@ pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
     Ok(ExitCode::SUCCESS)
 }
 
-fn line(image: &Image, step: &WalkEntry<'_>, path: String) -> Line {
+/// The files, and what is odd about them. A volume is listed as it stands: nothing is taken from it.
+fn open(options: &Options) -> Result<(Tree, Vec<String>), Failure> {
+    let ctl = interrupt::ctl();
+    let path = Path::new(&options.image.file);
+    if options.image.which == Which::Only && is_ntfs_volume(path) {
+        let scan = ScanOptions { unclean: UncleanVolumes::Read, ..ScanOptions::default() };
+        return Ok(volume_tree(path, &scan, &ctl, &gravure_model::event::Silent)?);
+    }
+    let image = options.image.open(&options.references, &ctl)?;
+    let warnings = image.warnings().to_vec();
+    Ok((image.into_tree(), warnings))
+}
+
+fn line(tree: &Tree, step: &WalkEntry<'_>, path: String) -> Line {
     let id: NodeId = step.entry.node;
-    let node = image.tree().node(id);
+    let node = tree.node(id);
     let data = node.data.as_ref().or(node.efs.as_ref());
     Line {
         path,
@@ -131,7 +145,7 @@ fn line(image: &Image, step: &WalkEntry<'_>, path: String) -> Line {
         mode: node.unix.map(|unix| format!("{:04o}", unix.mode & 0o7777)),
         uid: node.unix.map(|unix| unix.uid),
         gid: node.unix.map(|unix| unix.gid),
-        links: image.tree().link_count(id),
+        links: tree.link_count(id),
         modified_unix_seconds: node.times.written.to_unix().0,
         short_name: step.entry.short_name.as_ref().map(ToString::to_string),
         named_streams: node.named_streams.iter().map(|stream| stream.name.to_string()).collect(),

@@ -8,6 +8,7 @@ use gravure_tree::{Origin, Sha1Hash, SourceId, Tree};
 
 use crate::blob_reader::{BlobHandles, BlobReader, OpenBlob};
 use crate::directory::{DirectorySource, Handles, OpenFile};
+use crate::ntfs_source::NtfsSource;
 use crate::uses::{self, Use};
 use crate::{Error, ErrorKind};
 
@@ -55,6 +56,8 @@ pub(crate) struct Reader<'a> {
     pub(crate) directories: Vec<(SourceId, &'a DirectorySource)>,
     /// Sources from 0 on are its archives.
     pub(crate) archives: Option<&'a BlobReader>,
+    /// A volume among the sources.
+    pub(crate) volume: Option<(SourceId, &'a NtfsSource)>,
     /// Whether contents are to come from the medium, not from the kernel's memory.
     pub(crate) is_fresh: bool,
 }
@@ -65,6 +68,8 @@ pub(crate) enum Open {
     Inline(Arc<[u8]>),
     File(OpenFile),
     Blob(OpenBlob),
+    /// A content of the volume.
+    Volume(u64),
 }
 
 /// What each thread keeps for itself: open directories and decoders.
@@ -72,6 +77,7 @@ pub(crate) enum Open {
 pub(crate) struct ReaderHandles {
     directories: Vec<Handles>,
     blobs: BlobHandles,
+    decoders: gravure_ntfs::Decoders,
 }
 
 /// Whether a content is what it was when its tree was made.
@@ -84,13 +90,22 @@ pub(crate) enum State {
 impl<'a> Reader<'a> {
     pub(crate) fn handles(&self) -> ReaderHandles {
         let directories = self.directories.iter().map(|(_, directory)| directory.handles()).collect();
-        ReaderHandles { directories, blobs: BlobHandles::default() }
+        ReaderHandles {
+            directories,
+            blobs: BlobHandles::default(),
+            decoders: gravure_ntfs::Decoders::default(),
+        }
     }
 
     /// The directory that is source `source`, and its place in the list.
     fn directory(&self, source: SourceId) -> Option<(usize, &'a DirectorySource)> {
         let found = self.directories.iter().enumerate().find(|(_, (id, _))| *id == source);
         found.map(|(at, (_, directory))| (at, *directory))
+    }
+
+    /// The volume, when `source` is it.
+    fn volume(&self, source: SourceId) -> Option<&'a NtfsSource> {
+        self.volume.filter(|(id, _)| *id == source).map(|(_, volume)| volume)
     }
 
     /// Name of a content for messages.
@@ -104,6 +119,9 @@ impl<'a> Reader<'a> {
         if let Some((_, directory)) = self.directory(*source) {
             return directory.display_path(*key);
         }
+        if let Some(volume) = self.volume(*source) {
+            return volume.display(*key);
+        }
         let file = self.archives.and_then(|archives| archives.name(*source, *key)).unwrap_or("an image file");
         let hash = content.sha1.map_or_else(|| key.to_string(), |sha1| sha1.to_string());
         format!("blob {hash} of {file}")
@@ -112,6 +130,7 @@ impl<'a> Reader<'a> {
     pub(crate) fn open(&self, content: &Content, handles: &mut ReaderHandles) -> Result<Open, Error> {
         match (&content.origin, self.archives) {
             (Origin::Inline(bytes), _) => Ok(Open::Inline(Arc::clone(bytes))),
+            (Origin::Source { source, key }, _) if self.volume(*source).is_some() => Ok(Open::Volume(*key)),
             (Origin::Source { source, key }, archives) => match (self.directory(*source), archives) {
                 (Some((at, directory)), _) => {
                     let file = directory.open(*key, &mut handles.directories[at])?;
@@ -156,6 +175,12 @@ impl<'a> Reader<'a> {
                 Ok(Err(_)) => Ok(State::Changed),
                 Err(error) => Err(Error::io("read", self.name(content))(error)),
             },
+            Open::Volume(key) => match self.volume {
+                Some((_, volume)) => {
+                    volume.read(*key, offset, buf, &mut handles.decoders).map(|()| State::Same)
+                }
+                None => Err(self.homeless(content)),
+            },
             Open::Blob(blob) => match self.archives {
                 Some(archives) => archives.read(blob, offset, buf, &mut handles.blobs).map(|()| State::Same),
                 None => Err(self.homeless(content)),
@@ -166,7 +191,7 @@ impl<'a> Reader<'a> {
     /// Asked after the last read.
     pub(crate) fn check(&self, content: &Content, open: &Open) -> Result<State, Error> {
         match open {
-            Open::Inline(_) | Open::Blob(_) => Ok(State::Same),
+            Open::Inline(_) | Open::Blob(_) | Open::Volume(_) => Ok(State::Same),
             Open::File(file) => match file.check() {
                 Ok(Ok(())) => Ok(State::Same),
                 Ok(Err(_)) => Ok(State::Changed),

@@ -1,4 +1,4 @@
-//! Capturing a directory into a WIM: scan, hash, find equal contents, compress on all cores, write in order.
+//! Capturing a directory or an unmounted volume into a WIM: scan, hash, find equal contents, compress on all cores, write in order.
 //!
 //! The bytes of the file depend on the directory and the options alone: not on the number of threads, and with
 //! `source_date_epoch` not on the time of day either.
@@ -23,7 +23,7 @@ use gravure_io::WriteAt;
 use gravure_model::Ctl;
 use gravure_model::event::Observer;
 use gravure_nttypes::{FileTime, Guid, NtName};
-use gravure_tree::{SourceId, Tree};
+use gravure_tree::{Origin, SourceId, Tree};
 use gravure_wim::{Compression, ImageInfo, Metadata, WimWriter, WriteOptions, image_counts};
 
 pub use append::{AppendOptions, append, append_directory};
@@ -39,6 +39,7 @@ use crate::blob_reader::BlobReader;
 use crate::directory::{DirectorySource, Overlay, ScanOptions, Scanner, Symlinks};
 use crate::extract::split_path;
 use crate::meter::{Context, Meter, Totals, default_threads};
+use crate::ntfs_source::{NtfsSource, without_paging_files};
 use crate::output_file::OutputFile;
 use crate::rewrite::{Boot, set_property};
 use crate::{Error, ImageFile, integrity};
@@ -151,7 +152,7 @@ pub struct CaptureReport {
     pub milliseconds: u64,
 }
 
-/// A directory or file that is captured, and where in the image it goes.
+/// A directory, file or volume that is captured, and where in the image it goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CaptureSource {
     /// On this machine.
@@ -247,11 +248,17 @@ fn scan_and_write(
     Ok(report)
 }
 
-/// A directory as it was read, and all that is known beside it.
+/// What gives the contents of the files that were read.
+enum ScannedSource {
+    Directory(DirectorySource),
+    Volume(NtfsSource),
+}
+
+/// A directory or volume as it was read, and all that is known beside it.
 struct Scanned {
     id: SourceId,
     tree: Tree,
-    directory: DirectorySource,
+    source: ScannedSource,
     /// Where contents lie that were taken over unread from an earlier image.
     earlier: Option<BlobReader>,
     known: Known,
@@ -277,7 +284,7 @@ impl Scanned {
             latest_time: options.scan.latest_time.or(options.source_date_epoch),
             ..options.scan.clone()
         };
-        let (mut tree, directory) = scan_all(sources, id, &scan, meter, ctl)?;
+        let (mut tree, source) = scan_all(sources, id, &scan, meter, ctl)?;
         let mut unread = 0;
         let earlier = match &options.update_of {
             Some(earlier) => {
@@ -287,7 +294,7 @@ impl Scanned {
             }
             None => None,
         };
-        Ok(Self { id, tree, directory, earlier, known, unread })
+        Ok(Self { id, tree, source, earlier, known, unread })
     }
 
     /// Stores all contents and notes their hashes in the tree. Files that cannot be read are taken out of the tree.
@@ -305,9 +312,15 @@ impl Scanned {
         name: &str,
         report: &mut CaptureReport,
     ) -> Result<(), Error> {
-        let list = contents(&self.tree);
-        let directories = vec![(self.id, &self.directory)];
-        let reader = Reader { directories, archives: self.earlier.as_ref(), is_fresh: false };
+        let mut list = contents(&self.tree);
+        let reader = reader(self.id, &self.source, self.earlier.as_ref());
+        if let ScannedSource::Volume(volume) = &self.source {
+            // Front to back, as they lie on the volume.
+            list.sort_by_cached_key(|content| match content.origin {
+                Origin::Source { source, key } if source == self.id => volume.position(key),
+                _ => 0,
+            });
+        }
         let hashes = if let CaptureForm::Solid(compression) = form {
             let (known, settings) = (&self.known, (compression, level));
             let order = solid::sorted((0..list.len()).collect(), &solid::names(&self.tree, &list));
@@ -346,11 +359,25 @@ impl Scanned {
                 found: format!("contents of {} left out", base.display()),
             });
         }
-        let directories = vec![(self.id, &self.directory)];
-        let reader = Reader { directories, archives: self.earlier.as_ref(), is_fresh: false };
+        let reader = reader(self.id, &self.source, self.earlier.as_ref());
         report.unread_files = self.unread;
         pipable::write(context, meter, &reader, &mut self.tree, out, name, options, report)
     }
+}
+
+fn reader<'a>(id: SourceId, source: &'a ScannedSource, earlier: Option<&'a BlobReader>) -> Reader<'a> {
+    let reader = Reader { archives: earlier, ..Reader::default() };
+    match source {
+        ScannedSource::Directory(directory) => Reader { directories: vec![(id, directory)], ..reader },
+        ScannedSource::Volume(volume) => Reader { volume: Some((id, volume)), ..reader },
+    }
+}
+
+/// Whether a source that is the whole image is a volume: a partition or a file.
+fn is_volume(path: &Path) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    let metadata = std::fs::metadata(path);
+    metadata.is_ok_and(|metadata| metadata.is_file() || metadata.file_type().is_block_device())
 }
 
 /// One tree of all `sources`.
@@ -360,11 +387,17 @@ fn scan_all(
     options: &ScanOptions,
     meter: &Meter<'_>,
     ctl: &Ctl,
-) -> Result<(Tree, DirectorySource), Error> {
+) -> Result<(Tree, ScannedSource), Error> {
     if let [only] = sources
         && split_path(&only.target).next().is_none()
     {
-        return DirectorySource::scan(&only.path, id, options, meter, ctl);
+        if is_volume(&only.path) {
+            let options = without_paging_files(options);
+            let (tree, volume) = NtfsSource::scan(&only.path, id, &options, meter, ctl)?;
+            return Ok((tree, ScannedSource::Volume(volume)));
+        }
+        let (tree, directory) = DirectorySource::scan(&only.path, id, options, meter, ctl)?;
+        return Ok((tree, ScannedSource::Directory(directory)));
     }
     let mut scanner = Scanner::new(id, options, meter, ctl);
     let mut tree = scanner.empty();
@@ -372,7 +405,7 @@ fn scan_all(
         let target: Vec<NtName> = split_path(&source.target).map(NtName::from).collect();
         scanner.add(&mut tree, &source.path, &target, Overlay::Replace)?;
     }
-    Ok((tree, scanner.finish()))
+    Ok((tree, ScannedSource::Directory(scanner.finish())))
 }
 
 fn write(

@@ -15,7 +15,8 @@ use self::fields::Fields;
 use crate::capture::{Content, Reader, hash_all};
 use crate::directory::{DirectorySource, ScanOptions, UnixKind, kind_of};
 use crate::meter::{Context, Meter, default_threads};
-use crate::uses::{Part, Use};
+use crate::ntfs_source::{NtfsSource, without_paging_files};
+use crate::uses::{self, Part, Use};
 use crate::{Error, Image};
 
 /// One side of a comparison.
@@ -25,6 +26,8 @@ pub enum Side<'a> {
     Image(&'a Image),
     /// A directory of this machine.
     Directory(&'a Path),
+    /// An unmounted NTFS volume: a partition or a file.
+    Volume(&'a Path),
 }
 
 /// A respect in which files may differ.
@@ -210,6 +213,7 @@ struct Opened<'a> {
     image: Option<&'a Image>,
     tree: Tree,
     directory: Option<DirectorySource>,
+    volume: Option<NtfsSource>,
 }
 
 impl<'a> Opened<'a> {
@@ -217,14 +221,49 @@ impl<'a> Opened<'a> {
         match side {
             Side::Image(image) => {
                 image.warnings().iter().for_each(|warning| meter.warn(|| warning.clone()));
-                Ok(Self { image: Some(image), tree: image.tree().clone(), directory: None })
+                Ok(Self { image: Some(image), tree: image.tree().clone(), directory: None, volume: None })
             }
             Side::Directory(path) => {
                 let id = SourceId(u32::MAX);
                 let (tree, directory) = DirectorySource::scan(path, id, &options.scan, meter, ctl)?;
-                Ok(Self { image: None, tree, directory: Some(directory) })
+                Ok(Self { image: None, tree, directory: Some(directory), volume: None })
+            }
+            Side::Volume(path) => {
+                let id = SourceId(u32::MAX);
+                // An image captured from it has none of these either.
+                let scan = without_paging_files(&options.scan);
+                let (tree, volume) = NtfsSource::scan(path, id, &scan, meter, ctl)?;
+                Ok(Self { image: None, tree, directory: None, volume: Some(volume) })
             }
         }
+    }
+}
+
+impl Opened<'_> {
+    /// Named streams of a volume, which no hash is known of.
+    fn unhashed_streams(&self) -> impl Iterator<Item = Use> {
+        let nodes = self.volume.iter().flat_map(|_| uses::nodes(&self.tree));
+        nodes.flat_map(|node| {
+            let streams = 0..self.tree.node(node).named_streams.len();
+            streams.map(move |index| Use { node, part: Part::Named(index) })
+        })
+    }
+
+    /// A content to be read; `None` when there is nothing to read.
+    fn content(&self, wanted: Use) -> Option<Content> {
+        let node = self.tree.node(wanted.node);
+        let content = match wanted.part {
+            Part::Data => node.data.as_ref(),
+            Part::Named(index) => node.named_streams.get(index).map(|stream| &stream.content),
+            _ => None,
+        }?;
+        let is_open = content.sha1.is_none() && !content.is_empty();
+        is_open.then(|| Content {
+            origin: content.origin.clone(),
+            size: content.size,
+            sha1: None,
+            uses: vec![wanted],
+        })
     }
 }
 
@@ -249,16 +288,16 @@ fn hash(context: &Context<'_>, meter: &Meter<'_>, sides: &mut [Opened<'_>; 2]) -
         nodes.sort_unstable();
         nodes.dedup();
         let opened = &sides[side];
-        let Some(directory) = &opened.directory else { continue };
-        let contents = nodes.iter().filter_map(|node| {
-            let data = opened.tree.node(*node).data.as_ref()?;
-            let uses = vec![Use { node: *node, part: Part::Data }];
-            Some(Content { origin: data.origin.clone(), size: data.size, sha1: None, uses })
-        });
-        let list: Vec<Content> = contents.collect();
+        let id = SourceId(u32::MAX);
+        let reader = match (&opened.directory, &opened.volume) {
+            (Some(directory), _) => Reader { directories: vec![(id, directory)], ..Reader::default() },
+            (None, Some(volume)) => Reader { volume: Some((id, volume)), ..Reader::default() },
+            (None, None) => continue,
+        };
+        let data = nodes.into_iter().map(|node| Use { node, part: Part::Data });
+        let list: Vec<Content> =
+            data.chain(opened.unhashed_streams()).filter_map(|wanted| opened.content(wanted)).collect();
         meter.expect_more(list.iter().map(|content| content.size).sum());
-        let directories = vec![(SourceId(u32::MAX), directory)];
-        let reader = Reader { directories, archives: None, is_fresh: false };
         let mut hashes = vec![None; list.len()];
         hash_all(context, meter, &reader, &list, |number, result| match result {
             Ok(sha1) => {
@@ -271,9 +310,11 @@ fn hash(context: &Context<'_>, meter: &Meter<'_>, sides: &mut [Opened<'_>; 2]) -
                 Ok(())
             }
         })?;
-        for (node, sha1) in nodes.into_iter().zip(hashes) {
-            if let Some(data) = &mut sides[side].tree.node_mut(node).data {
-                data.sha1 = sha1;
+        for (content, sha1) in list.iter().zip(hashes) {
+            for wanted in &content.uses {
+                if let Some(found) = uses::part_mut(sides[side].tree.node_mut(wanted.node), wanted.part) {
+                    found.sha1 = sha1;
+                }
             }
         }
     }

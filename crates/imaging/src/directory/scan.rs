@@ -26,6 +26,7 @@ use super::places::{DirNumber, Handles, Places};
 use super::source::{DirectorySource, FilePlace};
 use super::unix;
 use crate::meter::Meter;
+use crate::ntfs_source::UncleanVolumes;
 use crate::{Error, ErrorKind, Exclusions};
 
 /// Longest name and value of an extended attribute that the format holds (wim-container 6.7).
@@ -80,6 +81,8 @@ pub struct ScanOptions {
     /// No time later than this is stored, Unix seconds: the value of `SOURCE_DATE_EPOCH` for builds that are to be
     /// reproducible. Access times are then left out too.
     pub latest_time: Option<i64>,
+    /// What happens to volumes that were not left in order.
+    pub unclean: UncleanVolumes,
 }
 
 /// What happens when a file is to be put where one is already.

@@ -43,6 +43,11 @@ impl Exclusions {
         Self { config, ..self }
     }
 
+    /// With the rules of `config`, unless there are such rules already.
+    pub(crate) fn or_config(self, config: CaptureConfig) -> Self {
+        if self.config.is_empty() { self.with_config(config) } else { self }
+    }
+
     /// From the lines of a file: blank lines and lines that start with `#` mean nothing.
     pub fn parse(text: &str) -> Result<Self, Error> {
         Self::new(text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')))

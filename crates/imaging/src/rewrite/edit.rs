@@ -172,7 +172,7 @@ impl Job<'_> {
         let reader = Reader {
             directories: directories.iter().map(|(id, directory)| (*id, directory)).collect(),
             archives: Some(&blobs),
-            is_fresh: false,
+            ..Reader::default()
         };
         let list = contents(&tree);
         let level = self.options.rewrite.level;

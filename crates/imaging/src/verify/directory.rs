@@ -125,7 +125,7 @@ fn verify(
     let Comparison { mut differences, contents, files, .. } = comparison;
     let (list, expected): (Vec<Content>, Vec<Expected>) = contents.into_iter().unzip();
     meter.expect(list.iter().map(|content| content.size).sum());
-    let reader = Reader { directories: vec![(id, &source)], archives: None, is_fresh: true };
+    let reader = Reader { directories: vec![(id, &source)], is_fresh: true, ..Reader::default() };
     hash_all(&context, &meter, &reader, &list, |number, result| {
         let Expected { path, sha1 } = &expected[number];
         let found = result?;

@@ -2,12 +2,13 @@
 //! threads, boot sectors come last.
 //!
 //! Order, and what a crash between leaves: the old boot sectors are zeroed and that is made durable (no volume); contents and
-//! metadata are written and made durable (no volume); everything is read back (no volume); boot sectors are written and made
+//! metadata are written and made durable (no volume); everything is read back and checked (no volume); boot sectors are written and made
 //! durable (the volume). A target is never both mountable and incomplete.
 
 mod device;
 mod guide;
 mod residents;
+mod structure;
 mod target;
 mod verify;
 
@@ -64,7 +65,7 @@ pub enum ExistingData {
 /// What is read back before a volume gets its boot sectors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum VolumeVerify {
-    /// All metadata, compared byte for byte, and all contents, against their SHA-1.
+    /// All metadata, compared byte for byte, all contents, against their SHA-1, and the structure, by the checker.
     #[default]
     Full,
     /// Nothing; hashes are checked on the way alone.
@@ -139,7 +140,11 @@ pub fn apply_to_volume(
     }
     device.sync().map_err(Error::io("sync", device.name()))?;
     let verified_bytes = match options.verify {
-        VolumeVerify::Full => verify::read_back(&plan, &reads, resident, device, &context)?,
+        VolumeVerify::Full => {
+            let bytes = verify::read_back(&plan, &reads, resident, device, &context)?;
+            structure::check_structure(device, &plan.boot_sectors(), &context, &meter)?;
+            bytes
+        }
         VolumeVerify::Decode => 0,
     };
     write(device, &plan.boot_sectors())?;

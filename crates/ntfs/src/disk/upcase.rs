@@ -51,7 +51,7 @@ const RANGES: [(u16, u16, u16, i32); 134] = [
 ];
 
 /// The capital of each unit.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct UpCase(Vec<u16>);
 
 /// The table of every volume this crate writes.
@@ -70,6 +70,14 @@ impl UpCase {
             }
         }
         Self(table)
+    }
+
+    /// The table of a volume; `None` when it has another size.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let units =
+            bytes.chunks_exact(2).filter_map(|pair| pair.first_chunk().copied().map(u16::from_le_bytes));
+        let table: Vec<u16> = units.collect();
+        (u64::try_from(bytes.len()) == Ok(UPCASE_BYTES)).then_some(Self(table))
     }
 
     /// The capital of `unit`.
@@ -99,6 +107,12 @@ impl UpCase {
     }
 }
 
+/// CRC-64 of ECMA-182's reflected sibling with polynomial 0x9a6c9329ac4bc9b5, all ones before and after.
+pub(crate) fn crc64(bytes: &[u8]) -> u64 {
+    let step = |crc: u64| if crc & 1 == 1 { (crc >> 1) ^ 0x9a6c_9329_ac4b_c9b5 } else { crc >> 1 };
+    !bytes.iter().fold(u64::MAX, |crc, byte| (0..8).fold(crc ^ u64::from(*byte), |crc, _| step(crc)))
+}
+
 /// The stream `$Info`: its length, the CRC of the table, and the version of a system that ours has none of.
 pub(crate) fn upcase_info() -> Vec<u8> {
     let mut out = vec![0; 32];
@@ -112,12 +126,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    /// CRC-64 of ECMA-182's reflected sibling with polynomial 0x9a6c9329ac4bc9b5, all ones before and after.
-    fn crc64(bytes: &[u8]) -> u64 {
-        let step = |crc: u64| if crc & 1 == 1 { (crc >> 1) ^ 0x9a6c_9329_ac4b_c9b5 } else { crc >> 1 };
-        !bytes.iter().fold(u64::MAX, |crc, byte| (0..8).fold(crc ^ u64::from(*byte), |crc, _| step(crc)))
-    }
 
     #[test]
     fn table_has_the_checksum_it_is_written_with() {

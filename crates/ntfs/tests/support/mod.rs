@@ -1,8 +1,12 @@
 //! Trees with everything a Windows volume has, and volumes made of them.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "every test uses a part of it")]
 
+pub mod compare;
+pub mod patch;
+
 use std::sync::Arc;
 
+use gravure_codec::{Encoder, Level, Method};
 use gravure_io::{MemoryDisk, WriteAt};
 use gravure_ntfs::{ContentGuide, NoGuide, Notes, Part, Place, SectorSize, VolumeOptions, VolumePlan, Write};
 use gravure_nttypes::{FileAttributes, FileTime, LinkTarget, NtName, ReparseTag};
@@ -222,6 +226,23 @@ pub fn windows_tree(large_directory: usize) -> Tree {
     b.tree
 }
 
+/// The stream of a compressed file: table of chunks, chunks.
+pub fn compressed(plain: &[u8], method: Method, chunk: usize) -> Vec<u8> {
+    let mut encoder = Encoder::new(method, u32::try_from(chunk).unwrap(), Level::Fast).unwrap();
+    let (mut table, mut chunks) = (Vec::new(), Vec::new());
+    for (n, chunk) in plain.chunks(chunk).enumerate() {
+        if n > 0 {
+            table.extend_from_slice(&u32::try_from(chunks.len()).unwrap().to_le_bytes());
+        }
+        let mut out = vec![0; chunk.len()];
+        match encoder.encode(chunk, &mut out) {
+            Some(len) => chunks.extend_from_slice(&out[..len]),
+            None => chunks.extend_from_slice(chunk),
+        }
+    }
+    [table, chunks].concat()
+}
+
 /// Content by where the plan wants it, ready to be written.
 pub struct Contents {
     pub writes: Vec<Write>,
@@ -277,7 +298,16 @@ pub fn contents(plan: &VolumePlan<'_>, tree: &Tree, compressed: &dyn Fn(NodeId) 
 
 /// Every write in the order in which an engine makes them.
 pub fn all_writes(plan: &VolumePlan<'_>, tree: &Tree) -> Vec<Write> {
-    let contents = contents(plan, tree, &|_| Vec::new());
+    all_writes_with(plan, tree, &|_| Vec::new())
+}
+
+/// The same; compressed contents come from `compressed`.
+pub fn all_writes_with(
+    plan: &VolumePlan<'_>,
+    tree: &Tree,
+    compressed: &dyn Fn(NodeId) -> Vec<u8>,
+) -> Vec<Write> {
+    let contents = contents(plan, tree, compressed);
     let mut writes = plan.wipes().to_vec();
     writes.extend(contents.writes.iter().cloned());
     writes.extend(plan.metadata(&contents.resident));

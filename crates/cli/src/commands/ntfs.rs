@@ -1,0 +1,239 @@
+//! `gravure ntfs`: volumes checked and looked at.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use gravure_imaging::{ErrorKind, Finding, Severity, Strictness, VolumeState, check_volume, volume_info};
+use serde::Serialize;
+
+use crate::exit::Failure;
+use crate::output::{self, bytes};
+use crate::{Common, interrupt};
+
+/// Findings that people are shown.
+const MAX_LINES: usize = 100;
+
+/// Check NTFS volumes, and show what they are
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Check(CheckOptions),
+    Info(InfoOptions),
+}
+
+/// Check every structure of a volume; nothing is written
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Every record, attribute, run, index, descriptor and bitmap is held against the rules of the format and against every other
+structure that says the same. Errors lose files or keep a driver from working; notes are what drivers live with: a mark, a
+log to be replayed, a sleeping Windows, a lost cluster, a copy of a size that lags behind.
+Exit code 0 when there are no errors, 5 when there are, 4 when the partition is mounted.
+
+Examples:
+  gravure ntfs check /dev/sda3
+  gravure ntfs check volume.ntfs --format json
+  gravure ntfs check volume.ntfs --strict            notes count as errors: for volumes that were just made"
+)]
+struct CheckOptions {
+    /// Partition or file
+    volume: PathBuf,
+    /// Count notes as errors
+    #[arg(long)]
+    strict: bool,
+}
+
+/// Show label, sizes and state of a volume
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  gravure ntfs info /dev/sda3
+  gravure ntfs info volume.ntfs --format json")]
+struct InfoOptions {
+    /// Partition or file
+    volume: PathBuf,
+}
+
+/// A finding for programs.
+#[derive(Debug, Serialize)]
+struct FindingLine {
+    rule: &'static str,
+    severity: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    record: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attribute: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    offset: Option<u64>,
+    expected: String,
+    found: String,
+    #[serde(skip)]
+    text: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Checked {
+    volume: PathBuf,
+    clean: bool,
+    errors: u64,
+    notes: u64,
+    state: &'static str,
+    records: u64,
+    files: u64,
+    directories: u64,
+    names: u64,
+    used_clusters: u64,
+    milliseconds: u64,
+    findings: Vec<FindingLine>,
+}
+
+#[derive(Debug, Serialize)]
+struct Info {
+    volume: PathBuf,
+    label: String,
+    serial: String,
+    version: String,
+    state: &'static str,
+    sector_bytes: u32,
+    cluster_bytes: u64,
+    clusters: u64,
+    used_clusters: u64,
+    record_bytes: usize,
+    records: u32,
+    hidden_sectors: u32,
+}
+
+pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failure> {
+    match &options.command {
+        Command::Check(options) => check(options, common),
+        Command::Info(options) => info(options, common),
+    }
+}
+
+/// How a volume was left, in a word.
+fn state_word(state: Option<VolumeState>) -> &'static str {
+    use gravure_imaging::Unclean;
+    match state.map(|state| state.unclean()) {
+        None => "unknown",
+        Some(None) => "clean",
+        Some(Some(Unclean::Dirty)) => "dirty",
+        Some(Some(Unclean::LogPending)) => "not unmounted",
+        Some(Some(Unclean::Hibernated)) => "hibernated",
+        Some(Some(_)) => "unknown",
+    }
+}
+
+fn line(finding: &Finding) -> FindingLine {
+    let severity = match finding.severity {
+        Severity::Error => "error",
+        Severity::Note => "note",
+    };
+    FindingLine {
+        rule: finding.rule.name(),
+        severity,
+        record: finding.record,
+        attribute: finding.attribute.clone(),
+        offset: finding.offset,
+        expected: finding.expected.clone(),
+        found: finding.found.clone(),
+        text: format!("{severity}: {finding} [{}]", finding.rule.name()),
+    }
+}
+
+fn check(options: &CheckOptions, common: &Common) -> Result<ExitCode, Failure> {
+    let strictness = if options.strict { Strictness::Fresh } else { Strictness::Usual };
+    let mut findings = Vec::new();
+    let mut keep = |finding: &Finding| findings.push(line(finding));
+    let checked = check_volume(&options.volume, strictness, &mut keep, &interrupt::ctl())?;
+    let report = checked.report;
+    let result = Checked {
+        volume: options.volume.clone(),
+        clean: report.is_clean(),
+        errors: report.errors,
+        notes: report.notes,
+        state: state_word(report.state),
+        records: report.records,
+        files: report.files,
+        directories: report.directories,
+        names: report.names,
+        used_clusters: report.used_clusters,
+        milliseconds: checked.milliseconds,
+        findings,
+    };
+    output::document(common.format, &result, |result| {
+        let mut text = String::new();
+        // Errors first; a volume in a bad state has more to say than anybody reads.
+        let of = |wanted: &'static str| result.findings.iter().filter(move |one| one.severity == wanted);
+        for finding in of("error").chain(of("note")).take(MAX_LINES) {
+            text.push_str(&finding.text);
+            text.push('\n');
+        }
+        let told = result.findings.len().min(MAX_LINES) as u64;
+        let more = (result.errors + result.notes).saturating_sub(told);
+        if more > 0 {
+            text.push_str(&format!("and {more} more; --format json lists them\n"));
+        }
+        let word = if result.clean { "sound" } else { "NOT sound" };
+        text.push_str(&format!(
+            "{}: {word}, {} errors, {} notes, state: {}; {} files and directories with {} names in {} records, {} ms",
+            result.volume.display(),
+            result.errors,
+            result.notes,
+            result.state,
+            result.files,
+            result.names,
+            result.records,
+            result.milliseconds
+        ));
+        text
+    })?;
+    if !result.clean {
+        let message = format!("{}: volume is damaged", options.volume.display());
+        return Err(Failure::new(ErrorKind::Integrity, message)
+            .with_cure("let Windows repair it with chkdsk /f, or apply its image again"));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn info(options: &InfoOptions, common: &Common) -> Result<ExitCode, Failure> {
+    let found = volume_info(&options.volume)?;
+    let (volume, boot) = (&found.volume, found.volume.boot());
+    let (major, minor) = volume.version();
+    let info = Info {
+        volume: options.volume.clone(),
+        label: volume.label().to_string(),
+        serial: format!("{:016X}", boot.serial),
+        version: format!("{major}.{minor}"),
+        state: state_word(Some(volume.state())),
+        sector_bytes: boot.sector_bytes,
+        cluster_bytes: boot.cluster_bytes,
+        clusters: boot.clusters,
+        used_clusters: found.used_clusters,
+        record_bytes: boot.record_bytes,
+        records: volume.record_count(),
+        hidden_sectors: boot.hidden_sectors,
+    };
+    output::document(common.format, &info, |info| {
+        let size = |clusters: u64| bytes(clusters.saturating_mul(info.cluster_bytes));
+        format!(
+            "Volume:   {}\nLabel:    {}\nSerial:   {}\nVersion:  NTFS {}\nState:    {}\nSize:     {}, {} in use\nClusters: {} of {} bytes, sectors of {}\nRecords:  {} of {} bytes",
+            info.volume.display(),
+            info.label,
+            info.serial,
+            info.version,
+            info.state,
+            size(info.clusters),
+            size(info.used_clusters),
+            info.clusters,
+            info.cluster_bytes,
+            info.sector_bytes,
+            info.records,
+            info.record_bytes
+        )
+    })?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,93 @@
+//! `gravure ntfs`, and volumes where other commands take images, as their users start them.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn gravure(dir: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_gravure")).current_dir(dir).args(arguments).output().unwrap()
+}
+
+/// Standard output of a command that must succeed.
+fn ok(dir: &Path, arguments: &[&str]) -> String {
+    let output = gravure(dir, arguments);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {error}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Exit code, standard output and standard error of a command that must fail.
+fn fails(dir: &Path, arguments: &[&str]) -> (i32, String, String) {
+    let output = gravure(dir, arguments);
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn a_volume_is_made_checked_listed_captured_and_spoiled() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    std::fs::create_dir_all(dir.join("source/Program Files/App")).unwrap();
+    std::fs::write(dir.join("source/Program Files/App/app.exe"), vec![7; 100_000]).unwrap();
+    std::fs::write(dir.join("source/readme.txt"), b"read me").unwrap();
+    ok(dir, &["capture", "source", "a.wim", "--progress", "none"]);
+    ok(dir, &["apply", "a.wim", "volume.ntfs", "--size", "16M", "--label", "System", "--progress", "none"]);
+
+    let text = ok(dir, &["ntfs", "check", "volume.ntfs", "--strict"]);
+    assert!(text.starts_with("volume.ntfs: sound, 0 errors, 0 notes, state: clean; "), "{text}");
+    let json: serde_json::Value =
+        serde_json::from_str(&ok(dir, &["ntfs", "info", "volume.ntfs", "--format", "json"])).unwrap();
+    assert_eq!((json["label"].as_str(), json["version"].as_str()), (Some("System"), Some("3.1")));
+    assert_eq!((json["state"].as_str(), json["cluster_bytes"].as_u64()), (Some("clean"), Some(4096)));
+    let listed = ok(dir, &["ls", "volume.ntfs", "/Program Files"]);
+    assert!(listed.contains("100000 /Program Files/App/app.exe"), "{listed}");
+
+    ok(dir, &["capture", "volume.ntfs", "b.wim", "Again", "--progress", "none"]);
+    ok(dir, &["diff", "volume.ntfs", "b.wim", "--progress", "none"]);
+    let ignore = ["--ignore", "owner", "--ignore", "mode", "--ignore", "attributes", "--ignore", "security"];
+    ok(dir, &[&["diff", "a.wim", "b.wim", "--progress", "none"], &ignore[..]].concat());
+
+    // The mark of the first record's copy, then that of a volume that was not unmounted.
+    let file = std::fs::File::options().read(true).write(true).open(dir.join("volume.ntfs")).unwrap();
+    let mut lcn = [0; 8];
+    file.read_exact_at(&mut lcn, 0x38).unwrap();
+    let mirror = u64::from_le_bytes(lcn) * 4096;
+    file.write_all_at(b"fILE", mirror).unwrap();
+    let (code, text, error) = fails(dir, &["ntfs", "check", "volume.ntfs"]);
+    assert_eq!(code, 5);
+    assert!(
+        text.contains("error: record 1: copy of the first records") && text.contains("[mirror]"),
+        "{text}"
+    );
+    assert!(error.contains("volume.ntfs: volume is damaged"), "{error}");
+    let (code, text, _) = fails(dir, &["--format", "json", "ntfs", "check", "volume.ntfs"]);
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((code, json["clean"].as_bool(), json["errors"].as_u64()), (5, Some(false), Some(1)));
+    assert_eq!(
+        (json["findings"][0]["rule"].as_str(), json["findings"][0]["offset"].as_u64()),
+        (Some("mirror"), Some(mirror))
+    );
+    file.write_all_at(b"FILE", mirror).unwrap();
+
+    file.write_all_at(&[0; 4096], log_offset(&file)).unwrap();
+    let (code, _, error) = fails(dir, &["capture", "volume.ntfs", "c.wim", "--progress", "none"]);
+    assert_eq!(code, 4);
+    assert!(error.contains("--force-dirty"), "{error}");
+    ok(dir, &["capture", "volume.ntfs", "c.wim", "--force-dirty", "--progress", "none"]);
+    ok(dir, &["diff", "b.wim", "c.wim", "--progress", "none"]);
+    assert_eq!(fails(dir, &["ntfs", "check", "absent"]).0, 3);
+    assert_eq!(fails(dir, &["capture", "a.wim", "d.wim", "--progress", "none"]).0, 9);
+}
+
+/// Where the log of a volume is: the first long stretch of 0xff in clusters.
+fn log_offset(file: &std::fs::File) -> u64 {
+    let mut page = [0; 4096];
+    (1..)
+        .map(|cluster| cluster * 4096)
+        .find(|offset| {
+            file.read_exact_at(&mut page, *offset).unwrap();
+            page.iter().all(|byte| *byte == 0xff)
+        })
+        .unwrap()
+}

@@ -1,0 +1,226 @@
+//! An unmounted NTFS volume as a source of files: its MFT is read in one pass into a tree, contents come straight from its
+//! clusters, decoded by whichever thread wants them.
+
+use std::path::Path;
+
+use gravure_io::{FileAt, ReadAt};
+use gravure_linux::BlockDevice;
+use gravure_model::Ctl;
+use gravure_ntfs::{Contents, Decoders, ScanGuide, Volume};
+use gravure_nttypes::{FileTime, NtName};
+use gravure_tree::{SourceId, Tree};
+
+use crate::directory::ScanOptions;
+use crate::meter::Meter;
+use crate::{CaptureConfig, Error, ErrorKind, Exclusions};
+
+/// Where the name of the file system stands in a boot sector, and the name.
+const NAME_OFFSET: u64 = 3;
+const NAME: [u8; 8] = *b"NTFS    ";
+
+/// What happens to a volume that was not left in order: marked dirty, with a log to be replayed, hibernated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum UncleanVolumes {
+    /// It is refused: its files may be older than Windows believes, or half written.
+    #[default]
+    Refuse,
+    /// It is read as it stands.
+    Read,
+}
+
+/// A volume that was scanned, ready to give the contents of its files.
+pub(crate) struct NtfsSource {
+    source: Box<dyn ReadAt>,
+    volume: Volume,
+    contents: Contents,
+    name: String,
+}
+
+impl std::fmt::Debug for NtfsSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NtfsSource").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// Opens a partition that is not in use, or a file, for reading.
+pub(crate) fn open_volume(path: &Path) -> Result<Box<dyn ReadAt>, Error> {
+    use std::os::unix::fs::FileTypeExt;
+    let metadata = std::fs::metadata(path).map_err(Error::io("open", path.display()))?;
+    if metadata.file_type().is_block_device() {
+        // A mounted volume changes under its reader. One that is write-protected cannot be claimed, nor does it change.
+        let device = match BlockDevice::open_exclusive(path) {
+            Err(gravure_linux::Error::Refused { .. }) => BlockDevice::open_read(path),
+            other => other,
+        };
+        let device = device.map_err(|error| match error.io_kind() {
+            std::io::ErrorKind::ResourceBusy => Error::Refused {
+                what: format!("reading {}", path.display()),
+                why: "it is mounted, or in use otherwise".to_owned(),
+            },
+            _ => Error::linux(path.display())(error),
+        })?;
+        return Ok(Box::new(device));
+    }
+    Ok(Box::new(FileAt::open(path).map_err(Error::io("open", path.display()))?))
+}
+
+/// Whether `path` is a partition or a file with an NTFS volume.
+pub fn is_ntfs_volume(path: &Path) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    let Ok(metadata) = std::fs::metadata(path) else { return false };
+    if !metadata.is_file() && !metadata.file_type().is_block_device() {
+        return false;
+    }
+    let mut found = [0; NAME.len()];
+    let file = std::fs::File::open(path);
+    file.and_then(|file| std::os::unix::fs::FileExt::read_exact_at(&file, &mut found, NAME_OFFSET)).is_ok()
+        && found == NAME
+}
+
+/// Options under which what Windows makes anew is left out, unless somebody chose what is.
+pub(crate) fn without_paging_files(options: &ScanOptions) -> ScanOptions {
+    let exclude = options.exclude.clone().or_config(CaptureConfig::windows_default());
+    ScanOptions { exclude, ..options.clone() }
+}
+
+/// An error of the format as one of this crate.
+pub(crate) fn ntfs_error(name: &str, error: gravure_ntfs::Error) -> Error {
+    let kind = match &error {
+        gravure_ntfs::Error::Corrupt { .. } => ErrorKind::Integrity,
+        gravure_ntfs::Error::Io { .. } => ErrorKind::Io,
+        gravure_ntfs::Error::Unsupported { .. } => ErrorKind::Unsupported,
+        gravure_ntfs::Error::Unclean(_) => ErrorKind::Refused,
+        _ => ErrorKind::Failed,
+    };
+    Error::Other { what: name.to_owned(), source: Box::new(error), kind }
+}
+
+impl NtfsSource {
+    /// Reads the volume at `path`. Contents of the tree refer to `id`.
+    pub(crate) fn scan(
+        path: &Path,
+        id: SourceId,
+        options: &ScanOptions,
+        meter: &Meter<'_>,
+        ctl: &Ctl,
+    ) -> Result<(Tree, Self), Error> {
+        let name = path.display().to_string();
+        let source = open_volume(path)?;
+        Self::scan_source(source, name, id, options, meter, ctl)
+    }
+
+    fn scan_source(
+        source: Box<dyn ReadAt>,
+        name: String,
+        id: SourceId,
+        options: &ScanOptions,
+        meter: &Meter<'_>,
+        ctl: &Ctl,
+    ) -> Result<(Tree, Self), Error> {
+        refuse_others(&*source, &name)?;
+        let volume = Volume::open(&*source).map_err(|error| ntfs_error(&name, error))?;
+        if let Some(unclean) = volume.state().unclean() {
+            match options.unclean {
+                UncleanVolumes::Refuse => {
+                    let what = format!("reading {name}");
+                    return Err(Error::Refused { what, why: format!("the volume is {unclean}") });
+                }
+                UncleanVolumes::Read => meter.warn(|| format!("{name} is {unclean}; read all the same")),
+            }
+        }
+        let mut guide = Guide { exclude: &options.exclude, meter, ctl, path: Vec::new() };
+        let scan = match volume.scan(&*source, id, &mut guide) {
+            Err(gravure_ntfs::Error::Stopped) => {
+                ctl.check()?;
+                return Err(ntfs_error(&name, gravure_ntfs::Error::Stopped));
+            }
+            other => other.map_err(|error| ntfs_error(&name, error))?,
+        };
+        let mut tree = scan.tree;
+        if let Some(latest) = options.latest_time {
+            clamp(&mut tree, FileTime::from_unix(latest, 0));
+        }
+        Ok((tree, Self { source, volume, contents: scan.contents, name }))
+    }
+
+    /// Where content `key` starts on the volume.
+    pub(crate) fn position(&self, key: u64) -> u64 {
+        self.contents.position(&self.volume, key)
+    }
+
+    /// Name of content `key` for messages.
+    pub(crate) fn display(&self, key: u64) -> String {
+        format!("content at {:#x} of {}", self.position(key), self.name)
+    }
+
+    /// Fills `buf` from byte `pos` of content `key`.
+    pub(crate) fn read(
+        &self,
+        key: u64,
+        pos: u64,
+        buf: &mut [u8],
+        decoders: &mut Decoders,
+    ) -> Result<(), Error> {
+        let read = self.contents.read(&self.volume, &*self.source, key, pos, buf, decoders);
+        read.map_err(|error| ntfs_error(&self.name, error))
+    }
+}
+
+/// A file system other than NTFS is named.
+fn refuse_others(source: &dyn ReadAt, name: &str) -> Result<(), Error> {
+    let mut found = [0; NAME.len()];
+    if source.size() > NAME_OFFSET.saturating_add(NAME.len() as u64)
+        && source.read_exact_at(NAME_OFFSET, &mut found).is_ok()
+        && found == NAME
+    {
+        return Ok(());
+    }
+    let recognised = gravure_disk::recognise(&source).unwrap_or_default();
+    let recognised: Vec<String> = recognised.iter().map(ToString::to_string).collect();
+    let value = match recognised.as_slice() {
+        [] => format!("{name}: no NTFS volume"),
+        list => format!("{name}: {}", list.join(", ")),
+    };
+    Err(Error::Unsupported { what: "capture of files from what is no NTFS volume", value })
+}
+
+/// As captures of directories do it for reproducible images.
+fn clamp(tree: &mut Tree, latest: FileTime) {
+    let nodes: Vec<_> = crate::uses::nodes(tree).collect();
+    for id in nodes {
+        let times = &mut tree.node_mut(id).times;
+        times.written = times.written.min(latest);
+        times.created = times.created.min(latest);
+        times.accessed = times.written;
+    }
+}
+
+/// Leaves out what is excluded, passes warnings on.
+struct Guide<'a> {
+    exclude: &'a Exclusions,
+    meter: &'a Meter<'a>,
+    ctl: &'a Ctl,
+    path: Vec<u8>,
+}
+
+impl ScanGuide for Guide<'_> {
+    fn keeps(&mut self, path: &[NtName], is_directory: bool) -> bool {
+        if self.exclude.is_empty() {
+            return true;
+        }
+        self.path.clear();
+        for name in path {
+            self.path.push(b'/');
+            self.path.extend(name.to_unix());
+        }
+        !self.exclude.excludes(&self.path, is_directory)
+    }
+
+    fn goes_on(&mut self, _: u32, _: u32) -> bool {
+        self.ctl.check().is_ok()
+    }
+
+    fn warn(&mut self, message: String) {
+        self.meter.skip(|| message);
+    }
+}

@@ -1,0 +1,81 @@
+//! Where the contents of a volume's files are.
+
+use gravure_io::ReadAt;
+
+use super::bytes::{at, part, wide};
+use super::record::unprotect;
+use super::stream::Stream;
+use super::volume::Volume;
+use super::wof::{Decoders, WofFile};
+use crate::Error;
+
+/// Where one content is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ContentPlace {
+    /// In a file record.
+    Resident { record: u32, pos: usize, len: usize },
+    /// In clusters, plain or LZNT1.
+    Stream(Stream),
+    /// Compressed behind the overlay filter.
+    Wof(Box<WofFile>),
+}
+
+/// The contents of a scanned volume, by the keys that its tree has.
+#[derive(Debug, Default)]
+pub struct Contents {
+    places: Vec<ContentPlace>,
+}
+
+impl Contents {
+    pub(crate) fn push(&mut self, place: ContentPlace) -> u64 {
+        self.places.push(place);
+        wide(self.places.len()).saturating_sub(1)
+    }
+
+    fn place(&self, key: u64) -> Result<&ContentPlace, Error> {
+        self.places.get(at(key)).ok_or_else(|| Error::Unsupported { what: "content", value: key.to_string() })
+    }
+
+    /// Where content `key` starts on the volume: contents are best read in this order.
+    pub fn position(&self, volume: &Volume, key: u64) -> u64 {
+        match self.place(key) {
+            Ok(ContentPlace::Resident { record, .. }) => volume.mft.offset(u64::from(*record)),
+            Ok(ContentPlace::Stream(stream)) => volume.boot.offset(stream.first_lcn().unwrap_or(0)),
+            Ok(ContentPlace::Wof(file)) => volume.boot.offset(file.stream.first_lcn().unwrap_or(0)),
+            Err(_) => 0,
+        }
+    }
+
+    /// Fills `buf` from byte `pos` of content `key`, decoded.
+    pub fn read(
+        &self,
+        volume: &Volume,
+        source: &dyn ReadAt,
+        key: u64,
+        pos: u64,
+        buf: &mut [u8],
+        decoders: &mut Decoders,
+    ) -> Result<(), Error> {
+        match self.place(key)? {
+            ContentPlace::Stream(stream) => stream.read(source, pos, buf),
+            ContentPlace::Wof(file) => file.read(source, pos, buf, decoders),
+            ContentPlace::Resident { record, pos: start, len } => {
+                let number = u64::from(*record);
+                let offset = volume.mft.offset(number);
+                let mut bytes = Vec::new();
+                volume.mft.read(source, number, &mut bytes)?;
+                unprotect(&mut bytes)
+                    .map_err(|fault| fault.into_error(format!("record {number}"), offset))?;
+                let value = part(&bytes, *start, *len).unwrap_or_default();
+                let found = part(value, at(pos), buf.len()).ok_or_else(|| Error::Corrupt {
+                    what: format!("content in record {number}"),
+                    offset,
+                    expected: format!("{} bytes from {pos}", buf.len()),
+                    found: format!("{} bytes", value.len()),
+                })?;
+                buf.copy_from_slice(found);
+                Ok(())
+            }
+        }
+    }
+}
