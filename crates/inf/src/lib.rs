@@ -13,8 +13,32 @@ mod lines;
 mod strings;
 mod text;
 
+mod decoration;
+mod models;
+mod rank;
+mod target;
+mod version;
+
+mod check;
+mod install;
+mod places;
+mod registry;
+mod services;
+
+#[doc(hidden)]
+pub mod fuzz;
+
+pub use check::Report;
 pub use error::{Error, Note, Severity};
 pub use inf::Inf;
+pub use install::{FileCopy, Install};
 pub use limits::{MAX_FIELD_CHARS, MAX_FILE_BYTES, MAX_SECTION_NAME_CHARS};
 pub use lines::{Line, Section};
+pub use models::Model;
+pub use places::Place;
+pub use rank::{DEFAULT_FEATURE_SCORE, DeviceIds, Match, Rank, Signer, rank};
+pub use registry::{RegData, RegEntry, Root, flags as reg_flags};
+pub use services::{ASSOCIATED, BOOT_START, Service};
+pub use target::{Arch, OsVersion, ProductType, Target};
 pub use text::Encoding;
+pub use version::{Catalog, Date, DriverVersion, EXTENSION_CLASS, Version};

@@ -133,8 +133,7 @@ impl<'a> Lexer<'a> {
     fn line(&mut self) -> Result<Line, Error> {
         let mut out = Line { number: self.number, ..Line::default() };
         let mut field = Field::default();
-        loop {
-            let Some(c) = self.peek() else { break };
+        while let Some(c) = self.peek() {
             match c {
                 '\n' => {
                     self.next();

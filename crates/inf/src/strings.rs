@@ -116,7 +116,7 @@ impl Strings {
     pub(crate) fn undefined<'a>(&self, raw: &'a str) -> Vec<&'a str> {
         let parts: Vec<&str> = raw.split('%').collect();
         // An even number of signs: every second part is a name.
-        if parts.len() % 2 == 0 {
+        if parts.len().is_multiple_of(2) {
             return Vec::new();
         }
         let names = parts.into_iter().skip(1).step_by(2);
