@@ -1,5 +1,6 @@
 //! Real INF files: all that Wine's parser takes are read, the others are refused with their reason, and what comes out
 //! fits together.
+#![expect(clippy::disallowed_types, reason = "tests read files")]
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 mod support;

@@ -1,5 +1,6 @@
 //! Wine's setupapi as an oracle: it reads every file of the corpus, and sections, lines, keys and values must be ours.
 //! Full runs only: Wine takes half a minute to set itself up.
+#![expect(clippy::disallowed_types, reason = "tests read files")]
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 mod support;
