@@ -15,6 +15,7 @@ pub(crate) mod image;
 pub(crate) mod inf;
 pub(crate) mod info;
 pub(crate) mod init;
+pub(crate) mod inventory;
 pub(crate) mod join;
 pub(crate) mod ls;
 pub(crate) mod machine;
