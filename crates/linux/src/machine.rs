@@ -5,6 +5,7 @@
 //! with a gap is worth more than none.
 
 mod devices;
+mod hwids;
 mod network;
 mod storage;
 mod uevent;
@@ -40,6 +41,7 @@ pub fn collect(roots: &Roots) -> Collected {
     inventory.nics = network::nics(roots, &mut warnings);
     inventory.pci = devices::pci(roots, &mut warnings);
     inventory.usb = devices::usb(roots, &mut warnings);
+    inventory.devices = hwids::devices(roots, &mut warnings);
 
     let cpuinfo = sysfs::read_bounded(&roots.proc.join("cpuinfo"), MAX_CPUINFO_BYTES).unwrap_or_default();
     inventory.cpu = procfs::cpu(&String::from_utf8_lossy(&cpuinfo), std::env::consts::ARCH);
@@ -69,6 +71,9 @@ fn add_smbios(roots: &Roots, inventory: &mut Inventory, warnings: &mut Vec<Strin
         }
     };
     warnings.extend(tables.damage.map(|damage| damage.to_string()));
+    if let Ok(fields) = smbios::chid::Fields::read(&table) {
+        inventory.chids = fields.chids().into_iter().map(|id| id.guid).collect();
+    }
     inventory.smbios = tables.smbios;
     inventory.memory.installed_bytes =
         tables.modules.iter().fold(0u64, |sum, module| sum.saturating_add(module.size_bytes));

@@ -28,6 +28,12 @@ pub struct Inventory {
     pub pci: Vec<PciDevice>,
     /// USB devices.
     pub usb: Vec<UsbDevice>,
+    /// Devices with the IDs by which Windows finds their drivers. Payloads before 0.2 do not tell.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<Device>,
+    /// Computer hardware IDs (CHIDs), most specific first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub chids: Vec<String>,
 }
 
 impl Inventory {
@@ -278,4 +284,26 @@ pub struct UsbDevice {
     pub name: Option<String>,
     /// Serial number.
     pub serial: Option<String>,
+}
+
+/// A device as Windows' plug and play would see it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Device {
+    /// `pci`, `usb`, `acpi`, `hdaudio`, `disk`, `processor`.
+    pub bus: String,
+    /// Where it is: a PCI address, a USB path, a name of the kernel.
+    pub place: String,
+    /// Place of the device it hangs on; its driver comes first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
+    /// Name it gives itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Driver bound in the payload, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub driver: Option<String>,
+    /// Hardware IDs in Windows' order, most specific first.
+    pub hardware_ids: Vec<String>,
+    /// Compatible IDs in Windows' order.
+    pub compatible_ids: Vec<String>,
 }

@@ -11,6 +11,7 @@ mod error;
 mod field;
 
 pub mod content;
+pub mod hwid;
 pub mod modules;
 pub mod pci;
 pub mod procfs;

@@ -39,6 +39,15 @@ pub fn cpu(cpuinfo: &str, architecture: &str) -> Cpu {
     cpu
 }
 
+/// Vendor, family and model of an x86 processor, by which Windows' IDs are made; `None` on others.
+pub fn processor(cpuinfo: &str) -> Option<(String, u32, u32)> {
+    let value = |wanted: &str| {
+        let mut lines = cpuinfo.lines().filter_map(|line| line.split_once(':'));
+        lines.find(|(key, _)| key.trim() == wanted).map(|(_, value)| value.trim())
+    };
+    Some((text(value("vendor_id")?)?, value("cpu family")?.parse().ok()?, value("model")?.parse().ok()?))
+}
+
 /// Memory the kernel has, bytes: `MemTotal` of `/proc/meminfo`.
 pub fn usable_memory(meminfo: &str) -> Result<u64, Error> {
     let corrupt = |found: &str| Error::Corrupt {
@@ -75,6 +84,13 @@ fn text(value: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn processors_have_a_family_and_a_model() {
+        let text = "processor: 0\nvendor_id\t: AuthenticAMD\ncpu family\t: 23\nmodel\t\t: 1\nmodel name : AMD EPYC\n";
+        assert_eq!(processor(text), Some(("AuthenticAMD".to_owned(), 23, 1)));
+        assert_eq!(processor("processor: 0\nBogoMIPS: 50\n"), None);
+    }
 
     #[test]
     fn counts_packages_cores_and_threads() {

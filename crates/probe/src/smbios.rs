@@ -4,16 +4,21 @@
 //! Vendors leave tables that stop in the middle. What stands before the damage is still the machine's name, so it is
 //! kept and the damage is told beside it.
 
+pub mod chid;
+mod dump;
 mod entry;
 mod table;
+mod vendor;
 
 use gravure_model::inventory::{MemoryModule, Smbios, SmbiosBios, SmbiosBoard, SmbiosChassis, SmbiosSystem};
 
 use crate::Error;
 use crate::field::{array_at, u8_at, u16_at, u32_at};
 
+pub use dump::split;
 pub use entry::{EntryPoint, Version};
 pub use table::{MAX_STRUCTURES, MAX_TABLE_BYTES, Structure, Structures};
+pub use vendor::{Vendor, VendorKey, vendor_key};
 
 /// From this version on, the first three fields of the UUID are little-endian (DSP0134 7.2.1).
 const UUID_LITTLE_ENDIAN_FROM: Version = Version { major: 2, minor: 6 };
@@ -49,12 +54,16 @@ pub struct Processor {
 
 /// Reads a table whose entry point is `entry`, both as the kernel shows them.
 pub fn parse(entry: &[u8], table: &[u8]) -> Result<Tables, Error> {
-    let entry = EntryPoint::parse(entry)?;
+    parse_version(EntryPoint::parse(entry)?.version, table)
+}
+
+/// Reads a table of which the version is known otherwise.
+pub fn parse_version(version: Version, table: &[u8]) -> Result<Tables, Error> {
     if table.len() > MAX_TABLE_BYTES {
         return Err(Error::Unsupported { what: "SMBIOS table size", value: table.len().to_string() });
     }
     let mut out = Tables::default();
-    out.smbios.version = Some(entry.version.to_string());
+    out.smbios.version = Some(version.to_string());
     let mut devices = Vec::new();
     let mut other_arrays = Vec::new();
     let (mut seen_board, mut seen_chassis) = (false, false);
@@ -68,7 +77,7 @@ pub fn parse(entry: &[u8], table: &[u8]) -> Result<Tables, Error> {
         };
         match structure.kind {
             0 => out.smbios.bios = bios(&structure),
-            1 => out.smbios.system = system(&structure, entry.version),
+            1 => out.smbios.system = system(&structure, version),
             2 if !seen_board => {
                 seen_board = true;
                 out.smbios.board = board(&structure);

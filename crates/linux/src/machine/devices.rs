@@ -31,7 +31,7 @@ pub(super) fn pci(roots: &Roots, warnings: &mut Vec<String>) -> Vec<PciDevice> {
     out
 }
 
-fn pci_device(device: &Path, address: &str) -> Result<PciDevice, gravure_probe::Error> {
+pub(super) fn pci_device(device: &Path, address: &str) -> Result<PciDevice, gravure_probe::Error> {
     // The attributes tell what quirks of the kernel corrected; the bytes are for kernels that lack some of them.
     let text = |leaf: &str| sysfs::text(&device.join(leaf)).unwrap_or_default();
     let from_texts = pci::from_texts(
@@ -80,7 +80,7 @@ pub(super) fn driver(dir: &Path) -> Option<String> {
     Some(target.file_name()?.to_string_lossy().into_owned())
 }
 
-fn names(dir: &Path, warnings: &mut Vec<String>) -> Vec<String> {
+pub(super) fn names(dir: &Path, warnings: &mut Vec<String>) -> Vec<String> {
     let mut names = sysfs::names(dir).unwrap_or_else(|error| {
         warnings.push(error.to_string());
         Vec::new()

@@ -135,6 +135,87 @@ fn a_made_up_machine_is_told_as_it_is() {
 }
 
 #[test]
+fn devices_have_the_ids_of_windows() {
+    let made = machine();
+    let usb = "sys/devices/pci0000:00/0000:00:03.0/usb1/1-2";
+    made.texts(
+        usb,
+        &[
+            ("idVendor", "0c45\n"),
+            ("idProduct", "643f\n"),
+            ("bcdDevice", "2806\n"),
+            ("bDeviceClass", "ef\n"),
+            ("bDeviceSubClass", "02\n"),
+            ("bDeviceProtocol", "01\n"),
+            ("bNumConfigurations", "1\n"),
+            ("speed", "480\n"),
+            ("product", "Camera\n"),
+            ("1-2:1.0/bInterfaceNumber", "00\n"),
+            ("1-2:1.0/bInterfaceClass", "0e\n"),
+            ("1-2:1.0/bInterfaceSubClass", "01\n"),
+            ("1-2:1.0/bInterfaceProtocol", "00\n"),
+            ("1-2:1.1/bInterfaceNumber", "01\n"),
+            ("1-2:1.1/bInterfaceClass", "0e\n"),
+        ],
+    );
+    made.link("sys/bus/usb/devices/1-2", usb);
+    made.link("sys/bus/usb/devices/1-2:1.0", &format!("{usb}/1-2:1.0"));
+    made.link("sys/bus/usb/devices/1-2:1.1", &format!("{usb}/1-2:1.1"));
+    let root = "sys/devices/pci0000:00/0000:00:03.0/usb1";
+    made.texts(root, &[("idVendor", "1d6b\n"), ("idProduct", "0003\n"), ("speed", "10000\n")]);
+    made.link("sys/bus/usb/devices/usb1", root);
+    made.texts(
+        "sys/bus/acpi/devices/PNP0303:00",
+        &[("modalias", "acpi:DLLK0534:PNP0303:\n"), ("status", "15\n")],
+    );
+    made.texts("sys/bus/acpi/devices/PNP0501:00", &[("hid", "PNP0501\n"), ("status", "0\n")]);
+    made.texts(
+        "sys/bus/acpi/devices/LNXPWRBN:00",
+        &[("modalias", "acpi:LNXPWRBN:\n"), ("hid", "LNXPWRBN\n")],
+    );
+    let codec = "sys/devices/pci0000:00/0000:00:03.0/hdaudioC0D0";
+    made.texts(
+        codec,
+        &[
+            ("vendor_id", "0x10ec0256\n"),
+            ("subsystem_id", "0x10280a1b\n"),
+            ("revision_id", "0x100002\n"),
+            ("afg", "0x1\n"),
+            ("mfg", "0x0\n"),
+            ("chip_name", "ALC256\n"),
+        ],
+    );
+    made.link("sys/bus/hdaudio/devices/hdaudioC0D0", codec);
+    made.file("proc/cpuinfo", b"vendor_id: GenuineIntel\ncpu family: 6\nmodel: 141\n");
+    let nvme = "sys/devices/pci0000:00/0000:00:04.0/nvme/nvme0/nvme0n1";
+    made.texts(nvme, &[("device/model", "Fast Disk\n"), ("device/firmware_rev", "1.0\n")]);
+
+    let Collected { inventory, .. } = collect(&made.roots);
+    let shown: Vec<String> = inventory
+        .devices
+        .iter()
+        .map(|d| {
+            let ids =
+                [d.hardware_ids.first(), d.compatible_ids.first()].map(|id| id.map_or("-", String::as_str));
+            format!("{} {} {} {}", d.bus, d.place, d.parent.as_deref().unwrap_or("-"), ids.join(" "))
+        })
+        .collect();
+    let expected = [
+        "pci 0000:00:03.0 - PCI\\VEN_1AF4&DEV_1000&SUBSYS_00011AF4&REV_00 PCI\\VEN_1AF4&DEV_1000&REV_00",
+        "usb 1-2 0000:00:03.0 USB\\VID_0C45&PID_643F&REV_2806 USB\\DevClass_EF&SubClass_02&Prot_01",
+        "usb 1-2:1.0 1-2 USB\\VID_0C45&PID_643F&REV_2806&MI_00 USB\\Class_0E&SubClass_01&Prot_00",
+        "usb 1-2:1.1 1-2 USB\\VID_0C45&PID_643F&REV_2806&MI_01 USB\\Class_0E&SubClass_00&Prot_00",
+        "usb usb1 0000:00:03.0 USB\\ROOT_HUB30&VID1AF4&PID1000&REV0000 -",
+        "acpi PNP0303:00 - ACPI\\VEN_DLLK&DEV_0534 *PNP0303",
+        "hdaudio hdaudioC0D0 0000:00:03.0 HDAUDIO\\FUNC_01&VEN_10EC&DEV_0256&SUBSYS_10280A1B&REV_1000 \
+         HDAUDIO\\FUNC_01&CTLR_VEN_1AF4&CTLR_DEV_1000&VEN_10EC&DEV_0256&REV_1000",
+        "disk nvme0n1 0000:00:04.0 SCSI\\DiskNVMe____Fast_Disk_______1.0_ SCSI\\Disk",
+        "processor processor - ACPI\\GenuineIntel_-_Intel64_Family_6_Model_141 ACPI\\Processor",
+    ];
+    assert_eq!(shown, expected);
+}
+
+#[test]
 fn aliases_come_from_the_whole_tree() {
     let made = machine();
     let aliases: Vec<String> = modaliases(&made.roots).into_iter().collect();

@@ -30,13 +30,19 @@ pub struct Structure<'a> {
 impl Structure<'_> {
     /// The text that the byte at `offset` refers to; `None` when there is none or it is blank.
     pub fn text(&self, offset: usize) -> Option<String> {
+        self.field_text(offset).filter(|text| !text.is_empty())
+    }
+
+    /// The same, empty for a field that refers to no text or to a blank one; `None` when the structure is too short to
+    /// have the field.
+    pub fn field_text(&self, offset: usize) -> Option<String> {
         let number = usize::from(*self.formatted.get(offset)?);
-        let text = self.strings.split(|byte| *byte == 0).nth(number.checked_sub(1)?)?;
+        let Some(index) = number.checked_sub(1) else { return Some(String::new()) };
+        let text = self.strings.split(|byte| *byte == 0).nth(index).unwrap_or_default();
         let text = text.get(..text.len().min(MAX_TEXT_BYTES))?;
         let text: String =
             String::from_utf8_lossy(text).chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        let text = text.trim();
-        (!text.is_empty()).then(|| text.to_owned())
+        Some(text.trim().to_owned())
     }
 }
 

@@ -1,0 +1,166 @@
+//! What an installation is described as.
+
+use super::*;
+use crate::registry::RegData;
+
+/// After the shape of Intel's VMD driver.
+const TEXT: &str = r#"
+[Version]
+Signature="$Windows NT$"
+[SourceDisksNames]
+1 = %disk%,,,"x64"
+2 = %disk%
+[SourceDisksFiles.amd64]
+vmd.sys = 1,,,
+tool.exe = 1,sub
+[SourceDisksFiles]
+vmd.sys = 2
+evt.dll = 2,.
+[DestinationDirs]
+DefaultDestDir = 13
+Drivers = 12
+Program = 16422,%vendor%\Tool
+[Manufacturer]
+%vendor% = M, NTamd64
+[M.NTamd64]
+%d% = Inst, PCI\VEN_8086&DEV_9A0B
+[Inst.NT]
+CopyFiles=@wrong.exe
+[Inst.NTamd64]
+CopyFiles = Drivers, @evt.dll, @evt.dll
+CopyFiles = Program
+AddReg = Reg
+FeatureScore = 0x80
+ExcludeID = A, B
+Include = PCI.inf, machine.inf
+Needs = Shared, PciD3
+DelReg = Gone
+[Shared]
+AddReg = Reg
+Needs = Inst.NTamd64
+[Inst.NTamd64.HW]
+AddReg = HwReg
+[Inst.NTamd64.Services]
+AddService = vmd, %SPSVCINST_ASSOCSERVICE%, Svc, Log, System
+AddService = ToolService, 0, Tool
+[Inst.NTamd64.CoInstallers]
+AddReg = Co
+CopyFiles = Program
+[Inst.NTamd64.Interfaces]
+AddInterface = {guid},,x
+[Drivers]
+vmd.sys
+[Program]
+renamed.exe, tool.exe,,0x10
+[Reg]
+HKR,,Value,%REG_DWORD%,5
+[HwReg]
+HKR,Interrupt,Msi,%REG_DWORD%,1
+[Co]
+HKR,,CoInstallers32,0x10000,"co.dll,Entry"
+[Svc]
+DisplayName = %d%
+ServiceType = 1
+StartType = %SERVICE_BOOT_START%
+ErrorControl = 0x1
+ServiceBinary = %12%\vmd.sys
+LoadOrderGroup = SCSI miniport
+Dependencies = a, +b
+AddReg = SvcReg
+[SvcReg]
+HKR,Parameters,BusType,%REG_DWORD%,8
+[Tool]
+ServiceType = 0x10
+StartType = 2
+ErrorControl = 1
+ServiceBinary = %16422%\%vendor%\Tool\tool.exe
+[Strings]
+vendor = "Maker"
+d = "Device"
+disk = "Disk"
+SPSVCINST_ASSOCSERVICE = 0x2
+REG_DWORD = 0x10001
+SERVICE_BOOT_START = 0
+"#;
+
+fn install() -> Install {
+    let inf = Inf::parse(TEXT.as_bytes()).unwrap();
+    let target = Target::client(Arch::Amd64, "10.0.22631".parse().unwrap());
+    inf.install(&inf.models(&target)[0], &target).unwrap()
+}
+
+#[test]
+fn files_come_from_the_processors_directory_and_go_where_they_belong() {
+    let install = install();
+    assert_eq!(install.section, "Inst.NTamd64");
+    let file =
+        |source: &str, destination: Place, flags| FileCopy { source: source.into(), destination, flags };
+    let expected = [
+        file("evt.dll", Place::Store("evt.dll".into()), 0),
+        file("x64\\vmd.sys", Place::Volume("Windows\\System32\\drivers\\vmd.sys".into()), 0),
+        file("x64\\sub\\tool.exe", Place::Volume("Program Files\\Maker\\Tool\\renamed.exe".into()), 0x10),
+    ];
+    assert_eq!(install.files, expected);
+}
+
+#[test]
+fn registry_services_and_the_rest() {
+    let install = install();
+    let dword = |entries: &[RegEntry]| entries.iter().map(|e| e.data.clone()).collect::<Vec<_>>();
+    // Circles of `Needs` end, and a section that two name applies twice, as it does on Windows.
+    let co = RegData::MultiSz(vec!["co.dll,Entry".into()]);
+    assert_eq!(dword(&install.registry), [Some(RegData::Dword(5)), Some(RegData::Dword(5)), Some(co)]);
+    assert_eq!(dword(&install.hardware_registry), [Some(RegData::Dword(1))]);
+    let driver = install.function_driver().unwrap();
+    assert_eq!(
+        (driver.name.as_str(), driver.start, driver.kind, driver.error_control),
+        ("vmd", Some(0), Some(1), Some(1))
+    );
+    assert_eq!(driver.binary, Some(Place::Volume("Windows\\System32\\drivers\\vmd.sys".into())));
+    assert_eq!(
+        (driver.group.as_deref(), driver.dependencies.as_slice()),
+        (Some("SCSI miniport"), &["a".into(), "+b".into()][..])
+    );
+    assert_eq!(driver.registry[0].key, "Parameters");
+    assert_eq!((driver.event_log.as_deref(), driver.display_name.as_deref()), (Some("Log"), Some("Device")));
+    let tool = &install.services[1];
+    assert_eq!(tool.binary.as_ref().unwrap().path(), "Program Files\\Maker\\Tool\\tool.exe");
+    assert!(install.is_boot_critical() && !tool.is_boot_start() && !tool.is_function_driver);
+    assert_eq!(
+        (install.feature_score, install.exclude_ids.as_slice()),
+        (0x80, &["A".into(), "B".into()][..])
+    );
+    assert_eq!(
+        (install.includes.as_slice(), install.needs_elsewhere.as_slice()),
+        (&["pci.inf".into(), "machine.inf".into()][..], &["PciD3".into()][..])
+    );
+    assert_eq!(install.other_directives, ["DelReg", "CoInstallers", "AddInterface"]);
+    assert_eq!(install.notes, []);
+}
+
+#[test]
+fn install_sections_are_found_by_processor_then_nt_then_plain() {
+    let text = "[Version]\nSignature=$Chicago$\n[A.NTamd64]\n[A.NT]\n[A]\n[B.NT]\n[B]\n[C]\n";
+    let inf = Inf::parse(text.as_bytes()).unwrap();
+    let name = |name: &str, arch| install_section(&inf, name, arch).map(|s| s.name.as_str());
+    assert_eq!((name("a", Arch::Amd64), name("a", Arch::X86)), (Some("A.NTamd64"), Some("A.NT")));
+    assert_eq!(
+        (name("b", Arch::Arm64), name("c", Arch::Arm64), name("d", Arch::X86)),
+        (Some("B.NT"), Some("C"), None)
+    );
+}
+
+#[test]
+fn what_repeats_without_end_is_cut() {
+    let many = "CopyFiles=L\n".repeat(2000);
+    let text = format!("[Version]\nSignature=$Chicago$\n[I]\n{many}[L]\n{}", "f\n".repeat(1000));
+    let inf = Inf::parse(text.as_bytes()).unwrap();
+    let target = Target::client(Arch::X86, "10.0".parse().unwrap());
+    let install = inf.install_named("I", &target).unwrap();
+    assert_eq!(install.files.len(), 1);
+    assert!(
+        install.notes.iter().any(|note| note.text.contains("more than 100000 entries")),
+        "{:?}",
+        install.notes.last()
+    );
+}
