@@ -54,7 +54,7 @@ pub(crate) fn mount(
 ) -> Result<ExitCode, Failure> {
     match ground {
         Ground::Fore => {
-            let mounted = start(dir, open()?, Box::new(|line| tracing::error!("{line}")))?;
+            let mounted = start(dir, &open()?, Box::new(|line| tracing::error!("{line}")))?;
             told()?;
             serve(mounted)
         }
@@ -106,7 +106,7 @@ fn in_background(
         Some(_) => Box::new(|line| tracing::error!("{line}")),
         None => Box::new(to_system_log),
     };
-    let mounted = start(dir, open()?, lines)?;
+    let mounted = start(dir, &open()?, lines)?;
     let mut out = std::io::stdout();
     if writeln!(out, "{MOUNTED}").and_then(|()| out.flush()).is_err() {
         // Whoever asked is gone; dropped, the mount goes too.
@@ -118,7 +118,7 @@ fn in_background(
     serve(mounted)
 }
 
-fn start(dir: &Path, what: ToMount, log: MountLog) -> Result<MountedImage, Failure> {
+fn start(dir: &Path, what: &ToMount, log: MountLog) -> Result<MountedImage, Failure> {
     MountedImage::new(&what.image, &what.name, dir, &what.options, log).map_err(|error| {
         let failure = Failure::new(error.kind(), chain(&error));
         match error {

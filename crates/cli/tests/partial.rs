@@ -23,7 +23,7 @@ fn files_that_cannot_be_read_are_left_out_and_listed() {
     fs::write(dir.join("in/d/readable"), "readable").unwrap();
     for (name, len) in [("in/secret", 10), ("in/d/large secret", 3_000_000)] {
         fs::write(dir.join(name), vec![7; len]).unwrap();
-        fs::set_permissions(dir.join(name), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(dir.join(name), fs::Permissions::from_mode(0o0)).unwrap();
     }
     let forms: [&[&str]; 4] = [
         &["x.wim", "n", "--compress=xpress"],

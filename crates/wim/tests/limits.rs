@@ -24,10 +24,10 @@ fn file() -> (Vec<u8>, usize) {
     (bytes, entry)
 }
 
-fn metadata_error(bytes: &Vec<u8>, limits: &Limits) -> Option<String> {
+fn metadata_error(bytes: &[u8], limits: &Limits) -> Option<String> {
     let (wim, _) = open(bytes).unwrap();
     let image = ImageIndex::from_number(1).unwrap();
-    wim.read_metadata(bytes, image, limits).err().map(|error| error.to_string())
+    wim.read_metadata(&bytes, image, limits).err().map(|error| error.to_string())
 }
 
 #[test]
