@@ -13,7 +13,7 @@ use gravure_testkit::{
 };
 
 /// From power-on to the payload's plan, emulated on a loaded machine.
-pub const BOOT_PATIENCE: Duration = Duration::from_secs(300);
+pub const BOOT_PATIENCE: Duration = Duration::from_secs(900);
 /// For each later part of a deployment.
 pub const APPLY_PATIENCE: Duration = Duration::from_secs(600);
 

@@ -34,7 +34,7 @@ const RECIPE: &str = "images/debian-minimal.toml";
 /// Size of the machine's blank disk; sparse on this side.
 const DISK_BYTES: u64 = 8 << 30;
 /// From power-on to the payload's first word, emulated and under load.
-const BOOT_PATIENCE: Duration = Duration::from_secs(300);
+const BOOT_PATIENCE: Duration = Duration::from_secs(900);
 /// For the whole deployment.
 const DEPLOY_PATIENCE: Duration = Duration::from_secs(1200);
 /// From restart to the deployed system's report.

@@ -23,7 +23,7 @@ fn agrees_with_blkid() {
         (FoundKind::Fat, "vfat", 16, "mkfs.fat", &["-F", "16", "-n", "LABEL7"]),
         (FoundKind::Fat, "vfat", 64, "mkfs.fat", &["-F", "32", "-n", "LABEL8"]),
         (FoundKind::Ntfs, "ntfs", 16, "mkntfs", &["-q", "-F", "-Q", "-L", "label 9"]),
-        (FoundKind::ExFat, "exfat", 16, "mkfs.exfat", &["-q"]),
+        (FoundKind::ExFat, "exfat", 16, "mkfs.exfat", &[]),
     ];
     for (kind, name, mib, program, arguments) in cases {
         let file = tempfile::NamedTempFile::new().unwrap();
