@@ -23,6 +23,14 @@ pub(crate) fn target() -> PathBuf {
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
+    // `cargo run` has set these for us. Build scripts that watch them (ring's does) would run again, and everything above
+    // be built anew, whenever the user's own cargo and ours take turns.
+    for (name, _) in std::env::vars_os() {
+        let is_about_us = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+        if name.to_str().is_some_and(is_about_us) {
+            command.env_remove(name);
+        }
+    }
     command
 }
 

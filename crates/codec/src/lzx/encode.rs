@@ -26,7 +26,7 @@ enum Parser {
 }
 
 /// One pass on good statistics costs about 0.3 % of the size, the shallow search as much, and both take half of the time.
-const BALANCED: Effort = Effort { limits: SearchLimits { depth: 16, nice_length: 32 }, passes: 1 };
+const BALANCED: Effort = Effort { limits: SearchLimits { depth: 24, nice_length: 40 }, passes: 1 };
 const NEAR_OPTIMAL: Effort = Effort { limits: SearchLimits { depth: 32, nice_length: 64 }, passes: 2 };
 
 impl Encoder {

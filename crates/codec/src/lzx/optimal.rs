@@ -19,6 +19,10 @@ pub(super) struct Effort {
     pub(super) passes: usize,
 }
 
+/// Chunks up to this length, in bytes, get more passes: what is typical says little of them, and they take no time.
+const SHORT_CHUNK: usize = 8192;
+const SHORT_CHUNK_PASSES: usize = 1;
+
 /// Longest block in bytes, which bounds the memory for large chunks.
 const MAX_BLOCK: usize = 1 << 16;
 
@@ -144,7 +148,8 @@ impl<L: MatchLists> OptimalParser<L> {
             let end = pos + self.cache.len();
             let mut after = recent;
             guess::blend(&mut self.items.freqs, self.slots);
-            for _ in 0..self.effort.passes {
+            let more = if data.len() <= SHORT_CHUNK { SHORT_CHUNK_PASSES } else { 0 };
+            for _ in 0..self.effort.passes + more {
                 self.costs.fit(&self.items.freqs, self.slots);
                 self.find_path(&data[..end], pos, recent);
                 after = self.follow_path(&data[pos..end], recent);
