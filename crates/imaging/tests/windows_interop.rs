@@ -176,9 +176,9 @@ fn split_sets(dir: &Path, expected: &Image, expected_listing: &[String], what: &
         if is_ours {
             let source = ImageFile::open_path(&image).unwrap();
             let options = RewriteOptions::default();
-            split(&source, &first, 30_000, &options, &Ctl::default(), &Silent).unwrap();
+            split(&source, &first, 4_000, &options, &Ctl::default(), &Silent).unwrap();
         } else {
-            run(Command::new("wimlib-imagex").arg("split").arg(&image).arg(&first).arg("0.03"));
+            run(Command::new("wimlib-imagex").arg("split").arg(&image).arg(&first).arg("0.004"));
         }
         let parts: Vec<PathBuf> = fs::read_dir(&set).unwrap().map(|entry| entry.unwrap().path()).collect();
         assert!(parts.len() > 1, "{what}: {parts:?}");
