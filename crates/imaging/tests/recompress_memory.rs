@@ -2,7 +2,6 @@
 //! and the number of threads.
 //!
 //! This file holds one test, so that nothing else runs in its process.
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod common;
 
