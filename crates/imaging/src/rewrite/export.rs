@@ -6,7 +6,7 @@ use std::path::Path;
 use gravure_model::Ctl;
 use gravure_model::event::Observer;
 use gravure_nttypes::Guid;
-use gravure_wim::{ImageIndex, ImageInfo, Wim, WriteOptions};
+use gravure_wim::{ImageIndex, ImageInfo, Wim};
 
 use super::in_place::known;
 use super::new_file::{Batch, Recipe, add_batch, compression, form, write_new};
@@ -120,12 +120,7 @@ pub fn export_to_pipe(
     let context = rewrite.context(ctl, observer);
     let meter = Meter::start(&context, &rewrite.stage);
     let recipe = recipe(source, selection, batch(source, selection, options)?, options);
-    let write_options = WriteOptions {
-        compression: recipe.compression,
-        guid: Guid(random_guid()?),
-        links_fixed: false,
-        allow_missing_blobs: false,
-    };
+    let write_options = recipe.write_options(Guid(random_guid()?));
     let mut out = BufWriter::with_capacity(OUT_BUFFER_BYTES, out);
     let mut report = pipable::write(&context, &meter, &mut out, name, &recipe, &write_options, rewrite)?;
     report.take(meter);

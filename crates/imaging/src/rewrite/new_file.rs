@@ -7,7 +7,8 @@ use std::path::Path;
 use gravure_nttypes::Guid;
 use gravure_tree::{Sha1Hash, SourceId};
 use gravure_wim::{
-    Compression, ImageIndex, ImageInfo, Layout, Metadata, Resource, Wim, WimWriter, WriteOptions, references,
+    Compression, HeaderFlags, ImageIndex, ImageInfo, Layout, Metadata, Resource, Wim, WimWriter,
+    WriteOptions, references,
 };
 
 use super::read_back::cache_bytes;
@@ -51,6 +52,21 @@ pub(super) struct Recipe<'a> {
     pub(super) form: CaptureForm,
 }
 
+impl Recipe<'_> {
+    /// What the writer of the file is told.
+    pub(super) fn write_options(&self, guid: Guid) -> WriteOptions {
+        let was_fixed =
+            |batch: &Batch<'_>| batch.file.wim().header().flags.contains(HeaderFlags::LINKS_FIXED);
+        WriteOptions {
+            compression: self.compression,
+            guid,
+            // A file that takes the place of another has what that says.
+            links_fixed: self.heir_of.is_none() && self.batches.iter().any(was_fixed),
+            allow_missing_blobs: self.missing == Missing::Keep,
+        }
+    }
+}
+
 /// Method and chunk size of a file made of `wim`.
 pub(super) fn compression(options: &RewriteOptions, wim: &Wim) -> Option<Compression> {
     match options.compression {
@@ -91,12 +107,7 @@ pub(super) fn write_new(
         Some(wim) => wim.header().guid,
         None => Guid(capture::random_guid()?),
     };
-    let write_options = WriteOptions {
-        compression: recipe.compression,
-        guid,
-        links_fixed: false,
-        allow_missing_blobs: recipe.missing == Missing::Keep,
-    };
+    let write_options = recipe.write_options(guid);
     if recipe.form == CaptureForm::Pipable {
         let report = pipable::write_file(context, meter, &out, recipe, &write_options, options)?;
         out.take_after_old()?;
