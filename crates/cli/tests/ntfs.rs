@@ -36,6 +36,7 @@ fn a_volume_is_made_checked_listed_captured_and_spoiled() {
 
     let text = ok(dir, &["ntfs", "check", "volume.ntfs", "--strict"]);
     assert!(text.starts_with("volume.ntfs: sound, 0 errors, 0 notes, state: clean; "), "{text}");
+    assert!(ok(dir, &["verify", "volume.ntfs"]).starts_with("volume.ntfs: sound, "));
     let json: serde_json::Value =
         serde_json::from_str(&ok(dir, &["ntfs", "info", "volume.ntfs", "--format", "json"])).unwrap();
     assert_eq!((json["label"].as_str(), json["version"].as_str()), (Some("System"), Some("3.1")));

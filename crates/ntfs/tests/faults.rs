@@ -467,6 +467,11 @@ fn named_faults(p: &Patcher) -> Vec<Named> {
     let start = |name: &str| p.record(p.find(name));
     let at = |name: &str, kind, stream: &str| p.attribute(p.find(name), kind, stream);
 
+    // The only file with its descriptor takes that of another.
+    let only = format!("file with number {:x}", 301usize.wrapping_mul(2_654_435_761) % 0xff_ffff);
+    let place = at(&only, 0x10, "").value + 0x34;
+    let id = p.plain(start(&only), RECORD)[place] ^ 1;
+    add("a descriptor that nobody uses", Rule::SecurityUnused, guarded(start(&only), place, [id]));
     let information = at("lower.txt", 0x10, "");
     add("a time before 1601", Rule::Time, guarded(start("lower.txt"), information.value + 7, [0x81]));
     add("no security id", Rule::SecurityNone, guarded(start("lower.txt"), information.value + 0x34, [0; 4]));

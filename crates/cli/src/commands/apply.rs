@@ -95,7 +95,7 @@ enum OnExisting {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Verify {
-    /// Read everything back and compare
+    /// Read everything back and compare; of a volume check every structure, too
     Full,
     /// Only the hashes on the way
     Decode,

@@ -1,6 +1,6 @@
 //! `gravure ntfs`: volumes checked and looked at.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Subcommand;
@@ -109,7 +109,7 @@ struct Info {
 
 pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failure> {
     match &options.command {
-        Command::Check(options) => check(options, common),
+        Command::Check(options) => check(&options.volume, options.strict, common),
         Command::Info(options) => info(options, common),
     }
 }
@@ -144,14 +144,15 @@ fn line(finding: &Finding) -> FindingLine {
     }
 }
 
-fn check(options: &CheckOptions, common: &Common) -> Result<ExitCode, Failure> {
-    let strictness = if options.strict { Strictness::Fresh } else { Strictness::Usual };
+/// Checks a volume and prints what was found.
+pub(super) fn check(volume: &Path, strict: bool, common: &Common) -> Result<ExitCode, Failure> {
+    let strictness = if strict { Strictness::Fresh } else { Strictness::Usual };
     let mut findings = Vec::new();
     let mut keep = |finding: &Finding| findings.push(line(finding));
-    let checked = check_volume(&options.volume, strictness, &mut keep, &interrupt::ctl())?;
+    let checked = check_volume(volume, strictness, &mut keep, &interrupt::ctl())?;
     let report = checked.report;
     let result = Checked {
-        volume: options.volume.clone(),
+        volume: volume.to_owned(),
         clean: report.is_clean(),
         errors: report.errors,
         notes: report.notes,
@@ -192,7 +193,7 @@ fn check(options: &CheckOptions, common: &Common) -> Result<ExitCode, Failure> {
         text
     })?;
     if !result.clean {
-        let message = format!("{}: volume is damaged", options.volume.display());
+        let message = format!("{}: volume is damaged", volume.display());
         return Err(Failure::new(ErrorKind::Integrity, message)
             .with_cure("let Windows repair it with chkdsk /f, or apply its image again"));
     }

@@ -1,9 +1,9 @@
 //! `gravure verify`: is every byte of an image file what it should be?
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use gravure_imaging::{ErrorKind, VerifyFileOptions, verify_file};
+use gravure_imaging::{ErrorKind, VerifyFileOptions, Which, is_ntfs_volume, verify_file};
 use serde::Serialize;
 
 use crate::exit::{Failure, chain};
@@ -23,10 +23,11 @@ Examples:
   gravure verify delta.wim --ref base.wim
   gravure verify http://server/images/debian.wim
   ssh server cat pipable.wim | gravure verify -
-  gravure verify reference.wim --format json"
+  gravure verify reference.wim --format json
+  gravure verify /dev/sda3                   an NTFS volume, as gravure ntfs check does"
 )]
 pub(crate) struct Options {
-    /// Image file, address or - for standard input
+    /// Image file, address or - for standard input; or an NTFS volume, a partition or file
     image: ImageName,
     /// Further files that content may lie in
     #[arg(long = "ref", value_name = "FILE")]
@@ -50,6 +51,10 @@ struct Verdict {
 }
 
 pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failure> {
+    let path = Path::new(&options.image.file);
+    if options.image.which == Which::Only && is_ntfs_volume(path) {
+        return super::ntfs::check(path, false, common);
+    }
     let ctl = interrupt::ctl();
     let reporter = Reporter::new(common.progress);
     let source = options.image.open_source(&options.references, &ctl)?;

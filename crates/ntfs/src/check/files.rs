@@ -79,15 +79,14 @@ impl Checker<'_> {
     /// Which attributes there must be, and how often.
     fn check_presence(&mut self, number: u32, head: &RecordDisk, file: &FileAttributes) {
         let spot = Spot::record(number).at(self.mft.offset(u64::from(number)));
-        let mut seen: Vec<(u32, &[u16])> = Vec::new();
+        // Attributes stand in order, so equal ones are neighbours.
+        let mut before: Option<(u32, &[u16])> = None;
         for found in file.found.iter().filter(|found| found.kind != types::FILE_NAME) {
             let key = (found.kind, found.name.as_slice());
-            if seen.contains(&key) {
+            if before == Some(key) {
                 self.teller.tell(Rule::AttributeTwice, spot.attribute(found.kind, &found.name), "one", "two");
             }
-            // Only neighbours can be equal, as attributes stand in order, and a file may have thousands.
-            seen.clear();
-            seen.push(key);
+            before = Some(key);
         }
         match file.get(types::STANDARD_INFORMATION, &[]) {
             None => self.teller.tell(Rule::NoInformation, spot, "$STANDARD_INFORMATION", "none"),

@@ -103,6 +103,11 @@ impl<'a> Teller<'a> {
         self.observer.goes_on(done, all)
     }
 
+    /// Whether notes count as errors, as on a volume that was just made.
+    pub(super) fn is_strict(&self) -> bool {
+        self.is_strict
+    }
+
     /// Whether one more finding of the rule would be told, and so is worth finding the details of.
     pub(super) fn is_told(&self, rule: Rule) -> bool {
         self.told.get(&rule).is_none_or(|count| *count < MAX_TOLD)

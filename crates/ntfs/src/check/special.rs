@@ -10,7 +10,7 @@ use crate::disk::{EaInformationDisk, RecordDisk, ReparseDisk, WofDisk, attribute
 use crate::read::bytes::{at, u16_at, wide};
 use crate::read::gather::{FileAttributes, Found, Value};
 use crate::read::node::{MAX_EA_BYTES, WOF_STREAM, extended_attributes};
-use crate::read::wof::WofFile;
+use crate::read::wof::{Stored, WofFile};
 use crate::rule::Rule;
 
 impl Checker<'_> {
@@ -96,17 +96,19 @@ impl Checker<'_> {
         if holds_clusters {
             self.teller.tell(Rule::WofHole, spot, "a hole in place of the plain data", "data");
         }
-        match file.get(types::DATA, &WOF_STREAM).map(|found| &found.value) {
-            None => self.teller.tell(Rule::WofStream, spot, "a compressed stream", "none"),
-            Some(Value::Resident { .. }) => {}
-            Some(Value::Clusters { stream, .. }) => {
-                let wof = WofFile { stream: stream.clone(), size: unnamed.map_or(0, Found::size), algorithm };
-                match wof.check(self.source, self.is_strict) {
-                    Err(error @ Error::Io { .. }) => return Err(error),
-                    Err(error) => self.teller.tell(Rule::WofStream, spot, "chunks inside the stream", error),
-                    Ok(()) => {}
-                }
+        let stored = match file.get(types::DATA, &WOF_STREAM).map(|found| &found.value) {
+            Some(Value::Clusters { stream, .. }) => Stored::Clusters(stream.clone()),
+            Some(Value::Resident { bytes, .. }) => Stored::Record(bytes.as_slice().into()),
+            None => {
+                self.teller.tell(Rule::WofStream, spot, "a compressed stream", "none");
+                return Ok(());
             }
+        };
+        let wof = WofFile { stored, size: unnamed.map_or(0, Found::size), algorithm };
+        match wof.check(self.source, self.is_strict) {
+            Err(error @ Error::Io { .. }) => return Err(error),
+            Err(error) => self.teller.tell(Rule::WofStream, spot, "chunks inside the stream", error),
+            Ok(()) => {}
         }
         Ok(())
     }

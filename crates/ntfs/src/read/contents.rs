@@ -6,7 +6,7 @@ use super::bytes::{at, part, wide};
 use super::record::unprotect;
 use super::stream::Stream;
 use super::volume::Volume;
-use super::wof::{Decoders, WofFile};
+use super::wof::{Decoders, Stored, WofFile};
 use crate::Error;
 
 /// Where one content is.
@@ -41,7 +41,10 @@ impl Contents {
         match self.place(key) {
             Ok(ContentPlace::Resident { record, .. }) => volume.mft.offset(u64::from(*record)),
             Ok(ContentPlace::Stream(stream)) => volume.boot.offset(stream.first_lcn().unwrap_or(0)),
-            Ok(ContentPlace::Wof(file)) => volume.boot.offset(file.stream.first_lcn().unwrap_or(0)),
+            Ok(ContentPlace::Wof(file)) => match &file.stored {
+                Stored::Clusters(stream) => volume.boot.offset(stream.first_lcn().unwrap_or(0)),
+                Stored::Record(_) => volume.mft.offset(0),
+            },
             Err(_) => 0,
         }
     }

@@ -16,7 +16,7 @@ use super::names::FileName;
 use super::record::ENCRYPTED;
 use super::secure::{Descriptors, MAX_DESCRIPTOR_BYTES};
 use super::volume::{NAME_INDEX, Volume};
-use super::wof::{WofFile, method};
+use super::wof::{Stored, WofFile, method};
 use crate::Error;
 use crate::disk::{
     EA_HEAD_BYTES, EaDisk, RECORD_DIRECTORY, REPARSE_HEAD_BYTES, RecordDisk, ReparseDisk, TimesDisk, WofDisk,
@@ -206,16 +206,12 @@ impl NodeReader<'_> {
             )));
         }
         let size = file.get(types::DATA, &[]).map_or(0, Found::size);
-        match file.get(types::DATA, &WOF_STREAM).map(|found| &found.value) {
-            Some(Value::Clusters { stream, .. }) => {
-                Ok(Some(WofFile { stream: stream.clone(), size, algorithm }))
-            }
-            // Too small to be worth a cluster: read at once, as there is no stream to come back to.
-            Some(Value::Resident { .. }) => {
-                Err(unsupported("a compressed stream inside the record".to_owned()))
-            }
-            None => Err(unsupported("no compressed stream".to_owned())),
-        }
+        let stored = match file.get(types::DATA, &WOF_STREAM).map(|found| &found.value) {
+            Some(Value::Clusters { stream, .. }) => Stored::Clusters(stream.clone()),
+            Some(Value::Resident { bytes, .. }) => Stored::Record(bytes.as_slice().into()),
+            None => return Err(unsupported("no compressed stream".to_owned())),
+        };
+        Ok(Some(WofFile { stored, size, algorithm }))
     }
 
     fn data(

@@ -1,20 +1,30 @@
 //! Files compressed behind the Windows overlay filter ("CompactOS"): the stream `WofCompressedData` has the bytes of a WIM
 //! resource, a table of chunk offsets and the chunks.
 
+use std::sync::Arc;
+
 use gravure_codec::{Decoder, Method};
 use gravure_io::ReadAt;
 
-use super::bytes::{at, u32_at, u64_at, wide};
+use super::bytes::{at, part, u32_at, u64_at, wide};
 use super::stream::Stream;
 use crate::Error;
 
 /// Algorithms of the filter, by number.
 pub(crate) const ALGORITHMS: u32 = 4;
 
+/// Where the compressed bytes are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Stored {
+    Clusters(Stream),
+    /// In the file record: so small that they are kept beside the place of the file.
+    Record(Arc<[u8]>),
+}
+
 /// A compressed file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct WofFile {
-    pub(crate) stream: Stream,
+    pub(crate) stored: Stored,
     /// Plain bytes.
     pub(crate) size: u64,
     /// 0 to 3.
@@ -54,6 +64,37 @@ impl Decoders {
 }
 
 impl WofFile {
+    /// Bytes of the compressed stream.
+    fn stored_size(&self) -> u64 {
+        match &self.stored {
+            Stored::Clusters(stream) => stream.size,
+            Stored::Record(bytes) => wide(bytes.len()),
+        }
+    }
+
+    /// Absolute offset of a byte of the compressed stream, for messages; 0 in records.
+    fn offset_of(&self, pos: u64) -> u64 {
+        match &self.stored {
+            Stored::Clusters(stream) => stream.offset_of(pos).unwrap_or(0),
+            Stored::Record(_) => 0,
+        }
+    }
+
+    fn read_stored(&self, source: &dyn ReadAt, pos: u64, buf: &mut [u8]) -> Result<(), Error> {
+        let bytes = match &self.stored {
+            Stored::Clusters(stream) => return stream.read(source, pos, buf),
+            Stored::Record(bytes) => bytes,
+        };
+        let found = part(bytes, at(pos), buf.len()).ok_or_else(|| Error::Corrupt {
+            what: "range of a compressed file".to_owned(),
+            offset: pos,
+            expected: format!("inside its {} bytes", bytes.len()),
+            found: format!("{} bytes from {pos}", buf.len()),
+        })?;
+        buf.copy_from_slice(found);
+        Ok(())
+    }
+
     /// Bytes of an entry of the table.
     fn entry_bytes(&self) -> u64 {
         if self.size > u64::from(u32::MAX) { 8 } else { 4 }
@@ -72,12 +113,12 @@ impl WofFile {
             // The first chunk has no entry; behind the last stands the end of the stream.
             match number {
                 0 => Ok(table),
-                number if number >= count => Ok(self.stream.size),
+                number if number >= count => Ok(self.stored_size()),
                 number => {
                     let mut bytes = [0; 8];
                     let len = self.entry_bytes();
                     let pos = number.saturating_sub(1).saturating_mul(len);
-                    self.stream.read(source, pos, bytes.get_mut(..at(len)).unwrap_or_default())?;
+                    self.read_stored(source, pos, bytes.get_mut(..at(len)).unwrap_or_default())?;
                     let value = if len == 4 { u32_at(&bytes, 0).map(u64::from) } else { u64_at(&bytes, 0) };
                     Ok(table.saturating_add(value.unwrap_or(u64::MAX)))
                 }
@@ -85,11 +126,11 @@ impl WofFile {
         };
         let (start, end) = (entry(index)?, entry(index.saturating_add(1))?);
         // A chunk that would not get smaller is stored as it is.
-        if start >= end || end > self.stream.size || end.saturating_sub(start) > chunk {
+        if start >= end || end > self.stored_size() || end.saturating_sub(start) > chunk {
             return Err(Error::Corrupt {
                 what: format!("chunk {index} of a compressed file"),
-                offset: self.stream.offset_of(0).unwrap_or(0),
-                expected: format!("1 to {chunk} bytes inside {}", self.stream.size),
+                offset: self.offset_of(0),
+                expected: format!("1 to {chunk} bytes inside {}", self.stored_size()),
                 found: format!("{start} to {end}"),
             });
         }
@@ -124,14 +165,14 @@ impl WofFile {
             let (now, rest) = buf.split_at_mut(len);
             let (start, end) = self.chunk(source, index, chunk_bytes)?;
             stored.resize(at(end.saturating_sub(start)), 0);
-            self.stream.read(source, start, stored)?;
+            self.read_stored(source, start, stored)?;
             let decoded = if stored.len() == plain_len {
                 &*stored
             } else {
                 plain.resize(plain_len, 0);
                 decoder.decode(stored, plain).map_err(|error| Error::Corrupt {
                     what: format!("chunk {index} of a compressed file"),
-                    offset: self.stream.offset_of(start).unwrap_or(0),
+                    offset: self.offset_of(start),
                     expected: format!("{plain_len} bytes"),
                     found: error.to_string(),
                 })?;
@@ -178,7 +219,32 @@ mod tests {
         assert_eq!(method(1), Some((Method::Lzx, 32_768)));
         assert_eq!((0..ALGORITHMS).filter_map(method).count(), 4);
         assert_eq!(method(4), None);
-        let file = WofFile { stream: Stream::default(), size: 5 << 30, algorithm: 0 };
+        let file = WofFile { stored: Stored::Clusters(Stream::default()), size: 5 << 30, algorithm: 0 };
         assert_eq!((file.entry_bytes(), file.table_bytes(4096)), (8, ((5 << 18) - 1) * 8));
+    }
+
+    #[test]
+    fn a_stream_in_the_record_is_decoded() {
+        let plain = b"small and dull ".repeat(600);
+        let mut encoder =
+            gravure_codec::Encoder::new(Method::Xpress, 4096, gravure_codec::Level::Fast).unwrap();
+        let (mut table, mut chunks) = (Vec::new(), Vec::new());
+        for (n, chunk) in plain.chunks(4096).enumerate() {
+            if n > 0 {
+                table.extend_from_slice(&u32::try_from(chunks.len()).unwrap().to_le_bytes());
+            }
+            let mut out = vec![0; chunk.len()];
+            let len = encoder.encode(chunk, &mut out).unwrap();
+            chunks.extend_from_slice(&out[..len]);
+        }
+        let stored = Stored::Record([table, chunks].concat().into());
+        let file = WofFile { stored, size: plain.len() as u64, algorithm: 0 };
+        let nothing: &[u8] = &[];
+        file.check(&nothing, true).unwrap();
+        let mut found = vec![0; plain.len() - 100];
+        file.read(&nothing, 100, &mut found, &mut Decoders::default()).unwrap();
+        assert_eq!(found, plain[100..]);
+        let cut = WofFile { size: file.size + 4096, ..file };
+        assert!(cut.check(&nothing, false).is_err());
     }
 }
