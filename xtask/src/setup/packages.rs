@@ -15,6 +15,7 @@ pub(super) const NEEDED: &[(&str, &str)] = &[
     ("dnsmasq-base", "oracle: a foreign DHCP and TFTP server beside ours"),
     ("dosfstools", "oracle: checks the FAT file systems we write"),
     ("e2fsprogs", "ext4 for tests; debugfs and e2fsck as oracles"),
+    ("gcc-mingw-w64-x86-64", "builds the program that asks Wine for what it reads of INF files (full runs)"),
     ("gdisk", "oracle: sgdisk reads the partition tables we write"),
     ("git", "names the files tidy checks"),
     ("grub-common", "oracle: grub-script-check parses the boot menus we write"),
@@ -38,6 +39,7 @@ pub(super) const NEEDED: &[(&str, &str)] = &[
     ("time", "measures processor time and memory for `bench`"),
     ("util-linux", "setpriv, unshare, sfdisk"),
     ("wimtools", "oracle: wimlib-imagex reads what we write and writes what we read"),
+    ("wine64", "oracle: its setupapi reads INF files (full runs)"),
     ("xz-utils", "unpacks kernel modules"),
     ("zstd", "oracle: reads the initramfs we write"),
 ];
