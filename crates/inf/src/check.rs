@@ -7,9 +7,9 @@ use serde::Serialize;
 use crate::decoration::Decoration;
 use crate::error::{Note, Severity, shown};
 use crate::inf::Inf;
-use crate::install::Sources;
+use crate::install::{Sources, install_section};
 use crate::limits::{MAX_ENTRIES_OF_INSTALL, MAX_NOTES};
-use crate::models::Manufacturer;
+use crate::models::{Manufacturer, Model};
 use crate::target::Arch;
 use crate::text::Encoding;
 use crate::version::Version;
@@ -152,8 +152,8 @@ impl Inf {
         }
     }
 
-    /// Checks install sections of all models for the processors these are for; tells whether one is boot critical.
-    fn check_installs(&self, notes: &mut Notes) -> bool {
+    /// Names of the install sections of all models with the processor each is for.
+    fn install_names(&self, mut missing: impl FnMut(&Model, Arch)) -> BTreeSet<(Arch, String)> {
         let mut wanted: BTreeSet<(Arch, String)> = BTreeSet::new();
         let mut seen = HashSet::new();
         for manufacturer in self.manufacturers() {
@@ -167,19 +167,41 @@ impl Inf {
                 self.models_in(&manufacturer, section, &mut models);
                 for model in models {
                     let key = (arch, model.install.to_lowercase());
-                    if !wanted.contains(&key) {
-                        if crate::install::install_section(self, &model.install, arch).is_none() {
-                            let install = shown(&model.install);
-                            notes.error(
-                                model.line,
-                                format!("install section [{install}] for {arch} is missing"),
-                            );
-                        }
-                        wanted.insert(key);
+                    if wanted.insert(key) && install_section(self, &model.install, arch).is_none() {
+                        missing(&model, arch);
                     }
                 }
             }
         }
+        wanted
+    }
+
+    /// Files of the package that some device on a processor of this kind needs: paths within the package, sorted. Files
+    /// that are not in `[SourceDisksFiles]` are left out: Windows' own media have them.
+    pub fn files(&self, arch: Arch) -> Vec<String> {
+        let sources = Sources::new(self, arch);
+        let mut budget = MAX_ENTRIES_OF_INSTALL;
+        let mut out = BTreeSet::new();
+        for (_, name) in self.install_names(|_, _| {}).iter().filter(|(wanted, _)| *wanted == arch) {
+            if budget == 0 {
+                break;
+            }
+            budget = budget.saturating_sub(1);
+            if let Some(install) = self.install_within(name, arch, &sources, &mut budget) {
+                out.extend(
+                    install.files.into_iter().map(|file| file.source).filter(|path| sources.has(path)),
+                );
+            }
+        }
+        out.into_iter().collect()
+    }
+
+    /// Checks install sections of all models for the processors these are for; tells whether one is boot critical.
+    fn check_installs(&self, notes: &mut Notes) -> bool {
+        let wanted = self.install_names(|model, arch| {
+            let install = shown(&model.install);
+            notes.error(model.line, format!("install section [{install}] for {arch} is missing"));
+        });
         let mut boot_critical = false;
         let mut budget = MAX_ENTRIES_OF_INSTALL;
         let architectures: BTreeSet<Arch> = wanted.iter().map(|(arch, _)| *arch).collect();

@@ -473,6 +473,11 @@ impl<'a> Sources<'a> {
         out
     }
 
+    /// Whether the file at the end of this path is listed.
+    pub(crate) fn has(&self, path: &str) -> bool {
+        self.files.contains_key(&path.rsplit('\\').next().unwrap_or(path).to_lowercase())
+    }
+
     /// Path within the package; `None` when the file is not listed.
     fn path(&self, inf: &Inf, file: &str) -> Option<String> {
         let line = self.files.get(&file.to_lowercase())?;

@@ -1,6 +1,6 @@
 //! Ranks that Windows itself stored (device, IDs, matching ID, rank), and made-up ones of the same shape. The files that
 //! matched are not at hand, so one is written around each matching ID, and goes the whole way: parsing, choice of
-//! models, rank. `crates/cli/tests` compares with what the hives know of the files.
+//! models, rank. `windows/tests/driver_hives.rs` compares with what the hives know of the files.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use gravure_inf::{Arch, DeviceIds, Inf, Rank, Signer, Target};

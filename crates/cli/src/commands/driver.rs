@@ -1,6 +1,7 @@
-//! `gravure driver`: which driver fits a device.
+//! `gravure driver`: which driver fits a device, and the repository drivers are taken from.
 
 mod rank;
+mod repository;
 
 use std::process::ExitCode;
 
@@ -9,7 +10,7 @@ use clap::Subcommand;
 use crate::Common;
 use crate::exit::Failure;
 
-/// Choose drivers by hardware ID
+/// Keep drivers and choose them by hardware ID
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     #[command(subcommand)]
@@ -18,11 +19,19 @@ pub(crate) struct Options {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Add(repository::AddCommand),
+    List(repository::ListCommand),
+    Match(repository::MatchCommand),
     Rank(rank::Options),
+    Export(repository::ExportCommand),
 }
 
 pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failure> {
     match &options.command {
+        Command::Add(options) => repository::add(options, common),
+        Command::List(options) => repository::list(options, common),
+        Command::Match(options) => repository::matches(options, common),
         Command::Rank(options) => rank::run(options, common),
+        Command::Export(options) => repository::export(options),
     }
 }

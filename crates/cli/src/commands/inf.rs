@@ -97,8 +97,14 @@ pub(crate) struct Read {
     pub(crate) inf: Result<Inf, gravure_inf::Error>,
 }
 
-/// Reads the INF files that `paths` are or have in them, in the order of their names.
+/// Reads the INF files that `paths` are or have in them.
 pub(crate) fn read_all(paths: &[PathBuf]) -> Result<Vec<Read>, Failure> {
+    let files = inf_files(paths)?;
+    files.into_iter().map(|path| Ok(Read { inf: Inf::parse(&read(&path)?), path })).collect()
+}
+
+/// The INF files that `paths` are or have in them, those of a directory in the order of their names.
+pub(crate) fn inf_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
     let mut files = Vec::new();
     for path in paths {
         if path.is_dir() {
@@ -109,7 +115,7 @@ pub(crate) fn read_all(paths: &[PathBuf]) -> Result<Vec<Read>, Failure> {
             files.push(path.clone());
         }
     }
-    files.into_iter().map(|path| Ok(Read { inf: Inf::parse(&read(&path)?), path })).collect()
+    Ok(files)
 }
 
 /// A file of at most the size that is parsed; one byte more shows that it is larger.

@@ -101,6 +101,9 @@ fn files_come_from_the_processors_directory_and_go_where_they_belong() {
         file("x64\\sub\\tool.exe", Place::Volume("Program Files\\Maker\\Tool\\renamed.exe".into()), 0x10),
     ];
     assert_eq!(install.files, expected);
+    let inf = Inf::parse(TEXT.as_bytes()).unwrap();
+    assert_eq!(inf.files(Arch::Amd64), ["evt.dll", "x64\\sub\\tool.exe", "x64\\vmd.sys"]);
+    assert_eq!(inf.files(Arch::X86), [""; 0]);
 }
 
 #[test]

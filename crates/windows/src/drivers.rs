@@ -1,0 +1,18 @@
+//! The driver repository: packages of INF files with what belongs to them, each content once, found by hardware ID.
+//!
+//! On disk: `objects/ab/<hash>` has contents by BLAKE3; `packages/<id>.json` says which files a package has, its id being the
+//! hash of that list; `index` finds packages by hardware ID and is made anew whenever it does not fit the packages. Every
+//! file is written beside its place and renamed, and contents are on the disk before the package that names them, so that
+//! whatever is interrupted leaves a repository that is whole.
+//!
+//! The index is a file of our own, not a database: it is derived, read far more often than written, and a match must do
+//! with a few reads of a sorted table. Signatures are not checked here yet: a package says whether its catalogue is there.
+
+mod index;
+mod manifest;
+mod matching;
+mod repository;
+
+pub use manifest::{FileEntry, Manifest};
+pub use matching::{Candidate, DeviceMatch};
+pub use repository::{AddOptions, Added, Repository};

@@ -1,0 +1,97 @@
+//! What a package is: its files, and what its INF file says in short.
+
+use gravure_inf::{Arch, Date, DriverVersion, Inf};
+use serde::{Deserialize, Serialize};
+
+/// Version of manifests.
+pub(super) const MANIFEST_VERSION: u32 = 1;
+
+/// A file of a package.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct FileEntry {
+    /// Path within the package, with strokes, as it was found.
+    pub path: String,
+    /// Length in bytes.
+    pub size: u64,
+    /// BLAKE3 of the content, hexadecimal.
+    pub hash: String,
+}
+
+/// A package of the repository.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Version of this document.
+    pub version: u32,
+    /// Hash of the list of files: names the package.
+    pub id: String,
+    /// Path of the INF file, one of `files`.
+    pub inf: String,
+    /// All files, sorted by path.
+    pub files: Vec<FileEntry>,
+    /// Device class.
+    pub class: Option<String>,
+    /// GUID of the device class.
+    pub class_guid: Option<String>,
+    /// Who made it.
+    pub provider: Option<String>,
+    /// Date of `DriverVer`, `yyyy-mm-dd`.
+    pub date: Option<String>,
+    /// Version of `DriverVer`.
+    pub driver_version: Option<String>,
+    /// Processors for which all files are there.
+    pub architectures: Vec<String>,
+    /// An extension of other drivers, not a driver of its own.
+    pub extension: bool,
+    /// Some service of it is loaded by the boot loader.
+    pub boot_critical: bool,
+    /// Whether a catalogue that the INF file names is among the files. What it says is not checked.
+    pub has_catalog: bool,
+    /// Hardware and compatible IDs, upper case, sorted, each once.
+    pub ids: Vec<String>,
+}
+
+impl Manifest {
+    /// The package of `inf`, which stands at `path` among `files`.
+    pub(super) fn new(
+        inf: &Inf,
+        path: &str,
+        mut files: Vec<FileEntry>,
+        complete: &[Arch],
+        has_catalog: bool,
+    ) -> Self {
+        files.sort();
+        let version = inf.version();
+        let mut ids: Vec<String> =
+            inf.all_models().iter().flat_map(|m| m.ids()).map(str::to_uppercase).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        Self {
+            version: MANIFEST_VERSION,
+            id: id_of(&files),
+            inf: path.to_owned(),
+            files,
+            extension: version.is_extension(),
+            class_guid: version.class_guid.map(|guid| guid.to_string()),
+            class: version.class,
+            provider: version.provider,
+            date: version.date.as_ref().map(Date::to_string),
+            driver_version: version.version.as_ref().map(DriverVersion::to_string),
+            architectures: complete.iter().map(Arch::to_string).collect(),
+            boot_critical: inf.check().boot_critical,
+            has_catalog,
+            ids,
+        }
+    }
+}
+
+/// Hash over paths in lower case, lengths and hashes: the same files are the same package wherever they came from.
+pub(super) fn id_of(files: &[FileEntry]) -> String {
+    let mut hash = blake3::Hasher::new();
+    for file in files {
+        hash.update(file.path.to_lowercase().as_bytes());
+        hash.update(&[0]);
+        hash.update(&file.size.to_le_bytes());
+        hash.update(file.hash.as_bytes());
+    }
+    hash.finalize().to_hex().to_string()
+}

@@ -1,0 +1,396 @@
+//! Packages in and out of a repository.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use gravure_inf::{Arch, Inf, MAX_FILE_BYTES};
+
+use super::index::{self, Index};
+use super::manifest::{FileEntry, MANIFEST_VERSION, Manifest, id_of};
+use crate::Error;
+
+/// Marks a directory as a repository.
+const MARKER: &str = "gravure-drivers.json";
+/// Largest manifest read. One of the largest INF file has some 40,000 IDs: 2 MB.
+const MAX_MANIFEST_BYTES: u64 = 16 << 20;
+/// Largest index read: 100 million entries.
+const MAX_INDEX_BYTES: u64 = 2 << 30;
+/// Bytes copied at once.
+const COPY_BYTES: usize = 1 << 20;
+
+/// How packages are taken.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct AddOptions {
+    /// Take packages whose INF file names no catalogue, or one that is not there.
+    pub allow_unsigned: bool,
+    /// Take packages that lack files for every processor.
+    pub allow_incomplete: bool,
+}
+
+/// What adding did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Added {
+    /// The package.
+    pub manifest: Manifest,
+    /// Whether it was not there before.
+    pub is_new: bool,
+}
+
+/// A driver repository in a directory.
+#[derive(Debug)]
+pub struct Repository {
+    root: PathBuf,
+    index: Index,
+    /// Packages whose files are stored and whose descriptions are not yet written.
+    pending: BTreeMap<String, Manifest>,
+}
+
+impl Repository {
+    /// Makes an empty repository in `root`, or opens the one that is there.
+    pub fn create(root: &Path) -> Result<Self, Error> {
+        for dir in ["objects", "packages"] {
+            let dir = root.join(dir);
+            fs::create_dir_all(&dir).map_err(Error::io("create", &dir))?;
+        }
+        if !root.join(MARKER).is_file() {
+            write(root, &root.join(MARKER), b"{\"version\":1}\n")?;
+        }
+        Self::open(root)
+    }
+
+    /// Opens a repository; an index that does not fit is made anew in memory.
+    pub fn open(root: &Path) -> Result<Self, Error> {
+        if !root.join(MARKER).is_file() {
+            return Err(Error::NotFound { what: "driver repository", name: root.display().to_string() });
+        }
+        let mut out = Self { root: root.to_owned(), index: Index::build(&[]), pending: BTreeMap::new() };
+        let names = out.package_names()?;
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let written = read(&index::path(root), MAX_INDEX_BYTES).ok();
+        out.index = match written.and_then(|bytes| Index::load(bytes, &names)) {
+            Some(index) => index,
+            None => Index::build(&out.packages()?),
+        };
+        Ok(out)
+    }
+
+    /// Ids of all packages, sorted.
+    fn package_names(&self) -> Result<Vec<String>, Error> {
+        let dir = self.root.join("packages");
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&dir).map_err(Error::io("list", &dir))? {
+            let entry = entry.map_err(Error::io("list", &dir))?;
+            let name = entry.file_name();
+            // Files that are still being written have other names; empty ones are what a power cut leaves.
+            let id = name.to_str().and_then(|name| name.strip_suffix(".json")).filter(|id| is_hash(id));
+            let Some(id) = id else { continue };
+            if entry.metadata().is_ok_and(|data| data.len() > 0) {
+                names.push(id.to_owned());
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// All packages, sorted by id.
+    pub fn packages(&self) -> Result<Vec<Manifest>, Error> {
+        self.package_names()?.iter().map(|id| self.package(id)).collect()
+    }
+
+    /// The package whose id starts with `id`, if there is exactly one.
+    pub fn find(&self, id: &str) -> Result<Manifest, Error> {
+        let names = self.package_names()?;
+        let mut fitting = names.iter().filter(|name| !id.is_empty() && name.starts_with(id));
+        match (fitting.next(), fitting.next()) {
+            (Some(one), None) => self.package(one),
+            _ => Err(Error::NotFound { what: "package", name: id.to_owned() }),
+        }
+    }
+
+    /// The package `id`; what it says of its files must be what its id is made of.
+    pub(super) fn package(&self, id: &str) -> Result<Manifest, Error> {
+        let path = self.place_of(id);
+        let bytes = read(&path, MAX_MANIFEST_BYTES)?;
+        let corrupt = |expected: &str, found: String| Error::Corrupt {
+            path: path.display().to_string(),
+            expected: expected.to_owned(),
+            found,
+        };
+        let manifest: Manifest = serde_json::from_slice(&bytes)
+            .map_err(|error| corrupt("a package's description", error.to_string()))?;
+        if manifest.version != MANIFEST_VERSION {
+            return Err(corrupt("version 1", format!("version {}", manifest.version)));
+        }
+        let found = id_of(&manifest.files);
+        if found != id || manifest.id != id {
+            return Err(corrupt(&format!("files of package {id}"), format!("files of package {found}")));
+        }
+        let paths = manifest.files.iter().map(|file| &file.path);
+        if let Some(bad) = manifest.files.iter().find(|file| !is_hash(&file.hash) || !is_plain(&file.path)) {
+            return Err(corrupt("hashes and paths below the package", bad.path.clone()));
+        }
+        if !paths.into_iter().any(|path| *path == manifest.inf) {
+            return Err(corrupt("an INF file among the files", manifest.inf.clone()));
+        }
+        Ok(manifest)
+    }
+
+    /// Takes the package of the INF file at `path`: the file, its catalogues, and all files it copies. It counts from
+    /// [`Repository::commit`] on.
+    pub fn add(&mut self, path: &Path, options: AddOptions) -> Result<Added, Error> {
+        let shown = path.display().to_string();
+        let limit = u64::try_from(MAX_FILE_BYTES).unwrap_or(u64::MAX);
+        let inf =
+            Inf::parse(&read(path, limit)?).map_err(|source| Error::Inf { path: shown.clone(), source })?;
+        let refused = |why: String| Error::Refused { path: shown.clone(), why };
+        if inf.all_models().is_empty() {
+            return Err(refused("no devices: it installs nothing by hardware ID".to_owned()));
+        }
+        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .ok_or_else(|| refused("name is not UTF-8".to_owned()))?;
+        let mut lookup = Lookup::new(dir);
+
+        // By path within the package, lower case: two processors may share files.
+        let mut found: BTreeMap<String, (String, PathBuf)> = BTreeMap::new();
+        found.insert(name.to_lowercase(), (name.to_owned(), path.to_owned()));
+        let catalogs: BTreeSet<String> =
+            inf.version().catalogs.into_iter().map(|catalog| catalog.file).collect();
+        let mut has_catalog = false;
+        for catalog in &catalogs {
+            if let Some(file) = lookup.find(catalog)? {
+                has_catalog = true;
+                found.insert(catalog.to_lowercase(), file);
+            }
+        }
+        if !has_catalog && !options.allow_unsigned {
+            let names = catalogs.into_iter().collect::<Vec<_>>().join(", ");
+            let which = if names.is_empty() {
+                "the INF file names none".to_owned()
+            } else {
+                format!("{names} is not there")
+            };
+            return Err(refused(format!("no catalogue, so it is not signed: {which}")));
+        }
+        let (mut complete, mut missing) = (Vec::new(), Vec::new());
+        for arch in inf.architectures() {
+            let before = missing.len();
+            for file in inf.files(arch) {
+                match lookup.find(&file)? {
+                    Some(there) => drop(found.insert(file.to_lowercase(), there)),
+                    None => missing.push(format!("{file} ({arch})")),
+                }
+            }
+            if missing.len() == before {
+                complete.push(arch);
+            }
+        }
+        if complete.is_empty() && !options.allow_incomplete {
+            return Err(refused(format!("files are missing: {}", missing.join(", "))));
+        }
+
+        let mut files = Vec::new();
+        for (path, source) in found.into_values() {
+            files.push(self.store(&path, &source)?);
+        }
+        Ok(self.publish(&inf, name, files, &complete, has_catalog))
+    }
+
+    fn publish(
+        &mut self,
+        inf: &Inf,
+        name: &str,
+        files: Vec<FileEntry>,
+        complete: &[Arch],
+        has_catalog: bool,
+    ) -> Added {
+        let manifest = Manifest::new(inf, name, files, complete, has_catalog);
+        let there = self.place_of(&manifest.id).metadata().is_ok_and(|data| data.len() > 0);
+        let is_new = !there && !self.pending.contains_key(&manifest.id);
+        if is_new {
+            self.pending.insert(manifest.id.clone(), manifest.clone());
+        }
+        Added { manifest, is_new }
+    }
+
+    /// Copies a file among the objects; one that is there already is read back instead.
+    fn store(&self, path: &str, source: &Path) -> Result<FileEntry, Error> {
+        let objects = self.root.join("objects");
+        let mut from = fs::File::open(source).map_err(Error::io("read", source))?;
+        let mut to =
+            tempfile::NamedTempFile::new_in(&objects).map_err(Error::io("create a file in", &objects))?;
+        let mut hash = blake3::Hasher::new();
+        let mut size = 0u64;
+        let mut buffer = vec![0; COPY_BYTES];
+        loop {
+            let len = from.read(&mut buffer).map_err(Error::io("read", source))?;
+            let Some(part) = buffer.get(..len).filter(|part| !part.is_empty()) else { break };
+            hash.update(part);
+            size = size.saturating_add(u64::try_from(len).unwrap_or(0));
+            to.write_all(part).map_err(Error::io("write", &objects))?;
+        }
+        let hash = hash.finalize().to_hex().to_string();
+        let place = self.object(&hash);
+        if !self.is_whole(&place, &hash)? {
+            let dir = place.parent().unwrap_or(&objects);
+            fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
+            to.persist(&place).map_err(|error| Error::io("write", &place)(error.error))?;
+        }
+        Ok(FileEntry { path: path.replace('\\', "/"), size, hash })
+    }
+
+    /// Whether an object is there with the content that its name says.
+    fn is_whole(&self, place: &Path, hash: &str) -> Result<bool, Error> {
+        let mut file = match fs::File::open(place) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(Error::io("read", place)(error)),
+        };
+        let mut found = blake3::Hasher::new();
+        found.update_reader(&mut file).map_err(Error::io("read", place))?;
+        Ok(found.finalize().to_hex().as_str() == hash)
+    }
+
+    fn object(&self, hash: &str) -> PathBuf {
+        self.root.join("objects").join(hash.get(..2).unwrap_or("00")).join(hash)
+    }
+
+    /// The content of a file, checked against its hash.
+    pub(super) fn content(&self, file: &FileEntry, max: u64) -> Result<Vec<u8>, Error> {
+        let path = self.object(&file.hash);
+        let bytes = read(&path, max)?;
+        let found = blake3::hash(&bytes).to_hex().to_string();
+        if found != file.hash {
+            let (path, expected) = (path.display().to_string(), format!("content {}", file.hash));
+            return Err(Error::Corrupt { path, expected, found: format!("content {found}") });
+        }
+        Ok(bytes)
+    }
+
+    /// Makes the packages added since the last time part of the repository, and writes the index. One flush of the volume
+    /// before and one after: contents are on the disk before a package names them, and it costs no flush a file.
+    pub fn commit(&mut self) -> Result<(), Error> {
+        self.flush()?;
+        let dir = self.root.join("packages");
+        for (id, manifest) in std::mem::take(&mut self.pending) {
+            let place = self.place_of(&id);
+            let mut text = serde_json::to_vec_pretty(&manifest).map_err(|error| Error::Io {
+                what: "describe",
+                path: place.display().to_string(),
+                source: error.into(),
+            })?;
+            text.push(b'\n');
+            write(&dir, &place, &text)?;
+        }
+        self.index = Index::build(&self.packages()?);
+        write(&self.root, &index::path(&self.root), self.index.as_bytes())?;
+        self.flush()
+    }
+
+    fn flush(&self) -> Result<(), Error> {
+        let dir = gravure_linux::dir::Dir::open_root(&self.root).and_then(|dir| dir.sync_volume());
+        dir.map_err(|source| Error::Linux { path: self.root.display().to_string(), source })
+    }
+
+    fn place_of(&self, id: &str) -> PathBuf {
+        self.root.join("packages").join(format!("{id}.json"))
+    }
+
+    /// Ids of packages that may name the ID.
+    pub(super) fn candidates(&self, id: &str) -> Vec<String> {
+        self.index.find(id)
+    }
+
+    /// Writes all files of a package below `dir`, each checked; nothing there is replaced.
+    pub fn export(&self, manifest: &Manifest, dir: &Path) -> Result<(), Error> {
+        for file in &manifest.files {
+            let to = dir.join(&file.path);
+            let parent = to.parent().unwrap_or(dir);
+            fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
+            let bytes = self.content(file, u64::MAX)?;
+            let mut out = fs::File::create_new(&to).map_err(Error::io("create", &to))?;
+            out.write_all(&bytes).map_err(Error::io("write", &to))?;
+        }
+        Ok(())
+    }
+}
+
+/// Files below a directory by path without regard to case, as Windows finds them.
+struct Lookup<'a> {
+    root: &'a Path,
+    /// Names in a directory: in lower case, as they are.
+    dirs: BTreeMap<PathBuf, BTreeMap<String, String>>,
+}
+
+impl<'a> Lookup<'a> {
+    fn new(root: &'a Path) -> Self {
+        Self { root, dirs: BTreeMap::new() }
+    }
+
+    /// Path within the package as it is there, and where that is. Nothing outside of the package is found.
+    fn find(&mut self, path: &str) -> Result<Option<(String, PathBuf)>, Error> {
+        let mut place = self.root.to_owned();
+        let mut inner = Vec::new();
+        for part in path.split(['\\', '/']).filter(|part| !part.is_empty() && *part != ".") {
+            let Some(name) = self.names(&place)?.get(&part.to_lowercase()).cloned() else { return Ok(None) };
+            place.push(&name);
+            inner.push(name);
+        }
+        // A link could lead anywhere.
+        let is_file = fs::symlink_metadata(&place).is_ok_and(|data| data.is_file());
+        Ok(is_file.then(|| (inner.join("/"), place)))
+    }
+
+    fn names(&mut self, dir: &Path) -> Result<&BTreeMap<String, String>, Error> {
+        if !self.dirs.contains_key(dir) {
+            let mut names = BTreeMap::new();
+            if fs::symlink_metadata(dir).is_ok_and(|data| data.is_dir()) || dir == self.root {
+                for entry in fs::read_dir(dir).map_err(Error::io("list", dir))? {
+                    let name = entry.map_err(Error::io("list", dir))?.file_name();
+                    if let Some(name) = name.to_str() {
+                        names.insert(name.to_lowercase(), name.to_owned());
+                    }
+                }
+            }
+            self.dirs.insert(dir.to_owned(), names);
+        }
+        Ok(self.dirs.entry(dir.to_owned()).or_default())
+    }
+}
+
+/// 64 hexadecimal digits in lower case.
+fn is_hash(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// A path that stays below where it starts.
+fn is_plain(path: &str) -> bool {
+    !path.is_empty()
+        && !path.contains(['\\', ':', '\0'])
+        && path.split('/').all(|part| !matches!(part, "" | "." | ".."))
+}
+
+/// A whole file of at most `max` bytes.
+fn read(path: &Path, max: u64) -> Result<Vec<u8>, Error> {
+    let mut bytes = Vec::new();
+    let limit = max.saturating_add(1);
+    let file = fs::File::open(path).map_err(Error::io("read", path))?;
+    let len = file.take(limit).read_to_end(&mut bytes).map_err(Error::io("read", path))?;
+    if u64::try_from(len).unwrap_or(u64::MAX) > max {
+        let (expected, found) = (format!("at most {max} bytes"), "more".to_owned());
+        return Err(Error::Corrupt { path: path.display().to_string(), expected, found });
+    }
+    Ok(bytes)
+}
+
+/// Writes a file beside its place and renames it; `commit` flushes.
+fn write(dir: &Path, place: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let mut file = tempfile::NamedTempFile::new_in(dir).map_err(Error::io("create a file in", dir))?;
+    file.write_all(bytes).map_err(Error::io("write", place))?;
+    file.persist(place).map_err(|error| Error::io("write", place)(error.error))?;
+    Ok(())
+}

@@ -1,0 +1,182 @@
+//! A repository in a temporary directory: packages in, matches and packages out, and what is refused.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use gravure_inf::{Arch, Target};
+use gravure_model::inventory::Device;
+use gravure_windows::Error;
+use gravure_windows::drivers::{AddOptions, Repository};
+
+fn inf(class: &str, version: &str, id: &str, extra: &str) -> String {
+    format!(
+        "[Version]\nSignature=\"$Windows NT$\"\nClassGuid={class}\nProvider=P\nCatalogFile=A.cat\nDriverVer=01/02/2024,{version}\n{extra}\
+         [SourceDisksNames]\n1=d,,,\n[SourceDisksFiles]\nDrv.sys=1,Sub\n[DestinationDirs]\nDefaultDestDir=12\n[Manufacturer]\nm=M,NTamd64\n\
+         [M.NTamd64]\ndev=I,{id}\n[I]\nCopyFiles=@drv.SYS\n[I.Services]\nAddService=s,2,S\n[S]\nStartType=0\nServiceBinary=%12%\\drv.sys\n"
+    )
+}
+
+const NET: &str = "{4d36e972-e325-11ce-bfc1-08002be10318}";
+const EXTENSION: &str = "{e2f84ce7-8efa-411c-aa69-97454ca4cb57}";
+
+/// A package directory.
+fn package(dir: &Path, name: &str, text: &str) -> PathBuf {
+    let dir = dir.join(name);
+    fs::create_dir_all(dir.join("SUB")).unwrap();
+    fs::write(dir.join("SUB/drv.sys"), b"MZ driver").unwrap();
+    fs::write(dir.join("a.CAT"), b"catalogue").unwrap();
+    let path = dir.join(format!("{name}.inf"));
+    fs::write(&path, text).unwrap();
+    path
+}
+
+fn device(ids: &[&str]) -> Device {
+    Device { hardware_ids: ids.iter().map(|id| (*id).to_owned()).collect(), ..Device::default() }
+}
+
+fn target() -> Target {
+    Target::client(Arch::Amd64, "10.0.22631".parse().unwrap())
+}
+
+#[test]
+fn packages_go_in_once_are_matched_and_come_out_as_they_were() {
+    let temp = tempfile::tempdir().unwrap();
+    let root = temp.path().join("repository");
+    let mut repository = Repository::create(&root).unwrap();
+    let old = package(temp.path(), "old", &inf(NET, "1.0.0.0", "PCI\\VEN_1&DEV_2", ""));
+    let new = package(temp.path(), "new", &inf(NET, "2.0.0.0", "PCI\\VEN_1&DEV_2", ""));
+    let exact = package(temp.path(), "exact", &inf(NET, "0.1.0.0", "PCI\\VEN_1&DEV_2&SUBSYS_3", ""));
+    let extra = "ExtensionId={00000000-0000-0000-0000-000000000001}\n";
+    let extension = package(temp.path(), "extension", &inf(EXTENSION, "9.0.0.0", "pci\\ven_1&dev_2", extra));
+    for path in [&old, &new, &exact, &extension] {
+        let added = repository.add(path, AddOptions::default()).unwrap();
+        assert!(added.is_new && added.manifest.has_catalog && added.manifest.boot_critical);
+        assert_eq!(added.manifest.architectures, ["amd64"]);
+    }
+    let again = repository.add(&old, AddOptions::default()).unwrap();
+    assert!(!again.is_new);
+    let paths: Vec<&str> = again.manifest.files.iter().map(|file| file.path.as_str()).collect();
+    assert_eq!(paths, ["SUB/drv.sys", "a.CAT", "old.inf"]);
+    repository.commit().unwrap();
+    // Four INF files, one driver, one catalogue.
+    let objects: usize = fs::read_dir(root.join("objects"))
+        .unwrap()
+        .map(|d| fs::read_dir(d.unwrap().path()).unwrap().count())
+        .sum();
+    assert_eq!(objects, 6);
+
+    let devices = [device(&["PCI\\VEN_1&DEV_2&SUBSYS_3", "PCI\\VEN_1&DEV_2"]), device(&["PCI\\VEN_9"])];
+    // The index as written, and made anew when it is damaged or gone.
+    for damage in [None, Some(&b"GVDRVIX1"[..]), Some(b"")] {
+        if let Some(bytes) = damage {
+            fs::write(root.join("index"), bytes).unwrap();
+        }
+        let repository = Repository::open(&root).unwrap();
+        let found = repository.matches(&devices, &target()).unwrap();
+        let names: Vec<(String, &str)> =
+            found[0].candidates.iter().map(|c| (c.rank.to_string(), c.inf.as_str())).collect();
+        let expected = [
+            ("00ff0000", "exact.inf"),
+            ("00ff0001", "extension.inf"),
+            ("00ff0001", "new.inf"),
+            ("00ff0001", "old.inf"),
+        ];
+        assert_eq!(names, expected.map(|(rank, name)| (rank.to_owned(), name)));
+        assert_eq!(
+            found[0].chosen().map(|c| c.inf.as_str()).collect::<Vec<_>>(),
+            ["exact.inf", "extension.inf"]
+        );
+        assert_eq!(found[1].candidates, []);
+        let arm = Target { arch: Arch::Arm64, ..target() };
+        assert_eq!(repository.matches(&devices, &arm).unwrap()[0].candidates, []);
+    }
+
+    let repository = Repository::open(&root).unwrap();
+    let manifest = repository.find(&again.manifest.id[..10]).unwrap();
+    let out = temp.path().join("out");
+    repository.export(&manifest, &out).unwrap();
+    assert_eq!(fs::read(out.join("SUB/drv.sys")).unwrap(), b"MZ driver");
+    assert_eq!(fs::read(out.join("old.inf")).unwrap(), fs::read(&old).unwrap());
+    // Nothing is replaced.
+    assert!(matches!(repository.export(&manifest, &out), Err(Error::Io { what: "create", .. })));
+    assert!(matches!(repository.find("zz"), Err(Error::NotFound { .. })));
+}
+
+#[test]
+fn what_is_unsigned_incomplete_or_no_driver_is_refused() {
+    let temp = tempfile::tempdir().unwrap();
+    let mut repository = Repository::create(&temp.path().join("repository")).unwrap();
+    let path = package(temp.path(), "one", &inf(NET, "1.0", "X", ""));
+    fs::remove_file(temp.path().join("one/a.CAT")).unwrap();
+    let error = repository.add(&path, AddOptions::default()).unwrap_err().to_string();
+    assert!(error.ends_with("no catalogue, so it is not signed: A.cat is not there"), "{error}");
+    let unsigned = AddOptions { allow_unsigned: true, ..AddOptions::default() };
+    assert!(!repository.add(&path, unsigned).unwrap().manifest.has_catalog);
+    fs::remove_file(temp.path().join("one/SUB/drv.sys")).unwrap();
+    let error = repository.add(&path, unsigned).unwrap_err().to_string();
+    assert!(error.ends_with("files are missing: Sub\\drv.SYS (amd64)"), "{error}");
+    let all = AddOptions { allow_unsigned: true, allow_incomplete: true };
+    assert_eq!(repository.add(&path, all).unwrap().manifest.architectures, [""; 0]);
+    fs::write(&path, "[Version]\nSignature=$Chicago$\n").unwrap();
+    assert!(repository.add(&path, all).unwrap_err().to_string().contains("no devices"));
+    fs::write(&path, "[autorun]\n").unwrap();
+    assert!(matches!(repository.add(&path, all), Err(Error::Inf { .. })));
+    // A link out of the package is not followed.
+    let path = package(temp.path(), "two", &inf(NET, "1.0", "X", ""));
+    fs::remove_file(temp.path().join("two/SUB/drv.sys")).unwrap();
+    std::os::unix::fs::symlink("/etc/hostname", temp.path().join("two/SUB/drv.sys")).unwrap();
+    assert!(matches!(repository.add(&path, AddOptions::default()), Err(Error::Refused { .. })));
+    assert!(matches!(Repository::open(temp.path()), Err(Error::NotFound { what: "driver repository", .. })));
+}
+
+#[test]
+fn damage_in_the_repository_is_found() {
+    let temp = tempfile::tempdir().unwrap();
+    let root = temp.path().join("repository");
+    let mut repository = Repository::create(&root).unwrap();
+    let path = package(temp.path(), "one", &inf(NET, "1.0", "X", ""));
+    let manifest = repository.add(&path, AddOptions::default()).unwrap().manifest;
+    repository.commit().unwrap();
+    let file = manifest.files.iter().find(|file| file.path == "one.inf").unwrap();
+    let object = root.join("objects").join(&file.hash[..2]).join(&file.hash);
+    let good = fs::read(&object).unwrap();
+    fs::write(&object, b"[Version]").unwrap();
+    let error = repository.matches(&[device(&["X"])], &target()).unwrap_err();
+    assert!(matches!(error, Error::Corrupt { .. }), "{error}");
+    assert!(matches!(repository.export(&manifest, &temp.path().join("out")), Err(Error::Corrupt { .. })));
+    // Adding it again mends it.
+    assert!(!repository.add(&path, AddOptions::default()).unwrap().is_new);
+    assert_eq!(fs::read(&object).unwrap(), good);
+    let place = root.join("packages").join(format!("{}.json", manifest.id));
+    let text = fs::read_to_string(&place).unwrap();
+    fs::write(&place, text.replace("one.inf", "../../x")).unwrap();
+    assert!(matches!(repository.find(&manifest.id), Err(Error::Corrupt { .. })));
+}
+
+/// Every INF file of the corpus that has devices, by itself: no files, no catalogues.
+#[test]
+fn the_corpus_is_indexed_and_every_package_is_found_by_its_ids() {
+    let Some(shared) = gravure_testkit::shared_dir() else { return };
+    let temp = tempfile::tempdir().unwrap();
+    let mut repository = Repository::create(temp.path()).unwrap();
+    let all = AddOptions { allow_unsigned: true, allow_incomplete: true };
+    let mut open = vec![shared.join("corpus/inf/DriverPackSolution+DP_MassStorage")];
+    let mut count = 0;
+    while let Some(dir) = open.pop() {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else if path.extension().is_some_and(|end| end.eq_ignore_ascii_case("inf"))
+                && repository.add(&path, all).is_ok()
+            {
+                count += 1;
+            }
+        }
+    }
+    repository.commit().unwrap();
+    let packages = repository.packages().unwrap();
+    assert!(count > 100 && packages.len() > 100 && packages.len() <= count, "{count} {}", packages.len());
+    assert_eq!(Repository::open(temp.path()).unwrap().packages().unwrap(), packages);
+}
