@@ -322,6 +322,7 @@ impl Scanned {
             });
         }
         let hashes = if let CaptureForm::Solid(compression) = form {
+            writer.allow_solid();
             let (known, settings) = (&self.known, (compression, level));
             let order = solid::sorted((0..list.len()).collect(), &solid::names(&self.tree, &list));
             let stored = solid::store(context, meter, &reader, &list, order, known, writer, settings, name)?;

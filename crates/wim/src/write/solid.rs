@@ -35,6 +35,11 @@ pub(super) struct OpenSolid {
 }
 
 impl WimWriter<'_> {
+    /// Makes the file one of version 0xE00, which may hold solid resources, also when there is nothing to put into one.
+    pub fn allow_solid(&mut self) {
+        self.header.allows_solid = true;
+    }
+
     /// Starts a solid resource for at most `max_size` plain bytes with its own method and chunk size; chunks above
     /// 64 MiB, which no reader takes, are refused. Its chunks and blobs follow, blobs with resources of their own have
     /// to wait. The file becomes one of version 0xE00.
