@@ -8,7 +8,7 @@ use gravure_hive::{Hive, Key};
 use gravure_inf::{DeviceIds, Model, Rank, Signer, rank};
 
 /// Hives of the corpus with a driver database, and the least number of devices that must be compared.
-const HIVES: [(&str, usize); 2] = [("SYSTEM_2", 20), ("SYSTEM_WIN_10_1709", 100)];
+const HIVES: [(&str, usize); 2] = [("SYSTEM_2", 15), ("SYSTEM_WIN_10_1709", 60)];
 
 /// A place in `DeviceIds`: the ID as it is used there.
 #[derive(Debug, Clone, Copy)]

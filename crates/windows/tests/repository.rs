@@ -154,7 +154,7 @@ fn damage_in_the_repository_is_found() {
     assert!(matches!(repository.find(&manifest.id), Err(Error::Corrupt { .. })));
 }
 
-/// Every INF file of the corpus that has devices, by itself: no files, no catalogues.
+/// INF files of the corpus that have devices, by themselves: no files, no catalogues. All of them in full runs.
 #[test]
 fn the_corpus_is_indexed_and_every_package_is_found_by_its_ids() {
     let Some(shared) = gravure_testkit::shared_dir() else { return };
@@ -162,10 +162,14 @@ fn the_corpus_is_indexed_and_every_package_is_found_by_its_ids() {
     let mut repository = Repository::create(temp.path()).unwrap();
     let all = AddOptions { allow_unsigned: true, allow_incomplete: true };
     let mut open = vec![shared.join("corpus/inf/DriverPackSolution+DP_MassStorage")];
+    let wanted = if gravure_testkit::full_run() { usize::MAX } else { 40 };
     let mut count = 0;
     while let Some(dir) = open.pop() {
         for entry in fs::read_dir(dir).unwrap() {
             let path = entry.unwrap().path();
+            if count >= wanted {
+                break;
+            }
             if path.is_dir() {
                 open.push(path);
             } else if path.extension().is_some_and(|end| end.eq_ignore_ascii_case("inf"))
@@ -177,6 +181,6 @@ fn the_corpus_is_indexed_and_every_package_is_found_by_its_ids() {
     }
     repository.commit().unwrap();
     let packages = repository.packages().unwrap();
-    assert!(count > 100 && packages.len() > 100 && packages.len() <= count, "{count} {}", packages.len());
+    assert!(count >= 40 && packages.len() > 20 && packages.len() <= count, "{count} {}", packages.len());
     assert_eq!(Repository::open(temp.path()).unwrap().packages().unwrap(), packages);
 }
