@@ -135,7 +135,7 @@ pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
             found.push((order, ranked));
         }
     }
-    found.sort_by(|(a, _), (b, _)| a.cmp(b));
+    found.sort_by_key(|(order, _)| *order);
     let none = found.is_empty();
     output::listing(common.format, found.into_iter().map(|(_, ranked)| ranked), |r| {
         let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
