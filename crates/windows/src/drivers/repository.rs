@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use gravure_inf::{Arch, Inf, MAX_FILE_BYTES};
@@ -221,8 +222,7 @@ impl Repository {
     fn store(&self, path: &str, source: &Path) -> Result<FileEntry, Error> {
         let objects = self.root.join("objects");
         let mut from = fs::File::open(source).map_err(Error::io("read", source))?;
-        let mut to =
-            tempfile::NamedTempFile::new_in(&objects).map_err(Error::io("create a file in", &objects))?;
+        let mut to = temporary(&objects)?;
         let mut hash = blake3::Hasher::new();
         let mut size = 0u64;
         let mut buffer = vec![0; COPY_BYTES];
@@ -387,9 +387,16 @@ fn read(path: &Path, max: u64) -> Result<Vec<u8>, Error> {
     Ok(bytes)
 }
 
+/// A new file in `dir` that others may read once it has its name.
+fn temporary(dir: &Path) -> Result<tempfile::NamedTempFile, Error> {
+    let permissions = fs::Permissions::from_mode(0o644);
+    let file = tempfile::Builder::new().prefix(".gravure-").permissions(permissions).tempfile_in(dir);
+    file.map_err(Error::io("create a file in", dir))
+}
+
 /// Writes a file beside its place and renames it; `commit` flushes.
 fn write(dir: &Path, place: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let mut file = tempfile::NamedTempFile::new_in(dir).map_err(Error::io("create a file in", dir))?;
+    let mut file = temporary(dir)?;
     file.write_all(bytes).map_err(Error::io("write", place))?;
     file.persist(place).map_err(|error| Error::io("write", place)(error.error))?;
     Ok(())

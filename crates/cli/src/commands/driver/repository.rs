@@ -82,7 +82,7 @@ pub(crate) struct MatchCommand {
 #[command(after_help = "Every file is checked against its hash. Nothing that is there is replaced.
 
 Examples:
-  gravure driver export 3f9a --repository /srv/drivers -o /tmp/driver
+  gravure driver export 3f9a --repository /srv/drivers -o driver
   gravure driver export --inventory pc.json --os 10.0.22631 --repository /srv/drivers -o /mnt/target/Drivers")]
 pub(crate) struct ExportCommand {
     /// Packages, by the start of their id
