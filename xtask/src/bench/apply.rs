@@ -203,7 +203,9 @@ impl Source {
                 break;
             }
             let mut cp = Command::new("cp");
-            cp.args(["--archive", "--one-file-system", "--parents"]).arg(&part).arg(&copy);
+            // A name without slashes, since cp's --parents (coreutils 9.1) fails to keep the attributes of parents.
+            let flat = part.display().to_string().replace('/', "_");
+            cp.args(["--archive", "--one-file-system"]).arg(&part).arg(copy.join(flat));
             process::output(&mut cp)?;
         }
         let (files, bytes) = count(&copy)?;
