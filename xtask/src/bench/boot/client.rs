@@ -15,6 +15,10 @@ use serde::{Deserialize, Serialize};
 const STALLED: Duration = Duration::from_secs(20);
 /// Firmware repeats its last acknowledgement after about a second.
 const REPEAT_AFTER: Duration = Duration::from_secs(1);
+/// Latency of answers that never came; JSON knows no infinity.
+const NEVER_MILLISECONDS: f64 = 1e9;
+/// Where a neighbour without a default route can broadcast to.
+const BROADCAST: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 255);
 /// Stack of a client's thread: its buffers are on the heap.
 const STACK_BYTES: usize = 256 << 10;
 
@@ -305,7 +309,7 @@ fn discover(options: &Options) -> Result<Outcome> {
             let [_, b, c, d] = id.to_be_bytes();
             let packet = gravure_netboot::dhcp::probe(id, [2, 0x67, 0, b, c, d]);
             sent.push(start.elapsed());
-            if let Err(error) = socket.send_to(&packet, (Ipv4Addr::BROADCAST, 67)) {
+            if let Err(error) = socket.send_to(&packet, (BROADCAST, 67)) {
                 eprintln!("discover {number}: {error}");
             }
         }
@@ -317,6 +321,6 @@ fn discover(options: &Options) -> Result<Outcome> {
         .filter_map(|(id, at)| Some((*at - *sent.get(usize::try_from(*id).ok()?)?).as_secs_f64() * 1000.0))
         .collect();
     latencies.sort_by(f64::total_cmp);
-    let p99 = latencies.get(latencies.len() * 99 / 100).copied().unwrap_or(f64::INFINITY);
+    let p99 = latencies.get(latencies.len() * 99 / 100).copied().unwrap_or(NEVER_MILLISECONDS);
     Ok(Outcome { answers: latencies.len(), p99_milliseconds: p99, finished: count, ..Outcome::default() })
 }
