@@ -1,23 +1,16 @@
 //! A site whose machines only have to start the payload: what network boot tests share.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use gravure_model::api::MachineState;
 use gravure_testkit::{
-    Firmware, HOST_ADDRESS, Lab, Neighbour, NetworkBoot, Running, Site, SiteDhcp, SiteSetup, Vm, VmOptions,
+    Firmware, ForeignDhcp, HOST_ADDRESS, Lab, NetworkBoot, Site, SiteDhcp, SiteSetup, Vm, VmOptions,
     can_make_labs, gravure_program, oracle, payload_dir,
 };
 
 use crate::BOOT_PATIENCE;
-
-/// Addresses of the foreign DHCP server; not ours, so that a test sees who gave one.
-const FOREIGN_POOL: &str = "10.77.0.50,10.77.0.90,1h";
-/// Its own.
-const FOREIGN_ADDRESS: &str = "10.77.0.2/24";
-/// A server that starts to listen takes no longer.
-const START_PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running site without images.
 #[derive(Debug)]
@@ -78,41 +71,13 @@ impl BootSite {
         Ok(())
     }
 
-    /// A DHCP server that is not ours, as most networks have one. `None` after a loud skip.
+    /// A DHCP server that is not ours, on the same network. `None` after a loud skip.
     pub fn foreign_dhcp(&self) -> Result<Option<ForeignDhcp>> {
-        if oracle("dnsmasq").is_none() {
-            return Ok(None);
-        }
-        let neighbour = self.site.lab().neighbour()?;
-        neighbour.set_address(FOREIGN_ADDRESS)?;
-        let mut command = neighbour.command("dnsmasq");
-        command.args(["--no-daemon", "--conf-file=/dev/null", "--port=0", "--log-dhcp", "--no-ping"]);
-        command.args(["--bind-interfaces", "--user=root", "--group=root"]);
-        command.arg(format!("--interface={}", neighbour.interface()));
-        command.arg(format!("--dhcp-range={FOREIGN_POOL}"));
-        command.arg(format!("--dhcp-leasefile={}", self.dir.join("foreign.leases").display()));
-        command.arg(format!("--pid-file={}", self.dir.join("foreign.pid").display()));
-        let running = Running::start(&mut command, None)?;
-        running.console().wait_for("DHCP, IP range", START_PATIENCE)?;
-        Ok(Some(ForeignDhcp { running, _neighbour: neighbour }))
+        ForeignDhcp::start(self.site.lab(), &self.dir)
     }
 }
 
-/// dnsmasq as the network's DHCP server, which knows nothing of booting.
-#[derive(Debug)]
-pub struct ForeignDhcp {
-    running: Running,
-    _neighbour: Neighbour,
-}
-
-impl ForeignDhcp {
-    /// What it logged.
-    pub fn log(&self) -> String {
-        self.running.console().text()
-    }
-}
-
-/// A copy of the built boot files in which `change` may replace some; the others are the same files.
+/// A copy of the built boot files in which `change` may replace some.
 pub fn changed_payload(dir: &Path, change: impl FnOnce(&Path) -> Result<()>) -> Result<Option<PathBuf>> {
     let Some(payload) = payload_dir() else { return Ok(None) };
     let copy = dir.join("payload");

@@ -7,6 +7,6 @@ mod boot;
 mod disk;
 mod scene;
 
-pub use boot::{BootSite, ForeignDhcp, SERVER, changed_payload, damage};
+pub use boot::{BootSite, SERVER, changed_payload, damage};
 pub use disk::{Replayed, looks_blank, partition_start};
 pub use scene::{APPLY_PATIENCE, BOOT_PATIENCE, Scene};

@@ -47,7 +47,7 @@ fn a_plug_pulled_while_formatting_leaves_nothing_that_boots() -> Result<()> {
 
 #[test]
 fn a_plug_pulled_in_the_middle_of_the_image_leaves_nothing_that_boots() -> Result<()> {
-    // The first word of progress: how much is done then depends on the machine, and it is neither nothing nor all.
+    // The first word of progress; how much is done by then depends on the machine.
     pulled_plug(1, " % (")
 }
 

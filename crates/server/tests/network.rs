@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use gravure_server::doctor::{DoctorOptions, examine};
 use gravure_server::{CONFIG_NAME, Config, Dhcp, InitOptions, Server, init};
-use gravure_testkit::{Lab, Neighbour, Running, can_make_labs, oracle};
+use gravure_testkit::{ForeignDhcp, Lab, Neighbour, Running, can_make_labs, oracle};
 
 const SERVER: &str = "10.77.0.1";
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -261,20 +261,7 @@ fn doctor_finds() {
     assert_eq!(check(&checks, "root key").0, "warning");
 
     // A second server that gives addresses.
-    let neighbour = lab.neighbour().unwrap();
-    neighbour.set_address("10.77.0.2/24").unwrap();
-    let mut dnsmasq = neighbour.command("dnsmasq");
-    dnsmasq.args(["--no-daemon", "--conf-file=/dev/null", "--port=0", "--no-ping", "--bind-interfaces"]);
-    dnsmasq.args([
-        "--user=root",
-        "--group=root",
-        "--interface=eth0",
-        "--dhcp-range=10.77.0.50,10.77.0.90,1h",
-    ]);
-    dnsmasq.arg(format!("--dhcp-leasefile={}", dir.path().join("leases").display()));
-    dnsmasq.arg(format!("--pid-file={}", dir.path().join("pid").display()));
-    let foreign = Running::start(&mut dnsmasq, None).unwrap();
-    foreign.console().wait_for("DHCP, IP range", PATIENCE).unwrap();
+    let Some(foreign) = ForeignDhcp::start(&lab, dir.path()).unwrap() else { return };
     let (verdict, text) = check(&look(), "other DHCP servers");
     assert!(verdict == "problem" && text.contains("two servers give addresses"), "{text}");
     assert!(text.starts_with("10.77.0.2 offers the address 10.77.0."), "{text}");

@@ -9,6 +9,7 @@ mod accelerator;
 mod artifacts;
 mod console;
 mod faulty;
+mod foreign;
 mod lab;
 mod oracle;
 mod random;
@@ -24,6 +25,7 @@ pub use artifacts::{
 };
 pub use console::Console;
 pub use faulty::{Fault, FaultyDisk, Operation};
+pub use foreign::ForeignDhcp;
 pub use lab::{HOST_ADDRESS, HOST_ADDRESS6, Lab, Neighbour, PREFIX_LEN, can_make_labs};
 pub use oracle::{oracle, oracles_required, skipped};
 pub use random::Random;
