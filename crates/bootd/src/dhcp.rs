@@ -6,11 +6,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use gravure_linux::packet::{PacketSocket, UdpPacket};
 use gravure_linux::udp::{self, UdpOptions};
-use gravure_netboot::Millis;
 use gravure_netboot::dhcp::{
     BootPolicy, Destination, DhcpConfig, DhcpMode, LeaseEntry, LeaseTable, MAX_PACKET_BYTES, OfferWatch,
     Outcome, PacketSource, Reply, ServerPort, reply,
 };
+use gravure_netboot::{Admission, Millis, Throttle};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
@@ -21,6 +21,8 @@ const SERVICE: &str = "DHCP";
 const DHCP_PORT: u16 = 67;
 const BOOT_SERVER_PORT: u16 = 4011;
 const CLIENT_PORT: u16 = 68;
+/// The field `chaddr`, padding included (RFC 2131, section 2).
+const CLIENT_ADDRESS: std::ops::Range<usize> = 28..44;
 /// How often machines are looked at that should have done something.
 const WATCH_EVERY: Duration = Duration::from_secs(3);
 
@@ -51,6 +53,7 @@ pub struct Service<K> {
     policy: Arc<dyn BootPolicy + Send + Sync>,
     leases: Arc<Leases<K>>,
     presence: Arc<Presence>,
+    throttle: Mutex<Throttle>,
     watch: Option<WatchedInterface>,
     dhcp: UdpSocket,
     boot_server: UdpSocket,
@@ -78,7 +81,8 @@ impl<K: LeaseKeeper> Service<K> {
         let boot_server = listen(&interface, BOOT_SERVER_PORT, shared)?;
         let raw = PacketSocket::open(interface.index)?;
         let watch = presence.journal().map(|journal| journal.watch(OfferWatch::new(config.server), shared));
-        Ok(Self { interface, config, policy, leases, presence, watch, dhcp, boot_server, raw })
+        let throttle = Mutex::default();
+        Ok(Self { interface, config, policy, leases, presence, throttle, watch, dhcp, boot_server, raw })
     }
 
     /// Answers for ever; end it by dropping the future.
@@ -113,9 +117,28 @@ impl<K: LeaseKeeper> Service<K> {
                 }
             };
             let from = PacketSource { address: *received.from.ip(), port: received.from.port(), arrived_on };
-            let outcome = self.decide(packet, from);
-            self.follow(socket, outcome).await;
+            if self.admits(packet) {
+                let outcome = self.decide(packet, from);
+                self.follow(socket, outcome).await;
+            }
         }
+    }
+
+    /// Whether the client is not asking too often. What is too short to name one is for `reply` to explain.
+    fn admits(&self, packet: &[u8]) -> bool {
+        let Some(client) = packet.get(CLIENT_ADDRESS) else { return true };
+        let admission =
+            self.throttle.lock().unwrap_or_else(PoisonError::into_inner).admit(client, wall_clock());
+        if admission == Admission::RefuseAndSay {
+            let client = client.get(..6).unwrap_or_default();
+            let interface = self.interface.name.as_str();
+            tracing::warn!(
+                interface,
+                "a client asks by DHCP without end and is not answered for some seconds; the first bytes of its hardware \
+                 address are {client:02x?}"
+            );
+        }
+        admission == Admission::Answer
     }
 
     fn decide(&self, packet: &[u8], from: PacketSource) -> Outcome {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use gravure_netboot::dhcp::BootPolicy;
 use gravure_netboot::dhcp6::{Dhcp6Config, MAX_PACKET_BYTES, reply};
+use gravure_netboot::{Admission, Millis, Throttle};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 
@@ -65,6 +66,7 @@ impl Service {
     /// Answers for ever; end it by dropping the future.
     pub async fn run(self) {
         let mut buf = vec![0; MAX_PACKET_BYTES];
+        let (mut throttle, started) = (Throttle::default(), std::time::Instant::now());
         loop {
             let (len, from) = match self.socket.recv_from(&mut buf).await {
                 Ok(received) => received,
@@ -75,7 +77,17 @@ impl Service {
                 }
             };
             let SocketAddr::V6(from) = from else { continue };
-            self.answer(buf.get(..len).unwrap_or_default(), from).await;
+            let packet = buf.get(..len).unwrap_or_default();
+            let client = client_address(packet, *from.ip());
+            match throttle.admit(&client.octets(), Millis(millis(started.elapsed()))) {
+                Admission::Answer => self.answer(packet, from).await,
+                Admission::RefuseAndSay => tracing::warn!(
+                    interface = self.interface.name,
+                    %client,
+                    "a client asks by DHCPv6 without end and is not answered for some seconds"
+                ),
+                Admission::Refuse => {}
+            }
         }
     }
 
@@ -102,4 +114,17 @@ impl Service {
             tracing::warn!(interface, to = %from, %error, "cannot send a DHCPv6 answer");
         }
     }
+}
+
+/// Who asks: the sender, or for a relayed message the one it got it from (RFC 8415, section 9).
+fn client_address(packet: &[u8], from: Ipv6Addr) -> Ipv6Addr {
+    const RELAY_FORWARD: u8 = 12;
+    match (packet.first(), packet.get(18..34).and_then(|peer| peer.first_chunk::<16>())) {
+        (Some(&RELAY_FORWARD), Some(peer)) => Ipv6Addr::from(*peer),
+        _ => from,
+    }
+}
+
+fn millis(span: std::time::Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }

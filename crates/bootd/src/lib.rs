@@ -13,6 +13,7 @@ mod presence;
 
 pub mod dhcp;
 pub mod dhcp6;
+pub mod dnssd;
 pub mod http;
 pub mod router;
 pub mod tftp;

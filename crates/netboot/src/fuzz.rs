@@ -139,6 +139,25 @@ pub mod http_range {
     }
 }
 
+/// DNS-SD: the bytes as a question to the server and as an answer to the client.
+pub mod dnssd {
+    use core::net::Ipv4Addr;
+
+    use crate::dnssd::{Advert, answer, servers};
+
+    /// Takes `data` as a message.
+    pub fn body(data: &[u8]) {
+        let advert =
+            Advert { site: "lab".into(), address: Ipv4Addr::LOCALHOST, api_port: 8443, content_port: 80 };
+        for port in [5353, 40_000] {
+            if let Some(told) = answer(&advert, data, port) {
+                assert!(servers(&told).is_ok(), "our own answers can be read");
+            }
+        }
+        assert!(servers(data).map_or(0, |found| found.len()) <= 16);
+    }
+}
+
 /// Names: the bytes as a TFTP name and as a request target.
 pub mod names {
     use crate::http::parse_target;

@@ -7,11 +7,13 @@
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, clippy::as_conversions, clippy::indexing_slicing))]
 
 mod error;
+mod throttle;
 mod time;
 
 pub mod dhcp;
 pub mod dhcp6;
 pub mod dhcp_client;
+pub mod dnssd;
 pub mod http;
 pub mod names;
 pub mod tftp;
@@ -20,4 +22,5 @@ pub mod tftp;
 pub mod fuzz;
 
 pub use error::Error;
+pub use throttle::{Admission, Throttle};
 pub use time::Millis;

@@ -122,6 +122,30 @@ proptest! {
     }
 
     #[test]
+    fn dnssd_takes_any_bytes(data in prop::collection::vec(any::<u8>(), 0..300)) {
+        fuzz::dnssd::body(&data);
+    }
+
+    #[test]
+    fn dnssd_takes_damaged_messages(at in any::<prop::sample::Index>(), flip in 1u8.., cut: bool, port in 5352u16..5355) {
+        let advert = gravure_netboot::dnssd::Advert {
+            site: "lab".into(),
+            address: std::net::Ipv4Addr::LOCALHOST,
+            api_port: 8443,
+            content_port: 80,
+        };
+        let question = gravure_netboot::dnssd::question();
+        for mut data in [gravure_netboot::dnssd::answer(&advert, &question, port).unwrap(), question] {
+            let at = at.index(data.len());
+            data[at] ^= flip;
+            if cut {
+                data.truncate(at);
+            }
+            fuzz::dnssd::body(&data);
+        }
+    }
+
+    #[test]
     fn tftp_takes_any_bytes(data in prop::collection::vec(any::<u8>(), 0..300)) {
         fuzz::tftp::body(&data);
     }

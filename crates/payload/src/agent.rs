@@ -2,6 +2,7 @@
 
 mod api;
 mod clock;
+mod discovery;
 mod engine;
 mod network;
 mod outbox;

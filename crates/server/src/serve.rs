@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use gravure_bootd::dhcp::{LeaseKeeper, Leases, Service as DhcpService};
 use gravure_bootd::dhcp6;
+use gravure_bootd::dnssd;
 use gravure_bootd::router::{Managed, Service as RouterService};
 use gravure_bootd::tftp::{Service as TftpService, TftpOptions};
 use gravure_bootd::{Directory, Journal, Library, Note, NoteKeeper, Presence, http};
@@ -13,6 +14,7 @@ use gravure_model::Timestamp;
 use gravure_model::api::JournalLine;
 use gravure_model::identity::Mac;
 use gravure_netboot::dhcp::{LeaseEntry, LeaseTable};
+use gravure_netboot::dnssd::Advert;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -213,6 +215,7 @@ impl Server {
             let local = SocketAddr::new(served.interface.address.into(), config.ports.tftp);
             let tftp = TftpService::open(local, files, Arc::clone(presence), TftpOptions::default())?;
             self.endless.spawn(tftp.run());
+            self.advertise(served, config, &address);
             if let Some(dhcp) = served.dhcp()? {
                 let interface = served.interface.clone();
                 tracing::info!(interface = interface.name, mode = ?served.config.dhcp, "DHCP");
@@ -241,6 +244,23 @@ impl Server {
 }
 
 impl Server {
+    /// Lets payloads find the server that were not booted by it. Those that were know its addresses, so that the service
+    /// runs without.
+    fn advertise(&mut self, served: &Served, config: &Config, address: &ServerAddress) {
+        let advert = Advert {
+            site: config.site.name.clone(),
+            address: served.interface.address,
+            api_port: address.api_port,
+            content_port: address.http_port,
+        };
+        match dnssd::Service::open(served.interface.clone(), advert) {
+            Ok(service) => drop(self.endless.spawn(service.run())),
+            Err(error) => {
+                tracing::warn!(%error, "boot media whose list of addresses is out of date will not find this server");
+            }
+        }
+    }
+
     /// DHCPv6 and TFTP of the interfaces that serve IPv6; gives their HTTP listeners.
     async fn start_ipv6(
         &mut self,

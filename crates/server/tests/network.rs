@@ -16,6 +16,9 @@ use gravure_server::doctor::{DoctorOptions, examine};
 use gravure_server::{CONFIG_NAME, Config, Dhcp, InitOptions, Server, init};
 use gravure_testkit::{ForeignDhcp, Lab, Neighbour, Running, can_make_labs, oracle};
 
+#[path = "network/hostile.rs"]
+mod hostile;
+
 const SERVER: &str = "10.77.0.1";
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -23,14 +26,17 @@ fn main() {
     let args: Vec<String> = std::env::args().collect();
     match args.get(1).map(String::as_str) {
         Some("doctor") => return doctor(Path::new(&args[2])),
+        Some("find") => return find(args[2].parse().unwrap()),
+        Some("abuse") => return hostile::abuse(SERVER.parse().unwrap()),
         Some("serve") => return serve(Path::new(&args[2]), Path::new(&args[3])),
         Some("--list") => return,
         _ => {}
     }
-    let cases: [(&str, fn()); 4] = [
+    let cases: [(&str, fn()); 5] = [
         ("dhcp_tftp_and_http_serve_foreign_clients", foreign_clients),
         ("the_same_ports_work_again_at_once", same_ports_again),
         ("two_capabilities_are_enough", two_capabilities),
+        ("hostile_clients_change_nothing_for_others", hostile_clients),
         ("the_doctor_finds_what_keeps_machines_from_booting", doctor_finds),
     ];
     let filter = args.get(1).filter(|arg| !arg.starts_with('-')).cloned().unwrap_or_default();
@@ -40,7 +46,7 @@ fn main() {
         println!("test {name} ... ok");
         run += 1;
     }
-    println!("\ntest result: ok. {run} passed; 0 failed; 0 ignored; 0 measured; {} filtered out", 4 - run);
+    println!("\ntest result: ok. {run} passed; 0 failed; 0 ignored; 0 measured; {} filtered out", 5 - run);
 }
 
 // ---- the server, inside the namespace -------------------------------------------------------------------------------
@@ -71,6 +77,19 @@ fn serve(dir: &Path, boot: &Path) {
         server.stop().await;
         println!("stopped");
     });
+}
+
+/// Prints the servers that answer a question to all, until one has.
+fn find(address: Ipv4Addr) {
+    use gravure_netboot::dnssd;
+    let socket = std::net::UdpSocket::bind((address, 0)).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.send_to(&dnssd::question(), (dnssd::GROUP, dnssd::PORT)).unwrap();
+    let mut buf = [0; dnssd::MAX_MESSAGE_BYTES];
+    let len = socket.recv(&mut buf).unwrap();
+    for server in dnssd::servers(&buf[..len]).unwrap() {
+        println!("{} {} {}", server.address, server.api_port, server.content_port);
+    }
 }
 
 fn own_command(lab: &Lab, args: &[&Path], word: &str) -> Command {
@@ -177,12 +196,49 @@ fn foreign_clients() {
     assert_eq!(status(&["-r", "6000000-"], "boot/vmlinuz"), "416");
     assert_eq!(status(&["-X", "POST"], "boot/vmlinuz"), "405");
 
+    // The service by its name: asked by all and, as a foreign resolver does it, at the server itself.
+    let mut find = client.command(std::env::current_exe().unwrap());
+    find.args(["find", &address.to_string()]);
+    let said = String::from_utf8(output(find).stdout).unwrap();
+    assert_eq!(said, "10.77.0.1 8443 80\n");
+    if oracle("dig").is_some() {
+        let mut dig = client.command("dig");
+        dig.args(["+short", "-p", "5353", "@10.77.0.1", "_gravure._tcp.local", "PTR"]);
+        let said = String::from_utf8(output(dig).stdout).unwrap();
+        assert!(said.trim().ends_with("10-77-0-1._gravure._tcp.local."), "{said:?}");
+    }
+
     assert!(server.terminate(PATIENCE).unwrap().success());
     assert!(server.console().text().contains("stopped"));
     // The lease outlives the server.
     let mut server = start_server(&lab, &site, &boot);
     assert_eq!(lease(&client, dir.path()), address);
     assert!(server.terminate(PATIENCE).unwrap().success());
+}
+
+fn hostile_clients() {
+    if !can_make_labs() || oracle("curl").is_none() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let boot = boot_directory(dir.path());
+    let lab = Lab::new().unwrap();
+    let server = start_server(&lab, &dir.path().join("site"), &boot);
+    let [rogue, other] = ["10.77.0.200/24", "10.77.0.201/24"].map(|address| {
+        let client = lab.neighbour().unwrap();
+        client.set_address(address).unwrap();
+        client
+    });
+    let mut command = rogue.command(std::env::current_exe().unwrap());
+    let abuse = Running::start(command.arg("abuse"), None).unwrap();
+    let held = abuse.console().wait_for("holding connections", PATIENCE);
+    assert!(held.is_ok(), "{}\n{}", abuse.console().text(), server.console().text());
+    // While all that the rogue may hold is held and half a request stands in each connection:
+    let whole = curl(&other, &["-o", "-", &format!("http://{SERVER}/boot/vmlinuz")]);
+    assert_eq!(whole.stdout, content(6_000_000), "another client is served");
+    let log = server.console().text();
+    assert_eq!(log.matches("asks by DHCP without end").count(), 1, "told once:\n{log}");
+    assert!(!log.contains("panicked"), "{log}");
 }
 
 /// Gets a lease with busybox' client and configures the interface with it.

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 /// Package, and what it is for.
 pub(super) const NEEDED: &[(&str, &str)] = &[
     // Names of Debian 12 and 13 alike.
+    ("bind9-dnsutils", "oracle: dig, a foreign resolver"),
     ("btrfs-progs", "oracle: makes the file systems we recognise"),
     ("build-essential", "linker and C compiler of the crates that bring C code (ring, zstd, sqlite)"),
     ("ca-certificates", "certificates for cargo and apt"),

@@ -25,6 +25,8 @@ use crate::{Connection, Library, Presence};
 
 /// A client that says nothing for so long, between two requests or within one, has gone.
 const SILENCE: Duration = Duration::from_secs(75);
+/// A client that takes nothing of its answer for so long has gone, whether or not its system still says it is alive.
+const STALL: Duration = Duration::from_secs(120);
 /// How long a client that asked for the end of the connection may take to close it, knowing the length of its answer.
 const CLOSE_BY_CLIENT: Duration = Duration::from_secs(1);
 /// How long it may take after our own FIN.
@@ -61,7 +63,9 @@ pub(super) async fn run(
 
 fn prepare(stream: &TcpStream) -> io::Result<socket2::Socket> {
     stream.set_nodelay(true)?;
-    Ok(socket2::Socket::from(stream.as_fd().try_clone_to_owned()?))
+    let control = socket2::Socket::from(stream.as_fd().try_clone_to_owned()?);
+    control.set_tcp_user_timeout(Some(STALL))?;
+    Ok(control)
 }
 
 async fn serve(

@@ -54,13 +54,11 @@ impl fmt::Debug for RelativeName {
 /// Turns a name from a request into a [`RelativeName`].
 ///
 /// `\` means `/` (Windows boot programs), repeated, leading and trailing slashes and `.` components vanish (shim asks for
-/// `//grubx64.efi`), and one stray 0xff or NUL at the end is cut: ROMs that read option 67 past its end add it.
+/// `//grubx64.efi`), and stray 0xff and NUL at the end are cut: ROMs that read option 67 past its end add them.
 pub fn normalise_name(bytes: &[u8]) -> Result<RelativeName, Error> {
     let corrupt = |offset, expected, found| Error::Corrupt { what: "file name", offset, expected, found };
-    let bytes = match bytes.split_last() {
-        Some((0xff | 0, rest)) => rest,
-        _ => bytes,
-    };
+    let strays = bytes.iter().rev().take_while(|byte| matches!(byte, 0xff | 0)).count();
+    let bytes = bytes.get(..bytes.len().saturating_sub(strays)).unwrap_or_default();
     if bytes.len() > MAX_NAME_BYTES {
         return Err(corrupt(MAX_NAME_BYTES, "at most 1024 bytes", bytes.len().to_string()));
     }
@@ -97,7 +95,7 @@ mod tests {
 
     #[test]
     fn clients_spell_one_name_many_ways() {
-        let cases: [(&[u8], &str); 12] = [
+        let cases: [(&[u8], &str); 13] = [
             (b"shimx64.efi", "shimx64.efi"),
             (b"/grub/grub.cfg", "grub/grub.cfg"),
             (b"//grubx64.efi", "grubx64.efi"),
@@ -106,7 +104,8 @@ mod tests {
             (b"./a/./b", "a/b"),
             (b"pxelinux.0\xff", "pxelinux.0"),
             (b"pxelinux.0\0", "pxelinux.0"),
-            (b"a\xff\xff", "a\\xff"),
+            (b"a\xff\xff", "a"),
+            (b"a\xff/b\0\xff\0", "a\\xff/b"),
             (b"b\xe4r.cfg", "b\\xe4r.cfg"),
             (b"...", "..."),
             (b"C:\\x", "C:/x"),

@@ -18,6 +18,7 @@ use gravure_trust::{PlanExpectation, TrustedPlanKey, Verdict};
 use super::Leave;
 use super::api::{Api, Failure};
 use super::clock::ServerClock;
+use super::discovery;
 use super::network::Network;
 use super::outbox::Outbox;
 use super::screen::Screen;
@@ -138,32 +139,21 @@ impl Talk<'_> {
         });
     }
 
-    /// Greets servers in turn until one answers that proves to be of our site.
+    /// Greets servers in turn until one answers that proves to be of our site: those we were told of first, then those that
+    /// are found on the network.
     fn greet(&mut self, inventory: &Inventory) -> Contact {
         let (mut wait, mut rounds) = (self.waits.first, 0u32);
         loop {
-            for server in self.settings.site.servers.clone() {
-                self.screen.say(&Message::ContactingServer { server: server.api.clone() });
-                match self.greet_one(&server, inventory) {
-                    Ok(contact) => return contact,
-                    Err(Greeting::Distrusted(why)) => {
-                        self.screen.line(&format!("REFUSED {}: {why}", server.api));
-                        self.screen.say(&Message::Cure {
-                            cure: "boot from the server this machine belongs to, or renew its payload"
-                                .to_owned(),
-                        });
-                        wait = wait.max(self.waits.after_distrust);
-                    }
-                    Err(Greeting::Failed(Failure::Silent(why))) => {
-                        let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX);
-                        self.screen.say(&Message::ServerSilent { why, seconds });
-                    }
-                    Err(Greeting::Failed(Failure::Refused { message, cure, .. })) => {
-                        self.screen.line(&format!("The server refuses this machine: {message}"));
-                        if let Some(cure) = cure {
-                            self.screen.say(&Message::Cure { cure });
-                        }
-                    }
+            let known = self.settings.site.servers.clone();
+            for server in &known {
+                if let Some(contact) = self.greet_and_say(server, inventory, &mut wait) {
+                    return contact;
+                }
+            }
+            let address = self.network.as_ref().map(|network| network.wait_for_address(&self.screen));
+            for server in address.into_iter().flat_map(|address| discovery::find(address.address, &known)) {
+                if let Some(contact) = self.greet_and_say(&server, inventory, &mut wait) {
+                    return contact;
                 }
             }
             std::thread::sleep(wait);
@@ -176,6 +166,37 @@ impl Talk<'_> {
                 network.wait_for_address(&self.screen);
             }
         }
+    }
+
+    /// Greets one server and says on the screen why it is not the one.
+    fn greet_and_say(
+        &mut self,
+        server: &SiteServer,
+        inventory: &Inventory,
+        wait: &mut Duration,
+    ) -> Option<Contact> {
+        self.screen.say(&Message::ContactingServer { server: server.api.clone() });
+        match self.greet_one(server, inventory) {
+            Ok(contact) => return Some(contact),
+            Err(Greeting::Distrusted(why)) => {
+                self.screen.line(&format!("REFUSED {}: {why}", server.api));
+                self.screen.say(&Message::Cure {
+                    cure: "boot from the server this machine belongs to, or renew its payload".to_owned(),
+                });
+                *wait = (*wait).max(self.waits.after_distrust);
+            }
+            Err(Greeting::Failed(Failure::Silent(why))) => {
+                let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX);
+                self.screen.say(&Message::ServerSilent { why, seconds });
+            }
+            Err(Greeting::Failed(Failure::Refused { message, cure, .. })) => {
+                self.screen.line(&format!("The server refuses this machine: {message}"));
+                if let Some(cure) = cure {
+                    self.screen.say(&Message::Cure { cure });
+                }
+            }
+        }
+        None
     }
 
     fn greet_one(&mut self, server: &SiteServer, inventory: &Inventory) -> Result<Contact, Greeting> {
