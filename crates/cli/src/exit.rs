@@ -57,13 +57,6 @@ impl From<gravure_imaging::Error> for Failure {
             return failure
                 .with_cure("decrypt it first: the key is in no image file, only Windows setup has it");
         }
-        if let gravure_imaging::Error::Unsupported { what: "changing a pipable file in place", value } =
-            &error
-        {
-            return failure.with_cure(format!(
-                "`gravure optimize {value} --plain` makes it a file that can be changed, --pipable a pipable one again"
-            ));
-        }
         match kind {
             ErrorKind::Integrity => failure.with_cure("the image is damaged: take another copy of it"),
             ErrorKind::Permission => failure.with_cure("run as root, or choose a place you may write"),

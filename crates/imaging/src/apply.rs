@@ -128,16 +128,12 @@ pub(crate) fn apply_with(
     let context = Context { ctl, observer, threads: options.threads.unwrap_or_else(default_threads) };
     let meter = Meter::start(&context, &options.stage);
     image.warnings().iter().for_each(|warning| meter.warn(|| warning.clone()));
-    let plain;
-    let image = match options.unix {
-        UnixMetadata::Keep => image,
-        UnixMetadata::Leave => {
-            plain = without_unix_metadata(image, &meter);
-            &plain
-        }
-    };
+    if options.unix == UnixMetadata::Leave {
+        warn_of_devices(image.tree(), &meter);
+    }
     let (existing, root) = (options.existing, options.root);
-    let mut target = DirectoryTarget::open(path, image.tree(), existing, root, options.links, &meter)?;
+    let (unix, links) = (options.unix, options.links);
+    let mut target = DirectoryTarget::open(path, image.tree(), existing, root, unix, links, &meter)?;
     target.structure(ctl)?;
     let damaged = read(&context, &meter, &target)?;
     let losses = target.metadata(ctl)?;
@@ -189,23 +185,15 @@ pub(crate) fn judge(
     Ok(paths)
 }
 
-/// The image as a system that knows nothing of Unix sees it.
-fn without_unix_metadata(image: &Image, meter: &Meter<'_>) -> Image {
-    let mut tree = image.tree().clone();
-    let mut special = 0u64;
-    let nodes: Vec<NodeId> = uses::nodes(&tree).collect();
-    for id in nodes {
-        let node = tree.node_mut(id);
-        special += u64::from(matches!(kind_of(node), UnixKind::Special(_)));
-        node.unix = None;
-        node.extended_attributes.clear();
-    }
+/// Says how many nodes are less than they were when Unix data is not applied.
+fn warn_of_devices(tree: &Tree, meter: &Meter<'_>) {
+    let is_special = |id: &NodeId| matches!(kind_of(tree.node(*id)), UnixKind::Special(_));
+    let special = uses::nodes(tree).filter(is_special).count();
     if special > 0 {
         meter.warn(|| {
             format!("{special} devices, pipes and sockets become empty files, as Unix data is not applied")
         });
     }
-    image.with_tree(tree)
 }
 
 impl Target for DirectoryTarget<'_> {

@@ -7,10 +7,11 @@
 mod cache;
 
 use std::cell::RefCell;
+use std::ops::Range;
 use std::sync::Arc;
 
 use gravure_tree::{Sha1Hash, SourceId};
-use gravure_wim::{Chunk, ResourceId, ResourceLayout};
+use gravure_wim::{Chunk, Compression, ResourceId, ResourceLayout};
 
 use self::cache::ChunkCache;
 use crate::archive::{Archive, Archives};
@@ -143,6 +144,41 @@ impl BlobReader {
             return Ok(());
         }
         Err(self.damaged(open, format!("{filled} of {} bytes at {offset}", buf.len())))
+    }
+
+    /// Appends the chunks that hold `range` of the blob as they are stored to `stored`, and stored and plain length of each to
+    /// `chunks`. Says whether they can be had: not of solid resources, nor of such as were not made by `compression`.
+    pub(crate) fn stored(
+        &self,
+        open: &OpenBlob,
+        range: Range<u64>,
+        compression: Compression,
+        stored: &mut Vec<u8>,
+        chunks: &mut Vec<(usize, usize)>,
+    ) -> Result<bool, Error> {
+        let is_whole = open.offset == 0 && open.layout.size() == open.size;
+        if !is_whole || open.layout.compression() != Some(compression) {
+            return Ok(false);
+        }
+        let (bytes, count) = (stored.len(), chunks.len());
+        let mut at = range.start;
+        for chunk in open.layout.chunks(range.clone()).filter(|chunk| range.contains(&chunk.plain_offset)) {
+            let archive = self.archives.get(open.archive);
+            let len = usize::try_from(chunk.stored.end - chunk.stored.start).unwrap_or(usize::MAX);
+            let from = stored.len();
+            stored.resize(from + len, 0);
+            let read = archive.source().read_exact_at(chunk.stored.start, &mut stored[from..]);
+            read.map_err(|error| archive.read_error(chunk.stored.start, error))?;
+            chunks.push((len, chunk.plain_len as usize));
+            at = chunk.plain().end;
+        }
+        // Ranges that cut chunks in two are compressed anew.
+        let fits = at == range.end && range.start.is_multiple_of(u64::from(open.layout.chunk_size()));
+        if !fits {
+            stored.truncate(bytes);
+            chunks.truncate(count);
+        }
+        Ok(fits)
     }
 
     fn cached(&self, open: &OpenBlob, chunk: &Chunk, handles: &mut BlobHandles) -> Result<Arc<[u8]>, Error> {

@@ -9,7 +9,7 @@ use gravure_wim::{Metadata, WimWriter};
 use super::{CaptureForm, CaptureOptions, CaptureReport, CaptureSource, Known, Scanned, image_info};
 use crate::Error;
 use crate::meter::{Context, Meter, default_threads};
-use crate::rewrite::{Boot, InPlace, Purpose, RewriteOptions};
+use crate::rewrite::{Boot, InPlace, RewriteOptions};
 
 /// How a directory is appended.
 #[derive(Debug, Clone, Default)]
@@ -43,7 +43,7 @@ pub fn append(
     let capture = &options.capture;
     let context = Context { ctl, observer, threads: capture.threads.unwrap_or_else(default_threads) };
     let meter = Meter::start(&context, &capture.stage);
-    let old = InPlace::open(output, Purpose::Change, options.rewrite.unfinished)?;
+    let old = InPlace::open(output, options.rewrite.unfinished)?;
     let taken = old.file().wim().info().images().any(|image| image.name().as_deref() == Some(&capture.name));
     if taken && !capture.name.is_empty() {
         return Err(Error::Usage {

@@ -2,9 +2,11 @@
 //! other archives, or from the tree itself.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use gravure_tree::{Origin, Sha1Hash, SourceId, Tree};
+use gravure_wim::Compression;
 
 use crate::blob_reader::{BlobHandles, BlobReader, OpenBlob};
 use crate::directory::{DirectorySource, Handles, OpenFile};
@@ -60,6 +62,9 @@ pub(crate) struct Reader<'a> {
     pub(crate) volume: Option<(SourceId, &'a NtfsSource)>,
     /// Whether contents are to come from the medium, not from the kernel's memory.
     pub(crate) is_fresh: bool,
+    /// Whether chunks that archives hold are taken as they are stored, where method and chunk size agree, instead of being
+    /// compressed again. They are decoded and hashed all the same.
+    pub(crate) takes_stored: bool,
 }
 
 /// An opened content.
@@ -185,6 +190,24 @@ impl<'a> Reader<'a> {
                 Some(archives) => archives.read(blob, offset, buf, &mut handles.blobs).map(|()| State::Same),
                 None => Err(self.homeless(content)),
             },
+        }
+    }
+
+    /// Appends `range` of a content as an archive holds it, when it may be taken so: the stored bytes, and stored and plain
+    /// length of each chunk.
+    pub(crate) fn stored(
+        &self,
+        open: &Open,
+        range: Range<u64>,
+        compression: Compression,
+        stored: &mut Vec<u8>,
+        chunks: &mut Vec<(usize, usize)>,
+    ) -> Result<bool, Error> {
+        match (open, self.archives) {
+            (Open::Blob(blob), Some(archives)) if self.takes_stored => {
+                archives.stored(blob, range, compression, stored, chunks)
+            }
+            _ => Ok(false),
         }
     }
 

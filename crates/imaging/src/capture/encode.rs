@@ -65,21 +65,27 @@ pub(super) struct Large {
 struct Parked {
     ticket: Ticket,
     buffers: Buffers,
-    result: Result<(), Error>,
+    /// Whether it was copied as it is stored.
+    result: Result<bool, Error>,
     len: usize,
     number: u64,
     is_last: bool,
 }
+
+/// Where stored bytes are in [`Buffers::stored`], and their chunks in [`Buffers::chunks`].
+pub(super) type Stored = (Range<usize>, Range<usize>);
 
 /// One content, or a piece of one, as it comes out.
 #[derive(Debug)]
 pub(super) struct Done {
     pub(super) content: usize,
     pub(super) plain: Range<usize>,
-    /// In [`Buffers::stored`] and [`Buffers::chunks`]; `None` when somebody earlier has the same content, or nothing was
+    /// `None` when somebody earlier has the same content, or nothing was
     /// asked for but the hash.
-    pub(super) stored: Option<(Range<usize>, Range<usize>)>,
+    pub(super) stored: Option<Stored>,
     pub(super) is_first: bool,
+    /// An archive held it in the form in which it is written.
+    pub(super) is_copied: bool,
     /// SHA-1 of the whole content, with its last piece.
     pub(super) sha1: Option<Sha1Hash>,
     pub(super) state: State,
@@ -238,15 +244,38 @@ impl<'a> Worker<'a> {
         let sha1 = sha1_of(&buffers.plain[plain.clone()]);
         let is_first = self.claims.claim(sha1, number);
         let stored = match self.purpose {
-            Purpose::Store(_) if is_first => Some(self.compress(plain.clone(), buffers)),
+            Purpose::Store(_) if is_first => Some(self.encode(&open, 0, plain.clone(), buffers)?),
             _ => None,
         };
         self.meter.add(content.size);
-        Ok(Done { content: number, plain, stored, is_first: true, sha1: Some(sha1), state })
+        let (stored, is_copied) =
+            stored.map_or((None, false), |(stored, is_copied)| (Some(stored), is_copied));
+        let sha1 = Some(sha1);
+        Ok(Done { content: number, plain, stored, is_first: true, is_copied, sha1, state })
+    }
+
+    /// Takes the chunks of an archive as they are stored, or compresses a range of the plain bytes, which starts at `offset` of
+    /// the content. Says which.
+    fn encode(
+        &mut self,
+        open: &Open,
+        offset: u64,
+        plain: Range<usize>,
+        buffers: &mut Buffers,
+    ) -> Result<(Stored, bool), Error> {
+        if let Purpose::Store(Some((compression, _))) = self.purpose {
+            let Buffers { stored, chunks, .. } = buffers;
+            let (from, first) = (stored.len(), chunks.len());
+            let range = offset..offset + plain.len() as u64;
+            if self.reader.stored(open, range, compression, stored, chunks)? {
+                return Ok(((from..stored.len(), first..chunks.len()), true));
+            }
+        }
+        Ok((self.compress(plain, buffers), false))
     }
 
     /// Compresses a range of the plain bytes, chunk by chunk, to the end of the stored ones.
-    fn compress(&mut self, plain: Range<usize>, buffers: &mut Buffers) -> (Range<usize>, Range<usize>) {
+    fn compress(&mut self, plain: Range<usize>, buffers: &mut Buffers) -> Stored {
         let Buffers { plain: bytes, stored, chunks } = buffers;
         let (from, first) = (stored.len(), chunks.len());
         let Some(encoder) = &mut self.encoder else { return (from..from, first..first) };
@@ -267,6 +296,7 @@ impl<'a> Worker<'a> {
         (from..stored.len(), first..chunks.len())
     }
 
+    /// A piece of a large content. Says whether it was copied as it is stored.
     fn piece(
         &mut self,
         large: &Large,
@@ -274,7 +304,7 @@ impl<'a> Worker<'a> {
         len: usize,
         is_last: bool,
         buffers: &mut Buffers,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         self.ctl.check()?;
         let content = &self.contents[large.content];
         grow(&mut buffers.plain, len);
@@ -287,9 +317,9 @@ impl<'a> Worker<'a> {
             large.changed.store(true, Ordering::Relaxed);
         }
         if matches!(self.purpose, Purpose::Store(_)) {
-            self.compress(0..len, buffers);
+            return self.encode(&large.open, offset, 0..len, buffers).map(|(_, is_copied)| is_copied);
         }
-        Ok(())
+        Ok(false)
     }
 }
 
@@ -326,20 +356,17 @@ impl Work<Job, Buffers, Results> for Worker<'_> {
                     let changed = is_last && large.changed.load(Ordering::Relaxed);
                     let stored = matches!(self.purpose, Purpose::Store(_))
                         .then(|| (0..buffers.stored.len(), 0..buffers.chunks.len()));
-                    let done = Done {
+                    let done = |is_copied| Done {
                         content: large.content,
                         plain: 0..len,
                         stored,
                         is_first: number == 0,
+                        is_copied,
                         sha1,
                         state: if changed { State::Changed } else { State::Same },
                     };
                     self.meter.add(len as u64);
-                    out.done(
-                        ticket,
-                        vec![result.map(|()| done).map_err(|error| (large.content, error))],
-                        buffers,
-                    );
+                    out.done(ticket, vec![result.map(done).map_err(|error| (large.content, error))], buffers);
                 });
             }
         }

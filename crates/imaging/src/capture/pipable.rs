@@ -13,7 +13,7 @@ use super::contents::{self, Content, Reader, State};
 use super::encode::{Purpose, piece_bytes};
 use super::hash::hash_some;
 use super::known::Known;
-use super::write::{BlobOutput, Sink, chain, is_unreadable, run, settle};
+use super::write::{BlobOutput, Sink, Stored, chain, is_unreadable, run, settle};
 use super::{CaptureOptions, CaptureReport, Integrity, count, guid, image_info};
 use crate::Error;
 use crate::directory::Symlinks;
@@ -81,14 +81,15 @@ pub(super) fn write(
     let has_integrity = options.integrity == Integrity::Table;
     let writer = PipableWriter::create(out, &write_options, images, options.level, has_integrity);
     let mut writer = writer.map_err(failed())?;
-    report.blobs = store(context, meter, reader, &list, &hashes, &mut writer, options.level, name)?;
+    let stored = store(context, meter, reader, &list, &hashes, &mut writer, options.level, name)?;
+    report.blobs = stored.encoded + stored.copied;
     report.stored_bytes = writer.len();
     report.file_bytes = writer.finish().map_err(failed())?.size;
     Ok(())
 }
 
 /// Writes those of the contents `list` that were not written yet; `hashes` are theirs, and those without one are left out.
-/// Returns how many.
+/// Returns what became of them, without hashes.
 #[expect(
     clippy::too_many_arguments,
     reason = "two call sites; what contents are read with, and what is written"
@@ -102,7 +103,7 @@ pub(crate) fn store(
     writer: &mut PipableWriter<'_>,
     level: Level,
     name: &str,
-) -> Result<u64, Error> {
+) -> Result<Stored, Error> {
     let compression = writer.compression();
     let mut seen = HashSet::new();
     let mut is_new = |sha1: Sha1Hash| !writer.contains(&sha1) && seen.insert(sha1);
@@ -112,7 +113,7 @@ pub(crate) fn store(
     let mut sink = Sink::new(meter, reader, list, &mut output, name);
     let purpose = Purpose::Store(compression.map(|compression| (compression, level)));
     run(context, &mut sink, purpose, piece_bytes(compression), &Known::default(), numbers)?;
-    Ok(sink.blobs)
+    Ok(Stored { encoded: sink.blobs, copied: sink.copied, ..Stored::default() })
 }
 
 /// The hashes of all contents; none for those that cannot be read, which are told of.

@@ -176,7 +176,7 @@ pub(crate) fn store(
         }
     }
     run(context, &mut sink, purpose, piece_bytes, known, again)?;
-    Ok(Stored { encoded: sink.blobs, hashes: sink.hashes, copied })
+    Ok(Stored { encoded: sink.blobs, copied: copied + sink.copied, hashes: sink.hashes })
 }
 
 fn missing(reader: &Reader<'_>, content: &Content) -> Error {
@@ -218,7 +218,10 @@ pub(super) struct Sink<'a> {
     writer: &'a mut dyn BlobOutput,
     name: &'a str,
     pub(super) hashes: Vec<Option<Sha1Hash>>,
+    /// Contents that were encoded.
     pub(super) blobs: u64,
+    /// Contents that were written as an archive holds them.
+    pub(super) copied: u64,
 }
 
 impl<'a> Sink<'a> {
@@ -229,7 +232,7 @@ impl<'a> Sink<'a> {
         writer: &'a mut dyn BlobOutput,
         name: &'a str,
     ) -> Self {
-        Self { meter, reader, list, writer, name, hashes: vec![None; list.len()], blobs: 0 }
+        Self { meter, reader, list, writer, name, hashes: vec![None; list.len()], blobs: 0, copied: 0 }
     }
 
     fn take(&mut self, result: Result<Done, (usize, Error)>, buffers: &Buffers) -> Result<(), Error> {
@@ -294,7 +297,8 @@ impl<'a> Sink<'a> {
             }
             if let Some(sha1) = done.sha1 {
                 let is_new = self.writer.finish_blob(sha1).map_err(failed())?;
-                self.blobs += u64::from(is_new);
+                let count = if done.is_copied { &mut self.copied } else { &mut self.blobs };
+                *count += u64::from(is_new);
             }
         }
         if let Some(sha1) = done.sha1 {

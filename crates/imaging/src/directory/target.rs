@@ -18,11 +18,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use gravure_linux::{Dir, dir};
 use gravure_nttypes::MAX_REPARSE_BYTES;
-use gravure_tree::{Loss, Node, NodeId, Reparse, Tree};
+use gravure_tree::{ExtendedAttribute, Loss, Node, NodeId, Reparse, Tree, UnixData};
 
 use super::links;
 use super::losses::losses;
 use super::places::{DirNumber, Handles, Places};
+use super::scan::UnixMetadata;
 use super::unix::{self, UnixKind};
 use crate::meter::Meter;
 use crate::uses::{Part, Use};
@@ -80,6 +81,8 @@ pub(crate) struct DirectoryTarget<'a> {
     directories: Vec<(DirNumber, NodeId)>,
     existing: Existing,
     root_metadata: RootMetadata,
+    /// Whether owners, modes, devices and extended attributes of the tree count.
+    unix: UnixMetadata,
     /// What is put before targets of links that start at the root of the image.
     link_base: Option<PathBuf>,
     is_root: bool,
@@ -102,6 +105,7 @@ impl<'a> DirectoryTarget<'a> {
         tree: &'a Tree,
         existing: Existing,
         root_metadata: RootMetadata,
+        unix: UnixMetadata,
         links: LinkTargets,
         meter: &'a Meter<'a>,
     ) -> Result<Self, Error> {
@@ -136,6 +140,7 @@ impl<'a> DirectoryTarget<'a> {
             directories: vec![(0, tree.root())],
             existing,
             root_metadata,
+            unix,
             link_base,
             is_root: gravure_linux::process::is_root(),
             meter,
@@ -163,7 +168,7 @@ impl<'a> DirectoryTarget<'a> {
                     self.meter.skip(|| format!("{path}: name of {} bytes is too long; left out", name.len()));
                     continue;
                 }
-                if unix::kind_of(self.tree.node(entry.node)) == UnixKind::Directory {
+                if self.kind(self.tree.node(entry.node)) == UnixKind::Directory {
                     let parent = handles.get(&self.places, number)?;
                     self.make_dir(&parent, number, &name)?;
                     let number = self.places.add(number, name);
@@ -192,7 +197,7 @@ impl<'a> DirectoryTarget<'a> {
             return false;
         }
         let node = self.tree.node(wanted.node);
-        match unix::kind_of(node) {
+        match self.kind(node) {
             UnixKind::File => wanted.part == Part::Data,
             // More than any system takes: left to `node`, which says so.
             UnixKind::Link => {
@@ -281,7 +286,7 @@ impl<'a> DirectoryTarget<'a> {
     /// Makes a node that has no content to wait for: an empty file, a special file, a link whose target is known.
     pub(crate) fn node(&self, handles: &mut Handles, id: NodeId) -> Result<(), Error> {
         let node = self.tree.node(id);
-        match unix::kind_of(node) {
+        match self.kind(node) {
             UnixKind::Directory => Ok(()),
             UnixKind::File => {
                 let file = self.create(handles, id)?;
@@ -378,11 +383,11 @@ impl<'a> DirectoryTarget<'a> {
         node: &Node,
         file: impl std::os::fd::AsFd + Copy,
     ) -> Result<(), gravure_linux::Error> {
-        if let Some(unix) = node.unix {
+        if let Some(unix) = self.unix_data(node) {
             self.owner(|| dir::set_file_owner(file, unix.uid, unix.gid))?;
         }
-        dir::set_file_mode(file, unix::mode_of(node))?;
-        for attribute in &node.extended_attributes {
+        dir::set_file_mode(file, self.mode(node))?;
+        for attribute in self.xattrs(node) {
             let name = OsStr::from_bytes(&attribute.name);
             self.xattr(|| gravure_linux::xattr::set_file_xattr(file, name, &attribute.value))?;
         }
@@ -391,18 +396,44 @@ impl<'a> DirectoryTarget<'a> {
     }
 
     fn entry_metadata(&self, node: &Node, parent: &Dir, name: &OsStr) -> Result<(), gravure_linux::Error> {
-        if let Some(unix) = node.unix {
+        if let Some(unix) = self.unix_data(node) {
             self.owner(|| parent.set_owner(name, unix.uid, unix.gid))?;
         }
-        if unix::kind_of(node) != UnixKind::Link {
-            parent.set_mode(name, unix::mode_of(node))?;
+        if self.kind(node) != UnixKind::Link {
+            parent.set_mode(name, self.mode(node))?;
         }
-        for attribute in &node.extended_attributes {
+        for attribute in self.xattrs(node) {
             let key = OsStr::from_bytes(&attribute.name);
             self.xattr(|| parent.set_xattr(name, key, &attribute.value))?;
         }
         let times = &node.times;
         parent.set_times(name, unix::timestamp(times.accessed), unix::timestamp(times.written))
+    }
+
+    /// What `node` becomes: a device that does not count as one is an empty file.
+    fn kind(&self, node: &Node) -> UnixKind {
+        match (unix::kind_of(node), self.unix) {
+            (UnixKind::Special(_), UnixMetadata::Leave) => UnixKind::File,
+            (kind, _) => kind,
+        }
+    }
+
+    fn unix_data(&self, node: &Node) -> Option<UnixData> {
+        node.unix.filter(|_| self.unix == UnixMetadata::Keep)
+    }
+
+    fn mode(&self, node: &Node) -> u32 {
+        match self.unix {
+            UnixMetadata::Keep => unix::mode_of(node),
+            UnixMetadata::Leave => unix::plain_mode_of(node),
+        }
+    }
+
+    fn xattrs<'n>(&self, node: &'n Node) -> &'n [ExtendedAttribute] {
+        match self.unix {
+            UnixMetadata::Keep => &node.extended_attributes,
+            UnixMetadata::Leave => &[],
+        }
     }
 
     fn owner(

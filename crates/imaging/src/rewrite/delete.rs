@@ -8,7 +8,7 @@ use gravure_wim::ImageIndex;
 
 use super::export::has_integrity;
 use super::new_file::{Batch, Recipe, all_references, compression, form, write_new};
-use super::{InPlace, Purpose, RewriteOptions, RewriteReport};
+use super::{InPlace, RewriteOptions, RewriteReport};
 use crate::capture::Missing;
 use crate::meter::Meter;
 use crate::{Error, Which};
@@ -34,11 +34,7 @@ pub fn delete(
 ) -> Result<RewriteReport, Error> {
     let context = options.context(ctl, observer);
     let meter = Meter::start(&context, &options.stage);
-    let purpose = match deletion {
-        Deletion::Rebuild => Purpose::Replace,
-        Deletion::Soft => Purpose::Change,
-    };
-    let old = InPlace::open(path, purpose, options.unfinished)?;
+    let old = InPlace::open(path, options.unfinished)?;
     let gone = old.file().find(which)?;
     let wim = old.file().wim();
     let left = || wim.images().filter(move |image| *image != gone);

@@ -11,7 +11,7 @@ use super::in_place::known;
 use super::new_file::all_references;
 use super::read_back::cache_bytes;
 use super::tree_edit::{ImageRules, TreeEdit};
-use super::{InPlace, Purpose, Recompress, RewriteOptions, RewriteReport, Target, TreeChange, optimize};
+use super::{InPlace, Recompress, RewriteOptions, RewriteReport, Target, TreeChange, optimize};
 use crate::blob_reader::BlobReader;
 use crate::capture::{Missing, Placing, Reader, Reuse, StoreOptions, contents, now, settle, store};
 use crate::meter::{Context, Meter};
@@ -54,7 +54,7 @@ pub fn edit(
     let rewrite = &options.rewrite;
     let context = rewrite.context(ctl, observer);
     let meter = Meter::start(&context, &rewrite.stage);
-    let old = InPlace::open(path, Purpose::Change, rewrite.unfinished)?;
+    let old = InPlace::open(path, rewrite.unfinished)?;
     let image = old.file().find(which)?;
     let mut info = old.file().wim().info().image(image.index()).unwrap_or_default();
     for change in &options.info {

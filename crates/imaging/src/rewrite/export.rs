@@ -10,7 +10,7 @@ use gravure_wim::{ImageIndex, ImageInfo, Wim};
 
 use super::in_place::known;
 use super::new_file::{Batch, Recipe, add_batch, compression, form, write_new};
-use super::{CompressionChange, FormChange, InPlace, Purpose, RewriteOptions, RewriteReport, pipable};
+use super::{CompressionChange, FormChange, InPlace, RewriteOptions, RewriteReport, pipable};
 use crate::capture::{CaptureForm, Missing, OUT_BUFFER_BYTES, random_guid};
 use crate::meter::{Context, Meter};
 use crate::{Error, ImageFile};
@@ -75,11 +75,7 @@ pub fn export(
     let meter = Meter::start(&context, &rewrite.stage);
     let batch = batch(source, selection, options)?;
     let mut report = if output.exists() {
-        let purpose = match options.target {
-            Target::Append => Purpose::Change,
-            Target::Rebuild => Purpose::Replace,
-        };
-        let old = InPlace::open(output, purpose, rewrite.unfinished)?;
+        let old = InPlace::open(output, rewrite.unfinished)?;
         check_names(old.file().wim(), &batch, output)?;
         match options.target {
             Target::Append => append(&context, &meter, &old, &batch, options)?,

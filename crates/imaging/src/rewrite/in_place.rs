@@ -3,6 +3,10 @@
 //! **Crashes:** until that last write the header on disk is the old one with the in-progress flag, and nothing that it
 //! points to was touched. A failure puts the flag back and cuts the new bytes off; after a crash [`Unfinished::Recover`]
 //! does the same.
+//!
+//! In a **pipable** file everything has its place, and what is behind the end would be behind the tables. It is taken apart into
+//! an ordinary file beside it, that is changed, and put together again in a new file, which then takes its name. Chunks are
+//! copied as they are stored both times.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -11,10 +15,13 @@ use gravure_io::{FileAt, ReadAt, WriteAt};
 use gravure_tree::Sha1Hash;
 use gravure_wim::{HEADER_BYTES, HeaderFlags, Layout, Wim, WimTarget, WimWriter};
 
-use super::{ReadBack, RewriteOptions, Unfinished, read_back};
-use crate::capture::Known;
+use super::export::has_integrity;
+use super::new_file::{Batch, Recipe, fill, write_new};
+use super::{FormChange, ReadBack, Recompress, RewriteOptions, Unfinished, read_back};
+use crate::capture::{CaptureForm, Known, Missing};
 use crate::meter::{Context, Meter};
-use crate::{Error, ImageFile, integrity};
+use crate::output_file::OutputFile;
+use crate::{Error, ImageFile, IntegrityChange, integrity};
 
 /// Where the flags stand in a header (wim-container section 2).
 const FLAGS_OFFSET: usize = 0x10;
@@ -30,15 +37,6 @@ pub(crate) struct InPlace {
     size: u64,
 }
 
-/// What a file is opened for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Purpose {
-    /// To be changed where it is.
-    Change,
-    /// To be replaced by one that is made of it.
-    Replace,
-}
-
 /// What a change wrote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Changed {
@@ -49,7 +47,7 @@ pub(crate) struct Changed {
 
 impl InPlace {
     /// Opens `path`. Nothing is written yet, but to recover an unfinished file when that is asked for.
-    pub(crate) fn open(path: &Path, purpose: Purpose, unfinished: Unfinished) -> Result<Self, Error> {
+    pub(crate) fn open(path: &Path, unfinished: Unfinished) -> Result<Self, Error> {
         let target = FileAt::open_rw(path).map_err(Error::io("open for writing", path.display()))?;
         lock(&target, path)?;
         let mut file = ImageFile::open_path(path)?;
@@ -63,7 +61,7 @@ impl InPlace {
             recover(&target, file.wim(), path)?;
             file = ImageFile::open_path(path)?;
         }
-        check(file.wim(), path, purpose)?;
+        check(file.wim(), path)?;
         let mut header = vec![0; usize::try_from(HEADER_BYTES).unwrap_or(0)];
         target.read_exact_at(0, &mut header).map_err(Error::io("read", path.display()))?;
         let size = target.size();
@@ -81,13 +79,16 @@ impl InPlace {
     }
 
     /// Lets `work` change the file and completes it. After any failure the old file is put back.
-    pub(crate) fn change<'s>(
-        &'s self,
+    pub(crate) fn change(
+        &self,
         context: &Context<'_>,
         meter: &Meter<'_>,
         options: &RewriteOptions,
-        work: impl FnOnce(&mut WimWriter<'s>) -> Result<(), Error>,
+        work: impl for<'t> FnOnce(&mut WimWriter<'t>) -> Result<(), Error>,
     ) -> Result<Changed, Error> {
+        if self.file.wim().header().layout == Layout::Pipable {
+            return self.change_pipable(context, meter, options, work);
+        }
         let name = self.name();
         let changed = write(context, &self.target, &self.file, &name, options, work)
             .and_then(|changed| self.settle(context, meter, options, changed));
@@ -96,6 +97,45 @@ impl InPlace {
             let _ = self.put_back();
         }
         changed
+    }
+
+    fn change_pipable(
+        &self,
+        context: &Context<'_>,
+        meter: &Meter<'_>,
+        options: &RewriteOptions,
+        work: impl for<'t> FnOnce(&mut WimWriter<'t>) -> Result<(), Error>,
+    ) -> Result<Changed, Error> {
+        let had_integrity = has_integrity(self.file.wim());
+        let recipe = |file, form| Recipe {
+            heir_of: Some(ImageFile::wim(file)),
+            compression: file.wim().header().compression,
+            batches: vec![Batch::of(file, file.wim().images())],
+            boot: file.wim().boot_image(),
+            missing: Missing::Keep,
+            had_integrity,
+            form,
+        };
+        // Nobody but us reads what lies between; its contents are hashed once more when they leave it.
+        let between = RewriteOptions {
+            integrity: IntegrityChange::Drop,
+            read_back: ReadBack::Nothing,
+            recompress: Recompress::WhereNeeded,
+            form: FormChange::Keep,
+            ..options.clone()
+        };
+        let apart = OutputFile::create(&self.path)?;
+        fill(context, meter, &apart, &recipe(&self.file, CaptureForm::Normal), &between)?;
+        let file = ImageFile::open_path(apart.temporary())?;
+        // Opened anew, as the size of an opened file is the one it had then.
+        let target = FileAt::open_rw(apart.temporary());
+        let target = target.map_err(Error::io("open for writing", apart.temporary().display()))?;
+        let changed = write(context, &target, &file, &self.name(), &between, work)?;
+        apart.truncate(changed.file_bytes)?;
+        let file = ImageFile::open_path(apart.temporary())?;
+        let whole = RewriteOptions { recompress: Recompress::WhereNeeded, ..options.clone() };
+        let report = write_new(context, meter, &self.path, &recipe(&file, CaptureForm::Pipable), &whole)?;
+        Ok(Changed { old_file_bytes: self.size, file_bytes: report.file_bytes, images: report.images })
     }
 
     /// Cuts off what is behind the end, and checks what is new.
@@ -146,13 +186,8 @@ pub(super) fn write<'t>(
 }
 
 /// Whether a file may be changed, or replaced by what is made of it.
-fn check(wim: &Wim, path: &Path, purpose: Purpose) -> Result<(), Error> {
+fn check(wim: &Wim, path: &Path) -> Result<(), Error> {
     let header = wim.header();
-    if header.layout == Layout::Pipable && purpose == Purpose::Change {
-        // Everything in it has its place: what is behind the end would be behind the tables.
-        let value = path.display().to_string();
-        return Err(Error::Unsupported { what: "changing a pipable file in place", value });
-    }
     let why = if header.flags.contains(HeaderFlags::READ_ONLY) {
         "it is marked read-only"
     } else if header.parts > 1 {

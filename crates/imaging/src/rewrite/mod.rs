@@ -26,7 +26,7 @@ pub use optimize::optimize;
 pub use split::{SplitReport, split};
 pub use tree_edit::{DeleteRule, ImageRules, TreeChange};
 
-pub(crate) use in_place::{Changed, InPlace, Purpose};
+pub(crate) use in_place::{Changed, InPlace};
 
 use gravure_codec::Level;
 use gravure_model::Ctl;

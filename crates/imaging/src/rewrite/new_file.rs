@@ -102,23 +102,34 @@ pub(super) fn write_new(
 ) -> Result<RewriteReport, Error> {
     let old_file_bytes = std::fs::metadata(output).ok().map(|old| old.len());
     let out = OutputFile::create(output)?;
-    let name = output.display().to_string();
+    let report = fill(context, meter, &out, recipe, options)?;
+    out.take_after_old()?;
+    out.commit()?;
+    Ok(RewriteReport { old_file_bytes, ..report })
+}
+
+/// Writes the whole file to `out`, which does not get its name yet.
+pub(super) fn fill(
+    context: &Context<'_>,
+    meter: &Meter<'_>,
+    out: &OutputFile,
+    recipe: &Recipe<'_>,
+    options: &RewriteOptions,
+) -> Result<RewriteReport, Error> {
+    let name = out.path().display().to_string();
     let guid = match recipe.heir_of {
         Some(wim) => wim.header().guid,
         None => Guid(capture::random_guid()?),
     };
     let write_options = recipe.write_options(guid);
     if recipe.form == CaptureForm::Pipable {
-        let report = pipable::write_file(context, meter, &out, recipe, &write_options, options)?;
-        out.take_after_old()?;
-        out.commit()?;
-        return Ok(RewriteReport { old_file_bytes, ..report });
+        return pipable::write_file(context, meter, out, recipe, &write_options, options);
     }
     let mut writer = WimWriter::create(out.file(), &write_options).map_err(Error::wim(&name))?;
     if let Some(wim) = recipe.heir_of {
         writer.adopt(wim).map_err(Error::wim(&name))?;
     }
-    let mut report = RewriteReport { old_file_bytes, ..RewriteReport::default() };
+    let mut report = RewriteReport::default();
     let mut known = Known::default();
     for batch in &recipe.batches {
         add_batch(
@@ -144,8 +155,6 @@ pub(super) fn write_new(
     if options.read_back == ReadBack::Full {
         read_back::check(context, meter, out.temporary(), |_| true)?;
     }
-    out.take_after_old()?;
-    out.commit()?;
     Ok(report)
 }
 
@@ -167,7 +176,8 @@ pub(super) fn add_batch(
     let images: Vec<ImageIndex> = batch.images.iter().map(|(image, _)| *image).collect();
     let gathered = gather(file, &images, meter)?;
     let blobs = BlobReader::new(file.archives().clone(), cache_bytes(file.archives(), context.threads));
-    let reader = Reader { archives: Some(&blobs), ..Reader::default() };
+    let takes_stored = options.recompress == Recompress::WhereNeeded;
+    let reader = Reader { archives: Some(&blobs), takes_stored, ..Reader::default() };
     let settings = writer.compression().map(|compression| (compression, options.level));
     let reuse = match (options.recompress, options.form) {
         (Recompress::Everything, _) => Reuse::Nothing,

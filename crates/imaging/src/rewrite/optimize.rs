@@ -7,7 +7,7 @@ use gravure_model::event::Observer;
 
 use super::export::has_integrity;
 use super::new_file::{Batch, Recipe, compression, form, write_new};
-use super::{InPlace, Purpose, RewriteOptions, RewriteReport};
+use super::{InPlace, RewriteOptions, RewriteReport};
 use crate::Error;
 use crate::capture::Missing;
 use crate::meter::Meter;
@@ -22,7 +22,7 @@ pub fn optimize(
 ) -> Result<RewriteReport, Error> {
     let context = options.context(ctl, observer);
     let meter = Meter::start(&context, &options.stage);
-    let old = InPlace::open(path, Purpose::Replace, options.unfinished)?;
+    let old = InPlace::open(path, options.unfinished)?;
     let wim = old.file().wim();
     let recipe = Recipe {
         heir_of: Some(wim),

@@ -8,7 +8,7 @@ use gravure_wim::{Metadata, PipableWriter, WriteOptions};
 
 use super::new_file::{Gathered, Recipe, gather};
 use super::read_back::cache_bytes;
-use super::{ReadBack, RewriteOptions, RewriteReport, read_back};
+use super::{ReadBack, Recompress, RewriteOptions, RewriteReport, read_back};
 use crate::blob_reader::BlobReader;
 use crate::capture::{Content, Missing, OUT_BUFFER_BYTES, Reader, store_pipable};
 use crate::meter::{Context, Meter};
@@ -65,13 +65,15 @@ pub(super) fn write(
     let mut writer = writer.map_err(failed())?;
     for (file, contents) in &batches {
         let blobs = BlobReader::new(file.archives().clone(), cache_bytes(file.archives(), context.threads));
-        let reader = Reader { archives: Some(&blobs), ..Reader::default() };
+        let takes_stored = options.recompress == Recompress::WhereNeeded;
+        let reader = Reader { archives: Some(&blobs), takes_stored, ..Reader::default() };
         let hashes =
             contents.iter().map(|content| hash(content, recipe.missing)).collect::<Result<Vec<_>, _>>()?;
         let stored = |(content, hash): (&Content, &Option<Sha1Hash>)| hash.map_or(0, |_| content.size);
         meter.expect_more(contents.iter().zip(&hashes).map(stored).sum());
-        report.encoded_blobs +=
-            store_pipable(context, meter, &reader, contents, &hashes, &mut writer, level, name)?;
+        let stored = store_pipable(context, meter, &reader, contents, &hashes, &mut writer, level, name)?;
+        report.encoded_blobs += stored.encoded;
+        report.copied_blobs += stored.copied;
     }
     writer.set_boot_image(recipe.boot).map_err(failed())?;
     report.file_bytes = writer.finish().map_err(failed())?.size;
