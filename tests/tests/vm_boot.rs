@@ -251,15 +251,33 @@ fn a_hundred_megabytes_by_tftp() -> Result<()> {
     scene.expect_registered(&vm, "100 MB by TFTP", "none")
 }
 
-/// A stick instead of PXE: the same payload, which finds the server by what is on the stick.
-fn from_a_stick(case: &str, firmware: Firmware) -> Result<()> {
+/// Whether the addresses on a stick are those of the server.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Addresses {
+    Right,
+    /// The server has moved since the stick was made.
+    Old,
+}
+
+/// A stick or disc instead of PXE: the same payload, which finds the server by what is on the stick, or else by the name of its service.
+fn from_a_medium(case: &str, firmware: Firmware, bus: Bus, addresses: Addresses) -> Result<()> {
     let dir = tempfile::tempdir()?;
     let Some(scene) = BootSite::new(SiteDhcp::Full, dir.path())? else { return Ok(()) };
     let stick = dir.path().join("stick.img");
     let site = scene.site.dir().display().to_string();
-    scene.site.run(&["media", "build", "--usb", &stick.display().to_string(), "--site", &site])?;
+    let config = scene.site.dir().join("gravure.toml");
+    let right = std::fs::read_to_string(&config)?;
+    if addresses == Addresses::Old {
+        // The running server has read its configuration already.
+        let old = right.replace("api = 8443", "api = 8449");
+        ensure!(old != right, "no port of the API in {right}");
+        std::fs::write(&config, old)?;
+    }
+    let kind = if bus == Bus::Disc { "--iso" } else { "--usb" };
+    scene.site.run(&["media", "build", kind, &stick.display().to_string(), "--site", &site])?;
+    std::fs::write(&config, right)?;
     let mut options = VmOptions::new("pc", firmware);
-    options.disk = Some(Disk::existing(&stick, Bus::Usb));
+    options.disk = Some(Disk::existing(&stick, bus));
     options.boot = BootOrder::DiskOnly;
     let vm = scene.site.lab().start_vm(&options, dir.path())?;
     scene.expect_registered(&vm, case, "none")?;
@@ -278,7 +296,7 @@ fn secure_boot_from_a_stick() -> Result<()> {
     if !in_sample(2, SAMPLED) {
         return Ok(());
     }
-    from_a_stick("USB stick, Secure Boot", Firmware::UefiSecureBoot)
+    from_a_medium("USB stick, Secure Boot", Firmware::UefiSecureBoot, Bus::Usb, Addresses::Right)
 }
 
 #[test]
@@ -286,5 +304,21 @@ fn bios_from_a_stick() -> Result<()> {
     if !in_full_run("BIOS machine from a stick") {
         return Ok(());
     }
-    from_a_stick("USB stick, BIOS", Firmware::Bios)
+    from_a_medium("USB stick, BIOS, old addresses", Firmware::Bios, Bus::Usb, Addresses::Old)
+}
+
+#[test]
+fn secure_boot_from_a_disc() -> Result<()> {
+    if !in_full_run("UEFI machine from a disc") {
+        return Ok(());
+    }
+    from_a_medium("disc, Secure Boot", Firmware::UefiSecureBoot, Bus::Disc, Addresses::Right)
+}
+
+#[test]
+fn bios_from_a_disc() -> Result<()> {
+    if !in_full_run("BIOS machine from a disc") {
+        return Ok(());
+    }
+    from_a_medium("disc, BIOS", Firmware::Bios, Bus::Disc, Addresses::Right)
 }

@@ -8,7 +8,7 @@
 //! | `vmlinuz` | Debian's signed kernel, unmodified |
 //! | `initramfs.cpio.zst` | the distribution part of the initramfs: `/init`, modules, Debian programs |
 //! | `pxe/` | shim, GRUB, MokManager (signed by Debian and Microsoft), iPXE for BIOS machines |
-//! | `media/` | GRUB's boot code for BIOS machines that start from a stick |
+//! | `media/` | GRUB's boot code for BIOS machines that start from a stick or a disc |
 //! | `manifest.json` | packages, versions, sources, licences and hashes of all that |
 //! | `licences/` | the copyright file of every package |
 //!
@@ -86,7 +86,7 @@ pub(crate) fn run(options: &Options) -> Result<Payload> {
     let step = Step::start("payload");
     let key = key(&[&std::env::current_exe().context("cannot find this program")?, &init], &stage)?;
     let stamp = dir.join("built");
-    let outputs = ["vmlinuz", "initramfs.cpio.zst", "media/core.img", "manifest.json"];
+    let outputs = ["vmlinuz", "initramfs.cpio.zst", "media/cd.img", "manifest.json"];
     let current = std::fs::read_to_string(&stamp).is_ok_and(|old| old == key);
     let complete = outputs.iter().all(|name| dir.join(name).is_file());
     if current && complete && !options.force {

@@ -1,14 +1,16 @@
-//! `gravure media build`: a stick that starts the same payload as the network does, where there is no PXE.
+//! `gravure media build`: a stick or disc that starts the same payload as the network does, where there is no PXE.
 //!
 //! One image for UEFI machines, Secure Boot on or off, and for BIOS machines: a GPT with a BIOS boot partition and a FAT
-//! system partition. The site's overlay tells the payload its servers and whom to believe. There is no boot token on a stick
+//! system partition, and a disc in front of it (`gravure_disk::iso`). The site's overlay tells the payload its servers and whom to believe. There is no boot token on a stick
 //! that anybody may carry: a machine that starts from it is `claimed` until an operator approves it.
 
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 
 use gravure_disk::fat::{FatBuilder, FatOptions, FatTime};
-use gravure_disk::{DiskShape, Identity, Layout, PartitionRequest, PartitionSize, Role, TableImage, bios};
+use gravure_disk::{
+    DiskShape, Identity, Layout, PartitionRequest, PartitionSize, Role, TableImage, bios, iso,
+};
 use gravure_io::{FileAt, ReadAt, Window, WriteAt};
 use gravure_model::Timestamp;
 
@@ -40,7 +42,7 @@ pub struct Medium {
 }
 
 /// Makes a medium for the site of `config` as the new file `target`.
-pub fn build_usb(config: &Config, target: &Path) -> Result<Medium, Error> {
+pub fn build(config: &Config, target: &Path) -> Result<Medium, Error> {
     let boot = &config.paths.boot;
     let read = |name: &str| {
         let path = boot.join(name);
@@ -64,8 +66,8 @@ pub fn build_usb(config: &Config, target: &Path) -> Result<Medium, Error> {
         ("gravure/site.cpio", part),
         ("gravure/initramfs.cpio.zst", read("initramfs.cpio.zst")?),
     ];
-    let code = match (read("media/boot.img"), read("media/core.img")) {
-        (Ok(boot), Ok(core)) => Some((boot, core)),
+    let code = match (read("media/boot.img"), read("media/core.img"), read("media/cd.img")) {
+        (Ok(boot), Ok(core), Ok(disc)) => Some(BiosCode { boot, core, disc }),
         _ => None,
     };
     let content: u64 = files.iter().map(|(_, bytes)| bytes.size()).sum();
@@ -100,12 +102,16 @@ fn menu(site: &str) -> Result<String, Error> {
     Ok(environment.render_str(MENU, minijinja::context! { site, kernel_arguments => KERNEL_ARGUMENTS })?)
 }
 
-fn write(
-    target: &Path,
-    bytes: u64,
-    files: &[(&str, Vec<u8>)],
-    code: Option<&(Vec<u8>, Vec<u8>)>,
-) -> Result<(), Error> {
+/// GRUB for BIOS machines.
+struct BiosCode {
+    /// First sector of a stick, and what it loads.
+    boot: Vec<u8>,
+    core: Vec<u8>,
+    /// For discs.
+    disc: Vec<u8>,
+}
+
+fn write(target: &Path, bytes: u64, files: &[(&str, Vec<u8>)], code: Option<&BiosCode>) -> Result<(), Error> {
     // Disk and volumes get new identities each time: two sticks in one machine must differ.
     let mut seed = [0; 32];
     let filled = getrandom::fill(&mut seed).map_err(|error| std::io::Error::other(error.to_string()));
@@ -121,20 +127,29 @@ fn write(
     let [bios_part, esp] = layout.partitions.as_slice() else {
         return Err(Error::Missing { what: "partition", path: target.to_owned() });
     };
+    let time = FatTime::from_unix(Timestamp::now().seconds());
     let mut builder = FatBuilder::new(FatOptions {
         size_bytes: esp.size_bytes(),
         sector_bytes: SECTOR_BYTES,
         hidden_sectors: esp.first_lba,
         serial: identity.fat_serial(esp.index()),
         label: LABEL.into(),
-        time: FatTime::from_unix(Timestamp::now().seconds()),
+        time,
     })
     .map_err(disk(target))?;
     for (path, content) in files {
         builder.add_file(path, content).map_err(disk(target))?;
     }
     let volume = builder.finish().map_err(disk(target))?;
-    let placed = code.map(|(boot, core)| bios::place_grub(boot, core, bios_part, SECTOR_BYTES));
+    let disc = iso::Disc {
+        label: LABEL,
+        size_bytes: bytes,
+        system_partition: esp.range.start..esp.range.start.saturating_add(esp.size_bytes()),
+        bios_code: code.map(|code| code.disc.as_slice()),
+        time,
+    };
+    let disc = iso::structures(&disc, bios_part.range.start).map_err(disk(target))?;
+    let placed = code.map(|code| bios::place_grub(&code.boot, &code.core, bios_part, SECTOR_BYTES));
     let placed = placed.transpose().map_err(disk(target))?;
 
     let file = OpenOptions::new().read(true).write(true).create_new(true).open(target);
@@ -149,6 +164,7 @@ fn write(
     if let Some(placed) = &placed {
         image.write_all_at(bios_part.range.start, &placed.core).map_err(io)?;
     }
+    image.write_all_at(iso::OFFSET, &disc).map_err(io)?;
     let table = TableImage::new(&layout, placed.as_ref().map(|placed| &placed.boot_code));
     table.write(&image).map_err(disk(target))?;
     image.sync().map_err(io)?;

@@ -67,12 +67,13 @@ pub(super) fn copy(stage: &Stage, dir: &Path) -> Result<()> {
 /// Where this machine's GRUB for BIOS lies (package grub-pc-bin, which set-up installs).
 const GRUB_PC: &str = "/usr/lib/grub/i386-pc";
 /// What GRUB needs to find its menu and the payload on a boot medium.
-const CORE_MODULES: [&str; 14] = [
+const CORE_MODULES: [&str; 15] = [
     "biosdisk",
     "part_gpt",
     "part_msdos",
     "fat",
     "iso9660",
+    "loopback",
     "search",
     "search_fs_file",
     "normal",
@@ -84,17 +85,25 @@ const CORE_MODULES: [&str; 14] = [
     "sleep",
 ];
 
-/// Makes GRUB's boot code for BIOS machines that start from a boot medium, in `dir`.
+/// Makes GRUB's boot code for BIOS machines that start from a boot medium, in `dir`: for sticks, and for discs.
 pub(super) fn bios_media(dir: &Path) -> Result<()> {
     std::fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
     let from = Path::new(GRUB_PC).join("boot.img");
     std::fs::copy(&from, dir.join("boot.img")).with_context(|| format!("cannot copy {}", from.display()))?;
+    let stick = "search --no-floppy --file --set=root /gravure/vmlinuz\nset prefix=($root)/grub\n";
+    bios_core(dir, "core.img", "i386-pc", stick)?;
+    // The system partition is a file of the disc.
+    let disc = "search --no-floppy --file --set=disc /esp.img\nloopback esp ($disc)/esp.img\n\
+                set root=esp\nset prefix=(esp)/grub\n";
+    bios_core(dir, "cd.img", "i386-pc-eltorito", disc)
+}
+
+fn bios_core(dir: &Path, name: &str, format: &str, first_commands: &str) -> Result<()> {
     let early = dir.join("early.cfg");
-    let text = "search --no-floppy --file --set=root /gravure/vmlinuz\nset prefix=($root)/grub\n";
-    std::fs::write(&early, text).context("cannot write GRUB's first commands")?;
+    std::fs::write(&early, first_commands).context("cannot write GRUB's first commands")?;
     let mut make = process::tool("grub-mkimage")?;
-    make.args(["-O", "i386-pc", "-p", "/grub", "-d", GRUB_PC, "-c"]).arg(&early);
-    make.arg("-o").arg(dir.join("core.img")).args(CORE_MODULES);
+    make.args(["-O", format, "-p", "/grub", "-d", GRUB_PC, "-c"]).arg(&early);
+    make.arg("-o").arg(dir.join(name)).args(CORE_MODULES);
     process::run(&mut make)?;
     std::fs::remove_file(&early).context("cannot remove GRUB's first commands")
 }

@@ -135,7 +135,7 @@ fn odd_transfers(server: Ipv4Addr) {
         let said = ask(name, b"");
         assert_eq!(said[..2], [0, 5], "{name:?}: {said:?}");
     }
-    let said = ask(b"shimx64.efi", b"blksize\065535\0windowsize\065535\0");
+    let said = ask(b"shimx64.efi", b"blksize\x0065535\0windowsize\x0065535\0");
     assert_eq!(said[..2], [0, 6], "options are answered");
     let text = String::from_utf8_lossy(&said[2..]).into_owned();
     let mut fields = text.split('\0');
@@ -148,7 +148,7 @@ fn odd_transfers(server: Ipv4Addr) {
         }
     }
     assert!(block * window <= 4 << 20, "{block} bytes x {window} may be under way at once");
-    let flood: Vec<u8> = (0..4000).flat_map(|number: u32| format!("o{number}\01\0").into_bytes()).collect();
+    let flood: Vec<u8> = (0..4000).flat_map(|number: u32| format!("o{number}\x001\0").into_bytes()).collect();
     let said = ask(b"shimx64.efi", &flood);
     assert!(matches!(said[1], 3 | 5 | 6), "{said:?}");
     let start = Instant::now();

@@ -16,6 +16,8 @@ pub enum Bus {
     Sata,
     /// `/dev/sda`, removable, on USB.
     Usb,
+    /// A disc in a drive.
+    Disc,
 }
 
 /// A disk image and how the machine sees it.
@@ -50,13 +52,15 @@ impl Disk {
         let options = "if=none,id=d0,cache=unsafe,discard=unmap,detect-zeroes=unmap";
         // A comma in a path is doubled for QEMU's option parser.
         let path = self.path.display().to_string().replace(',', ",,");
-        let drive = format!("{options},format={},file={path}", self.format);
+        let media = if self.bus == Bus::Disc { ",media=cdrom,readonly=on" } else { "" };
+        let drive = format!("{options},format={},file={path}{media}", self.format);
         let serial = &self.serial;
         let devices = match self.bus {
             Bus::Virtio => vec![format!("virtio-blk-pci,drive=d0,serial={serial}{index}")],
             Bus::Nvme => vec![format!("nvme,drive=d0,serial={serial}{index}")],
             // q35 has an AHCI controller; `ide.0` is its first port.
             Bus::Sata => vec![format!("ide-hd,drive=d0,bus=ide.0,serial={serial}{index}")],
+            Bus::Disc => vec![format!("ide-cd,drive=d0,bus=ide.0{index}")],
             Bus::Usb => vec![
                 "qemu-xhci,id=xhci".to_owned(),
                 format!("usb-storage,bus=xhci.0,drive=d0,removable=on,serial={serial}{index}"),
