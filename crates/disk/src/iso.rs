@@ -15,6 +15,14 @@ pub const SECTOR_BYTES: u64 = 2048;
 pub const OFFSET: u64 = 16 * SECTOR_BYTES;
 /// Name of the file that is the system partition, as loaders ask for it.
 pub const SYSTEM_PARTITION: &str = "esp.img";
+/// What GRUB finds on a disc as `grub/grub.cfg`: for UEFI too it takes the disc for the place it was started from, not the
+/// system partition that firmware made of a part of it.
+pub const GRUB_CONFIG: &str = "search --no-floppy --file --set=disc /esp.img
+loopback esp ($disc)/esp.img
+set root=esp
+set prefix=(esp)/grub
+configfile (esp)/grub/grub.cfg
+";
 
 /// Sectors, from the start of the medium.
 const BOOT_RECORD: u64 = 17;
@@ -23,9 +31,12 @@ const PATH_TABLE_LE: u64 = 19;
 const PATH_TABLE_BE: u64 = 20;
 const ROOT: u64 = 21;
 const CATALOG: u64 = 22;
-const BIOS_CODE: u64 = 23;
-/// Bytes of a path table with one entry.
-const PATH_TABLE_BYTES: u32 = 10;
+const GRUB_DIRECTORY: u64 = 23;
+const GRUB_COMMANDS: u64 = 24;
+const BIOS_CODE: u64 = 25;
+/// Bytes of the path table: the root and one directory.
+const PATH_TABLE_BYTES: u32 = 22;
+const GRUB: &[u8] = b"GRUB";
 /// Where GRUB's `cdboot.img` has its table of places, and where the checksum over the rest begins.
 const INFO_TABLE: usize = 8;
 const INFO_TABLE_END: usize = 64;
@@ -72,7 +83,13 @@ pub fn structures(disc: &Disc<'_>, room_end: u64) -> Result<Vec<u8>, Error> {
     let name = format!("{};1", SYSTEM_PARTITION.to_ascii_uppercase());
     let parent = directory_record(&[1], ROOT, 2048, true, disc.time);
     let file = directory_record(name.as_bytes(), start.into(), len, false, disc.time);
-    image.put(ROOT, &[root, parent, file].concat());
+    let grub = directory_record(GRUB, GRUB_DIRECTORY, 2048, true, disc.time);
+    image.put(ROOT, &[root, parent.clone(), file, grub].concat());
+    let own = directory_record(&[0], GRUB_DIRECTORY, 2048, true, disc.time);
+    let config_bytes = u32::try_from(GRUB_CONFIG.len()).unwrap_or(0);
+    let config = directory_record(b"GRUB.CFG;1", GRUB_COMMANDS, config_bytes, false, disc.time);
+    image.put(GRUB_DIRECTORY, &[own, parent, config].concat());
+    image.put(GRUB_COMMANDS, GRUB_CONFIG.as_bytes());
     let bios = disc.bios_code.map(bios_code).transpose()?;
     image.put(CATALOG, &catalog(start, bios.is_some()));
     if let Some(code) = &bios {
@@ -167,10 +184,12 @@ fn boot_record() -> Vec<u8> {
     bytes
 }
 
-/// One entry: the root (ECMA-119, 9.4).
+/// The root and the directory below it (ECMA-119, 9.4).
 fn path_table(number: fn(u32) -> [u8; 4], parent: fn(u16) -> [u8; 2]) -> Vec<u8> {
-    let root = u32::try_from(ROOT).unwrap_or(0);
-    [&[1, 0][..], &number(root), &parent(1), &[0, 0]].concat()
+    let place = |sector: u64| number(u32::try_from(sector).unwrap_or(0));
+    let root = [&[1, 0][..], &place(ROOT), &parent(1), &[0, 0]].concat();
+    let grub = [&[4, 0][..], &place(GRUB_DIRECTORY), &parent(1), GRUB].concat();
+    [root, grub].concat()
 }
 
 /// ECMA-119, 9.1.
@@ -314,6 +333,10 @@ mod tests {
         assert_eq!((root[0], root[34]), (34, 34), "itself and its parent");
         assert_eq!(&root[68 + 33..68 + 42], b"ESP.IMG;1");
         assert_eq!(root[68 + 2..68 + 10], both32(1024));
+        let file = usize::from(root[68]);
+        assert_eq!(&root[68 + file + 33..68 + file + 37], GRUB);
+        assert_eq!(&at(&bytes, 23)[68 + 33..68 + 43], b"GRUB.CFG;1");
+        assert!(at(&bytes, 24).starts_with(GRUB_CONFIG.as_bytes()));
     }
 
     #[test]
@@ -329,13 +352,13 @@ mod tests {
             assert_eq!((efi[0], &efi[8..12]), (0x88, 1024u32.to_le_bytes().as_slice()));
         }
         let bytes = structures(&disc(Some(&code)), ROOM).unwrap();
-        let table: Vec<u32> = at(&bytes, 23)[8..24]
+        let table: Vec<u32> = at(&bytes, 25)[8..24]
             .chunks(4)
             .map(|word| u32::from_le_bytes(word.try_into().unwrap()))
             .collect();
         // 4937 bytes of 7 behind the table: 1234 words and one byte.
         let sum = 0x0707_0707u32.wrapping_mul(1234).wrapping_add(7);
-        assert_eq!(table, [16, 23, 5001, sum]);
+        assert_eq!(table, [16, 25, 5001, sum]);
     }
 
     #[test]

@@ -14,7 +14,8 @@ use crate::Error;
 pub(crate) struct Archive {
     name: String,
     source: Arc<dyn ReadAt>,
-    wim: Wim,
+    /// Tables of a large file are megabytes; those who work with it share them.
+    wim: Arc<Wim>,
     limits: Limits,
 }
 
@@ -30,7 +31,7 @@ impl Archive {
         let limits = Limits::default();
         let opened = Wim::read(&source, &limits).map_err(Error::wim(name))?;
         let warnings = opened.warnings.iter().map(|warning| format!("{name}: {warning}")).collect();
-        let wim = opened.value;
+        let wim = Arc::new(opened.value);
         Ok((Self { name: name.to_owned(), source, wim, limits }, warnings))
     }
 
