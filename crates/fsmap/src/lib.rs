@@ -19,8 +19,11 @@ mod owners;
 mod runs;
 mod segments;
 
+mod bits;
+mod checksum;
 mod field;
 
+mod ext;
 mod locked;
 mod swap;
 

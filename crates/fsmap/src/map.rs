@@ -5,7 +5,7 @@ use gravure_io::ReadAt;
 use crate::extents::Extents;
 use crate::runs::Runs;
 use crate::{
-    Class, Error, FileExtent, Kind, Overlaid, Overlay, Probe, Reason, Run, Segment, State, probe, swap,
+    Class, Error, FileExtent, Kind, Overlaid, Overlay, Probe, Reason, Run, Segment, State, ext, probe, swap,
 };
 
 /// Runs kept at most unless told otherwise: 24 MiB.
@@ -255,6 +255,7 @@ pub fn map(dev: &dyn ReadAt, options: &Options<'_>) -> Result<UsedMap, Error> {
 
 fn draft(dev: &dyn ReadAt, probe: &Probe, options: &Options<'_>) -> Result<Draft, Error> {
     match probe.kind {
+        Kind::Ext2 | Kind::Ext3 | Kind::Ext4 => ext::map(dev, probe, options),
         Kind::Swap => swap::map(dev, probe, options),
         kind => Err(Error::unsupported("map", kind.name())),
     }

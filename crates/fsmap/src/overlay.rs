@@ -71,6 +71,12 @@ impl Overlay {
         self.patches.insert(offset, patch);
     }
 
+    /// Takes back all patches that start in `range`.
+    pub(crate) fn remove(&mut self, range: Range<u64>) {
+        let starts: Vec<u64> = self.patches.range(range).map(|(start, _)| *start).collect();
+        starts.iter().for_each(|start| drop(self.patches.remove(start)));
+    }
+
     /// The same for the device on which the volume lies in `segments`: places and sources move.
     pub(crate) fn on_device(&self, segments: &[Segment]) -> Self {
         let mut moved = Self::default();

@@ -3,7 +3,7 @@
 use gravure_disk::{Found, FoundKind, recognise};
 use gravure_io::ReadAt;
 
-use crate::{Error, Reason, locked, swap};
+use crate::{Error, Reason, ext, locked, swap};
 
 /// A kind of content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -193,6 +193,7 @@ pub(crate) fn probe_found(dev: &dyn ReadAt, found: &[Found]) -> Result<Probe, Er
         return Ok(probe);
     };
     match one.kind {
+        FoundKind::Ext2 | FoundKind::Ext3 | FoundKind::Ext4 => ext::probe(dev, one),
         FoundKind::Swap => swap::probe(dev, one),
         FoundKind::Luks | FoundKind::BitLocker => locked::probe(dev, one),
         _ => Ok(Probe::of_signature(Some(one), dev.size())),
