@@ -4,6 +4,7 @@ use gravure_io::ReadAt;
 
 use super::groups::Groups;
 use super::inode::{BlockWalk, Blocks, Inode, Piece};
+use super::names::system_inode;
 use super::superblock::Superblock;
 use crate::extents::Extents;
 use crate::field::{read, size, slice};
@@ -79,7 +80,7 @@ pub(super) fn extents(
     let mut walk = BlockWalk::new(dev, sb);
     let mut damaged = 0u64;
     inodes(dev, sb, goes_on, &mut |number, inode| {
-        if !inode.is_file() || number < sb.first_inode {
+        if !inode.is_file() || system_inode(sb, number).is_some() {
             return Ok(());
         }
         match walk.walk(inode, &mut Collector { sb, size: inode.size, out }) {

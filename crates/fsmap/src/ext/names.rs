@@ -21,13 +21,15 @@ const INCOMPAT_FILETYPE: u32 = 0x2;
 const MAX_DEPTH: usize = 2048;
 
 /// What the file system keeps in its own inodes.
-fn system_inode(sb: &Superblock, number: u32) -> Option<&'static str> {
+pub(super) fn system_inode(sb: &Superblock, number: u32) -> Option<&'static str> {
     match number {
         ROOT => None,
         1 => Some("list of bad blocks"),
         3 | 4 => Some("quota"),
         7 => Some("blocks reserved for growth"),
         number if number == sb.journal_inode => Some("journal"),
+        number if number == sb.quota_inode => Some("quota"),
+        number if number == sb.orphan_inode => Some("list of orphans"),
         number if number < sb.first_inode => Some("reserved inode"),
         _ => None,
     }

@@ -122,6 +122,9 @@ pub(super) struct Superblock {
     pub(super) mmp_block: u64,
     /// Inodes below it are the file system's own, but for the root.
     pub(super) first_inode: u32,
+    /// Inodes of its own above that, 0 where there are none: quota of projects, list of orphans.
+    pub(super) quota_inode: u32,
+    pub(super) orphan_inode: u32,
     /// Start of CRC-32Cs of metadata.
     pub(super) seed: u32,
     /// Start of CRC-16s of descriptors.
@@ -250,6 +253,8 @@ impl Superblock {
             journal_inode: le32(bytes, 0xe0),
             mmp_block: u64::from_le_bytes(array(bytes, 0x168)),
             first_inode: if is_dynamic { le32(bytes, 0x54) } else { 11 },
+            quota_inode: le32(bytes, 0x26c),
+            orphan_inode: le32(bytes, 0x280),
             seed,
             seed16: crc16(u16::MAX, &uuid_bytes),
             label: text(slice(bytes, 0x78, 16)),
