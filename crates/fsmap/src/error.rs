@@ -46,6 +46,14 @@ pub enum Error {
         /// Why there is no map.
         reason: Reason,
     },
+    /// A volume inside the device.
+    #[error("volume {name}")]
+    Volume {
+        /// Its name.
+        name: String,
+        /// Why it has no map.
+        source: Box<Error>,
+    },
     /// NTFS, from the crate that reads it.
     #[error(transparent)]
     Ntfs(gravure_ntfs::Error),
@@ -144,6 +152,7 @@ impl Error {
         move |source| Self::Io { what, offset, source }
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "numbers and texts made for the call")]
     pub(crate) fn corrupt(
         what: impl Into<String>,
         offset: u64,
@@ -153,6 +162,7 @@ impl Error {
         Self::Corrupt { what: what.into(), offset, expected: expected.to_string(), found: found.to_string() }
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "numbers and texts made for the call")]
     pub(crate) fn unsupported(what: &'static str, value: impl ToString) -> Self {
         Self::Unsupported { what, value: value.to_string() }
     }

@@ -60,7 +60,8 @@ impl Volume {
             .saturating_mul(table_sectors.into())
             .saturating_add(reserved_sectors.into())
             .saturating_add(root_bytes.div_ceil(sector_bytes.into()));
-        let Some(data) = u64::from(sectors).checked_sub(data_start).filter(|_| fits && table_sectors > 0) else {
+        let Some(data) = u64::from(sectors).checked_sub(data_start).filter(|_| fits && table_sectors > 0)
+        else {
             let most = device_bytes.checked_div(sector_bytes.into()).unwrap_or(0);
             return wrong(32, "count of sectors", &format!("{data_start} to {most}"), sectors.into());
         };
@@ -209,7 +210,8 @@ pub(crate) fn map(dev: &dyn ReadAt, probe: &Probe, options: &Options<'_>) -> Res
         if !(options.goes_on)() {
             return Err(Error::Stopped);
         }
-        let count = (STEP_BYTES.saturating_mul(8).checked_div(volume.bits()).unwrap_or(0)).min(end.saturating_sub(pos));
+        let count = (STEP_BYTES.saturating_mul(8).checked_div(volume.bits()).unwrap_or(0))
+            .min(end.saturating_sub(pos));
         let start = pos.saturating_mul(volume.bits()) >> 3;
         let len = count.saturating_mul(volume.bits()).div_ceil(8);
         let pieces = tables.iter().map(|table| {
@@ -266,7 +268,8 @@ mod tests {
     #[test]
     fn kinds_follow_from_the_count_of_clusters() {
         let kind = |sectors, cluster, table| {
-            Volume::parse(&sector(sectors, cluster, table), 1 << 40).map(|volume| (volume.kind, volume.clusters))
+            Volume::parse(&sector(sectors, cluster, table), 1 << 40)
+                .map(|volume| (volume.kind, volume.clusters))
         };
         assert_eq!(kind(32 + 26 + 4084, 1, 13).unwrap(), (Kind::Fat12, 4084));
         assert_eq!(kind(32 + 34 + 4085, 1, 17).unwrap(), (Kind::Fat16, 4085));

@@ -23,9 +23,15 @@ mod bits;
 mod checksum;
 mod field;
 
+mod btrfs;
+mod exfat;
 mod ext;
+mod fat;
 mod locked;
+mod lvm;
+mod ntfs;
 mod swap;
+mod xfs;
 
 pub use error::{Error, Reason};
 pub use extents::FileExtent;

@@ -5,7 +5,8 @@ use gravure_io::ReadAt;
 use crate::extents::Extents;
 use crate::runs::Runs;
 use crate::{
-    Class, Error, FileExtent, Kind, Overlaid, Overlay, Probe, Reason, Run, Segment, State, ext, probe, swap,
+    Class, Error, FileExtent, Kind, Overlaid, Overlay, Probe, Reason, Run, Segment, State, btrfs, exfat, ext,
+    fat, lvm, ntfs, probe, swap, xfs,
 };
 
 /// Runs kept at most unless told otherwise: 24 MiB.
@@ -229,6 +230,11 @@ const SECTOR_BYTES: u32 = 512;
 /// Makes the map of what stands on `dev`. Kinds without a map ([`Kind::has_map`]) that are not encrypted give one in which
 /// everything is used.
 pub fn map(dev: &dyn ReadAt, options: &Options<'_>) -> Result<UsedMap, Error> {
+    map_nested(dev, options, 0)
+}
+
+/// The same for a volume that lies within `depth` others.
+pub(crate) fn map_nested(dev: &dyn ReadAt, options: &Options<'_>, depth: u32) -> Result<UsedMap, Error> {
     let found = probe::signatures(dev)?;
     let probe = match probe::probe_found(dev, &found) {
         Err(error) if options.fallback == Fallback::Everything && is_of_format(&error) => {
@@ -243,7 +249,7 @@ pub fn map(dev: &dyn ReadAt, options: &Options<'_>) -> Result<UsedMap, Error> {
     if !probe.kind.has_map() {
         return Ok(everything(dev, probe, Basis::NoMap, None, options));
     }
-    match draft(dev, &probe, options) {
+    match draft(dev, &probe, options, depth) {
         Ok(draft) => Ok(draft.finish(probe, Basis::Allocation)),
         Err(Error::Refused { reason, .. }) => refused(dev, probe, reason, options),
         Err(error) if options.fallback == Fallback::Everything && is_of_format(&error) => {
@@ -253,9 +259,15 @@ pub fn map(dev: &dyn ReadAt, options: &Options<'_>) -> Result<UsedMap, Error> {
     }
 }
 
-fn draft(dev: &dyn ReadAt, probe: &Probe, options: &Options<'_>) -> Result<Draft, Error> {
+fn draft(dev: &dyn ReadAt, probe: &Probe, options: &Options<'_>, depth: u32) -> Result<Draft, Error> {
     match probe.kind {
         Kind::Ext2 | Kind::Ext3 | Kind::Ext4 => ext::map(dev, probe, options),
+        Kind::Fat12 | Kind::Fat16 | Kind::Fat32 => fat::map(dev, probe, options),
+        Kind::ExFat => exfat::map(dev, probe, options),
+        Kind::Xfs => xfs::map(dev, probe, options),
+        Kind::Btrfs => btrfs::map(dev, probe, options),
+        Kind::Lvm => lvm::map(dev, options, depth),
+        Kind::Ntfs => ntfs::map(dev, probe, options),
         Kind::Swap => swap::map(dev, probe, options),
         kind => Err(Error::unsupported("map", kind.name())),
     }
@@ -275,6 +287,7 @@ fn refused(dev: &dyn ReadAt, probe: Probe, reason: Reason, options: &Options<'_>
 fn is_of_format(error: &Error) -> bool {
     match error {
         Error::Corrupt { .. } | Error::Unsupported { .. } | Error::Refused { .. } => true,
+        Error::Volume { source, .. } => is_of_format(source),
         Error::Ntfs(error) => !matches!(error, gravure_ntfs::Error::Io { .. }),
         Error::Io { source, .. } => source.kind() == std::io::ErrorKind::UnexpectedEof,
         Error::Stopped => false,

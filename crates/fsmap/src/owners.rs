@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use gravure_io::ReadAt;
 
-use crate::{Error, Kind, State, ext, probe};
+use crate::{Error, Kind, State, ext, ntfs, probe};
 
 /// Pieces of the ranges asked for that are told apart at most.
 const MAX_CLAIMS: usize = 1 << 18;
@@ -59,6 +59,7 @@ pub fn owners(
         (Kind::Ext2 | Kind::Ext3 | Kind::Ext4, State::Clean | State::NeedsReplay) => {
             ext::owners(dev, &probe, ranges, goes_on)
         }
+        (Kind::Ntfs, State::Clean) => ntfs::owners(dev, ranges, goes_on),
         _ => Ok(Claims::new(ranges).finish(&Names::new(), "file")),
     }
 }

@@ -3,7 +3,7 @@
 use gravure_disk::{Found, FoundKind, recognise};
 use gravure_io::ReadAt;
 
-use crate::{Error, Reason, ext, locked, swap};
+use crate::{Error, Reason, btrfs, exfat, ext, fat, locked, lvm, ntfs, swap, xfs};
 
 /// A kind of content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -125,6 +125,7 @@ pub struct Probe {
 }
 
 /// A fact for [`Probe::facts`].
+#[expect(clippy::needless_pass_by_value, reason = "numbers and texts made for the call")]
 pub(crate) fn fact(name: &'static str, value: impl ToString) -> Fact {
     Fact { name, value: value.to_string() }
 }
@@ -194,6 +195,12 @@ pub(crate) fn probe_found(dev: &dyn ReadAt, found: &[Found]) -> Result<Probe, Er
     };
     match one.kind {
         FoundKind::Ext2 | FoundKind::Ext3 | FoundKind::Ext4 => ext::probe(dev, one),
+        FoundKind::Fat => fat::probe(dev, one),
+        FoundKind::ExFat => exfat::probe(dev, one),
+        FoundKind::Xfs => xfs::probe(dev, one),
+        FoundKind::Btrfs => btrfs::probe(dev, one),
+        FoundKind::Lvm => lvm::probe(dev, one),
+        FoundKind::Ntfs => ntfs::probe(dev, one),
         FoundKind::Swap => swap::probe(dev, one),
         FoundKind::Luks | FoundKind::BitLocker => locked::probe(dev, one),
         _ => Ok(Probe::of_signature(Some(one), dev.size())),
