@@ -131,6 +131,11 @@ fn area(dev: &dyn ReadAt, start: u64, len: u64) -> Result<Option<String>, Error>
     text.map(Some).map_err(|_| Error::corrupt("LVM metadata", start, "text", "other bytes"))
 }
 
+/// For fuzzing.
+pub(crate) fn parse_text(text: &str) {
+    let _ = layout(text, "1234567890abcdefghijklmnopqrstuv", 1 << 40);
+}
+
 /// What the metadata says about this device.
 #[derive(Debug)]
 struct Layout {

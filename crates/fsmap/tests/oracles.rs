@@ -586,7 +586,7 @@ fn ntfs_without_page_and_hibernation_files() {
         let bytes = dev.read_vec_at(extent.offset, usize::try_from(extent.content).unwrap()).unwrap();
         assert!(content[at..].starts_with(&bytes), "{names:?}");
     }
-    let everything = gravure_fsmap::owners(&dev, &[0..map.size], &|| true).unwrap();
+    let everything = gravure_fsmap::owners(&dev, &support::whole(map.size), &|| true).unwrap();
     assert!(!everything.iter().any(|owned| owned.owner == gravure_fsmap::Owner::Unknown), "{everything:?}");
     // A system sleeps in it.
     fs::write(&page, b"hibr").unwrap();
