@@ -5,6 +5,7 @@
 
 mod text;
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use gravure_disk::Found;
@@ -176,9 +177,20 @@ fn layout(text: &str, id: &str, dev_bytes: u64) -> Result<Layout, Error> {
         return Err(Error::corrupt("LVM metadata, extents", 0, format!("inside {dev_bytes} bytes"), found));
     }
     let mut layout = Layout { group: group.to_owned(), extent_bytes, start, extents, volumes: Vec::new() };
-    for (name, volume) in body.section("logical_volumes").map(Section::sections).into_iter().flatten() {
-        let volume = layout.volume(name, volume, own)?;
-        layout.volumes.push(volume);
+    let volumes = || body.section("logical_volumes").map(Section::sections).into_iter().flatten();
+    // Names that segments mention: a snapshot reads of its origin what the origin's file system says is free, and a pool, a
+    // mirror or a cache has an order of its own in the volumes that it is made of.
+    let parts: BTreeSet<&str> = volumes()
+        .flat_map(|(_, volume)| volume.sections())
+        .flat_map(|(_, segment)| segment.texts())
+        .collect();
+    for (name, volume) in volumes() {
+        let is_visible = volume.list("status").contains(&Value::Text("VISIBLE".to_owned()));
+        let mut read = layout.volume(name, volume, own)?;
+        if !is_visible || parts.contains(name) {
+            read.segments.clear();
+        }
+        layout.volumes.push(read);
     }
     Ok(layout)
 }

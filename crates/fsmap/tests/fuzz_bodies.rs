@@ -143,7 +143,9 @@ impl Over<'_> {
         }
         if kind == Kind::ExFat {
             let first = (0..3).filter_map(|block| Some((block, self.below.blocks.get(&block)?.clone())));
-            first.for_each(|(block, old)| drop(one.blocks.entry(block).or_insert(old)));
+            for (block, old) in first {
+                one.blocks.entry(block).or_insert(old);
+            }
         }
         one.set(at, value);
         mend(&mut one, kind, at);
@@ -246,6 +248,24 @@ fn xfs_spoiled_at_random() {
     let dev = Sparse::load(&image);
     let places = structures(&image);
     spoil(&dev, rounds(15), &places);
+}
+
+#[test]
+fn ntfs_spoiled_at_random() {
+    if !have(&["mkntfs", "ntfscp"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let image = lab.blank("image", 12 << 20);
+    run(tool("mkntfs").args(["-Q", "-F", "-q"]).arg(&image));
+    let page = lab.path("page");
+    fs::write(&page, vec![7; 100_000]).unwrap();
+    for name in ["pagefile.sys", "hiberfil.sys", "other"] {
+        run(tool("ntfscp").arg("-f").arg(&image).arg(&page).arg(name));
+        fs::write(&page, [vec![0; 8], vec![9; 50_000]].concat()).unwrap();
+    }
+    let places = structures(&image);
+    spoil(&Sparse::load(&image), rounds(60), &places);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use gravure_fsmap::{
 use gravure_io::ReadAt;
 use support::{
     Files, Lab, Mounted, allocated, assert_same_files, every_third, files, have, map_of, open, partclone,
-    read_tree, run, sampled, tool, transplant, used,
+    read_tree, run, sampled, tool, transplant,
 };
 
 /// Bytes in all.
@@ -507,6 +507,29 @@ fn lvm_volumes_are_looked_into_where_their_pieces_lie() {
     let options = Options { fallback: Fallback::Everything, ..Options::default() };
     let map = gravure_fsmap::map(&open(&pv), &options).unwrap();
     assert_eq!(map.volumes[1].basis, Basis::Refused(Reason::Hibernated));
+}
+
+/// A snapshot reads unchanged blocks of its origin, those that the origin's file system freed since among them.
+#[test]
+fn origins_of_lvm_snapshots_are_used_as_a_whole() {
+    if !have(&["mke2fs"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let root = lab.blank("root", 8 << 20);
+    run(tool("mke2fs").args(["-q", "-F", "-t", "ext2"]).arg(&root));
+    let extents: Vec<u64> = (0..8).collect();
+    let snapshot = "\nsnapshot0 {\nid = \"paaaaa-bbbb-cccc-dddd-eeee-ffff-gggggg\"\nstatus = [\"READ\"]\nsegment_count = 1\n\
+                    \nsegment1 {\nstart_extent = 0\nextent_count = 8\n\ntype = \"snapshot\"\nchunk_size = 8\norigin = \"root\"\n\
+                    cow_store = \"cow\"\n}\n}\n";
+    let free = |extra: &str| {
+        let pv = physical_volume(&lab, &[("root", &root, &extents)], extra);
+        let map = map_of(&pv);
+        (map.kept(), map.volumes[0].probe.is_some())
+    };
+    let (alone, is_known) = free("");
+    assert!(is_known && alone < 3 << 20, "{alone}");
+    assert_eq!(free(snapshot), (9 << 20, false));
 }
 
 fn inner_uuid(path: &Path) -> Option<String> {

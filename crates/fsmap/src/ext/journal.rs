@@ -283,6 +283,12 @@ impl<'a> Journal<'a> {
             }
             let bytes = self.read(block)?;
             if be32(&bytes, 0) != MAGIC || be32(&bytes, 8) != sequence {
+                // The end, unless the log goes on behind it. Only checksums tell this log from what stood there before it.
+                if self.has_checksums() && self.is_committed_behind(block, left, sequence)? {
+                    let what = format!("journal, transaction {sequence}");
+                    let found = format!("{:#x}, {}", be32(&bytes, 0), be32(&bytes, 8));
+                    return Err(Error::corrupt(what, self.offset(block)?, "a block of it", found));
+                }
                 break;
             }
             let kind = be32(&bytes, 4);

@@ -51,6 +51,18 @@ impl Section {
         }
     }
 
+    /// All texts in it and in its lists.
+    pub(super) fn texts(&self) -> impl Iterator<Item = &str> {
+        let values = self.entries.iter().flat_map(|(_, value)| match value {
+            Value::List(list) => list.as_slice(),
+            value => std::slice::from_ref(value),
+        });
+        values.filter_map(|value| match value {
+            Value::Text(text) => Some(text.as_str()),
+            _ => None,
+        })
+    }
+
     pub(super) fn section(&self, name: &str) -> Option<&Section> {
         self.sections().find(|(own, _)| *own == name).map(|(_, section)| section)
     }
