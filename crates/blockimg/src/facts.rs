@@ -47,6 +47,8 @@ pub struct Facts {
 pub struct Source {
     /// Path or name.
     pub name: String,
+    /// Bytes; the root says it too, at the end.
+    pub size_bytes: u64,
     /// Unit in which it is addressed.
     pub sector_bytes: u32,
     /// Unit in which it writes.

@@ -36,4 +36,4 @@ pub use id::{BadId, ChunkId};
 pub use pack::{PackBuilder, PackEntry, PackIndex, by_id, max_pack_bytes, read_pack};
 pub use region::{FinishedRegion, RegionBuilder};
 pub use root::{Region, Root};
-pub use table::{Exclusion, Extent, ExtentKind, Location, parse_locations, parse_table, write_extent, write_location};
+pub use table::{Exclusion, Extent, ExtentKind, Location, parse_locations, parse_table, table_len, write_extent, write_location};

@@ -3,7 +3,7 @@
 
 use gravure_io::Cursor;
 
-use crate::limits::{MAX_CHUNK_BYTES, MAX_EXTENTS};
+use crate::limits::{MAX_CHUNK_BYTES, MAX_DEVICE_BYTES, MAX_EXTENTS};
 use crate::{ChunkId, Error};
 
 /// What an extent is.
@@ -156,6 +156,22 @@ pub fn parse_table(bytes: &[u8], start: u64, len: u64) -> Result<Vec<Extent>, Er
     Ok(extents)
 }
 
+/// Bytes of the device that a table covers: of a stream, whose root comes last.
+pub fn table_len(bytes: &[u8]) -> Result<u64, Error> {
+    let mut rest = bytes;
+    let mut len = 0u64;
+    while let Some((word, after)) = rest.split_first_chunk::<8>() {
+        let word = u64::from_le_bytes(*word);
+        len = len.saturating_add(word & ((1u64 << LEN_BITS).wrapping_sub(1)));
+        let id_len = if word >> 56 == 1 { ChunkId::LEN } else { 0 };
+        rest = after.get(id_len..).unwrap_or_default();
+    }
+    if len <= MAX_DEVICE_BYTES {
+        return Ok(len);
+    }
+    Err(Error::limit("region", 0, len, MAX_DEVICE_BYTES))
+}
+
 /// Where in a file a chunk is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Location {
@@ -230,15 +246,15 @@ mod tests {
     #[test]
     fn tables_that_do_not_fill_their_region_are_refused() {
         let data = ExtentKind::Data(ChunkId::of(b""));
-        let cases: [(&[(ExtentKind, u64)], u64, &str); 5] = [
-            (&[(ExtentKind::Zero, 10)], 11, "expected extents of 11 bytes, found 10 bytes"),
-            (&[(ExtentKind::Zero, 10)], 9, "expected 1 to 9 bytes, found 10"),
-            (&[(ExtentKind::Zero, 0)], 9, "expected 1 to 9 bytes, found 0"),
-            (&[(data, (1 << 20) + 1)], 1 << 30, "expected 1 to 1048576 bytes, found 1048577"),
-            (&[], 1, "expected extents of 1 bytes, found 0 bytes"),
+        let cases = [
+            (vec![(ExtentKind::Zero, 10)], 11, "expected extents of 11 bytes, found 10 bytes"),
+            (vec![(ExtentKind::Zero, 10)], 9, "expected 1 to 9 bytes, found 10"),
+            (vec![(ExtentKind::Zero, 0)], 9, "expected 1 to 9 bytes, found 0"),
+            (vec![(data, (1 << 20) + 1)], 1 << 30, "expected 1 to 1048576 bytes, found 1048577"),
+            (vec![], 1, "expected extents of 1 bytes, found 0 bytes"),
         ];
         for (extents, len, message) in cases {
-            let error = parse_table(&table(extents), 0, len).unwrap_err().to_string();
+            let error = parse_table(&table(&extents), 0, len).unwrap_err().to_string();
             assert!(error.contains(message), "{error}");
         }
         let mut odd = table(&[(ExtentKind::Zero, 10)]);

@@ -13,7 +13,7 @@ pub(crate) fn facts() -> Facts {
         version: 1,
         name: "golden".into(),
         writer: "test".into(),
-        source: Source { name: "disk".into(), sector_bytes: 512, ..Source::default() },
+        source: Source { name: "disk".into(), size_bytes: 1 << 30, sector_bytes: 512, ..Source::default() },
         volumes: vec![Volume { size_bytes: 1 << 20, content: "ext4".into(), ..Volume::default() }],
         ..Facts::default()
     }
