@@ -91,7 +91,9 @@ impl Extent {
 
     /// A restored device must read as zeros here.
     pub fn reads_zero(&self) -> bool {
-        matches!(self.kind, ExtentKind::Zero | ExtentKind::Unreadable)
+        // A boot loader might wake a system that it finds in the place of an old hibernation file.
+        let is_hibernation = matches!(self.kind, ExtentKind::Excluded(Exclusion::Hibernation));
+        is_hibernation || matches!(self.kind, ExtentKind::Zero | ExtentKind::Unreadable)
     }
 }
 

@@ -16,6 +16,7 @@ mod layout;
 mod read;
 
 mod check;
+mod files;
 mod map;
 
 #[doc(hidden)]
@@ -23,6 +24,7 @@ pub mod fuzz;
 
 pub use check::{CheckObserver, CheckReport, Finding, Strictness, check};
 pub use error::{Error, MAX_REFUSALS, Reason, Refusal, Refusals};
+pub use files::{FileClusters, FileVisitor, StreamClusters, StreamRun};
 pub use layout::{
     Collisions, ContentGuide, Encoding, MAX_LABEL_UNITS, NoGuide, Notes, Part, Place, ResidentBytes,
     SectorSize, VolumeOptions, VolumePlan, WofAlgorithm, Write,

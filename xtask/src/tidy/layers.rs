@@ -14,6 +14,8 @@ const DEV: &str = "dev";
 const SIDEWAYS: &[(&str, &str)] = &[
     ("tree", "nttypes"),
     ("trust", "model"),
+    ("fsmap", "disk"),
+    ("fsmap", "ntfs"),
     ("imaging", "store"),
     ("deploy", "imaging"),
     ("deploy", "windows"),

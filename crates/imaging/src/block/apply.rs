@@ -397,7 +397,7 @@ fn is_there(device: &dyn VolumeDevice, extent: &Extent, buf: &mut Vec<u8>) -> Re
             read(extent.offset, buf, extent.len)?;
             Ok(ChunkId::of(buf) == id)
         }
-        ExtentKind::Zero | ExtentKind::Unreadable => {
+        _ if extent.reads_zero() => {
             let mut offset = extent.offset;
             while offset < extent.end() {
                 let len = BATCH_BYTES.min(extent.end() - offset);
@@ -409,7 +409,7 @@ fn is_there(device: &dyn VolumeDevice, extent: &Extent, buf: &mut Vec<u8>) -> Re
             }
             Ok(true)
         }
-        ExtentKind::Discard | ExtentKind::Excluded(_) => Ok(true),
+        _ => Ok(true),
     }
 }
 
@@ -574,8 +574,7 @@ impl Run<'_> {
     }
 
     fn discard(&self, extents: &[Extent], counts: &Counts) -> Result<(), Error> {
-        let free =
-            |extent: &&Extent| matches!(extent.kind, ExtentKind::Discard | ExtentKind::Excluded(_));
+        let free = |extent: &&Extent| extent.id().is_none() && !extent.reads_zero();
         for extent in extents.iter().filter(free) {
             let range = extent.offset..extent.end();
             self.device.discard(range).map_err(Error::io("discard", self.device.name()))?;

@@ -141,15 +141,15 @@ impl Regions<'_> {
                         }
                     }
                 }
-                ExtentKind::Zero | ExtentKind::Unreadable if !self.is_blank => {
+                _ if self.is_blank => {}
+                _ if extent.reads_zero() => {
                     self.device.zero_range(range).map_err(Error::io("zero", self.device.name()))?;
                     self.counts.zeroed.fetch_add(extent.len, Ordering::Relaxed);
                 }
-                ExtentKind::Discard | ExtentKind::Excluded(_) if !self.is_blank => {
+                _ => {
                     self.device.discard(range).map_err(Error::io("discard", self.device.name()))?;
                     self.counts.discarded.fetch_add(extent.len, Ordering::Relaxed);
                 }
-                _ => {}
             }
         }
         self.tables.push((len, id));

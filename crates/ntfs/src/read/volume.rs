@@ -191,7 +191,7 @@ impl Volume {
     }
 
     /// The record of the file `name` of the root, in any case.
-    fn find_in_root(&self, source: &dyn ReadAt, name: &[u16]) -> Result<Option<u32>, Error> {
+    pub(crate) fn find_in_root(&self, source: &dyn ReadAt, name: &[u16]) -> Result<Option<u32>, Error> {
         struct Finder<'a> {
             name: &'a [u16],
             upcase: &'a UpCase,
