@@ -46,7 +46,8 @@ mod remote;
 pub use apply::{ApplyOptions, ApplyReport, DamagedContent, Durability, apply_to_directory};
 pub use block::{
     BadSectors, BlockApplyOptions, BlockApplyReport, BlockCapture, BlockCaptureOptions, BlockCaptureReport,
-    BlockImage, BlockLayout, BlockSource, BlockStream, BlockVerify, BlockVerifyReport, Delta, NameHits,
+    BlockImage, BlockLayout, BlockPlan, BlockPlanOptions, BlockSource, BlockStream, BlockVerify,
+    BlockVerifyReport, Delta, Keep, NameHits,
     apply_block_image, apply_block_stream, is_block_image, no_hits, verify_block_image, whole_device,
 };
 pub use capture::{

@@ -3,6 +3,7 @@
 //! memory until there are enough of them for a new copy.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use gravure_blockimg::{ChunkId, PackEntry};
@@ -217,6 +218,8 @@ fn parse_row(row: &[u8]) -> Option<(ChunkId, u32, PackEntry)> {
 pub(crate) struct Recent {
     packs: Vec<ChunkId>,
     rows: HashMap<ChunkId, (u32, PackEntry)>,
+    /// Further places of the same content: a pack that goes must not take the others with it.
+    twins: HashMap<ChunkId, Vec<(u32, PackEntry)>>,
 }
 
 impl Recent {
@@ -224,18 +227,26 @@ impl Recent {
         let number = u32::try_from(self.packs.len()).unwrap_or(u32::MAX);
         self.packs.push(pack);
         for entry in entries {
-            self.rows.entry(entry.id).or_insert((number, *entry));
+            match self.rows.entry(entry.id) {
+                Entry::Vacant(place) => {
+                    place.insert((number, *entry));
+                }
+                Entry::Occupied(_) => self.twins.entry(entry.id).or_default().push((number, *entry)),
+            }
         }
     }
 
     pub(crate) fn find(&self, id: &ChunkId, is_wanted: &dyn Fn(&ChunkId) -> bool) -> Option<Place> {
-        let (pack, entry) = self.rows.get(id)?;
-        let pack = self.packs.get(*pack as usize).filter(|pack| is_wanted(pack))?;
-        Some(Place { pack: *pack, entry: *entry })
+        let first = self.rows.get(id)?;
+        let twins = self.twins.get(id).map(Vec::as_slice).unwrap_or_default();
+        std::iter::once(first).chain(twins).find_map(|(pack, entry)| {
+            let pack = self.packs.get(*pack as usize).filter(|pack| is_wanted(pack))?;
+            Some(Place { pack: *pack, entry: *entry })
+        })
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.rows.len()
+        self.rows.len() + self.twins.len()
     }
 
     /// Writes `old`, without the packs that are gone, and the recent packs as a new index. Returns the name of its head.
@@ -255,7 +266,8 @@ impl Recent {
             });
         }
         let mut recent: Vec<(ChunkId, u32, PackEntry)> = Vec::with_capacity(self.rows.len());
-        for (id, (pack, entry)) in &self.rows {
+        let twins = self.twins.iter().flat_map(|(id, twins)| twins.iter().map(move |place| (id, place)));
+        for (id, (pack, entry)) in self.rows.iter().chain(twins) {
             let number = self.packs.get(*pack as usize).and_then(|pack| numbers.get(pack));
             recent.extend(number.map(|number| (*id, *number, *entry)));
         }

@@ -3,6 +3,7 @@
 mod apply;
 mod capture;
 mod image;
+mod plan;
 mod source;
 mod stream;
 mod verify;
@@ -23,6 +24,7 @@ use crate::{Error, ErrorKind};
 pub use apply::{BlockApplyOptions, BlockApplyReport, BlockVerify, Delta, apply_block_image};
 pub use capture::{BadSectors, BlockCaptureOptions, BlockCaptureReport, BlockLayout, NameHits};
 pub use image::BlockImage;
+pub use plan::{BlockPlan, BlockPlanOptions, Keep};
 pub use source::BlockSource;
 pub use stream::{BlockStream, apply_block_stream};
 pub use verify::{BlockVerifyReport, verify_block_image};
