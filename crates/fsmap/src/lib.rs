@@ -33,6 +33,9 @@ mod ntfs;
 mod swap;
 mod xfs;
 
+#[doc(hidden)]
+pub mod fuzz;
+
 pub use error::{Error, Reason};
 pub use extents::FileExtent;
 pub use map::{Basis, Exclusions, Fallback, NestedVolume, Options, UsedMap, map};

@@ -15,7 +15,9 @@ use crate::checksum;
 use crate::field::{le32, le64, read, size, slice, wide};
 use crate::map::{Draft, map_nested};
 use crate::probe::fact;
-use crate::{Basis, Error, Fallback, Kind, NestedVolume, Options, Overlay, Probe, Segment, Segments};
+use crate::{
+    Basis, Class, Error, Excluded, Fallback, Kind, NestedVolume, Options, Overlay, Probe, Segment, Segments,
+};
 
 const SECTOR_BYTES: u64 = 512;
 /// Sectors in which the label may stand.
@@ -127,6 +129,11 @@ fn area(dev: &dyn ReadAt, start: u64, len: u64) -> Result<Option<String>, Error>
     }
     let text = String::from_utf8(text);
     text.map(Some).map_err(|_| Error::corrupt("LVM metadata", start, "text", "other bytes"))
+}
+
+/// For fuzzing.
+pub(crate) fn parse_text(text: &str) {
+    let _ = layout(text, "1234567890abcdefghijklmnopqrstuv", 1 << 40);
 }
 
 /// What the metadata says about this device.
@@ -256,24 +263,33 @@ pub(crate) fn map(dev: &dyn ReadAt, options: &Options<'_>, depth: u32) -> Result
         return Ok(draft);
     };
     let layout = layout(&text, &header.id, dev.size())?;
-    let mut free = Vec::new();
-    let mut overlay = Overlay::new();
+    let mut inside = Inside::default();
     for volume in &layout.volumes {
-        let nested = look_into(dev, volume, options, depth, &mut draft, &mut free, &mut overlay)?;
+        let nested = look_into(dev, volume, options, depth, &mut draft, &mut inside)?;
         draft.volumes.push(nested);
     }
+    let Inside { mut free, excluded, overlay } = inside;
     free.extend(gaps(&layout));
-    free.sort_unstable_by_key(|range: &Range<u64>| range.start);
+    free.sort_unstable_by_key(|range| range.start);
     // Used by two volumes is used, whatever one of them says is free in it.
     let mut places: Vec<Range<u64>> =
         layout.volumes.iter().flat_map(|volume| volume.places.clone()).collect();
     places.sort_unstable_by_key(|range| range.start);
     if places.is_sorted_by(|a, b| a.end <= b.start) {
+        draft.runs.exclude(excluded);
         free.into_iter().for_each(|range| draft.runs.free(range));
         draft.overlay = Some(overlay);
         return Ok(draft);
     }
     Err(Error::corrupt("LVM metadata", 0, "volumes that lie apart", "two that overlap"))
+}
+
+/// What the volumes' contents say, at places on the device.
+#[derive(Debug, Default)]
+struct Inside {
+    free: Vec<Range<u64>>,
+    excluded: Vec<(Range<u64>, Excluded)>,
+    overlay: Overlay,
 }
 
 /// Extents that belong to no volume.
@@ -303,8 +319,7 @@ fn look_into(
     options: &Options<'_>,
     depth: u32,
     draft: &mut Draft,
-    free: &mut Vec<Range<u64>>,
-    overlay: &mut Overlay,
+    inside: &mut Inside,
 ) -> Result<NestedVolume, Error> {
     let mut nested = NestedVolume {
         name: volume.name.clone(),
@@ -312,7 +327,9 @@ fn look_into(
         probe: None,
         basis: Basis::NoMap,
     };
-    let Some(view) = Segments::new(dev, volume.segments.clone()).filter(|_| depth < MAX_DEPTH) else {
+    let Some(view) =
+        Segments::new(dev, volume.segments.clone()).filter(|view| view.size() > 0 && depth < MAX_DEPTH)
+    else {
         draft.notes.push(format!("volume {} counts as used as a whole", volume.name));
         return Ok(nested);
     };
@@ -325,12 +342,14 @@ fn look_into(
         Err(error) => return Err(error),
     };
     let mut next = 0u64;
-    let mut is_free = |range: Range<u64>| free.extend(view.physical(range));
     for run in &map.runs {
-        is_free(next..run.offset.max(next));
+        inside.free.extend(view.physical(next..run.offset.max(next)));
         next = run.end();
+        if let Class::Excluded(why) = run.class {
+            inside.excluded.extend(view.physical(run.offset..next).map(|range| (range, why)));
+        }
     }
-    is_free(next..map.size);
+    inside.free.extend(view.physical(next..map.size));
     for extent in &map.extents {
         let mut within = 0u64;
         for place in view.physical(extent.offset..extent.offset.saturating_add(extent.len)) {
@@ -343,7 +362,9 @@ fn look_into(
             within = within.saturating_add(len);
         }
     }
-    overlay.extend(map.overlay.as_ref().map(|inner| inner.on_device(&volume.segments)).unwrap_or_default());
+    inside
+        .overlay
+        .extend(map.overlay.as_ref().map(|inner| inner.on_device(&volume.segments)).unwrap_or_default());
     draft.notes.extend(map.notes.iter().map(|note| format!("{}: {note}", volume.name)));
     nested.probe = Some(map.probe);
     nested.basis = map.basis;

@@ -181,6 +181,9 @@ pub(crate) fn owners(
     let sector = u64::from(volume.boot().sector_bytes);
     let copy = volume.boot().sectors.saturating_mul(sector);
     claims.metadata(copy..copy.saturating_add(sector), || "copy of the boot sector".to_owned());
+    // What is left lies between the last cluster and the copy, or behind the volume.
+    claims.free(volume.boot().offset(volume.boot().clusters)..copy);
+    claims.free(copy.saturating_add(sector)..dev.size());
     let mut names = Names::new();
     for number in claims.files() {
         if let Some(found) = u32::try_from(number).ok().map(|record| paths(dev, &volume, record)) {

@@ -329,7 +329,7 @@ fn blocks_are_named_after_their_files() {
             assert!(content[name.trim_start_matches('/')][at..].starts_with(&bytes), "{name}");
         }
         // The whole device: what is free is what no run covers.
-        let all = owners(&dev, &[0..map.size], &|| true).unwrap();
+        let all = owners(&dev, &support::whole(map.size), &|| true).unwrap();
         let free = support::join(
             all.iter().filter(|owned| owned.owner == Owner::Free).map(|owned| owned.range.clone()),
         );
@@ -395,7 +395,7 @@ fn no_wrong_byte_in_checked_metadata_loses_a_block() {
     let (image, _) = aged(&lab, &["-t", "ext4", "-b", "1024", "-g", "2048"], 16);
     let truth = allocated(&map_of(&image));
     let dev = open(&image);
-    let everything = owners(&dev, &[0..dev.size()], &|| true).unwrap();
+    let everything = owners(&dev, &support::whole(dev.size()), &|| true).unwrap();
     let is_map = |what: &str| what.contains("bitmap") || what.contains("super block");
     let places: Vec<_> = everything
         .iter()

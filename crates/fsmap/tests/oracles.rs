@@ -16,6 +16,11 @@ use support::{
     read_tree, run, sampled, tool, transplant, used,
 };
 
+/// Bytes in all.
+fn count(ranges: &[std::ops::Range<u64>]) -> u64 {
+    ranges.iter().map(|range| range.end - range.start).sum()
+}
+
 fn refusal(path: &Path) -> Reason {
     match map(&open(path), &Options::default()) {
         Err(Error::Refused { reason, .. }) => reason,
@@ -81,15 +86,13 @@ fn fat_of_every_kind() {
         fs::create_dir(&out).unwrap();
         run(tool("mcopy").arg("-i").arg(&target).args(["-s", "-n", "::/*"]).arg(&out));
         assert_same_files(&read_tree(&out), &content);
-        if sampled(nth, 5) {
+        // Partclone 0.3.23 takes other clusters than those in use where entries have 12 bits.
+        if kind != Kind::Fat12 && sampled(nth, 5) {
             if let Some(expected) = partclone(&lab, "partclone.fat", &image) {
                 // Partclone keeps nothing of a last cluster that is not whole; it belongs to no file.
                 let ours = allocated(&map);
                 assert!(support::covers(&ours, &expected), "{args:?}");
-                let more = |ranges: &[std::ops::Range<u64>]| {
-                    ranges.iter().map(|range| range.end - range.start).sum::<u64>()
-                };
-                let slack = more(&ours) - more(&expected);
+                let slack = count(&ours) - count(&expected);
                 assert!(slack < u64::from(probe.block_size.unwrap()), "{args:?}: {slack}");
             }
         }
@@ -242,8 +245,17 @@ fn xfs_of_both_versions() {
             assert_same_files(&read_tree(&mounted.root), &content);
         }
         if sampled(nth, 4) {
-            if let Some(expected) = partclone(&lab, "partclone.xfs", &image) {
-                assert_eq!(allocated(&map), expected, "{args:?}");
+            if let Some(theirs) = partclone(&lab, "partclone.xfs", &image) {
+                // Blocks that a group keeps at hand for its own trees (AGFL) count as used here, as free there.
+                let ours = allocated(&map);
+                assert!(support::covers(&ours, &theirs), "{args:?}");
+                let dev = open(&image);
+                let be32 = |at| u32::from_be_bytes(dev.read_vec_at(at, 4).unwrap().try_into().unwrap());
+                let block = u64::from(map.unit);
+                let at_hand: u64 = (0..u64::from(be32(88)))
+                    .map(|n| u64::from(be32(n * u64::from(be32(84)) * block + 512 + 48)))
+                    .sum();
+                assert_eq!(count(&ours), count(&theirs) + at_hand * block, "{args:?}");
             }
         }
         // The log has what was synced; the trees of free space have not.
@@ -329,9 +341,6 @@ fn btrfs_with_one_and_two_copies_of_its_metadata() {
         if sampled(nth, 4) {
             if let Some(theirs) = partclone(&lab, "partclone.btrfs", &image) {
                 // Partclone copies one of two copies, and a logical address here and there as if it were a place on the device.
-                let count = |ranges: &[std::ops::Range<u64>]| {
-                    ranges.iter().map(|range| range.end - range.start).sum::<u64>()
-                };
                 eprintln!("{args:?}: ours {}, partclone {}", count(&allocated(&map)), count(&theirs));
             }
         }
@@ -577,7 +586,7 @@ fn ntfs_without_page_and_hibernation_files() {
         let bytes = dev.read_vec_at(extent.offset, usize::try_from(extent.content).unwrap()).unwrap();
         assert!(content[at..].starts_with(&bytes), "{names:?}");
     }
-    let everything = gravure_fsmap::owners(&dev, &[0..map.size], &|| true).unwrap();
+    let everything = gravure_fsmap::owners(&dev, &support::whole(map.size), &|| true).unwrap();
     assert!(!everything.iter().any(|owned| owned.owner == gravure_fsmap::Owner::Unknown), "{everything:?}");
     // A system sleeps in it.
     fs::write(&page, b"hibr").unwrap();

@@ -7,6 +7,7 @@ pub(crate) mod capture;
 pub(crate) mod completions;
 pub(crate) mod delete;
 pub(crate) mod diff;
+pub(crate) mod disk;
 pub(crate) mod doctor;
 pub(crate) mod driver;
 pub(crate) mod edit;

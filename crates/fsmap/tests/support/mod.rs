@@ -14,31 +14,31 @@ use gravure_io::{FileAt, ReadAt};
 use gravure_testkit::{Random, full_run, oracle, seed};
 
 /// Files by their paths below the root, without a leading slash.
-pub type Files = BTreeMap<String, Vec<u8>>;
+pub(crate) type Files = BTreeMap<String, Vec<u8>>;
 
 /// A directory of its own for one test.
-pub struct Lab {
+pub(crate) struct Lab {
     dir: tempfile::TempDir,
 }
 
 impl Lab {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { dir: tempfile::tempdir().unwrap() }
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
     /// A file of `bytes` that holds nothing yet.
-    pub fn blank(&self, name: &str, bytes: u64) -> PathBuf {
+    pub(crate) fn blank(&self, name: &str, bytes: u64) -> PathBuf {
         let path = self.path(name);
         File::create(&path).unwrap().set_len(bytes).unwrap();
         path
     }
 
     /// A directory with files.
-    pub fn tree(&self, name: &str, files: &Files) -> PathBuf {
+    pub(crate) fn tree(&self, name: &str, files: &Files) -> PathBuf {
         let root = self.path(name);
         fs::create_dir_all(&root).unwrap();
         for (path, content) in files {
@@ -51,7 +51,7 @@ impl Lab {
 }
 
 /// `count` files in some directories; no two have a piece of content in common.
-pub fn files(seed: u64, count: u64, largest: u64) -> Files {
+pub(crate) fn files(seed: u64, count: u64, largest: u64) -> Files {
     let mut random = Random::new(seed);
     let mut out = Files::new();
     for n in 0..count {
@@ -68,14 +68,14 @@ pub fn files(seed: u64, count: u64, largest: u64) -> Files {
 }
 
 /// Takes every third file away and names it.
-pub fn every_third(files: &mut Files) -> Vec<String> {
+pub(crate) fn every_third(files: &mut Files) -> Vec<String> {
     let gone: Vec<String> = files.keys().step_by(3).cloned().collect();
     gone.iter().for_each(|path| drop(files.remove(path)));
     gone
 }
 
 /// All files below `root`.
-pub fn read_tree(root: &Path) -> Files {
+pub(crate) fn read_tree(root: &Path) -> Files {
     fn walk(root: &Path, dir: &Path, out: &mut Files) {
         for entry in fs::read_dir(dir).unwrap() {
             let path = entry.unwrap().path();
@@ -93,18 +93,18 @@ pub fn read_tree(root: &Path) -> Files {
 }
 
 /// Paths that differ.
-pub fn assert_same_files(got: &Files, expected: &Files) {
+pub(crate) fn assert_same_files(got: &Files, expected: &Files) {
     let differ: Vec<&String> =
         expected.keys().chain(got.keys()).filter(|path| got.get(*path) != expected.get(*path)).collect();
     assert!(differ.is_empty(), "{differ:?}");
 }
 
-pub fn output(command: &mut Command) -> Output {
+pub(crate) fn output(command: &mut Command) -> Output {
     command.stdin(Stdio::null()).output().unwrap()
 }
 
 /// Runs a program that must succeed; what it wrote to both streams.
-pub fn run(command: &mut Command) -> String {
+pub(crate) fn run(command: &mut Command) -> String {
     let output = output(command);
     let text =
         String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
@@ -113,33 +113,33 @@ pub fn run(command: &mut Command) -> String {
 }
 
 /// All of the programs, or a loud skip.
-pub fn have(programs: &[&str]) -> bool {
+pub(crate) fn have(programs: &[&str]) -> bool {
     programs.iter().all(|program| oracle(program).is_some())
 }
 
-pub fn tool(program: &str) -> Command {
+pub(crate) fn tool(program: &str) -> Command {
     oracle(program).unwrap()
 }
 
-pub fn open(path: &Path) -> FileAt {
+pub(crate) fn open(path: &Path) -> FileAt {
     FileAt::open(path).unwrap()
 }
 
-pub fn map_of(path: &Path) -> UsedMap {
+pub(crate) fn map_of(path: &Path) -> UsedMap {
     map(&open(path), &Options::default()).unwrap()
 }
 
 /// Ranges of runs of one class, joined where they touch.
-pub fn used(map: &UsedMap) -> Vec<Range<u64>> {
+pub(crate) fn used(map: &UsedMap) -> Vec<Range<u64>> {
     join(map.runs.iter().filter(|run| run.class == Class::Used).map(|run| run.offset..run.end()))
 }
 
 /// Runs in use of any class, joined.
-pub fn allocated(map: &UsedMap) -> Vec<Range<u64>> {
+pub(crate) fn allocated(map: &UsedMap) -> Vec<Range<u64>> {
     join(map.runs.iter().map(|run| run.offset..run.end()))
 }
 
-pub fn join(ranges: impl Iterator<Item = Range<u64>>) -> Vec<Range<u64>> {
+pub(crate) fn join(ranges: impl Iterator<Item = Range<u64>>) -> Vec<Range<u64>> {
     let mut out: Vec<Range<u64>> = Vec::new();
     for range in ranges {
         match out.last_mut() {
@@ -151,7 +151,7 @@ pub fn join(ranges: impl Iterator<Item = Range<u64>>) -> Vec<Range<u64>> {
 }
 
 /// `all` covers `part`; both ascending and joined.
-pub fn covers(all: &[Range<u64>], part: &[Range<u64>]) -> bool {
+pub(crate) fn covers(all: &[Range<u64>], part: &[Range<u64>]) -> bool {
     part.iter().all(|wanted| {
         let at = all.partition_point(|range| range.end <= wanted.start);
         all.get(at).is_some_and(|range| range.start <= wanted.start && range.end >= wanted.end)
@@ -159,7 +159,7 @@ pub fn covers(all: &[Range<u64>], part: &[Range<u64>]) -> bool {
 }
 
 /// The rules every map keeps.
-pub fn check_rules(map: &UsedMap) {
+pub(crate) fn check_rules(map: &UsedMap) {
     let mut last: Option<Run> = None;
     for run in &map.runs {
         assert!(run.len > 0 && run.end() <= map.size, "{run:?}");
@@ -176,7 +176,7 @@ pub fn check_rules(map: &UsedMap) {
 }
 
 /// A device of 0xAA onto which only what the map keeps was copied; what is excluded is zero.
-pub fn transplant(lab: &Lab, image: &Path, map: &UsedMap) -> PathBuf {
+pub(crate) fn transplant(lab: &Lab, image: &Path, map: &UsedMap) -> PathBuf {
     check_rules(map);
     let source = open(image);
     assert_eq!(source.size(), map.size);
@@ -206,7 +206,7 @@ pub fn transplant(lab: &Lab, image: &Path, map: &UsedMap) -> PathBuf {
 }
 
 /// Ranges that partclone would copy, by its domain log.
-pub fn partclone(lab: &Lab, program: &str, image: &Path) -> Option<Vec<Range<u64>>> {
+pub(crate) fn partclone(lab: &Lab, program: &str, image: &Path) -> Option<Vec<Range<u64>>> {
     let mut command = oracle(program)?;
     let log = lab.path("domain");
     let _ = fs::remove_file(&log);
@@ -225,7 +225,7 @@ pub fn partclone(lab: &Lab, program: &str, image: &Path) -> Option<Vec<Range<u64
 }
 
 /// Every piece says the truth about the file it belongs to; returns how many bytes of the files are in no piece.
-pub fn check_extents(image: &Path, map: &UsedMap, files: &Files) -> u64 {
+pub(crate) fn check_extents(image: &Path, map: &UsedMap, files: &Files) -> u64 {
     let source = open(image);
     let device = map.overlaid(&source);
     let mut left: u64 = files.values().map(|content| content.len() as u64).sum();
@@ -241,12 +241,12 @@ pub fn check_extents(image: &Path, map: &UsedMap, files: &Files) -> u64 {
 }
 
 /// A mounted image; unmounted in the end. `None` with a loud skip where mounting is not possible.
-pub struct Mounted {
-    pub root: PathBuf,
+pub(crate) struct Mounted {
+    pub(crate) root: PathBuf,
 }
 
 impl Mounted {
-    pub fn new(lab: &Lab, image: &Path, options: &str) -> Option<Self> {
+    pub(crate) fn new(lab: &Lab, image: &Path, options: &str) -> Option<Self> {
         let root = lab.path("mounted");
         fs::create_dir_all(&root).unwrap();
         let mut mount = oracle("mount")?;
@@ -267,6 +267,11 @@ impl Drop for Mounted {
 }
 
 /// Case `nth` is among those of this run: one in `every`, another with each seed; all of them in a full run.
-pub fn sampled(nth: usize, every: u64) -> bool {
+pub(crate) fn sampled(nth: usize, every: u64) -> bool {
     full_run() || (nth as u64 + seed()) % every == 0
+}
+
+/// All of a device, as one range.
+pub(crate) fn whole(size: u64) -> Vec<Range<u64>> {
+    std::iter::once(0..size).collect()
 }

@@ -1,0 +1,80 @@
+//! Bodies for fuzzing: any bytes must give a map that keeps the rules, or an error, in bounded time and memory. Replayed as plain
+//! tests in `tests/fuzz_bodies.rs`.
+
+use gravure_io::ReadAt;
+
+use crate::{Class, Error, Fallback, Options, UsedMap, map, owners, probe};
+
+/// Runs and extents kept; few, so that the code that drops some is passed through.
+const MAX_RUNS: usize = 100;
+const MAX_EXTENTS: usize = 50;
+
+/// A whole device of a few megabytes: one body for all file systems, since a signature decides which code reads it.
+pub fn volume(data: &[u8]) {
+    device(&data.to_vec());
+}
+
+/// The same of a device that is not held in memory as a whole. True when there was a map.
+pub fn device(dev: &dyn ReadAt) -> bool {
+    if let Ok(probe) = probe(dev) {
+        assert!(probe.size <= dev.size(), "{probe:?}");
+    }
+    let options = Options { max_runs: MAX_RUNS, max_extents: MAX_EXTENTS, ..Options::default() };
+    let made = map(dev, &options);
+    match &made {
+        Ok(map) => check(map, dev),
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
+    // Where everything is asked for instead, only the device itself can fail.
+    let everything = Options { fallback: Fallback::Everything, ..options };
+    match map(dev, &everything) {
+        Ok(map) => check(&map, dev),
+        Err(error) => assert!(
+            matches!(error, Error::Io { .. } | Error::Ntfs(gravure_ntfs::Error::Io { .. })),
+            "{error}"
+        ),
+    }
+    let whole = 0..dev.size();
+    if let Ok(owned) = owners(dev, std::slice::from_ref(&whole), &|| true) {
+        let mut next = 0;
+        for one in &owned {
+            assert!(one.range.start == next && one.range.end > next, "{one:?}");
+            next = one.range.end;
+        }
+        assert_eq!(next, dev.size());
+    }
+    made.is_ok()
+}
+
+/// The rules of a map.
+fn check(map: &UsedMap, dev: &dyn ReadAt) {
+    assert!(map.runs.len() <= MAX_RUNS && map.extents.len() <= MAX_EXTENTS);
+    let mut next = 0u64;
+    let mut last: Option<Class> = None;
+    for run in &map.runs {
+        assert!(run.len > 0 && run.offset >= next && run.end() <= map.size, "{run:?}");
+        assert!(run.offset > next || last != Some(run.class) || next == 0, "{run:?}");
+        next = run.end();
+        last = Some(run.class);
+    }
+    assert!(map.allocated <= map.kept().saturating_add(map.excluded()));
+    let mut next = 0u64;
+    for extent in &map.extents {
+        assert!(extent.offset >= next && extent.content > 0 && extent.content <= extent.len, "{extent:?}");
+        next = extent.offset.saturating_add(extent.len);
+    }
+    if let Some(overlay) = &map.overlay {
+        let over = map.overlaid(dev);
+        for range in overlay.ranges().take(MAX_RUNS) {
+            let len = usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(usize::MAX);
+            let _ = over.read_vec_at(range.start, len);
+        }
+    }
+}
+
+/// LVM's text.
+pub fn lvm_text(data: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(data) {
+        crate::lvm::parse_text(text);
+    }
+}
