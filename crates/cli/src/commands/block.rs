@@ -12,9 +12,9 @@ use gravure_imaging::{
     VolumeFile, Which, agent, apply_block_image, apply_block_stream, is_block_image, verify_block_image,
 };
 use gravure_io::FileAt;
-use gravure_linux::machine::{Roots, collect};
+use gravure_linux::machine::{self, Roots};
 use gravure_model::Ctl;
-use gravure_store::{HttpObjects, LocalObjects, OnExisting, Store};
+use gravure_store::{CollectOptions, HttpObjects, LocalObjects, OnExisting, Store};
 use serde::Serialize;
 
 use crate::exit::{Failure, chain, done_or_partial};
@@ -229,7 +229,7 @@ fn capture_line(image: &str, report: &BlockCaptureReport) -> String {
 
 /// What of this machine has to be alike elsewhere.
 fn hardware() -> Hardware {
-    let inventory = collect(&Roots::default()).inventory;
+    let inventory = machine::collect(&Roots::default()).inventory;
     let controllers = inventory.pci.iter().filter(|device| device.class >> 16 == 1);
     Hardware {
         architecture: std::env::consts::ARCH.to_owned(),
@@ -565,4 +565,67 @@ pub(super) fn list(image: &ImageName, common: &Common) -> Result<ExitCode, Failu
         format!("{:14} {:>14} {:>14} {:10} {label}", row.name, row.size_bytes, row.used_bytes, row.content)
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+#[derive(Debug, Serialize)]
+struct Deleted {
+    store: String,
+    image: String,
+}
+
+/// Takes an image out of a store; a block image in a file is the file.
+pub(super) fn delete(image: &ImageName, common: &Common) -> Result<ExitCode, Failure> {
+    if !is_store(&image.file) {
+        let message = format!("{}: a block image is alone in its file", image.file);
+        return Err(Failure::new(ErrorKind::Usage, message).with_cure("remove the file"));
+    }
+    let store = open_store(&image.file)?;
+    let name = stored_name(&store, &image.which)?;
+    store.remove_image(&name).map_err(store_failure)?;
+    let deleted = Deleted { store: image.file.clone(), image: name };
+    output::document(common.format, &deleted, |deleted| {
+        format!("{}: {} deleted; `gravure optimize {}` frees the place", deleted.store, deleted.image, deleted.store)
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+#[derive(Debug, Serialize)]
+struct Collected {
+    store: String,
+    removed_packs: u64,
+    removed_bytes: u64,
+    waiting_packs: u64,
+    repacked: u64,
+    contents: u64,
+    missing: Vec<String>,
+}
+
+/// Removes what no image of a store wants.
+pub(super) fn collect(name: &str, common: &Common) -> Result<ExitCode, Failure> {
+    if !is_store(name) {
+        let message = format!("{name}: nothing can be made smaller in a block image");
+        return Err(Failure::new(ErrorKind::Unsupported, message).with_cure("capture it anew with --zstd 19"));
+    }
+    let store = open_store(name)?;
+    let report = store.collect(&CollectOptions::default(), &interrupt::ctl()).map_err(store_failure)?;
+    let collected = Collected {
+        store: name.to_owned(),
+        removed_packs: report.removed_packs,
+        removed_bytes: report.removed_bytes,
+        waiting_packs: report.waiting_packs,
+        repacked: report.repacked,
+        contents: report.wanted,
+        missing: report.missing,
+    };
+    output::document(common.format, &collected, |collected| {
+        let (packs, freed) = (collected.removed_packs, bytes(collected.removed_bytes));
+        let mut text = format!("{}: {packs} packs removed, {freed}", collected.store);
+        if collected.waiting_packs > 0 {
+            text.push_str(&format!("; {} wait for writers to end", collected.waiting_packs));
+        }
+        collected.missing.iter().for_each(|line| text.push_str(&format!("\nmissing: {line}")));
+        text
+    })?;
+    let is_whole = collected.missing.is_empty();
+    Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::from(ErrorKind::Integrity.exit_code()) })
 }
