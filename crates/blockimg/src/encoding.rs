@@ -234,8 +234,7 @@ mod tests {
         let noise: Vec<u8> = (0..5000u32).flat_map(|n| ChunkId::of(&n.to_le_bytes()).0).collect();
         for (plain, encoding) in [(vec![7; 100_000], Encoding::Zstd), (noise, Encoding::Raw)] {
             let (a, b) = plain.split_at(512);
-            let entries =
-                [a, b].map(|part| Entry { id: ChunkId::of(part), len: part.len() as u32 }).to_vec();
+            let entries = [a, b].map(|part| Entry { id: ChunkId::of(part), len: part.len() as u32 }).to_vec();
             let frame = encoder.frame(FrameKind::Data, entries, &plain).unwrap();
             assert_eq!(frame.header.encoding, encoding);
             let mut bytes = vec![9; 3];

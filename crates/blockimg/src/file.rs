@@ -446,7 +446,12 @@ impl<R: Read> ImageStream<R> {
         self.input.read_exact(rest).map_err(Error::io("read trailer", self.offset))?;
         let found = Trailer::parse(&head, self.offset)?;
         if found != expected {
-            return Err(Error::corrupt("trailer", self.offset, format!("{expected:x?}"), format!("{found:x?}")));
+            return Err(Error::corrupt(
+                "trailer",
+                self.offset,
+                format!("{expected:x?}"),
+                format!("{found:x?}"),
+            ));
         }
         Ok(StreamItem::End { root: Box::new(root), id, signature })
     }

@@ -30,10 +30,15 @@ pub use cutter::{Cut, Cutter, FileSpan, UsedSpan};
 pub use encoding::{Encoding, FrameDecoder, FrameEncoder, check_id};
 pub use error::Error;
 pub use facts::Facts;
-pub use file::{FORMAT_VERSION, ImageFile, ImageStream, ImageWriter, Placed, StreamItem, check_region, is_image};
+pub use file::{
+    FORMAT_VERSION, ImageFile, ImageStream, ImageWriter, Placed, StreamItem, check_region, is_image,
+};
 pub use frame::{Entry, Frame, FrameHeader, FrameKind};
 pub use id::{BadId, ChunkId};
 pub use pack::{PackBuilder, PackEntry, PackIndex, by_id, max_pack_bytes, read_pack};
 pub use region::{FinishedRegion, RegionBuilder};
 pub use root::{Region, Root};
-pub use table::{Exclusion, Extent, ExtentKind, Location, parse_locations, parse_table, table_len, write_extent, write_location};
+pub use table::{
+    Exclusion, Extent, ExtentKind, Location, parse_locations, parse_table, table_len, write_extent,
+    write_location,
+};

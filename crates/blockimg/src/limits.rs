@@ -12,18 +12,19 @@ pub const GROUP_BYTES: u32 = 256 << 10;
 /// Chunks in a frame at most: a group of single sectors.
 pub const MAX_ENTRIES: u32 = 512;
 
-/// Regions of a device end at multiples of this, so that a change spoils the table of one region only.
-pub const REGION_BYTES: u64 = 64 << 20;
+/// Regions of a device end at multiples of this, so that a change spoils the table of one region only. A writer of a file holds
+/// the compressed chunks of one region in memory.
+pub const REGION_BYTES: u64 = 32 << 20;
 
-/// Plain bytes of a table, of locations, of a root or of a pack's index at most. A region of single sectors needs 5 MiB, a
+/// Plain bytes of a table, of locations, of a root or of a pack's index at most. A region of single sectors needs 3 MiB, a
 /// root with all regions 48 MiB.
 pub const MAX_STRUCTURE_BYTES: u32 = 64 << 20;
 
-/// Regions of an image at most: 64 TiB of data, and as much free space as there may be.
+/// Regions of an image at most: 32 TiB of data, and as much free space as there may be.
 pub const MAX_REGIONS: u32 = 1 << 20;
 
 /// Extents of one region at most: each sector of 512 bytes one of its own.
-pub const MAX_EXTENTS: usize = (64 << 20) / 512;
+pub const MAX_EXTENTS: usize = (32 << 20) / 512;
 
 /// Bytes of the facts about an image, and of what a capture has to say at its end.
 pub const MAX_FACTS_BYTES: u32 = 4 << 20;

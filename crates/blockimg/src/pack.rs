@@ -145,9 +145,9 @@ fn read_index(source: &dyn ReadAt) -> Result<(ChunkId, Vec<PackEntry>), Error> {
     let mut rest = plain.as_slice();
     let mut expected = u64::try_from(HEADER.len()).unwrap_or(0);
     while !rest.is_empty() {
-        let (offset, bytes) = rest.split_first_chunk::<8>().ok_or_else(|| {
-            Error::corrupt("index of a pack", index_offset, "a whole entry", "the end")
-        })?;
+        let (offset, bytes) = rest
+            .split_first_chunk::<8>()
+            .ok_or_else(|| Error::corrupt("index of a pack", index_offset, "a whole entry", "the end"))?;
         let offset = u64::from_le_bytes(*offset);
         let header = FrameHeader::parse(bytes, offset)?;
         if offset != expected {

@@ -124,7 +124,12 @@ impl Root {
             let left = size.saturating_sub(offset);
             if len == 0 || len > left || data_bytes > len {
                 let found = format!("{len} bytes with {data_bytes} of data");
-                return Err(Error::corrupt(format!("region {index}"), 64, format!("1 to {left} bytes"), found));
+                return Err(Error::corrupt(
+                    format!("region {index}"),
+                    64,
+                    format!("1 to {left} bytes"),
+                    found,
+                ));
             }
             regions.push(Region { offset, len, data_bytes, table });
             offset = offset.saturating_add(len);
@@ -134,7 +139,12 @@ impl Root {
         }
         let outcome = cursor.take(usize::try_from(outcome_len).unwrap_or(usize::MAX)).map_err(cut)?;
         if !cursor.rest().is_empty() {
-            return Err(Error::corrupt("root", 0, "nothing behind it", format!("{} bytes", cursor.rest().len())));
+            return Err(Error::corrupt(
+                "root",
+                0,
+                "nothing behind it",
+                format!("{} bytes", cursor.rest().len()),
+            ));
         }
         let outcome = facts::from_json("outcome", outcome, 0)?;
         Ok(Self { size, sector_bytes, facts, outcome, regions })

@@ -208,7 +208,9 @@ pub fn parse_locations(bytes: &[u8], count: usize, file_len: u64) -> Result<Vec<
         let (frame_offset, frame_len) = (cursor.u64().map_err(cut)?, cursor.u32().map_err(cut)?);
         let entry = cursor.u32().map_err(cut)?;
         let end = frame_offset.checked_add(frame_len.into());
-        if frame_len > crate::limits::MAX_CHUNK_BYTES.saturating_mul(2) || end.is_none_or(|end| end > file_len) {
+        if frame_len > crate::limits::MAX_CHUNK_BYTES.saturating_mul(2)
+            || end.is_none_or(|end| end > file_len)
+        {
             let expected = format!("a frame within {file_len} bytes");
             let found = format!("{frame_len} bytes at {frame_offset:#x}");
             return Err(Error::corrupt("locations of a region", at, expected, found));

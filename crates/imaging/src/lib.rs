@@ -16,8 +16,8 @@ mod read_ahead;
 mod stage;
 
 mod archive;
-mod block;
 mod blob_reader;
+mod block;
 mod damage;
 mod image;
 mod reading;
@@ -47,8 +47,8 @@ pub use apply::{ApplyOptions, ApplyReport, DamagedContent, Durability, apply_to_
 pub use block::{
     BadSectors, BlockApplyOptions, BlockApplyReport, BlockCapture, BlockCaptureOptions, BlockCaptureReport,
     BlockImage, BlockLayout, BlockPlan, BlockPlanOptions, BlockSource, BlockStream, BlockVerify,
-    BlockVerifyReport, Delta, Keep, NameHits,
-    apply_block_image, apply_block_stream, is_block_image, no_hits, verify_block_image, whole_device,
+    BlockVerifyReport, Delta, Keep, NameHits, apply_block_image, apply_block_stream, is_block_image, no_hits,
+    verify_block_image, whole_device,
 };
 pub use capture::{
     AppendOptions, CaptureForm, CaptureOptions, CaptureReport, CaptureSource, Earlier, Integrity, append,

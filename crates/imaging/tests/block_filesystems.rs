@@ -21,7 +21,12 @@ const MIB: u64 = 1 << 20;
 fn run(command: &mut Command) {
     let output = command.output().unwrap();
     let text = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {}\n{text}{}", output.status, String::from_utf8_lossy(&output.stdout));
+    assert!(
+        output.status.success(),
+        "{command:?}: {}\n{text}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout)
+    );
 }
 
 /// Files of all sizes, text and noise.
@@ -33,9 +38,16 @@ fn populate(dir: &Path, seed: u64) -> Vec<PathBuf> {
         for number in 0..12u64 {
             let len = random.below(1 << (6 + number * 13 / 12 + random.below(8)).min(21));
             let is_noise = random.once_in(2);
-            let content: Vec<u8> = (0..len)
-                .map(|at| if is_noise { random.below(256) as u8 } else { b"words and words\n"[at as usize % 16] })
-                .collect();
+            let content: Vec<u8> =
+                (0..len)
+                    .map(|at| {
+                        if is_noise {
+                            random.below(256) as u8
+                        } else {
+                            b"words and words\n"[at as usize % 16]
+                        }
+                    })
+                    .collect();
             let path = PathBuf::from(name).join(format!("file{number}.bin"));
             std::fs::write(dir.join(&path), content).unwrap();
             out.push(path);
@@ -117,7 +129,9 @@ fn ext4_comes_back_with_every_file() {
     run(mkfs.args(["-q", "-F", "-d"]).arg(&tree).arg(&image));
     // Some are gone again; their blocks are free and full.
     let gone = &files[3];
-    run(Command::new(debugfs.get_program()).args(["-w", "-R", &format!("rm {}", gone.display())]).arg(&image));
+    run(Command::new(debugfs.get_program())
+        .args(["-w", "-R", &format!("rm {}", gone.display())])
+        .arg(&image));
     run(Command::new(fsck.get_program()).args(["-fy"]).arg(&image).env("E2FSCK_TIME", "0"));
     let restored = round_trip(dir.path(), &image, 60 * MIB);
     run(fsck.arg("-fn").arg(&restored));
@@ -144,12 +158,17 @@ fn ntfs_comes_back_with_every_file() {
     run(mkntfs.args(["-Q", "-F", "-q", "-s", "512", "-p", "0", "-H", "0", "-S", "0"]).arg(&image));
     let name = |file: &Path| file.display().to_string().replace('/', "_");
     for file in &files {
-        run(Command::new(ntfscp.get_program()).args(["-f", "-q"]).arg(&image).arg(tree.join(file)).arg(name(file)));
+        run(Command::new(ntfscp.get_program())
+            .args(["-f", "-q"])
+            .arg(&image)
+            .arg(tree.join(file))
+            .arg(name(file)));
     }
     let restored = round_trip(dir.path(), &image, 60 * MIB);
     run(fix.arg("-n").arg(&restored));
     for file in &files {
-        let output = Command::new(ntfscat.get_program()).arg("-f").arg(&restored).arg(name(file)).output().unwrap();
+        let output =
+            Command::new(ntfscat.get_program()).arg("-f").arg(&restored).arg(name(file)).output().unwrap();
         assert!(output.stdout == std::fs::read(tree.join(file)).unwrap(), "{}", file.display());
     }
     // The copy of the boot sector at the very end, too.
@@ -251,7 +270,8 @@ fn xfs_comes_back_sound() {
 }
 
 fn agblocks(db: &std::ffi::OsStr, image: &Path) -> u64 {
-    let output = Command::new(db).args(["-r", "-f", "-c", "sb 0", "-c", "p agblocks"]).arg(image).output().unwrap();
+    let output =
+        Command::new(db).args(["-r", "-f", "-c", "sb 0", "-c", "p agblocks"]).arg(image).output().unwrap();
     String::from_utf8(output.stdout).unwrap().trim().rsplit(' ').next().unwrap().parse().unwrap()
 }
 
@@ -278,7 +298,11 @@ fn file_systems_share_the_content_of_their_files_in_a_store() {
     run(mkntfs.args(["-Q", "-F", "-q", "-s", "512", "-p", "0", "-H", "0", "-S", "0"]).arg(&ntfs));
     for number in 0..12 {
         let name = format!("file{number}");
-        run(Command::new(ntfscp.get_program()).args(["-f", "-q"]).arg(&ntfs).arg(tree.join(&name)).arg(&name));
+        run(Command::new(ntfscp.get_program())
+            .args(["-f", "-q"])
+            .arg(&ntfs)
+            .arg(tree.join(&name))
+            .arg(&name));
     }
     let store = Store::open(Arc::new(LocalObjects::new(&dir.path().join("store")))).unwrap();
     let into_store = |source: &Path, name: &str| {

@@ -96,7 +96,8 @@ fn device(seed: u64, size: usize) -> Vec<u8> {
 }
 
 fn facts(size: usize) -> Facts {
-    let source = Source { name: "test".into(), size_bytes: size as u64, sector_bytes: 512, ..Source::default() };
+    let source =
+        Source { name: "test".into(), size_bytes: size as u64, sector_bytes: 512, ..Source::default() };
     Facts {
         version: 1,
         name: "test".into(),
@@ -111,7 +112,11 @@ fn capture_options(threads: usize) -> BlockCaptureOptions {
     BlockCaptureOptions { threads: Some(threads), ..BlockCaptureOptions::default() }
 }
 
-fn with_capture<T>(source: &dyn ReadAt, layout: &BlockLayout, work: impl FnOnce(&BlockCapture<'_>) -> T) -> T {
+fn with_capture<T>(
+    source: &dyn ReadAt,
+    layout: &BlockLayout,
+    work: impl FnOnce(&BlockCapture<'_>) -> T,
+) -> T {
     let facts = facts(source.size() as usize);
     work(&BlockCapture { source, name: "test", layout, facts: &facts, hits: &no_hits })
 }
@@ -129,11 +134,7 @@ fn open(bytes: &[u8]) -> Result<BlockImage, Error> {
 }
 
 fn apply_options() -> BlockApplyOptions {
-    BlockApplyOptions {
-        threads: Some(2),
-        existing: ExistingData::Destroy,
-        ..BlockApplyOptions::default()
-    }
+    BlockApplyOptions { threads: Some(2), existing: ExistingData::Destroy, ..BlockApplyOptions::default() }
 }
 
 fn apply(image: &BlockImage, disk: &Disk, options: &BlockApplyOptions) -> Result<BlockApplyReport, Error> {
@@ -244,7 +245,11 @@ fn a_restore_that_fails_anywhere_is_not_bootable_and_completes_on_its_next_run()
                 Err(error) => {
                     let is_last = bytes == source;
                     let is_untouched = bytes.iter().all(|byte| *byte == 0xaa);
-                    if !is_last && !is_untouched && at > 1 && !matches!(fault, Fault::Flip { .. } | Fault::Lie) {
+                    if !is_last
+                        && !is_untouched
+                        && at > 1
+                        && !matches!(fault, Fault::Flip { .. } | Fault::Lie)
+                    {
                         assert_not_bootable(&bytes, size, &format!("{context}: {error}"));
                     }
                 }
@@ -303,9 +308,8 @@ fn damaged_images_never_look_restored() {
             assert_eq!(is_sound, applied.is_ok(), "round {round}: verify and apply agree");
         }
         let disk = Disk::used(size);
-        let applied = BlockStream::open(bad.as_slice(), "stream").and_then(|stream| {
-            apply_block_stream(stream, &disk, &options, &Ctl::default(), &Silent)
-        });
+        let applied = BlockStream::open(bad.as_slice(), "stream")
+            .and_then(|stream| apply_block_stream(stream, &disk, &options, &Ctl::default(), &Silent));
         check_outcome(&applied, &disk, &source, is_cut, round);
     }
 }
@@ -380,10 +384,8 @@ fn bad_sectors_are_tried_again_and_recorded() {
     let mut expected = bytes;
     expected[bad.start as usize..bad.end as usize].fill(0);
     assert!(disk.bytes() == expected);
-    let options = BlockCaptureOptions {
-        bad_sectors: gravure_imaging::BadSectors::Refuse,
-        ..capture_options(1)
-    };
+    let options =
+        BlockCaptureOptions { bad_sectors: gravure_imaging::BadSectors::Refuse, ..capture_options(1) };
     let refused = capture.to_stream(&mut Vec::new(), "memory", &options, &Ctl::default(), &Silent);
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::Io);
 }

@@ -133,7 +133,8 @@ impl Store {
                 .filter(|(offset, _)| frames.contains(offset))
                 .map(|(_, len)| u64::from(*len))
                 .sum();
-            let is_sparse = bytes.saturating_mul(100) < len.saturating_mul(options.repack_below_percent.into());
+            let is_sparse =
+                bytes.saturating_mul(100) < len.saturating_mul(options.repack_below_percent.into());
             match (frames.is_empty(), is_sparse) {
                 (true, _) => candidates.push(pack),
                 (false, true) => kept.push((pack, frames)),
@@ -261,7 +262,8 @@ impl Store {
             let source = self.objects().open(&name)?;
             for (offset, frame_len) in frame_lens(&entries) {
                 ctl.check()?;
-                let bytes = source.read_vec_at(offset, frame_len as usize).map_err(Error::io("read", &name))?;
+                let bytes =
+                    source.read_vec_at(offset, frame_len as usize).map_err(Error::io("read", &name))?;
                 let checked = Frame::parse(&bytes, offset).and_then(|frame| {
                     decoder.decode(&frame, &mut plain)?;
                     Ok(frame)
@@ -282,7 +284,8 @@ impl Store {
         let mut missing = Vec::new();
         match self.wanted(&mut missing, ctl) {
             Ok(wanted) => {
-                report.lost = wanted.iter().filter(|id| !sound.contains(*id)).map(ToString::to_string).collect();
+                report.lost =
+                    wanted.iter().filter(|id| !sound.contains(*id)).map(ToString::to_string).collect();
                 report.lost.sort();
                 report.damage.extend(missing);
             }

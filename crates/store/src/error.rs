@@ -95,9 +95,7 @@ impl Error {
         move |source| Self::Io { what, name: name.to_string(), source }
     }
 
-    pub(crate) fn format<'a>(
-        name: impl ToString + 'a,
-    ) -> impl FnOnce(gravure_blockimg::Error) -> Self + 'a {
+    pub(crate) fn format<'a>(name: impl ToString + 'a) -> impl FnOnce(gravure_blockimg::Error) -> Self + 'a {
         move |source| Self::Format { name: name.to_string(), source: Box::new(source) }
     }
 

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use gravure_io::ReadAt;
 
+use crate::Error;
 use crate::objects::{Listed, Objects, Put, Session};
 use crate::store::{CATALOG, Catalog};
-use crate::Error;
 
 /// Bytes of a catalogue: 70 bytes for each pack.
 const MAX_CATALOG_BYTES: u64 = 64 << 20;
@@ -68,12 +68,7 @@ enum Failed {
 }
 
 /// Fetches bytes `range.0` to `range.1` (exclusive), or all.
-fn get(
-    agent: &ureq::Agent,
-    url: &str,
-    range: Option<(u64, u64)>,
-    limit: u64,
-) -> Result<Vec<u8>, Failed> {
+fn get(agent: &ureq::Agent, url: &str, range: Option<(u64, u64)>, limit: u64) -> Result<Vec<u8>, Failed> {
     let mut why = String::new();
     for _ in 0..ATTEMPTS {
         let mut request = agent.get(url);

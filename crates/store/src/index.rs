@@ -9,8 +9,8 @@ use std::sync::Arc;
 use gravure_blockimg::{ChunkId, PackEntry};
 use gravure_io::{Cursor, ReadAt};
 
-use crate::objects::{Objects, read_whole};
 use crate::Error;
+use crate::objects::{Objects, read_whole};
 
 const MAGIC: [u8; 8] = *b"GRAVIDX\x01";
 /// Magic, packs u32, shard bits u32, seal; names of packs follow, then name and rows of each shard.
@@ -52,7 +52,10 @@ pub(crate) struct IndexFile {
 
 impl std::fmt::Debug for IndexFile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("IndexFile").field("name", &self.name).field("rows", &self.rows()).finish_non_exhaustive()
+        f.debug_struct("IndexFile")
+            .field("name", &self.name)
+            .field("rows", &self.rows())
+            .finish_non_exhaustive()
     }
 }
 
@@ -358,7 +361,13 @@ mod tests {
 
     fn entry(number: u32) -> PackEntry {
         let id = ChunkId::of(&number.to_le_bytes());
-        PackEntry { id, len: number + 1, frame_offset: u64::from(number) * 7, frame_len: 9, entry: number % 5 }
+        PackEntry {
+            id,
+            len: number + 1,
+            frame_offset: u64::from(number) * 7,
+            frame_len: 9,
+            entry: number % 5,
+        }
     }
 
     #[test]
@@ -375,7 +384,10 @@ mod tests {
             recent.add(b, &(count / 2..count).map(entry).collect::<Vec<_>>());
             let name = recent.merge(&objects, Some(&first), &|_| true).unwrap();
             let file = IndexFile::open(&objects, &name).unwrap();
-            assert_eq!((file.rows(), file.shards.len()), (u64::from(count), if count > 1 << 18 { 2 } else { 1 }));
+            assert_eq!(
+                (file.rows(), file.shards.len()),
+                (u64::from(count), if count > 1 << 18 { 2 } else { 1 })
+            );
             for number in (0..count + 100).step_by(if count > 10_000 { 97 } else { 1 }) {
                 let expected = entry(number);
                 let found = file.find(&expected.id, &|_| true).unwrap();
@@ -393,7 +405,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let objects = LocalObjects::new(dir.path());
         let same = entry(1);
-        let mut shards = ShardWriter { objects: &objects, bits: 0, current: 0, rows: vec![], written: vec![] };
+        let mut shards =
+            ShardWriter { objects: &objects, bits: 0, current: 0, rows: vec![], written: vec![] };
         (0..600).for_each(|pack| shards.put(&same.id, pack, &same).unwrap());
         let rows = std::mem::take(&mut shards.rows);
         let shard = Shard { name: "x".into(), source: Arc::new(rows), rows: 600 };

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use gravure_io::ReadAt;
 
+use crate::Error;
 use crate::files::{Files, Locked, SystemFiles};
 use crate::objects::{Listed, Objects, Put, Session, unique_name};
-use crate::Error;
 
 const TMP: &str = "tmp";
 const SESSIONS: &str = "sessions";
@@ -151,9 +151,8 @@ impl<F: Files> Objects for LocalObjects<F> {
     }
 
     fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
-        let rename = |temporary: &Path, path: &Path| {
-            self.files.rename(temporary, path).map(|()| Put::Created)
-        };
+        let rename =
+            |temporary: &Path, path: &Path| self.files.rename(temporary, path).map(|()| Put::Created);
         self.write(name, bytes, rename).map(drop)
     }
 

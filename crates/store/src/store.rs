@@ -4,7 +4,9 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use gravure_blockimg::{ChunkId, Frame, FrameDecoder, FrameKind, ImageFile, PackEntry, max_pack_bytes, read_pack};
+use gravure_blockimg::{
+    ChunkId, Frame, FrameDecoder, FrameKind, ImageFile, PackEntry, max_pack_bytes, read_pack,
+};
 use gravure_io::ReadAt;
 use serde::{Deserialize, Serialize};
 
@@ -284,7 +286,8 @@ impl Store {
         for _ in 0..10 {
             let mut objects = Vec::new();
             for folder in ["images", "index", "packs"] {
-                objects.extend(self.objects.list(folder)?.into_iter().map(|object| (object.name, object.len)));
+                objects
+                    .extend(self.objects.list(folder)?.into_iter().map(|object| (object.name, object.len)));
             }
             if objects == last {
                 break;

@@ -99,9 +99,8 @@ impl<'s> Writer<'s> {
         if !self.condemned.is_empty() {
             // Packs are named after their content. One that is condemned may be removed at any time, so a new one with the same
             // content must have another name.
-            let encoder = FrameEncoder::new(1).and_then(|mut encoder| {
-                encoder.single(FrameKind::Data, self.session.name().as_bytes())
-            });
+            let encoder = FrameEncoder::new(1)
+                .and_then(|mut encoder| encoder.single(FrameKind::Data, self.session.name().as_bytes()));
             pack.push(&encoder.map_err(Error::format("a new pack"))?);
         }
         let (id, bytes, entries) = pack.finish().map_err(Error::format("a new pack"))?;

@@ -127,7 +127,8 @@ fn many_writers_at_once_spoil_nothing() {
 #[test]
 fn scrubbing_finds_every_flipped_bit_of_a_pack() {
     let files = CrashFiles::default();
-    let open = || Store::open(Arc::new(LocalObjects::with_files(Path::new("/store"), files.clone()))).unwrap();
+    let open =
+        || Store::open(Arc::new(LocalObjects::with_files(Path::new("/store"), files.clone()))).unwrap();
     store_image(&open(), "one", &[1, 2], OnExisting::Refuse).unwrap();
     let pack = files.names().into_iter().find(|name| name.starts_with("/store/packs/")).unwrap();
     let store = open();
@@ -136,7 +137,8 @@ fn scrubbing_finds_every_flipped_bit_of_a_pack() {
     assert_eq!((clean.damage.len(), clean.contents, clean.packs), (0, 3, 1));
     for at in (0..len as usize).step_by(37) {
         files.flip(&pack, at);
-        let store = Store::open(Arc::new(LocalObjects::with_files(Path::new("/store"), files.clone()))).unwrap();
+        let store =
+            Store::open(Arc::new(LocalObjects::with_files(Path::new("/store"), files.clone()))).unwrap();
         let report = store.scrub(&Ctl::default(), &mut |_| {}).unwrap();
         let is_harmless = read_image(&store, "one").is_ok_and(|found| found == contents(&[1, 2]));
         assert!(!report.damage.is_empty() || is_harmless, "byte {at} of {len}");
@@ -170,7 +172,9 @@ fn serve(dir: PathBuf, break_every: u64) -> String {
             }
             let path = first.split(' ').nth(1).unwrap_or("/").trim_start_matches("/store/").to_owned();
             let answer = match std::fs::File::open(dir.join(path)) {
-                Err(_) => b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".to_vec(),
+                Err(_) => {
+                    b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".to_vec()
+                }
                 Ok(mut file) => {
                     let mut bytes = Vec::new();
                     file.read_to_end(&mut bytes).unwrap();

@@ -24,7 +24,8 @@ fn content(number: u8, len: usize) -> Vec<u8> {
 }
 
 fn frame(encoder: &mut FrameEncoder, contents: &[Vec<u8>]) -> Frame {
-    let entries = contents.iter().map(|content| Entry { id: ChunkId::of(content), len: content.len() as u32 });
+    let entries =
+        contents.iter().map(|content| Entry { id: ChunkId::of(content), len: content.len() as u32 });
     encoder.frame(FrameKind::Data, entries.collect(), &contents.concat()).unwrap()
 }
 
@@ -182,7 +183,9 @@ pub(crate) fn check_cuts(size: u64, spans: &[(u64, u64, bool)], files: &[(u64, u
                 assert!(covered.is_none_or(|span| span.excluded.is_some()));
             }
             Cut::RegionEnd => {
-                assert!(pos > region_start && (pos == size || pos % gravure_blockimg::limits::REGION_BYTES == 0));
+                assert!(
+                    pos > region_start && (pos == size || pos % gravure_blockimg::limits::REGION_BYTES == 0)
+                );
                 region_start = pos;
             }
         }

@@ -7,8 +7,9 @@ use std::process::ExitCode;
 
 use clap::ValueEnum;
 use gravure_imaging::{
-    ApplyOptions, BlockApplyOptions, BlockVerify, Collisions, DamagedContent, Delta, ErrorKind, Existing, ExistingData, Image, VerifyOptions,
-    VolumeApplyOptions, VolumeFile, VolumeVerify, apply_to_directory, apply_to_volume, verify_applied,
+    ApplyOptions, BlockApplyOptions, BlockVerify, Collisions, DamagedContent, Delta, ErrorKind, Existing,
+    ExistingData, Image, VerifyOptions, VolumeApplyOptions, VolumeFile, VolumeVerify, apply_to_directory,
+    apply_to_volume, verify_applied,
 };
 use gravure_model::Ctl;
 use gravure_tree::Loss;
@@ -177,7 +178,13 @@ struct LossLine {
 
 pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failure> {
     if options.block || super::block::is_block_name(&options.image.file) {
-        return super::block::apply(&options.image, &options.target, options.size, block_options(options), common);
+        return super::block::apply(
+            &options.image,
+            &options.target,
+            options.size,
+            block_options(options),
+            common,
+        );
     }
     let ctl = interrupt::ctl();
     let reporter = Reporter::new(common.progress);

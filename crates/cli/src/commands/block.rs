@@ -73,7 +73,10 @@ fn stored_name(store: &Store, which: &Which) -> Result<String, Failure> {
             let images = store.images().map_err(store_failure)?;
             match images.as_slice() {
                 [only] => Ok(only.name.clone()),
-                [] => Err(Failure::new(ErrorKind::NotFound, format!("{}: no image in this store", store.name()))),
+                [] => Err(Failure::new(
+                    ErrorKind::NotFound,
+                    format!("{}: no image in this store", store.name()),
+                )),
                 several => {
                     let names: Vec<&str> = several.iter().take(10).map(|image| image.name.as_str()).collect();
                     let message = format!("{} holds {} images", store.name(), several.len());
@@ -181,7 +184,11 @@ pub(super) fn capture(wanted: &Capture<'_>, common: &Common) -> Result<ExitCode,
         capture.to_store(&store, &wanted.name, existing, &how, &ctl, &reporter).map_err(|error| {
             let is_refused = error.kind() == ErrorKind::Refused;
             let failure = Failure::from(error);
-            if is_refused { failure.with_cure("choose another NAME, or replace it with --replace") } else { failure }
+            if is_refused {
+                failure.with_cure("choose another NAME, or replace it with --replace")
+            } else {
+                failure
+            }
         })?
     } else {
         capture.to_file(wanted.image, &how, &ctl, &reporter)?
@@ -224,7 +231,10 @@ fn capture_line(image: &str, report: &BlockCaptureReport) -> String {
     let (new, stored) = (bytes(report.new_bytes), bytes(report.stored_bytes));
     let speed = rate(report.data_bytes, report.milliseconds);
     let tree = report.tree.map(|tree| tree.to_string()).unwrap_or_default();
-    format!("{image}: {data} of {size} in {} chunks, {new} new in {stored}, {speed}\ntree {tree}", report.chunks)
+    format!(
+        "{image}: {data} of {size} in {} chunks, {new} new in {stored}, {speed}\ntree {tree}",
+        report.chunks
+    )
 }
 
 /// What of this machine has to be alike elsewhere.
@@ -237,7 +247,9 @@ fn hardware() -> Hardware {
         manufacturer: inventory.smbios.system.manufacturer.clone(),
         product: inventory.smbios.system.product.clone(),
         storage_controllers: controllers
-            .map(|device| format!("pci:{:04x}:{:04x} class {:06x}", device.vendor, device.device, device.class))
+            .map(|device| {
+                format!("pci:{:04x}:{:04x} class {:06x}", device.vendor, device.device, device.class)
+            })
             .collect(),
         ..Hardware::default()
     }
@@ -295,9 +307,14 @@ fn finish_apply(
     common: &Common,
 ) -> Result<ExitCode, Failure> {
     let report = report.map_err(|error| {
-        let holds_data = matches!(&error, gravure_imaging::Error::Refused { what, .. } if what.starts_with("writing"));
+        let holds_data =
+            matches!(&error, gravure_imaging::Error::Refused { what, .. } if what.starts_with("writing"));
         let failure = Failure::from(error);
-        if holds_data { failure.with_cure("destroy it with --yes, or choose another target") } else { failure }
+        if holds_data {
+            failure.with_cure("destroy it with --yes, or choose another target")
+        } else {
+            failure
+        }
     })?;
     let applied = Applied {
         target: target.display().to_string(),
@@ -425,7 +442,11 @@ fn info_text(info: &Info<'_>) -> String {
     let table = facts.table.as_ref().map_or_else(String::new, |table| {
         format!(", {} {}", table.kind.to_ascii_uppercase(), table.identifier)
     });
-    text.push_str(&format!("\n{} in sectors of {} bytes{table}\n", bytes(info.size_bytes), info.sector_bytes));
+    text.push_str(&format!(
+        "\n{} in sectors of {} bytes{table}\n",
+        bytes(info.size_bytes),
+        info.sector_bytes
+    ));
     for volume in &facts.volumes {
         let label = volume.label.as_ref().map_or_else(String::new, |label| format!(" {label:?}"));
         text.push_str(&format!(
@@ -465,7 +486,11 @@ struct Verdict {
     milliseconds: u64,
 }
 
-pub(super) fn verify(image: &ImageName, threads: Option<usize>, common: &Common) -> Result<ExitCode, Failure> {
+pub(super) fn verify(
+    image: &ImageName,
+    threads: Option<usize>,
+    common: &Common,
+) -> Result<ExitCode, Failure> {
     let ctl = interrupt::ctl();
     let reporter = Reporter::new(common.progress);
     let verdict = if is_store(&image.file) && image.which == Which::Only {
@@ -584,7 +609,10 @@ pub(super) fn delete(image: &ImageName, common: &Common) -> Result<ExitCode, Fai
     store.remove_image(&name).map_err(store_failure)?;
     let deleted = Deleted { store: image.file.clone(), image: name };
     output::document(common.format, &deleted, |deleted| {
-        format!("{}: {} deleted; `gravure optimize {}` frees the place", deleted.store, deleted.image, deleted.store)
+        format!(
+            "{}: {} deleted; `gravure optimize {}` frees the place",
+            deleted.store, deleted.image, deleted.store
+        )
     })?;
     Ok(ExitCode::SUCCESS)
 }

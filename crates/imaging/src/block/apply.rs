@@ -5,7 +5,8 @@
 //! checked and written, all made durable; everything is read back and compared; last, with the first sector at the very end, come
 //! the two MiB, and they are read back, too. A restore that was interrupted finds on its next run what is there already.
 //!
-//! **Memory:** 3 MiB an item, two items a thread and 4; two MiB that come last; a bit for each extent; tables of a region.
+//! **Memory:** 3 MiB an item, one item a thread and 4 (108 MiB with the 32 threads at most that work); two MiB that come last; a bit
+//! for each extent; tables of a region.
 
 use std::ops::Range;
 use std::sync::Mutex;
@@ -32,6 +33,9 @@ const SAMPLES: usize = 256;
 const BATCH_BYTES: u64 = 1 << 20;
 /// Extents in one item.
 const BATCH_EXTENTS: usize = 2048;
+
+/// Threads at most: a write each, and each needs memory.
+pub(super) const MAX_THREADS: usize = 32;
 
 /// How a block image is restored.
 #[derive(Debug, Clone)]
@@ -148,8 +152,8 @@ pub fn apply_block_image(
     ctl: &Ctl,
     observer: &dyn Observer,
 ) -> Result<BlockApplyReport, Error> {
-    let context =
-        Context { ctl, observer, threads: options.threads.unwrap_or_else(default_threads).max(1) };
+    let threads = options.threads.unwrap_or_else(default_threads).clamp(1, MAX_THREADS);
+    let context = Context { ctl, observer, threads };
     let meter = Meter::start(&context, &options.stage);
     let root = image.root();
     check_target(image.name(), root.size, root.sector_bytes, image.facts().scope, device)?;
@@ -514,19 +518,14 @@ impl Run<'_> {
                 return Ok(Some(Check { region: region - 1, first, extents: batch }));
             }
         };
-        let permits = (0..threads * 2 + 2).map(|_| Vec::new()).collect();
+        let permits = (0..threads + 4).map(|_| Vec::new()).collect();
         let workers = (0..threads).map(|_| Comparer { device: self.device }).collect();
         stage::run(self.context.ctl, permits, workers, source, |result, _| sink(result?))?;
         Ok(bytes.into_inner())
     }
 
     /// Everything but what comes last; that is returned.
-    fn body(
-        &self,
-        needed: &Needed,
-        is_blank: bool,
-        counts: &Counts,
-    ) -> Result<Vec<(u64, Vec<u8>)>, Error> {
+    fn body(&self, needed: &Needed, is_blank: bool, counts: &Counts) -> Result<Vec<(u64, Vec<u8>)>, Error> {
         let mut decoder = self.decoder()?;
         let count = self.image.root().regions.len();
         // Discards go first, as one, so that a drive can use what is free while it is written.
@@ -563,7 +562,7 @@ impl Run<'_> {
             let (decoder, late) = (self.decoder()?, self.late.clone());
             workers.push(Writer { image: self.image, device: self.device, decoder, late, counts });
         }
-        let permits = (0..threads * 2 + 4).map(|_| Buffers::default()).collect();
+        let permits = (0..threads + 4).map(|_| Buffers::default()).collect();
         stage::run(self.context.ctl, permits, workers, source, |done: Result<Written, Error>, _| {
             let written = done?;
             self.meter.add(written.bytes);

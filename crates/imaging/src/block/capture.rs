@@ -2,8 +2,9 @@
 //! compared with what is known; what is new is compressed on all cores and written in order. The bytes of an image file do
 //! not depend on the number of threads.
 //!
-//! **Memory:** 4 MiB of pieces and 3 MiB of frames a thread and 16 MiB of each beside, one region of compressed frames (64 MiB at
-//! most), 48 MiB for what is known, a pack (48 MiB) where the target is a store; with the map of used blocks below 256 MiB.
+//! **Memory:** 12 pieces of 1 MiB and 16 frames, plain and compressed, with the eight threads at most that work; one region of
+//! compressed frames (32 MiB at most), 80 MiB for what is known and where it is, a pack and its copy (48 MiB) where the target is a
+//! store; with the map of used blocks (48 MiB at most) below 256 MiB at any size.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -30,6 +31,8 @@ use crate::{Error, ErrorKind};
 const BATCH_BYTES: usize = 1 << 20;
 /// Pieces in one item.
 const BATCH_CUTS: usize = 2048;
+/// Threads at most: eight compress 3 GB/s, and each needs memory.
+const MAX_THREADS: usize = 8;
 /// Ids remembered: the table for them takes 48 MiB. Readers of streams count on the same number (`FORMAT.md`).
 pub(super) const MAX_KNOWN: usize = 917_504;
 
@@ -503,17 +506,16 @@ fn run(
     ctl: &Ctl,
     observer: &dyn Observer,
 ) -> Result<(BlockCaptureReport, Root), Error> {
-    let threads = options.threads.unwrap_or_else(default_threads).max(1);
+    let threads = options.threads.unwrap_or_else(default_threads).clamp(1, MAX_THREADS);
     let context = Context { ctl, observer, threads };
     let meter = Meter::start(&context, &options.stage);
     let size = job.source.size();
     let wanted = job.layout.used.iter().filter(|span| span.excluded.is_none());
     meter.expect(wanted.map(|span| span.len).sum());
-    let (events, received) = bounded(threads * 2 + 4);
+    let (events, received) = bounded(4);
     let assembler = std::thread::scope(|scope| {
         let meter = &meter;
-        let first =
-            scope.spawn(move || assemble(job, is_stored, events, options, threads, ctl, meter, size));
+        let first = scope.spawn(move || assemble(job, is_stored, events, options, threads, ctl, meter, size));
         let written = write(received, sink, job.name, options.level, threads, ctl);
         let assembled = first.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         // Where writing failed, reading stopped because of it.
@@ -583,7 +585,7 @@ fn assemble<'a>(
     };
     let (used, files) = (job.layout.used.iter().copied(), job.layout.files.iter().copied());
     let mut cuts = Cutter::new(size, used, files).peekable();
-    let permits = (0..threads * 2 + 4).map(|_| Batch::default()).collect();
+    let permits = (0..threads + 4).map(|_| Batch::default()).collect();
     let workers = (0..threads).map(|_| Reader {
         source: job.source,
         sector_bytes: job.facts.source.sector_bytes,
@@ -632,7 +634,7 @@ fn write(
     let mut frames = Vec::new();
     stage::run(
         ctl,
-        vec![(); threads * 2 + 4],
+        vec![(); threads + 4],
         compressors,
         move |()| Ok(received.recv().ok()),
         |done, ()| {

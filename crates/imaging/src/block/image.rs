@@ -25,7 +25,10 @@ enum Content {
 
 impl std::fmt::Debug for BlockImage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("BlockImage").field("name", &self.name).field("id", &self.file.id).finish_non_exhaustive()
+        f.debug_struct("BlockImage")
+            .field("name", &self.name)
+            .field("id", &self.file.id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -117,14 +120,14 @@ impl BlockImage {
     /// The extents of region `index`.
     pub(super) fn extents(&self, decoder: &mut FrameDecoder, index: usize) -> Result<Vec<Extent>, Error> {
         match &self.content {
-            Content::File(source) => {
-                self.file.extents(source, decoder, index).map_err(blockimg(&self.name))
-            }
+            Content::File(source) => self.file.extents(source, decoder, index).map_err(blockimg(&self.name)),
             Content::Store(store) => {
-                let region = self.file.root.regions.get(index).ok_or_else(|| Error::NotFound {
-                    what: "region",
-                    which: index.to_string(),
-                })?;
+                let region = self
+                    .file
+                    .root
+                    .regions
+                    .get(index)
+                    .ok_or_else(|| Error::NotFound { what: "region", which: index.to_string() })?;
                 let table = store.content(&region.table, decoder).map_err(store_error)?;
                 let found = ChunkId::of(&table);
                 gravure_blockimg::check_region(&table, found, region, 0).map_err(blockimg(&self.name))
@@ -174,9 +177,10 @@ impl BlockImage {
         let mut frames: Vec<Fetch> = frames.into_values().collect();
         frames.sort_by_key(|fetch| match &fetch.at {
             FrameAt::File { offset, .. } => (fetch.targets.first().map_or(0, |_| *offset), 0),
-            FrameAt::Store(place) => {
-                (u64::from_be_bytes(place.pack.0[..8].try_into().unwrap_or_default()), place.entry.frame_offset)
-            }
+            FrameAt::Store(place) => (
+                u64::from_be_bytes(place.pack.0[..8].try_into().unwrap_or_default()),
+                place.entry.frame_offset,
+            ),
         });
         if let Content::File(source) = &self.content {
             let ranges: Vec<Range<u64>> = frames
@@ -225,9 +229,11 @@ impl BlockImage {
         target: &Target,
     ) -> Result<&'a [u8], Error> {
         let index = target.entry as usize;
-        let entry = frame.header.entries.get(index).filter(|entry| {
-            entry.id == target.id && u64::from(entry.len) == target.len
-        });
+        let entry = frame
+            .header
+            .entries
+            .get(index)
+            .filter(|entry| entry.id == target.id && u64::from(entry.len) == target.len);
         let start: usize = frame.header.entries.iter().take(index).map(|entry| entry.len as usize).sum();
         let content = entry.and_then(|entry| plain.get(start..start + entry.len as usize));
         content.ok_or_else(|| {

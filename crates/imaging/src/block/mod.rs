@@ -119,9 +119,8 @@ pub fn no_hits(_: &Range<u64>) -> Vec<String> {
 /// Whether a file begins as a block image does.
 pub fn is_block_image(path: &Path) -> bool {
     let mut head = [0; 8];
-    let read = std::fs::File::open(path).and_then(|file| {
-        std::os::unix::fs::FileExt::read_exact_at(&file, &mut head, 0)
-    });
+    let read = std::fs::File::open(path)
+        .and_then(|file| std::os::unix::fs::FileExt::read_exact_at(&file, &mut head, 0));
     read.is_ok() && gravure_blockimg::is_image(&head)
 }
 

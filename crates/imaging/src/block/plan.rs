@@ -15,9 +15,9 @@ use crate::{Error, ErrorKind};
 
 /// Bytes at the ends of a disk that are kept whatever the table says: boot code, tables, their backups.
 const ENDS_BYTES: u64 = 1 << 20;
-/// File extents of all partitions together.
-const MAX_EXTENTS: usize = 1 << 20;
-/// Runs of all partitions together.
+/// File extents of all partitions together: 16 MiB, and as much again while they are collected.
+const MAX_EXTENTS: usize = 1 << 19;
+/// Runs of all partitions together: 12 MiB.
 const MAX_RUNS: usize = 1 << 19;
 
 /// How a device is looked at.
@@ -265,9 +265,10 @@ impl ReadAt for BlockPlan {
         let end = offset + buf.len() as u64;
         let mut at = offset;
         while at < end {
-            let part = self.parts.iter().find(|part| {
-                part.map.overlay.is_some() && part.offset + part.len > at && part.offset < end
-            });
+            let part = self
+                .parts
+                .iter()
+                .find(|part| part.map.overlay.is_some() && part.offset + part.len > at && part.offset < end);
             let place = |from: u64, to: u64| (from - offset) as usize..(to - offset) as usize;
             let Some(part) = part else { return self.source.read_exact_at(at, &mut buf[place(at, end)]) };
             if part.offset > at {
@@ -296,10 +297,8 @@ fn partitions(source: &BlockSource) -> Result<(Option<PartitionTable>, Vec<Liste
         // A boot sector of a file system passes for a table by its signature.
         Table::Mbr(_) if !found.is_empty() => return Ok((None, whole())),
         Table::Mbr(mbr) => {
-            let table = PartitionTable {
-                kind: "mbr".to_owned(),
-                identifier: format!("{:08x}", mbr.disk_signature),
-            };
+            let table =
+                PartitionTable { kind: "mbr".to_owned(), identifier: format!("{:08x}", mbr.disk_signature) };
             let listed = mbr.entries.iter().map(|entry| Listed {
                 number: Some(entry.number),
                 offset: entry.first_lba.saturating_mul(bytes),
@@ -367,7 +366,10 @@ fn gap(start: u64, end: u64, size: u64) -> impl Iterator<Item = UsedSpan> {
     // Boot loaders of old disks use everything before the first partition.
     let head = if start == 0 { 0..end.min(ENDS_BYTES * 2) } else { head };
     let tail = start.max(size.saturating_sub(ENDS_BYTES)).max(head.end)..end;
-    [head, tail].into_iter().filter(|range| range.start < range.end).map(|range| keep(range.start, range.end - range.start))
+    [head, tail]
+        .into_iter()
+        .filter(|range| range.start < range.end)
+        .map(|range| keep(range.start, range.end - range.start))
 }
 
 /// Ascending, without overlaps; neighbours of one kind are one.

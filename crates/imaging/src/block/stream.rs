@@ -5,14 +5,16 @@ use std::collections::HashMap;
 use std::io::Read;
 use std::sync::atomic::Ordering;
 
-use gravure_blockimg::{ChunkId, Extent, ExtentKind, Facts, Frame, FrameDecoder, ImageStream, Root, StreamItem};
+use gravure_blockimg::{
+    ChunkId, Extent, ExtentKind, Facts, Frame, FrameDecoder, ImageStream, Root, StreamItem,
+};
 use gravure_model::Ctl;
 use gravure_model::event::Observer;
 
-use super::apply::{BlockApplyOptions, BlockApplyReport, Counts, Joined, Late};
+use super::apply::{BlockApplyOptions, BlockApplyReport, Counts, Joined, Late, MAX_THREADS};
 use super::apply::{check_target, refuse_data, write_late};
-use super::capture::MAX_KNOWN;
 use super::blockimg;
+use super::capture::MAX_KNOWN;
 use crate::meter::{Context, Meter, default_threads};
 use crate::stage::{self, Item, Outbox, Work};
 use crate::volume::{ExistingData, VolumeDevice};
@@ -186,10 +188,13 @@ impl Regions<'_> {
     fn copy(&mut self) -> Result<u64, Error> {
         let mut bytes = 0;
         for extent in std::mem::take(&mut self.copies) {
-            let Some((id, from)) = extent.id().and_then(|id| Some((id, *self.known.get(&id)?))) else { continue };
-            let from_late = self.late_chunks.iter().find(|(offset, content)| {
-                *offset == from && content.len() as u64 == extent.len
-            });
+            let Some((id, from)) = extent.id().and_then(|id| Some((id, *self.known.get(&id)?))) else {
+                continue;
+            };
+            let from_late = self
+                .late_chunks
+                .iter()
+                .find(|(offset, content)| *offset == from && content.len() as u64 == extent.len);
             let content = match from_late {
                 Some((_, content)) => content.clone(),
                 None => {
@@ -240,7 +245,7 @@ pub fn apply_block_stream<R: Read + Send>(
     observer: &dyn Observer,
 ) -> Result<BlockApplyReport, Error> {
     let BlockStream { mut stream, name } = input;
-    let threads = options.threads.unwrap_or_else(default_threads).max(1);
+    let threads = options.threads.unwrap_or_else(default_threads).clamp(1, MAX_THREADS);
     let meter = Meter::start(&Context { ctl, observer, threads }, &options.stage);
     let source = stream.facts().source.clone();
     check_target(&name, source.size_bytes, source.sector_bytes, stream.facts().scope, device)?;
@@ -319,22 +324,20 @@ fn region<R: Read + Send>(
     }
     let mut ended = None;
     let mut late = Vec::new();
-    let permits = (0..threads * 2 + 2).map(|_| Vec::new()).collect();
-    let source = |_: &mut Vec<u8>| {
-        match stream.next_item().map_err(blockimg(regions.name))? {
-            StreamItem::Data(frame) => {
-                regions.counts.fetched.fetch_add(frame.header.frame_len(), Ordering::Relaxed);
-                let places = regions.places(&frame)?;
-                Ok(Some(Job { frame, places }))
-            }
-            StreamItem::Table(table, id) => {
-                ended = Some(Ended::Table(table, id));
-                Ok(None)
-            }
-            StreamItem::End { root, .. } => {
-                ended = Some(Ended::End(root));
-                Ok(None)
-            }
+    let permits = (0..threads + 4).map(|_| Vec::new()).collect();
+    let source = |_: &mut Vec<u8>| match stream.next_item().map_err(blockimg(regions.name))? {
+        StreamItem::Data(frame) => {
+            regions.counts.fetched.fetch_add(frame.header.frame_len(), Ordering::Relaxed);
+            let places = regions.places(&frame)?;
+            Ok(Some(Job { frame, places }))
+        }
+        StreamItem::Table(table, id) => {
+            ended = Some(Ended::Table(table, id));
+            Ok(None)
+        }
+        StreamItem::End { root, .. } => {
+            ended = Some(Ended::End(root));
+            Ok(None)
         }
     };
     stage::run(ctl, permits, workers, source, |written: Result<Written, Error>, _| {

@@ -58,7 +58,8 @@ pub fn verify_block_image(
     ctl: &Ctl,
     observer: &dyn Observer,
 ) -> Result<BlockVerifyReport, Error> {
-    let context = Context { ctl, observer, threads: threads.unwrap_or_else(default_threads).max(1) };
+    let threads = threads.unwrap_or_else(default_threads).clamp(1, super::apply::MAX_THREADS);
+    let context = Context { ctl, observer, threads };
     let meter = Meter::start(&context, "verify");
     meter.expect(image.root().data_bytes());
     let new_decoder = || FrameDecoder::new().map_err(blockimg(image.name()));
@@ -71,7 +72,7 @@ pub fn verify_block_image(
     for _ in 0..context.threads {
         workers.push(Checker { image, decoder: new_decoder()? });
     }
-    let permits = (0..context.threads * 2 + 2).map(|_| Vec::new()).collect();
+    let permits = (0..context.threads + 4).map(|_| Vec::new()).collect();
     let source = |_: &mut Vec<u8>| {
         loop {
             if let Some(fetch) = fetches.next() {
@@ -80,12 +81,14 @@ pub fn verify_block_image(
             if region >= image.root().regions.len() {
                 return Ok(None);
             }
-            let listed = image.extents(&mut decoder, region).and_then(|extents| {
-                image.fetches(&mut decoder, region, &extents, &|_| true)
-            });
+            let listed = image
+                .extents(&mut decoder, region)
+                .and_then(|extents| image.fetches(&mut decoder, region, &extents, &|_| true));
             match listed {
                 Ok(listed) => fetches = listed.into_iter(),
-                Err(error) if is_damage(&error) => tables.push(line(image, region_start(image, region), &error)),
+                Err(error) if is_damage(&error) => {
+                    tables.push(line(image, region_start(image, region), &error))
+                }
                 Err(error) => return Err(error),
             }
             region += 1;
@@ -129,9 +132,11 @@ fn line(image: &BlockImage, offset: u64, error: &Error) -> String {
         text.push_str(&format!(": {error}"));
         cause = error.source();
     }
-    let volume = image.facts().volumes.iter().find(|volume| {
-        offset >= volume.offset_bytes && offset - volume.offset_bytes < volume.size_bytes
-    });
+    let volume = image
+        .facts()
+        .volumes
+        .iter()
+        .find(|volume| offset >= volume.offset_bytes && offset - volume.offset_bytes < volume.size_bytes);
     match volume.and_then(|volume| volume.number) {
         Some(number) => format!("partition {number}, {text}"),
         None => text,

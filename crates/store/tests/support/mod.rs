@@ -183,7 +183,9 @@ impl Files for CrashFiles {
         self.step(|state, _| {
             state.durable_names.retain(|name, _| name.parent() != Some(path));
             let below = state.names.iter().filter(|(name, _)| name.parent() == Some(path));
-            state.durable_names.extend(below.map(|(name, number)| (name.clone(), *number)).collect::<Vec<_>>());
+            state
+                .durable_names
+                .extend(below.map(|(name, number)| (name.clone(), *number)).collect::<Vec<_>>());
             let dirs: Vec<_> =
                 state.dirs.iter().filter(|dir| dir.parent() == Some(path) || *dir == path).cloned().collect();
             state.durable_dirs.extend(dirs);
@@ -259,7 +261,10 @@ impl Files for CrashFiles {
 
 /// Content `number`: 3000 bytes that do not compress to nothing.
 pub(crate) fn content(number: u32) -> Vec<u8> {
-    (0..100u32).flat_map(|part| ChunkId::of(&[number, part].map(u32::to_le_bytes).concat()).0).take(3000).collect()
+    (0..100u32)
+        .flat_map(|part| ChunkId::of(&[number, part].map(u32::to_le_bytes).concat()).0)
+        .take(3000)
+        .collect()
 }
 
 /// Stores an image of these contents as a capture does: each chunk a frame of its own.

@@ -130,7 +130,8 @@ fn images_in_files_stores_and_streams() {
 fn equal_sources_give_equal_images() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    std::fs::write(dir.join("raw.img"), (0..3_000_064u32).map(|n| (n >> 9) as u8).collect::<Vec<_>>()).unwrap();
+    std::fs::write(dir.join("raw.img"), (0..3_000_064u32).map(|n| (n >> 9) as u8).collect::<Vec<_>>())
+        .unwrap();
     for (name, threads) in [("a.gim", "1"), ("b.gim", "4")] {
         let made = Command::new(env!("CARGO_BIN_EXE_gravure"))
             .current_dir(dir)
