@@ -13,6 +13,7 @@ mod objects;
 mod http;
 mod layers;
 mod local;
+mod s3;
 
 mod index;
 mod store;
@@ -28,5 +29,6 @@ pub use index::Place;
 pub use layers::{CachedObjects, FailoverObjects};
 pub use local::LocalObjects;
 pub use objects::{Listed, Objects, Put, Session, read_whole};
+pub use s3::{S3Config, S3Objects};
 pub use store::{OnExisting, Store, StoredImage};
 pub use writer::{Checker, PACK_BYTES, Writer};

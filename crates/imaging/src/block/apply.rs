@@ -245,14 +245,15 @@ pub(super) fn refuse_data(device: &dyn VolumeDevice) -> Result<(), Error> {
         source: source.into(),
         kind: ErrorKind::Io,
     };
+    // Boot sectors of file systems look like tables, so those are looked for first.
+    let found = gravure_disk::recognise(&device).map_err(failed)?;
+    if let Some(found) = found.first() {
+        return Err(refuse(format!("it holds {found}")));
+    }
     match gravure_disk::Table::read(&device, device.sector_bytes()).map_err(failed)? {
         gravure_disk::Table::Empty => {}
         gravure_disk::Table::Mbr(_) => return Err(refuse("it has a partition table (MBR)".to_owned())),
         _ => return Err(refuse("it has a partition table (GPT)".to_owned())),
-    }
-    let found = gravure_disk::recognise(&device).map_err(failed)?;
-    if let Some(found) = found.first() {
-        return Err(refuse(format!("it holds {found}")));
     }
     let len = usize::try_from(device.size().min(64 << 10)).unwrap_or(0);
     let head = device.read_vec_at(0, len).map_err(Error::io("read", device.name()))?;

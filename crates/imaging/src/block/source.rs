@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use gravure_io::{FileAt, ReadAt};
-use gravure_linux::BlockDevice;
+use gravure_linux::{BlockDevice, DeviceNumber};
 
 use crate::Error;
 
@@ -36,6 +36,7 @@ impl BlockSource {
         if metadata.file_type().is_block_device() {
             let device = BlockDevice::open_read(path).map_err(Error::linux(&name))?;
             let facts = device.facts();
+            refuse_mounted(&name, facts.number)?;
             return Ok(Self {
                 inner: Box::new(device),
                 name,
@@ -70,6 +71,21 @@ impl BlockSource {
     pub fn physical_sector_bytes(&self) -> Option<u32> {
         self.physical_sector_bytes
     }
+}
+
+/// A volume that somebody writes to changes while it is read, and no journal tells how.
+fn refuse_mounted(name: &str, number: DeviceNumber) -> Result<(), Error> {
+    // Partitions of a disk are directories below its own.
+    let place = |number: DeviceNumber| std::fs::canonicalize(format!("/sys/dev/block/{number}"));
+    let own = place(number).map_err(Error::io("look up", name))?;
+    for mount in gravure_linux::mount::mounts().map_err(Error::linux(name))? {
+        let is_part = mount.device.major != 0 && place(mount.device).is_ok_and(|it| it.starts_with(&own));
+        if is_part && !mount.is_read_only() {
+            let why = format!("it, or a part of it, is mounted for writing at {}", mount.target.display());
+            return Err(Error::Refused { what: format!("imaging {name}"), why });
+        }
+    }
+    Ok(())
 }
 
 impl ReadAt for BlockSource {
