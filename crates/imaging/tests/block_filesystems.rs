@@ -132,7 +132,9 @@ fn ext4_comes_back_with_every_file() {
     run(Command::new(debugfs.get_program())
         .args(["-w", "-R", &format!("rm {}", gone.display())])
         .arg(&image));
-    run(Command::new(fsck.get_program()).args(["-fy"]).arg(&image).env("E2FSCK_TIME", "0"));
+    // 1: something was put right, such as counts that debugfs leaves behind.
+    let put_right = Command::new(fsck.get_program()).arg("-fy").arg(&image).output().unwrap();
+    assert!(put_right.status.code().is_some_and(|code| code <= 1), "{put_right:?}");
     let restored = round_trip(dir.path(), &image, 60 * MIB);
     run(fsck.arg("-fn").arg(&restored));
     let out = dir.path().join("out");
@@ -155,7 +157,7 @@ fn ntfs_comes_back_with_every_file() {
     std::fs::create_dir(&tree).unwrap();
     let files = populate(&tree, 2);
     sparse(&image, 128 * MIB);
-    run(mkntfs.args(["-Q", "-F", "-q", "-s", "512", "-p", "0", "-H", "0", "-S", "0"]).arg(&image));
+    run(mkntfs.args(["-Q", "-F", "-q"]).arg(&image));
     let name = |file: &Path| file.display().to_string().replace('/', "_");
     for file in &files {
         run(Command::new(ntfscp.get_program())
@@ -295,7 +297,7 @@ fn file_systems_share_the_content_of_their_files_in_a_store() {
     sparse(&ext4, 128 * MIB);
     run(mke2fs.args(["-q", "-F", "-d"]).arg(&tree).arg(&ext4));
     sparse(&ntfs, 128 * MIB);
-    run(mkntfs.args(["-Q", "-F", "-q", "-s", "512", "-p", "0", "-H", "0", "-S", "0"]).arg(&ntfs));
+    run(mkntfs.args(["-Q", "-F", "-q"]).arg(&ntfs));
     for number in 0..12 {
         let name = format!("file{number}");
         run(Command::new(ntfscp.get_program())
