@@ -17,6 +17,7 @@ mod stage;
 
 mod archive;
 mod blob_reader;
+mod block;
 mod damage;
 mod image;
 mod reading;
@@ -43,6 +44,12 @@ mod volume;
 mod remote;
 
 pub use apply::{ApplyOptions, ApplyReport, DamagedContent, Durability, apply_to_directory};
+pub use block::{
+    BadSectors, BlockApplyOptions, BlockApplyReport, BlockCapture, BlockCaptureOptions, BlockCaptureReport,
+    BlockImage, BlockLayout, BlockPlan, BlockPlanOptions, BlockSource, BlockStream, BlockVerify,
+    BlockVerifyReport, Delta, Keep, NameHits, apply_block_image, apply_block_stream, is_block_image, no_hits,
+    verify_block_image, whole_device,
+};
 pub use capture::{
     AppendOptions, CaptureForm, CaptureOptions, CaptureReport, CaptureSource, Earlier, Integrity, append,
     append_directory, capture, capture_directory, capture_sources_to_pipe, capture_to_pipe,

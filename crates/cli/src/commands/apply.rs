@@ -7,8 +7,9 @@ use std::process::ExitCode;
 
 use clap::ValueEnum;
 use gravure_imaging::{
-    ApplyOptions, Collisions, DamagedContent, ErrorKind, Existing, ExistingData, Image, VerifyOptions,
-    VolumeApplyOptions, VolumeFile, VolumeVerify, apply_to_directory, apply_to_volume, verify_applied,
+    ApplyOptions, BlockApplyOptions, BlockVerify, Collisions, DamagedContent, Delta, ErrorKind, Existing,
+    ExistingData, Image, VerifyOptions, VolumeApplyOptions, VolumeFile, VolumeVerify, apply_to_directory,
+    apply_to_volume, verify_applied,
 };
 use gravure_model::Ctl;
 use gravure_tree::Loss;
@@ -29,7 +30,12 @@ afterwards and compared with the image.
 A partition, an existing regular file or a new one that ends in .img, .raw or .ntfs becomes an NTFS volume. It is not
 mountable before everything on it was written and checked.
 
+A block image (.gim) is restored onto a disk, partition or file: what stands there already is kept, the rest is written and read
+back, boot sectors and partition table come last. Interrupted, it goes on where it was when it is run again.
+
 Examples:
+  gravure apply disk.gim /dev/sda --yes             a disk from a block image
+  gravure apply images.gim/:golden /dev/sda3 --yes  from a store; http://server/images.gim/:golden too
   gravure apply reference.wim /mnt/target           the only image of a file
   gravure apply install.wim:2 /mnt/target           by number
   gravure apply \"install.wim:Windows Pro\" /mnt/x    by name
@@ -77,6 +83,12 @@ pub(crate) struct Options {
     /// Keep names that differ in case only; Windows finds one of them
     #[arg(long)]
     keep_case_twins: bool,
+    /// Read a block image from standard input, where no name ending in .gim says so
+    #[arg(long)]
+    block: bool,
+    /// Block images: what may stay of what the target holds already
+    #[arg(long, value_enum, default_value_t = OnTarget::Auto)]
+    delta: OnTarget,
     /// Destroy what the partition or file holds
     #[arg(long)]
     yes: bool,
@@ -99,6 +111,17 @@ enum Verify {
     Full,
     /// Only the hashes on the way
     Decode,
+}
+
+/// What of a target may stay that equals the image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum OnTarget {
+    /// All of it, when a sample says that there is some
+    Auto,
+    /// All of it: the whole target is read first
+    Always,
+    /// Nothing: everything is written
+    Never,
 }
 
 /// File systems that are made.
@@ -154,6 +177,15 @@ struct LossLine {
 }
 
 pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failure> {
+    if options.block || super::block::is_block_name(&options.image.file) {
+        return super::block::apply(
+            &options.image,
+            &options.target,
+            options.size,
+            block_options(options),
+            common,
+        );
+    }
     let ctl = interrupt::ctl();
     let reporter = Reporter::new(common.progress);
     let source = options.image.open_source(&options.references, &ctl)?;
@@ -221,6 +253,23 @@ pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
         text
     })?;
     Ok(done_or_partial(report.skipped + if options.strict { lost } else { 0 }))
+}
+
+fn block_options(options: &Options) -> BlockApplyOptions {
+    BlockApplyOptions {
+        threads: options.threads,
+        existing: if options.yes { ExistingData::Destroy } else { ExistingData::Refuse },
+        delta: match options.delta {
+            OnTarget::Auto => Delta::Auto,
+            OnTarget::Always => Delta::Always,
+            OnTarget::Never => Delta::Never,
+        },
+        verify: match options.verify {
+            Verify::Full => BlockVerify::Full,
+            Verify::Decode => BlockVerify::Decode,
+        },
+        ..BlockApplyOptions::default()
+    }
 }
 
 fn explained(error: gravure_imaging::Error) -> Failure {

@@ -8,12 +8,13 @@ use std::str::FromStr;
 use gravure_codec::Level;
 use gravure_imaging::{
     AppendOptions, Boot, CaptureForm, CaptureOptions, CaptureReport, Earlier, ErrorKind, Exclusions,
-    Integrity, IntegrityChange, Mounts, RewriteOptions, ScanOptions, UncleanVolumes, Unfinished, Which,
+    Integrity, IntegrityChange, Keep, Mounts, RewriteOptions, ScanOptions, UncleanVolumes, Unfinished, Which,
     append_directory, capture_directory, capture_to_pipe,
 };
 use gravure_wim::{Compression, Limits, Method};
 use serde::Serialize;
 
+use super::block;
 use super::image::epoch;
 use super::layout::{Layout, Wanted, is_esd};
 use super::rewrite::unfinished;
@@ -33,8 +34,14 @@ A partition or a file with an NTFS volume is read without mounting it, with secu
 reparse points, object ids and extended attributes; compressed files come out plain. Page files, hibernation files and
 System Volume Information are left out, as Windows' own tools do.
 
+A partition, disk or file captured into a name that ends in .gim becomes a block image: the bytes its file systems use, in chunks
+that other images share. With a slash at the end the name is a store, which keeps every chunk once.
+
 Examples:
   gravure capture /srv/reference reference.wim
+  gravure capture /dev/sda disk.gim                       a whole disk, used blocks only
+  gravure capture /dev/sda3 images.gim/ golden            a partition into a store, as its image golden
+  gravure capture /dev/sda - --block | ssh server 'cat > disk.gim'
   gravure capture /srv/reference reference.wim \"Reference 24.1\" --compress=lzx --check
   gravure capture /dev/sda3 windows.wim \"Windows 11\"
   gravure capture / root.wim --exclude '/proc/*' --exclude '/sys/*'
@@ -91,6 +98,18 @@ pub(crate) struct Options {
     /// Read an NTFS volume that is marked dirty, has a log to be replayed, or on which Windows sleeps
     #[arg(long)]
     force_dirty: bool,
+    /// Make a block image: for standard output, where no name ending in .gim says so
+    #[arg(long)]
+    block: bool,
+    /// Block images: keep every byte, whatever its file system uses; an encrypted or unclean one can only be kept so
+    #[arg(long)]
+    raw: bool,
+    /// Block images: level of zstd, 1 to 19, or below 0 for more speed
+    #[arg(long, value_name = "N", default_value_t = 1, allow_hyphen_values = true)]
+    zstd: i32,
+    /// Block images in a store: take the place of the image of this name
+    #[arg(long)]
+    replace: bool,
     /// Threads; one for each processor by default
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -236,9 +255,23 @@ struct Captured {
 }
 
 pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failure> {
+    let name = options.name.clone().unwrap_or_else(|| default_name(&options.source));
+    if options.block || block::is_block_name(&options.image.to_string_lossy()) {
+        let wanted = block::Capture {
+            source: &options.source,
+            image: &options.image,
+            name,
+            description: options.description.clone(),
+            keep: if options.raw { Keep::Everything } else { Keep::Used },
+            level: options.zstd,
+            replace: options.replace,
+            threads: options.threads,
+            created_unix_seconds: epoch()?,
+        };
+        return block::capture(&wanted, common);
+    }
     let ctl = interrupt::ctl();
     let reporter = Reporter::new(common.progress);
-    let name = options.name.clone().unwrap_or_else(|| default_name(&options.source));
     let (form, compression, level) = options.form()?;
     let capture = CaptureOptions {
         threads: options.threads,

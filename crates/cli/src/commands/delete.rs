@@ -18,6 +18,7 @@ use crate::{Common, interrupt};
 Examples:
   gravure delete install.wim:3
   gravure delete \"install.wim:Windows 11 Home\"
+  gravure delete images.gim/:golden           an image of a store; `gravure optimize images.gim/` frees the place
   gravure delete install.wim:3 --soft         only the tables are written; the file gets no smaller"
 )]
 pub(crate) struct Options {
@@ -34,6 +35,9 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failure> {
+    if super::block::is_block_name(&options.image.file) {
+        return super::block::delete(&options.image, common);
+    }
     let ctl = interrupt::ctl();
     let reporter = Reporter::new(common.progress);
     let path = options.image.local()?;

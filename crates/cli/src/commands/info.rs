@@ -63,6 +63,9 @@ struct ImageLine {
 }
 
 pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failure> {
+    if super::block::is_block_name(&options.image.file) {
+        return super::block::info(&options.image, common);
+    }
     let which = &options.image.which;
     let (mut info, wanted) = match options.image.open_source(&options.references, &interrupt::ctl())? {
         Source::File(file) => {

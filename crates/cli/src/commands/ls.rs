@@ -94,6 +94,9 @@ impl Row for Line {
 }
 
 pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failure> {
+    if super::block::is_block_name(&options.image.file) {
+        return super::block::list(&options.image, common);
+    }
     let (tree, warnings) = open(options)?;
     warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
     let wanted = format!("/{}", options.path.trim_matches('/'));

@@ -2,6 +2,7 @@
 
 pub(crate) mod apply;
 pub(crate) mod bcd;
+pub(crate) mod block;
 pub(crate) mod capture;
 pub(crate) mod completions;
 pub(crate) mod delete;

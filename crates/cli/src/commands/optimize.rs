@@ -18,10 +18,11 @@ use crate::{Common, interrupt};
 Examples:
   gravure optimize install.wim
   gravure optimize install.wim --recompress --compress=lzx:best
+  gravure optimize images.gim/                what no image of a store wants is removed, beside writers
   gravure optimize boot.wim --compress=xpress --check"
 )]
 pub(crate) struct Options {
-    /// Image file
+    /// Image file, or a store of block images
     file: PathBuf,
     /// Put the file back first if another writer left it unfinished
     #[arg(long)]
@@ -31,6 +32,9 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failure> {
+    if super::block::is_block_name(&options.file.to_string_lossy()) {
+        return super::block::collect(&options.file.to_string_lossy(), common);
+    }
     let ctl = interrupt::ctl();
     let reporter = Reporter::new(common.progress);
     let mut rewrite = options.remaking.options("optimize", false)?;

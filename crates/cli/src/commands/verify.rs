@@ -51,6 +51,9 @@ struct Verdict {
 }
 
 pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failure> {
+    if super::block::is_block_name(&options.image.file) {
+        return super::block::verify(&options.image, options.threads, common);
+    }
     let path = Path::new(&options.image.file);
     if options.image.which == Which::Only && is_ntfs_volume(path) {
         return super::ntfs::check(path, false, common);

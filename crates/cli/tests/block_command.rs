@@ -1,0 +1,145 @@
+//! Block images as their users start them: files, stores, streams, and what every command says of them.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::fs::File;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use gravure_testkit::oracle;
+
+fn gravure(dir: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_gravure")).current_dir(dir).args(arguments).output().unwrap()
+}
+
+/// Standard output of a command that must succeed.
+fn ok(dir: &Path, arguments: &[&str]) -> String {
+    let output = gravure(dir, arguments);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {error}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn json(dir: &Path, arguments: &[&str]) -> serde_json::Value {
+    serde_json::from_str(&ok(dir, &[arguments, &["--format", "json"]].concat())).unwrap()
+}
+
+/// Exit code and standard error of a command that must fail.
+fn fails(dir: &Path, arguments: &[&str]) -> (i32, String) {
+    let output = gravure(dir, arguments);
+    (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+}
+
+/// A partition with ext4 and a few files.
+fn partition(dir: &Path, name: &str) -> Option<()> {
+    let mut mkfs = oracle("mkfs.ext4")?;
+    std::fs::create_dir_all(dir.join("tree")).unwrap();
+    for number in 0..20u8 {
+        std::fs::write(dir.join(format!("tree/file{number}")), vec![number; 150_000]).unwrap();
+    }
+    File::create(dir.join(name)).unwrap().set_len(48 << 20).unwrap();
+    let made = mkfs.args(["-q", "-F", "-L", "data", "-d", "tree", name]).current_dir(dir).output().unwrap();
+    assert!(made.status.success());
+    Some(())
+}
+
+#[test]
+fn images_in_files_stores_and_streams() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    if partition(dir, "disk.img").is_none() {
+        return;
+    }
+    let source = std::fs::read(dir.join("disk.img")).unwrap();
+    let captured = json(dir, &["capture", "disk.img", "x.gim", "Golden", "--progress", "none"]);
+    assert_eq!(captured["size_bytes"], 48 << 20);
+    assert!(captured["used_bytes"].as_u64().unwrap() < 12 << 20, "{captured}");
+    let info = json(dir, &["info", "x.gim"]);
+    assert_eq!((&info["id"], &info["tree"]), (&captured["id"], &captured["tree"]));
+    assert_eq!((info["facts"]["name"].as_str(), info["format"].as_str()), (Some("Golden"), Some("gim")));
+    let volume = &info["facts"]["volumes"][0];
+    assert_eq!((volume["content"].as_str(), volume["label"].as_str()), (Some("ext4"), Some("data")));
+    assert!(ok(dir, &["ls", "x.gim"]).contains("ext4"));
+    assert!(ok(dir, &["verify", "x.gim", "--progress", "none"]).starts_with("sound: "));
+
+    // A new file is as large as the device was; what is not in use reads as zeros there.
+    let applied = json(dir, &["apply", "x.gim", "new.img", "--progress", "none"]);
+    assert_eq!((applied["verified"].as_bool(), &applied["tree"]), (Some(true), &captured["tree"]));
+    assert!(std::fs::read(dir.join("new.img")).unwrap() == source);
+
+    // A target with data is named and left alone.
+    let (code, error) = fails(dir, &["apply", "x.gim", "new.img", "--progress", "none"]);
+    assert_eq!(code, 4);
+    assert!(error.contains("it holds ext4 \"data\"") && error.contains("--yes"), "{error}");
+    let again = json(dir, &["apply", "x.gim", "new.img", "--yes", "--progress", "none"]);
+    assert!(again["written_bytes"].as_u64().unwrap() < 4 << 20, "{again}");
+    std::fs::write(dir.join("small.img"), vec![0; 1 << 20]).unwrap();
+    let (code, error) = fails(dir, &["apply", "x.gim", "small.img", "--yes"]);
+    assert!(code == 4 && error.contains("needs 50331648 bytes, the target has 1048576"), "{error}");
+
+    // A store keeps everything once.
+    let first = json(dir, &["capture", "disk.img", "store.gim/", "one", "--progress", "none"]);
+    assert_eq!(first["tree"], captured["tree"]);
+    let second = json(dir, &["capture", "disk.img", "store.gim/", "two", "--progress", "none"]);
+    assert_eq!(second["new_bytes"], 0);
+    assert_eq!(fails(dir, &["capture", "disk.img", "store.gim/", "two"]).0, 4);
+    let listed = ok(dir, &["ls", "store.gim/", "--format", "csv"]);
+    assert_eq!(listed.lines().count(), 3, "{listed}");
+    let (code, error) = fails(dir, &["apply", "store.gim/", "stored.img"]);
+    assert!(code == 2 && error.contains("one, two"), "{error}");
+    ok(dir, &["apply", "store.gim/:one", "stored.img", "--progress", "none"]);
+    assert!(std::fs::read(dir.join("stored.img")).unwrap() == source);
+    ok(dir, &["delete", "store.gim/:two"]);
+    ok(dir, &["optimize", "store.gim/"]);
+    assert!(ok(dir, &["verify", "store.gim/", "--progress", "none"]).starts_with("sound: "));
+    ok(dir, &["delete", "store.gim/:one"]);
+    assert!(json(dir, &["optimize", "store.gim/"])["removed_packs"].as_u64().unwrap() > 0);
+    assert_eq!(json(dir, &["info", "store.gim/"])["packs"], 0);
+
+    // Through a pipe.
+    let mut capture = Command::new(env!("CARGO_BIN_EXE_gravure"))
+        .current_dir(dir)
+        .args(["capture", "disk.img", "-", "--block", "--progress", "none"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let apply = Command::new(env!("CARGO_BIN_EXE_gravure"))
+        .current_dir(dir)
+        .args(["apply", "-", "piped.img", "--block", "--progress", "none"])
+        .stdin(capture.stdout.take().unwrap())
+        .output()
+        .unwrap();
+    assert!(capture.wait().unwrap().success());
+    assert!(apply.status.success(), "{}", String::from_utf8_lossy(&apply.stderr));
+    assert!(std::fs::read(dir.join("piped.img")).unwrap() == source);
+
+    // Damage is found, named, and never restored.
+    let mut bytes = std::fs::read(dir.join("x.gim")).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(dir.join("bad.gim"), bytes).unwrap();
+    let output = gravure(dir, &["verify", "bad.gim", "--progress", "none"]);
+    assert_eq!(output.status.code(), Some(5));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("damaged: device at 0x"));
+    assert_eq!(fails(dir, &["apply", "bad.gim", "bad.img", "--progress", "none"]).0, 5);
+    let head = std::fs::read(dir.join("bad.img")).unwrap();
+    assert!(head[..4096].iter().all(|byte| *byte == 0), "nothing that mounts is left");
+}
+
+#[test]
+fn equal_sources_give_equal_images() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    std::fs::write(dir.join("raw.img"), (0..3_000_064u32).map(|n| (n >> 9) as u8).collect::<Vec<_>>())
+        .unwrap();
+    for (name, threads) in [("a.gim", "1"), ("b.gim", "4")] {
+        let made = Command::new(env!("CARGO_BIN_EXE_gravure"))
+            .current_dir(dir)
+            .env("SOURCE_DATE_EPOCH", "1700000000")
+            .args(["capture", "raw.img", name, "same", "--threads", threads, "--progress", "none"])
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    }
+    assert!(std::fs::read(dir.join("a.gim")).unwrap() == std::fs::read(dir.join("b.gim")).unwrap());
+}

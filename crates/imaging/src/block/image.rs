@@ -1,0 +1,248 @@
+//! An opened block image: one file with its content, or a manifest with its content in a store.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use gravure_blockimg::{ChunkId, Extent, Facts, Frame, FrameDecoder, ImageFile, Root};
+use gravure_io::ReadAt;
+use gravure_store::{Place, Store};
+
+use super::{blockimg, store_error};
+use crate::{Error, ErrorKind};
+
+/// A block image.
+pub struct BlockImage {
+    name: String,
+    file: ImageFile,
+    content: Content,
+}
+
+enum Content {
+    File(Arc<dyn ReadAt>),
+    Store(Arc<Store>),
+}
+
+impl std::fmt::Debug for BlockImage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BlockImage")
+            .field("name", &self.name)
+            .field("id", &self.file.id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where a frame is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum FrameAt {
+    File { offset: u64, len: u32 },
+    Store(Place),
+}
+
+/// A frame that is wanted, and what of it goes where.
+#[derive(Debug, Clone)]
+pub(super) struct Fetch {
+    at: FrameAt,
+    /// Entry, its id, offset on the device, length; ascending by offset.
+    pub(super) targets: Vec<Target>,
+}
+
+/// A chunk with its place on the device.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Target {
+    pub(super) entry: u32,
+    pub(super) id: ChunkId,
+    pub(super) offset: u64,
+    pub(super) len: u64,
+}
+
+impl Fetch {
+    /// Bytes that are fetched for it.
+    pub(super) fn stored_len(&self) -> u64 {
+        match &self.at {
+            FrameAt::File { len, .. } => u64::from(*len),
+            FrameAt::Store(place) => u64::from(place.entry.frame_len),
+        }
+    }
+}
+
+impl BlockImage {
+    /// Opens an image file.
+    pub fn open(source: Arc<dyn ReadAt>, name: &str) -> Result<Self, Error> {
+        let file = ImageFile::open(&source).map_err(blockimg(name))?;
+        if file.is_manifest() {
+            let what = "manifest without its store";
+            return Err(Error::Unsupported { what, value: name.to_owned() });
+        }
+        Ok(Self { name: name.to_owned(), file, content: Content::File(source) })
+    }
+
+    /// Opens the image `image` of a store.
+    pub fn open_stored(store: Arc<Store>, image: &str) -> Result<Self, Error> {
+        let file = store.image(image).map_err(store_error)?;
+        let name = format!("{}:{image}", store.name());
+        Ok(Self { name, file, content: Content::Store(store) })
+    }
+
+    /// Name for messages.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What it says of itself.
+    pub fn facts(&self) -> &Facts {
+        &self.file.facts
+    }
+
+    /// The device.
+    pub fn root(&self) -> &Root {
+        &self.file.root
+    }
+
+    /// BLAKE3 of the root.
+    pub fn id(&self) -> ChunkId {
+        self.file.id
+    }
+
+    /// Whether content lies in a store.
+    pub fn is_stored(&self) -> bool {
+        matches!(self.content, Content::Store(_))
+    }
+
+    /// Bytes of the image file; `None` of one in a store.
+    pub fn file_bytes(&self) -> Option<u64> {
+        match &self.content {
+            Content::File(source) => Some(source.size()),
+            Content::Store(_) => None,
+        }
+    }
+
+    /// The extents of region `index`.
+    pub(super) fn extents(&self, decoder: &mut FrameDecoder, index: usize) -> Result<Vec<Extent>, Error> {
+        match &self.content {
+            Content::File(source) => self.file.extents(source, decoder, index).map_err(blockimg(&self.name)),
+            Content::Store(store) => {
+                let region = self
+                    .file
+                    .root
+                    .regions
+                    .get(index)
+                    .ok_or_else(|| Error::NotFound { what: "region", which: index.to_string() })?;
+                let table = store.content(&region.table, decoder).map_err(store_error)?;
+                let found = ChunkId::of(&table);
+                gravure_blockimg::check_region(&table, found, region, 0).map_err(blockimg(&self.name))
+            }
+        }
+    }
+
+    /// Which frames are wanted for the extents of region `index` that `is_wanted` by their position in the list, in the order in
+    /// which they are stored. Tells a source on the network what is coming.
+    pub(super) fn fetches(
+        &self,
+        decoder: &mut FrameDecoder,
+        index: usize,
+        extents: &[Extent],
+        is_wanted: &dyn Fn(usize) -> bool,
+    ) -> Result<Vec<Fetch>, Error> {
+        let data = extents.iter().enumerate().filter_map(|(at, extent)| Some((at, extent, extent.id()?)));
+        let mut frames: HashMap<(ChunkId, u64), Fetch> = HashMap::new();
+        let mut add = |key, at: FrameAt, entry, id, extent: &Extent| {
+            let target = Target { entry, id, offset: extent.offset, len: extent.len };
+            frames.entry(key).or_insert_with(|| Fetch { at, targets: Vec::new() }).targets.push(target);
+        };
+        match &self.content {
+            Content::File(source) => {
+                let wanted: Vec<_> = data.collect();
+                if !wanted.iter().any(|(at, ..)| is_wanted(*at)) {
+                    return Ok(Vec::new());
+                }
+                let locations = self.file.locations(source, decoder, index, extents);
+                let locations = locations.map_err(blockimg(&self.name))?;
+                for ((at, extent, id), place) in wanted.into_iter().zip(locations) {
+                    if is_wanted(at) {
+                        let frame = FrameAt::File { offset: place.frame_offset, len: place.frame_len };
+                        add((ChunkId([0; 32]), place.frame_offset), frame, place.entry, id, extent);
+                    }
+                }
+            }
+            Content::Store(store) => {
+                for (_, extent, id) in data.filter(|(at, ..)| is_wanted(*at)) {
+                    let place = store.find(&id).map_err(store_error)?;
+                    let place = place.ok_or_else(|| store_error(store.no_chunk(&id)))?;
+                    let key = (place.pack, place.entry.frame_offset);
+                    add(key, FrameAt::Store(place), place.entry.entry, id, extent);
+                }
+            }
+        }
+        let mut frames: Vec<Fetch> = frames.into_values().collect();
+        frames.sort_by_key(|fetch| match &fetch.at {
+            FrameAt::File { offset, .. } => (fetch.targets.first().map_or(0, |_| *offset), 0),
+            FrameAt::Store(place) => (
+                u64::from_be_bytes(place.pack.0[..8].try_into().unwrap_or_default()),
+                place.entry.frame_offset,
+            ),
+        });
+        if let Content::File(source) = &self.content {
+            let ranges: Vec<Range<u64>> = frames
+                .iter()
+                .filter_map(|fetch| match &fetch.at {
+                    FrameAt::File { offset, len } => Some(*offset..*offset + u64::from(*len)),
+                    FrameAt::Store(_) => None,
+                })
+                .collect();
+            source.will_read(&ranges);
+        }
+        Ok(frames)
+    }
+
+    /// Fetches a frame; it is not decoded yet.
+    pub(super) fn fetch(&self, fetch: &Fetch) -> Result<Frame, Error> {
+        match &fetch.at {
+            FrameAt::Store(place) => match &self.content {
+                Content::Store(store) => store.frame(place).map_err(store_error),
+                Content::File(_) => Err(Error::Other {
+                    what: format!("read {}", self.name),
+                    source: "a place in a store for a file".into(),
+                    kind: ErrorKind::Failed,
+                }),
+            },
+            FrameAt::File { offset, len } => match &self.content {
+                Content::File(source) => {
+                    let bytes = source.read_vec_at(*offset, *len as usize);
+                    let bytes = bytes.map_err(Error::io("read", &self.name))?;
+                    Frame::parse(&bytes, *offset).map_err(blockimg(&self.name))
+                }
+                Content::Store(_) => Err(Error::Other {
+                    what: format!("read {}", self.name),
+                    source: "a place in a file for a store".into(),
+                    kind: ErrorKind::Failed,
+                }),
+            },
+        }
+    }
+
+    /// The part of a decoded frame that `target` wants.
+    pub(super) fn part<'a>(
+        &self,
+        frame: &Frame,
+        plain: &'a [u8],
+        target: &Target,
+    ) -> Result<&'a [u8], Error> {
+        let index = target.entry as usize;
+        let entry = frame
+            .header
+            .entries
+            .get(index)
+            .filter(|entry| entry.id == target.id && u64::from(entry.len) == target.len);
+        let start: usize = frame.header.entries.iter().take(index).map(|entry| entry.len as usize).sum();
+        let content = entry.and_then(|entry| plain.get(start..start + entry.len as usize));
+        content.ok_or_else(|| {
+            blockimg(&self.name)(gravure_blockimg::Error::Corrupt {
+                what: "frame".into(),
+                offset: frame.offset,
+                expected: format!("chunk {} of {} bytes as entry {index}", target.id, target.len).into(),
+                found: "another".to_owned(),
+            })
+        })
+    }
+}

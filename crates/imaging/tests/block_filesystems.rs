@@ -1,0 +1,321 @@
+//! Real file systems, made by their own tools, captured by their used blocks and restored onto a device full of other bytes: their own
+//! checkers find nothing, every file is equal, and the image is hardly larger than what is in use.
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use gravure_imaging::{
+    BlockApplyOptions, BlockCapture, BlockCaptureOptions, BlockCaptureReport, BlockImage, BlockPlan,
+    BlockPlanOptions, BlockSource, ExistingData, VolumeFile, apply_block_image,
+};
+use gravure_io::FileAt;
+use gravure_model::Ctl;
+use gravure_model::event::Silent;
+use gravure_store::{LocalObjects, OnExisting, Store};
+use gravure_testkit::{Random, oracle};
+
+const MIB: u64 = 1 << 20;
+
+fn run(command: &mut Command) {
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success(),
+        "{command:?}: {}\n{text}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout)
+    );
+}
+
+/// Files of all sizes, text and noise.
+fn populate(dir: &Path, seed: u64) -> Vec<PathBuf> {
+    let mut random = Random::new(seed);
+    let mut out = Vec::new();
+    for name in ["a", "b/c", "b/d"] {
+        std::fs::create_dir_all(dir.join(name)).unwrap();
+        for number in 0..12u64 {
+            let len = random.below(1 << (6 + number * 13 / 12 + random.below(8)).min(21));
+            let is_noise = random.once_in(2);
+            let content: Vec<u8> =
+                (0..len)
+                    .map(|at| {
+                        if is_noise {
+                            random.below(256) as u8
+                        } else {
+                            b"words and words\n"[at as usize % 16]
+                        }
+                    })
+                    .collect();
+            let path = PathBuf::from(name).join(format!("file{number}.bin"));
+            std::fs::write(dir.join(&path), content).unwrap();
+            out.push(path);
+        }
+    }
+    out
+}
+
+fn sparse(path: &Path, size: u64) {
+    std::fs::File::create(path).unwrap().set_len(size).unwrap();
+}
+
+/// A file of `size` bytes, all of them 0xaa.
+fn used_target(path: &Path, size: u64) {
+    std::fs::write(path, vec![0xaa; usize::try_from(size).unwrap()]).unwrap();
+}
+
+fn with_plan<T>(source: &Path, work: impl FnOnce(&BlockCapture<'_>) -> T) -> T {
+    let source = BlockSource::open(source).unwrap();
+    let options = BlockPlanOptions { name: "test".to_owned(), ..BlockPlanOptions::default() };
+    let plan = BlockPlan::new(source, &options, &Ctl::default()).unwrap();
+    let hits = |range: &std::ops::Range<u64>| plan.hits(range);
+    work(&BlockCapture {
+        source: &plan,
+        name: plan.name(),
+        layout: plan.layout(),
+        facts: plan.facts(),
+        hits: &hits,
+    })
+}
+
+fn capture(source: &Path, image: &Path) -> BlockCaptureReport {
+    with_plan(source, |capture| {
+        capture.to_file(image, &BlockCaptureOptions::default(), &Ctl::default(), &Silent).unwrap()
+    })
+}
+
+fn open(image: &Path) -> BlockImage {
+    BlockImage::open(Arc::new(FileAt::open(image).unwrap()), "image").unwrap()
+}
+
+fn apply(image: &BlockImage, target: &Path) -> gravure_imaging::BlockApplyReport {
+    let device = VolumeFile::open(target, None).unwrap();
+    let options = BlockApplyOptions { existing: ExistingData::Destroy, ..BlockApplyOptions::default() };
+    apply_block_image(image, &device, &options, &Ctl::default(), &Silent).unwrap()
+}
+
+/// Captures `source` and restores it onto 0xaa; what was kept of it is at most `limit` bytes.
+fn round_trip(dir: &Path, source: &Path, limit: u64) -> PathBuf {
+    let image = dir.join("x.gim");
+    let report = capture(source, &image);
+    assert!(report.data_bytes + report.zero_bytes <= limit, "{report:?}");
+    let target = dir.join("restored");
+    used_target(&target, report.size_bytes);
+    let applied = apply(&open(&image), &target);
+    assert!(applied.is_verified && applied.tree == report.tree);
+    target
+}
+
+fn assert_equal(expected: &Path, found: &Path, files: &[PathBuf]) {
+    for file in files {
+        let (a, b) = (std::fs::read(expected.join(file)).unwrap(), std::fs::read(found.join(file)));
+        assert!(b.is_ok_and(|b| a == b), "{}", file.display());
+    }
+}
+
+#[test]
+fn ext4_comes_back_with_every_file() {
+    let (Some(mut mkfs), Some(mut fsck), Some(mut debugfs)) =
+        (oracle("mkfs.ext4"), oracle("e2fsck"), oracle("debugfs"))
+    else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let (tree, image) = (dir.path().join("tree"), dir.path().join("ext4"));
+    std::fs::create_dir(&tree).unwrap();
+    let files = populate(&tree, 1);
+    sparse(&image, 256 * MIB);
+    run(mkfs.args(["-q", "-F", "-d"]).arg(&tree).arg(&image));
+    // Some are gone again; their blocks are free and full.
+    let gone = &files[3];
+    run(Command::new(debugfs.get_program())
+        .args(["-w", "-R", &format!("rm {}", gone.display())])
+        .arg(&image));
+    // 1: something was put right, such as counts that debugfs leaves behind.
+    let put_right = Command::new(fsck.get_program()).arg("-fy").arg(&image).output().unwrap();
+    assert!(put_right.status.code().is_some_and(|code| code <= 1), "{put_right:?}");
+    let restored = round_trip(dir.path(), &image, 60 * MIB);
+    run(fsck.arg("-fn").arg(&restored));
+    let out = dir.path().join("out");
+    std::fs::create_dir(&out).unwrap();
+    run(debugfs.arg("-R").arg(format!("rdump / {}", out.display())).arg(&restored));
+    let left: Vec<PathBuf> = files.iter().filter(|file| *file != gone).cloned().collect();
+    assert_equal(&tree, &out, &left);
+    assert!(!out.join(gone).exists());
+}
+
+#[test]
+fn ntfs_comes_back_with_every_file() {
+    let (Some(mut mkntfs), Some(ntfscp), Some(ntfscat), Some(mut fix)) =
+        (oracle("mkntfs"), oracle("ntfscp"), oracle("ntfscat"), oracle("ntfsfix"))
+    else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let (tree, image) = (dir.path().join("tree"), dir.path().join("ntfs"));
+    std::fs::create_dir(&tree).unwrap();
+    let files = populate(&tree, 2);
+    sparse(&image, 128 * MIB);
+    run(mkntfs.args(["-Q", "-F", "-q"]).arg(&image));
+    let name = |file: &Path| file.display().to_string().replace('/', "_");
+    for file in &files {
+        run(Command::new(ntfscp.get_program())
+            .args(["-f", "-q"])
+            .arg(&image)
+            .arg(tree.join(file))
+            .arg(name(file)));
+    }
+    let restored = round_trip(dir.path(), &image, 60 * MIB);
+    run(fix.arg("-n").arg(&restored));
+    for file in &files {
+        let output =
+            Command::new(ntfscat.get_program()).arg("-f").arg(&restored).arg(name(file)).output().unwrap();
+        assert!(output.stdout == std::fs::read(tree.join(file)).unwrap(), "{}", file.display());
+    }
+    // The copy of the boot sector at the very end, too.
+    let end = |path: &Path| {
+        let bytes = std::fs::read(path).unwrap();
+        bytes[bytes.len() - 512..].to_vec()
+    };
+    assert_eq!(end(&image), end(&restored));
+}
+
+#[test]
+fn fat32_comes_back_with_every_file() {
+    let (Some(mut mkfs), Some(mut mcopy), Some(mut fsck)) =
+        (oracle("mkfs.fat"), oracle("mcopy"), oracle("fsck.fat"))
+    else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let (tree, image) = (dir.path().join("tree"), dir.path().join("fat"));
+    std::fs::create_dir(&tree).unwrap();
+    let files = populate(&tree, 3);
+    sparse(&image, 128 * MIB);
+    run(mkfs.args(["-F", "32"]).arg(&image));
+    let program = mcopy.get_program().to_owned();
+    run(mcopy.args(["-s", "-i"]).arg(&image).args([tree.join("a"), tree.join("b")]).arg("::/"));
+    let restored = round_trip(dir.path(), &image, 60 * MIB);
+    run(fsck.arg("-n").arg(&restored));
+    let out = dir.path().join("out");
+    std::fs::create_dir(&out).unwrap();
+    run(Command::new(program).args(["-s", "-n", "-i"]).arg(&restored).args(["::/a", "::/b"]).arg(&out));
+    assert_equal(&tree, &out, &files);
+}
+
+#[test]
+fn btrfs_comes_back_with_every_file() {
+    let (Some(mut mkfs), Some(btrfs)) = (oracle("mkfs.btrfs"), oracle("btrfs")) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let (tree, image) = (dir.path().join("tree"), dir.path().join("btrfs"));
+    std::fs::create_dir(&tree).unwrap();
+    let files = populate(&tree, 4);
+    sparse(&image, 160 * MIB);
+    run(mkfs.args(["-q", "--rootdir"]).arg(&tree).arg(&image));
+    let restored = round_trip(dir.path(), &image, 80 * MIB);
+    run(Command::new(btrfs.get_program()).args(["check", "--readonly"]).arg(&restored));
+    let out = dir.path().join("out");
+    std::fs::create_dir(&out).unwrap();
+    run(Command::new(btrfs.get_program()).arg("restore").arg(&restored).arg(&out));
+    assert_equal(&tree, &out, &files);
+}
+
+#[test]
+fn xfs_comes_back_sound() {
+    let (Some(mut mkfs), Some(mut repair), Some(db)) =
+        (oracle("mkfs.xfs"), oracle("xfs_repair"), oracle("xfs_db"))
+    else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let (tree, image) = (dir.path().join("tree"), dir.path().join("xfs"));
+    std::fs::create_dir(&tree).unwrap();
+    let files = populate(&tree, 5);
+    // A prototype file is what this mkfs takes in place of a directory.
+    let mut proto = "/\n0 0\nd--755 0 0\n".to_owned();
+    for (number, file) in files.iter().enumerate() {
+        proto.push_str(&format!("f{number} ---644 0 0 {}\n", tree.join(file).display()));
+    }
+    proto.push_str("$\n");
+    std::fs::write(dir.path().join("proto"), proto).unwrap();
+    sparse(&image, 320 * MIB);
+    run(mkfs.args(["-q", "-p"]).arg(dir.path().join("proto")).arg(&image));
+    let restored = round_trip(dir.path(), &image, 120 * MIB);
+    run(repair.args(["-n", "-f"]).arg(&restored));
+    // Every file by its blocks, as the tool of the file system finds them.
+    for (number, file) in files.iter().enumerate() {
+        let query = |path: &Path| {
+            let mut command = Command::new(db.get_program());
+            command.args(["-r", "-f", "-c", &format!("path /f{number}"), "-c", "bmap"]).arg(path);
+            String::from_utf8(command.output().unwrap().stdout).unwrap()
+        };
+        let map = query(&restored);
+        assert_eq!(map, query(&image), "{}", file.display());
+        let expected = std::fs::read(tree.join(file)).unwrap();
+        let bytes = std::fs::read(&restored).unwrap();
+        let mut found = vec![0; expected.len()];
+        for line in map.lines().filter(|line| line.starts_with("data offset")) {
+            let numbers: Vec<u64> =
+                line.split(|c: char| !c.is_ascii_digit()).filter_map(|part| part.parse().ok()).collect();
+            // data offset O startblock B (ag/block) count N flag F
+            let (offset, block, count) = (numbers[0], numbers[1], numbers[4]);
+            let ag_blocks = agblocks(db.get_program(), &restored);
+            let log = u64::from(ag_blocks.next_power_of_two().trailing_zeros());
+            let linear = (block >> log) * ag_blocks + (block & ((1 << log) - 1));
+            let (from, to) = (linear as usize * 4096, offset as usize * 4096);
+            let len = (count as usize * 4096).min(found.len().saturating_sub(to));
+            found[to..to + len].copy_from_slice(&bytes[from..from + len]);
+        }
+        assert!(found == expected, "{}", file.display());
+    }
+}
+
+fn agblocks(db: &std::ffi::OsStr, image: &Path) -> u64 {
+    let output =
+        Command::new(db).args(["-r", "-f", "-c", "sb 0", "-c", "p agblocks"]).arg(image).output().unwrap();
+    String::from_utf8(output.stdout).unwrap().trim().rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn file_systems_share_the_content_of_their_files_in_a_store() {
+    let (Some(mut mke2fs), Some(mut mkntfs), Some(ntfscp)) =
+        (oracle("mkfs.ext4"), oracle("mkntfs"), oracle("ntfscp"))
+    else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let (tree, ext4, ntfs) = (dir.path().join("tree"), dir.path().join("ext4"), dir.path().join("ntfs"));
+    std::fs::create_dir(&tree).unwrap();
+    std::fs::create_dir(&tree).unwrap();
+    // Large enough that metadata does not count.
+    let mut random = Random::new(77);
+    for number in 0..12 {
+        let content: Vec<u8> = (0..2_000_000 + number * 1000).map(|_| random.below(256) as u8).collect();
+        std::fs::write(tree.join(format!("file{number}")), content).unwrap();
+    }
+    sparse(&ext4, 128 * MIB);
+    run(mke2fs.args(["-q", "-F", "-d"]).arg(&tree).arg(&ext4));
+    sparse(&ntfs, 128 * MIB);
+    run(mkntfs.args(["-Q", "-F", "-q"]).arg(&ntfs));
+    for number in 0..12 {
+        let name = format!("file{number}");
+        run(Command::new(ntfscp.get_program())
+            .args(["-f", "-q"])
+            .arg(&ntfs)
+            .arg(tree.join(&name))
+            .arg(&name));
+    }
+    let store = Store::open(Arc::new(LocalObjects::new(&dir.path().join("store")))).unwrap();
+    let into_store = |source: &Path, name: &str| {
+        with_plan(source, |capture| {
+            let options = BlockCaptureOptions::default();
+            capture.to_store(&store, name, OnExisting::Refuse, &options, &Ctl::default(), &Silent).unwrap()
+        })
+    };
+    let first = into_store(&ext4, "ext4");
+    let second = into_store(&ntfs, "ntfs");
+    assert!(first.new_bytes > 20 * MIB, "{first:?}");
+    let shared = 1.0 - second.new_bytes as f64 / second.data_bytes as f64;
+    assert!(shared >= 0.75, "shared {shared:.3} of {} bytes", second.data_bytes);
+}
