@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use gravure_tree::{Origin, Sha1Hash, SourceId, Tree};
+use gravure_wim::Compression;
 
 use crate::blob_reader::{BlobHandles, BlobReader, OpenBlob};
 use crate::directory::{DirectorySource, Handles, OpenFile};
@@ -186,6 +187,29 @@ impl<'a> Reader<'a> {
                 None => Err(self.homeless(content)),
             },
         }
+    }
+
+    /// Appends to `stored` and `chunks` what the source has stored of the `len` plain bytes from `offset`, if it has them in chunks
+    /// of this compression; else nothing. `offset` is that of a chunk.
+    pub(crate) fn stored(
+        &self,
+        open: &Open,
+        compression: Compression,
+        (offset, len): (u64, usize),
+        stored: &mut Vec<u8>,
+        chunks: &mut Vec<(usize, usize)>,
+    ) -> Result<bool, Error> {
+        let Open::Volume(key) = open else { return Ok(false) };
+        let Some((_, volume)) = self.volume.filter(|(_, volume)| volume.is_stored_as(*key, compression))
+        else {
+            return Ok(false);
+        };
+        let chunk = compression.chunk_size() as usize;
+        for at in (0..len).step_by(chunk) {
+            let found = volume.stored_chunk(*key, offset + at as u64, stored)?;
+            chunks.push((found, chunk.min(len - at)));
+        }
+        Ok(true)
     }
 
     /// Asked after the last read.

@@ -238,18 +238,30 @@ impl<'a> Worker<'a> {
         let sha1 = sha1_of(&buffers.plain[plain.clone()]);
         let is_first = self.claims.claim(sha1, number);
         let stored = match self.purpose {
-            Purpose::Store(_) if is_first => Some(self.compress(plain.clone(), buffers)),
+            Purpose::Store(_) if is_first => Some(self.compress(&open, 0, plain.clone(), buffers)?),
             _ => None,
         };
         self.meter.add(content.size);
         Ok(Done { content: number, plain, stored, is_first: true, sha1: Some(sha1), state })
     }
 
-    /// Compresses a range of the plain bytes, chunk by chunk, to the end of the stored ones.
-    fn compress(&mut self, plain: Range<usize>, buffers: &mut Buffers) -> (Range<usize>, Range<usize>) {
+    /// Compresses a range of the plain bytes, which are those of a content from `offset`, chunk by chunk, to the end of the stored
+    /// ones. What the source has compressed in the same way is taken as it is: its decoded bytes are what was hashed.
+    fn compress(
+        &mut self,
+        open: &Open,
+        offset: u64,
+        plain: Range<usize>,
+        buffers: &mut Buffers,
+    ) -> Result<(Range<usize>, Range<usize>), Error> {
         let Buffers { plain: bytes, stored, chunks } = buffers;
         let (from, first) = (stored.len(), chunks.len());
-        let Some(encoder) = &mut self.encoder else { return (from..from, first..first) };
+        let Some(encoder) = &mut self.encoder else { return Ok((from..from, first..first)) };
+        if let Purpose::Store(Some((compression, _))) = self.purpose
+            && self.reader.stored(open, compression, (offset, plain.len()), stored, chunks)?
+        {
+            return Ok((from..stored.len(), first..chunks.len()));
+        }
         for chunk in bytes[plain].chunks(encoder.chunk_size() as usize) {
             let at = stored.len();
             stored.resize(at + chunk.len(), 0);
@@ -264,7 +276,7 @@ impl<'a> Worker<'a> {
             stored.truncate(at + len);
             chunks.push((len, chunk.len()));
         }
-        (from..stored.len(), first..chunks.len())
+        Ok((from..stored.len(), first..chunks.len()))
     }
 
     fn piece(
@@ -287,7 +299,7 @@ impl<'a> Worker<'a> {
             large.changed.store(true, Ordering::Relaxed);
         }
         if matches!(self.purpose, Purpose::Store(_)) {
-            self.compress(0..len, buffers);
+            self.compress(&large.open, offset, 0..len, buffers)?;
         }
         Ok(())
     }
