@@ -3,6 +3,7 @@
 mod apply;
 pub(crate) mod boot;
 mod measure;
+mod ntfs;
 mod wim;
 
 use std::process::ExitCode;
@@ -17,6 +18,7 @@ const EXAMPLES: &str = "Examples:
   cargo xtask bench apply --source /usr --megabytes 2000   other input
   cargo xtask bench wim --check     codecs and whole operations on Windows programs, against wimlib
   cargo xtask bench wim --quick     the same on a tenth of the input
+  cargo xtask bench ntfs            NTFS volumes applied and captured, against wimlib-imagex
 
 The table is printed and kept as JSON below `bench/` in the target directory.";
 
@@ -39,7 +41,7 @@ pub(crate) struct Options {
     /// Runs of each program; the median counts
     #[arg(long, default_value_t = 3)]
     runs: usize,
-    /// `wim`: a tenth of the input and one run, to try things
+    /// `wim`, `ntfs`: a tenth of the input and one run, to try things
     #[arg(long)]
     quick: bool,
 }
@@ -51,6 +53,8 @@ enum Name {
     Apply,
     /// Serving boot files: TFTP, HTTP and DHCP against dnsmasq, atftpd, tftpd-hpa and nginx
     Boot,
+    /// Applying images to NTFS volumes, plain and compressed as in the image, and capturing them, against wimlib
+    Ntfs,
     /// Codecs, and capturing, applying, verifying, exporting and optimising WIMs, against wimlib
     Wim,
 }
@@ -60,6 +64,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let met = match options.name {
         Name::Apply => apply::run(options)?,
         Name::Boot => boot::run(options)?,
+        Name::Ntfs => ntfs::run(options)?,
         Name::Wim => wim::run(options)?,
     };
     Ok(if options.check && !met { ExitCode::FAILURE } else { ExitCode::SUCCESS })

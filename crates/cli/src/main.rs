@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod commands;
+mod descriptor;
 mod exit;
 mod hive_file;
 mod imagex;

@@ -81,13 +81,24 @@ impl ImageName {
     /// Opens the file, with other parts and references.
     pub(crate) fn open_file(&self, references: &[PathBuf], ctl: &Ctl) -> Result<ImageFile, Failure> {
         let mut file = open(&self.file, ctl)?;
+        self.add_references(&mut file, references, ctl)?;
+        Ok(file)
+    }
+
+    /// Adds files that content may lie in.
+    pub(crate) fn add_references(
+        &self,
+        file: &mut ImageFile,
+        references: &[PathBuf],
+        ctl: &Ctl,
+    ) -> Result<(), Failure> {
         for reference in references {
             match reference.to_str().filter(|name| is_address(name)) {
                 Some(url) => file.add_reference_at(Arc::new(fetch(url, ctl)?), url)?,
                 None => file.add_reference(reference)?,
             }
         }
-        Ok(file)
+        Ok(())
     }
 
     /// Opens the image.
@@ -139,7 +150,8 @@ fn fetch(url: &str, ctl: &Ctl) -> Result<HttpAt, Failure> {
     Ok(HttpAt::unverified(gravure_imaging::agent(), url, &remote(ctl))?)
 }
 
-fn remote(ctl: &Ctl) -> RemoteOptions {
+/// How images on web servers are read.
+pub(crate) fn remote(ctl: &Ctl) -> RemoteOptions {
     RemoteOptions { ctl: ctl.clone(), ..RemoteOptions::default() }
 }
 

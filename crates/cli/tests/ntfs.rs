@@ -92,3 +92,64 @@ fn log_offset(file: &std::fs::File) -> u64 {
         })
         .unwrap()
 }
+
+#[test]
+fn contents_are_copied_compressed_and_held_against_a_descriptor() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    std::fs::create_dir_all(dir.join("source/Windows/System32/drivers")).unwrap();
+    let text = b"a line that is said again and again, ".repeat(3000);
+    std::fs::write(dir.join("source/Windows/System32/app.dll"), &text).unwrap();
+    std::fs::write(dir.join("source/Windows/System32/drivers/disk.sys"), [&b"x"[..], &text].concat())
+        .unwrap();
+    ok(dir, &["capture", "source", "a.wim", "--compress=LZX", "--progress", "none"]);
+    let apply = |arguments: &[&'static str]| {
+        let fixed = ["apply", "a.wim", "v.ntfs", "--size", "16M", "--yes", "--progress", "none"];
+        [&fixed[..], arguments].concat()
+    };
+    let text = ok(dir, &apply(&[]));
+    assert!(text.contains("not compressed: the image does not say that it holds Windows"), "{text}");
+    let text = ok(dir, &apply(&["--compact", "always"]));
+    assert!(text.contains("compressed: 1 files, 111.0 kB in "), "{text}");
+    assert!(text.contains("plain, read before the overlay filter runs: 1 files, 111.0 kB"), "{text}");
+    assert!(!ok(dir, &apply(&["--compact", "never"])).contains("compressed"));
+    assert_eq!(fails(dir, &["apply", "a.wim", "d", "--compact", "always", "--progress", "none"]).0, 2);
+
+    let by_descriptor = ["--compact", "always", "--verify", "descriptor", "--format", "json"];
+    let (code, _, error) = fails(dir, &apply(&by_descriptor));
+    assert!(code == 2 && error.contains("gravure image describe"), "{error}");
+    let text = ok(dir, &["image", "describe", "a.wim", "--progress", "none"]);
+    assert!(text.starts_with("a.wim.descriptor: "), "{text}");
+    let json: serde_json::Value = serde_json::from_str(&ok(dir, &apply(&by_descriptor))).unwrap();
+    assert_eq!((json["compact"]["files"].as_u64(), json["verified_bytes"].as_u64()), (Some(1), Some(0)));
+    assert_eq!(json["compact"]["plain"][0]["files"].as_u64(), Some(1));
+    assert!(json["compact"]["stored_bytes"].as_u64() < Some(5000), "{json}");
+    let text = ok(dir, &["ntfs", "check", "v.ntfs", "--strict"]);
+    assert!(text.contains("sound, 0 errors"), "{text}");
+
+    // Another state of the image: what lies beside is not used, what is named is refused.
+    std::fs::copy(dir.join("a.wim"), dir.join("good.wim")).unwrap();
+    std::fs::copy(dir.join("a.wim.descriptor"), dir.join("good.json")).unwrap();
+    ok(dir, &["edit", "a.wim", "--name", "Other", "--progress", "none"]);
+    ok(dir, &apply(&["--compact", "always"]));
+    assert_eq!(fails(dir, &apply(&by_descriptor)).0, 2);
+    let (code, _, error) = fails(dir, &apply(&["--descriptor", "good.json"]));
+    assert!(code == 5 && error.contains("good.json is of another image"), "{error}");
+
+    // The same state with one byte of the first content flipped.
+    std::fs::rename(dir.join("good.wim"), dir.join("a.wim")).unwrap();
+    let file = std::fs::File::options().read(true).write(true).open(dir.join("a.wim")).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, 300).unwrap();
+    file.write_all_at(&[byte[0] ^ 4], 300).unwrap();
+    for verify in ["descriptor", "full"] {
+        let (code, _, error) =
+            fails(dir, &apply(&["--compact", "always", "--descriptor", "good.json", "--verify", verify]));
+        assert!(code == 5 && error.contains("expected BLAKE3"), "{error}");
+    }
+    std::fs::remove_file(dir.join("a.wim.descriptor")).unwrap();
+    let (code, _, error) = fails(dir, &apply(&["--compact", "always", "--verify", "decode"]));
+    assert!(code == 5 && error.contains("/Windows/System32/"), "{error}");
+    assert_eq!(fails(dir, &["image", "describe", "a.wim", "--progress", "none"]).0, 5);
+    assert!(!dir.join("a.wim.descriptor").exists());
+}

@@ -17,6 +17,7 @@ pub(crate) struct Archive {
     /// Tables of a large file are megabytes; those who work with it share them.
     wim: Arc<Wim>,
     limits: Limits,
+    is_described: bool,
 }
 
 impl std::fmt::Debug for Archive {
@@ -32,12 +33,23 @@ impl Archive {
         let opened = Wim::read(&source, &limits).map_err(Error::wim(name))?;
         let warnings = opened.warnings.iter().map(|warning| format!("{name}: {warning}")).collect();
         let wim = Arc::new(opened.value);
-        Ok((Self { name: name.to_owned(), source, wim, limits }, warnings))
+        let is_described = false;
+        Ok((Self { name: name.to_owned(), source, wim, limits, is_described }, warnings))
     }
 
     /// Path or address, for messages.
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Says that the source gives only bytes that a descriptor vouches for, one made when all contents were decoded.
+    pub(crate) fn set_described(&mut self) {
+        self.is_described = true;
+    }
+
+    /// Whether bytes may be used without decoding them.
+    pub(crate) fn is_described(&self) -> bool {
+        self.is_described
     }
 
     pub(crate) fn source(&self) -> &dyn ReadAt {
@@ -92,6 +104,10 @@ impl Archives {
 
     pub(crate) fn get(&self, index: usize) -> &Archive {
         &self.list[index]
+    }
+
+    pub(crate) fn first_mut(&mut self) -> Option<&mut Archive> {
+        self.list.first_mut()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (usize, &Archive)> {

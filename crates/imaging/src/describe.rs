@@ -1,4 +1,5 @@
-//! Making image descriptors: BLAKE3 of every range of a file and of its tables, what images are in it.
+//! Making image descriptors: every content decoded and checked, BLAKE3 of every range of a file and of its tables, what images
+//! are in it.
 
 use std::path::Path;
 
@@ -14,7 +15,7 @@ use gravure_wim::ResourceHeader;
 use crate::meter::{Context, Meter, default_threads};
 use crate::reading::MAX_BYTES_IN_FLIGHT;
 use crate::stage::{self, Item, Outbox, Work};
-use crate::{Error, ImageFile, uses};
+use crate::{Error, ErrorKind, ImageFile, IntegrityTables, VerifyFileOptions, uses, verify_file};
 
 /// Bytes of the WIM header.
 const HEADER_BYTES: u64 = 208;
@@ -27,13 +28,14 @@ pub fn describe(path: &Path, ctl: &Ctl, observer: &dyn Observer) -> Result<Image
     describe_file(&file, ctl, observer)
 }
 
-/// As [`describe`] for an opened file.
+/// As [`describe`] for an opened file. What is damaged is not described: the first damage is the error.
 pub fn describe_file(file: &ImageFile, ctl: &Ctl, observer: &dyn Observer) -> Result<ImageDescriptor, Error> {
     if file.wims().count() > 1 {
         let value = format!("{} and {} more files", file.name(), file.wims().count() - 1);
         return Err(Error::Unsupported { what: "describing an image that is in several files", value });
     }
     let context = Context { ctl, observer, threads: default_threads() };
+    check_contents(file, &context)?;
     let meter = Meter::start(&context, "describe");
     let size_bytes = file.source().size();
     meter.expect(size_bytes);
@@ -54,8 +56,36 @@ pub fn describe_file(file: &ImageFile, ctl: &Ctl, observer: &dyn Observer) -> Re
         range_bytes: RANGE_BYTES,
         ranges,
         tables,
+        contents_checked: true,
         images,
     })
+}
+
+/// Whether `file` has the size and the tables that `descriptor` names. Its contents are not looked at: bytes are held against
+/// the descriptor when they are read ([`ImageFile::open_described`]).
+pub fn is_described_by(file: &ImageFile, descriptor: &ImageDescriptor) -> Result<bool, Error> {
+    Ok(file.source().size() == descriptor.size_bytes && tables(file)? == descriptor.tables)
+}
+
+/// Decodes everything on all cores and compares it with its SHA-1.
+fn check_contents(file: &ImageFile, context: &Context<'_>) -> Result<(), Error> {
+    let options = VerifyFileOptions {
+        stage: "check".to_owned(),
+        threads: Some(context.threads),
+        tables: IntegrityTables::Skip,
+    };
+    let report = verify_file(file, &options, context.ctl, context.observer)?;
+    if let Some(damage) = report.damage.into_iter().next() {
+        return Err(damage.error);
+    }
+    match report.missing.into_iter().next() {
+        None => Ok(()),
+        Some(missing) => Err(Error::Other {
+            what: format!("describing {}", file.name()),
+            source: missing.into(),
+            kind: ErrorKind::NotFound,
+        }),
+    }
 }
 
 fn described(tree: &Tree, name: String) -> DescribedImage {

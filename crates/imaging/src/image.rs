@@ -4,11 +4,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use gravure_io::{FileAt, ReadAt};
+use gravure_model::descriptor::ImageDescriptor;
 use gravure_tree::Tree;
 use gravure_wim::{BlobSet, ImageIndex, Wim, WimInfo, check_split_set};
 
 use crate::Error;
 use crate::archive::{Archive, Archives};
+use crate::described::{DescribedAt, check_descriptor};
 
 /// An opened WIM file, with the other parts of its set and the files its content may lie in.
 #[derive(Debug, Clone)]
@@ -59,6 +61,39 @@ impl ImageFile {
             let name = part_path(Path::new(&first), number).to_string_lossy().into_owned();
             Ok((open(&name)?, name))
         })
+    }
+
+    /// The file of `descriptor`, in one part. No byte of it is used that is not as described.
+    pub fn open_described(
+        source: Arc<dyn ReadAt>,
+        name: &str,
+        descriptor: &ImageDescriptor,
+    ) -> Result<Self, Error> {
+        let source = DescribedAt::new(source, name, descriptor)?;
+        Ok(Self::open(Arc::new(source), name)?.trust(descriptor))
+    }
+
+    /// As [`ImageFile::open_described`] for a local file.
+    pub fn open_path_described(path: &Path, descriptor: &ImageDescriptor) -> Result<Self, Error> {
+        Self::open_described(open_file(path)?, &path.display().to_string(), descriptor)
+    }
+
+    /// As [`ImageFile::open_described`] for a source that holds its bytes against `descriptor` itself
+    /// ([`crate::HttpAt::verified`]).
+    pub fn open_verified(
+        source: Arc<dyn ReadAt>,
+        name: &str,
+        descriptor: &ImageDescriptor,
+    ) -> Result<Self, Error> {
+        check_descriptor(name, descriptor)?;
+        Ok(Self::open(source, name)?.trust(descriptor))
+    }
+
+    fn trust(mut self, descriptor: &ImageDescriptor) -> Self {
+        if let Some(archive) = self.archives.first_mut().filter(|_| descriptor.contents_checked) {
+            archive.set_described();
+        }
+        self
     }
 
     fn push_parts(

@@ -19,6 +19,7 @@ mod archive;
 mod blob_reader;
 mod block;
 mod damage;
+mod described;
 mod image;
 mod reading;
 
@@ -54,7 +55,7 @@ pub use capture::{
     AppendOptions, CaptureForm, CaptureOptions, CaptureReport, CaptureSource, Earlier, Integrity, append,
     append_directory, capture, capture_directory, capture_sources_to_pipe, capture_to_pipe,
 };
-pub use describe::{describe, describe_file, system_of};
+pub use describe::{describe, describe_file, is_described_by, system_of};
 pub use diff::{Aspect, Change, DiffOptions, DiffReport, Difference, Side, diff};
 pub use directory::{
     Existing, LinkTargets, Mounts, Overlay, RootMetadata, ScanOptions, Symlinks, UnixMetadata,
@@ -88,5 +89,6 @@ pub use verify::{
     verify_applied, verify_directory, verify_file,
 };
 pub use volume::{
-    ExistingData, VolumeApplyOptions, VolumeDevice, VolumeFile, VolumeReport, VolumeVerify, apply_to_volume,
+    Compact, CompactReport, ExistingData, NotCompact, VolumeApplyOptions, VolumeDevice, VolumeFile,
+    VolumeReport, VolumeVerify, WhyPlain, apply_to_volume,
 };

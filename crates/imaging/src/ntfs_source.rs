@@ -9,6 +9,7 @@ use gravure_model::Ctl;
 use gravure_ntfs::{Contents, Decoders, ScanGuide, Volume};
 use gravure_nttypes::{FileTime, NtName};
 use gravure_tree::{SourceId, Tree};
+use gravure_wim::{Compression, Method};
 
 use crate::directory::ScanOptions;
 use crate::meter::Meter;
@@ -151,6 +152,23 @@ impl NtfsSource {
     /// Name of content `key` for messages.
     pub(crate) fn display(&self, key: u64) -> String {
         format!("content at {:#x} of {}", self.position(key), self.name)
+    }
+
+    /// Whether content `key` is stored as a WIM of this compression would store it.
+    pub(crate) fn is_stored_as(&self, key: u64, compression: Compression) -> bool {
+        let method = match compression.method() {
+            Method::Xpress => gravure_codec::Method::Xpress,
+            Method::Lzx => gravure_codec::Method::Lzx,
+            // The overlay filter knows no other.
+            _ => return false,
+        };
+        self.contents.is_stored_as(key, (method, compression.chunk_size()))
+    }
+
+    /// Appends the stored bytes of the chunk at plain byte `pos` of such a content; how many they are.
+    pub(crate) fn stored_chunk(&self, key: u64, pos: u64, out: &mut Vec<u8>) -> Result<usize, Error> {
+        let read = self.contents.stored_chunk(&*self.source, key, pos, out);
+        read.map_err(|error| ntfs_error(&self.name, error))
     }
 
     /// Fills `buf` from byte `pos` of content `key`.

@@ -74,6 +74,10 @@ pub struct ImageDescriptor {
     pub ranges: Vec<Digest>,
     /// BLAKE3 over header, blob table, XML and metadata resources, in this order.
     pub tables: Digest,
+    /// Whether every content was decoded and found to have its SHA-1 when this was made. Bytes that are as described may then
+    /// be used without decoding them. Not said by descriptors of earlier versions of this program.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub contents_checked: bool,
     /// The images in the file.
     pub images: Vec<DescribedImage>,
 }

@@ -6,6 +6,8 @@ mod input;
 mod operations;
 mod report;
 
+use std::path::PathBuf;
+
 use anyhow::{Context, Result};
 
 use self::input::Input;
@@ -30,15 +32,28 @@ struct Extent {
     is_quick: bool,
 }
 
+impl Extent {
+    fn of(options: &Options) -> Self {
+        if options.quick {
+            let (megabytes, small_files) = (QUICK_MEGABYTES, QUICK_SMALL_FILES);
+            return Self { megabytes, small_files, runs: 1, is_quick: true };
+        }
+        let Options { megabytes, runs, .. } = *options;
+        Self { megabytes, small_files: SMALL_FILES, runs, is_quick: false }
+    }
+}
+
+/// The directories of files that are measured on: Windows programs, and small files.
+pub(super) fn trees(options: &Options) -> Result<[PathBuf; 2]> {
+    let dir = workspace::target().join("bench/wim");
+    std::fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
+    let input = Input::prepare(Extent::of(options), &dir)?;
+    Ok([input.programs.dir, input.small.dir])
+}
+
 /// Measures; says whether all targets were met.
 pub(super) fn run(options: &Options) -> Result<bool> {
-    let extent = if options.quick {
-        let (megabytes, small_files) = (QUICK_MEGABYTES, QUICK_SMALL_FILES);
-        Extent { megabytes, small_files, runs: 1, is_quick: true }
-    } else {
-        let Options { megabytes, runs, .. } = *options;
-        Extent { megabytes, small_files: SMALL_FILES, runs, is_quick: false }
-    };
+    let extent = Extent::of(options);
     let mut wimlib = process::tool("wimlib-imagex")?;
     let version = process::output(wimlib.arg("--version"))?;
     let rival = String::from_utf8_lossy(&version).lines().next().unwrap_or("").to_owned();

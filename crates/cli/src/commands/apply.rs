@@ -7,9 +7,9 @@ use std::process::ExitCode;
 
 use clap::ValueEnum;
 use gravure_imaging::{
-    ApplyOptions, BlockApplyOptions, BlockVerify, Collisions, DamagedContent, Delta, ErrorKind, Existing,
-    ExistingData, Image, VerifyOptions, VolumeApplyOptions, VolumeFile, VolumeVerify, apply_to_directory,
-    apply_to_volume, verify_applied,
+    ApplyOptions, BlockApplyOptions, BlockVerify, Collisions, Compact, CompactReport, DamagedContent, Delta,
+    ErrorKind, Existing, ExistingData, Image, VerifyOptions, VolumeApplyOptions, VolumeFile, VolumeVerify,
+    apply_to_directory, apply_to_volume, verify_applied,
 };
 use gravure_model::Ctl;
 use gravure_tree::Loss;
@@ -18,8 +18,8 @@ use serde::Serialize;
 use crate::exit::{Failure, done_or_partial};
 use crate::output::{self, bytes, rate};
 use crate::progress::Reporter;
-use crate::target::{ImageName, Source};
-use crate::{Common, interrupt};
+use crate::target::{ImageName, STDIN, Source};
+use crate::{Common, descriptor, interrupt};
 
 /// Put an image onto a directory or a volume and read it back
 #[derive(Debug, clap::Args)]
@@ -33,6 +33,12 @@ mountable before everything on it was written and checked.
 A block image (.gim) is restored onto a disk, partition or file: what stands there already is kept, the rest is written and read
 back, boot sectors and partition table come last. Interrupted, it goes on where it was when it is run again.
 
+Windows 10 and later read files that are compressed as images compress them (\"CompactOS\"). With --compact=auto (the default)
+contents are copied onto the volume as the image has them when it says that it holds such a Windows; what starts before Windows
+can read such files, what the image lists in WimBootCompress.ini and what saves nothing stays plain. Images for this: LZX
+(not solid), XPRESS with chunks of 4K, 8K or 16K. What is copied is decoded to be checked, unless a descriptor (gravure image
+describe) vouches for it: that of --descriptor, or IMAGE.descriptor beside the image.
+
 Examples:
   gravure apply disk.gim /dev/sda --yes             a disk from a block image
   gravure apply images.gim/:golden /dev/sda3 --yes  from a store; http://server/images.gim/:golden too
@@ -45,7 +51,9 @@ Examples:
   ssh server cat pipable.wim | gravure apply -:1 /mnt/x     from a pipe: images made with --pipable
   gravure apply damaged.wim /mnt/x --recover-data   what can be read of a damaged image; exit code 10
   gravure apply install.wim:1 /dev/sdb3 --label Windows --yes      an NTFS volume
-  gravure apply install.wim:1 windows.ntfs --size 40G"
+  gravure apply install.wim:1 windows.ntfs --size 40G
+  gravure apply install.wim:1 /dev/sdb3 --compact never --yes
+  gravure apply install.wim:1 /dev/sdb3 --descriptor install.json --verify descriptor --yes"
 )]
 pub(crate) struct Options {
     /// Image file, address or - for standard input, with :NUMBER or :NAME when it holds several
@@ -58,9 +66,15 @@ pub(crate) struct Options {
     /// What is done with files that are there already
     #[arg(long, value_enum, default_value_t = OnExisting::Refuse)]
     existing: OnExisting,
-    /// What is checked when everything is written
+    /// What is checked
     #[arg(long, value_enum, default_value_t = Verify::Full)]
     verify: Verify,
+    /// Descriptor of the image: no byte of it is used that is not as described
+    #[arg(long, value_name = "FILE")]
+    descriptor: Option<PathBuf>,
+    /// Whether files of a volume are written compressed
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t = OnVolume::Auto)]
+    compact: OnVolume,
     /// Count what the target cannot hold by its nature (Windows attributes, descriptors) as a failure: exit code 10
     #[arg(long)]
     strict: bool,
@@ -109,8 +123,23 @@ enum OnExisting {
 enum Verify {
     /// Read everything back and compare; of a volume check every structure, too
     Full,
-    /// Only the hashes on the way
+    /// Only the hashes on the way; what is copied compressed is decoded for it
     Decode,
+    /// The same, but what is copied compressed is held against the descriptor of the image
+    Descriptor,
+    /// The same, but what is copied compressed is believed
+    None,
+}
+
+/// Whether files are written compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum OnVolume {
+    /// Where the image says that it holds Windows 10 (10.0.10240) or later
+    Auto,
+    /// Whatever the image says of itself
+    Always,
+    /// Everything plain
+    Never,
 }
 
 /// What of a target may stay that equals the image.
@@ -188,8 +217,14 @@ pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
     }
     let ctl = interrupt::ctl();
     let reporter = Reporter::new(common.progress);
-    let source = options.image.open_source(&options.references, &ctl)?;
-    if is_volume(&options.target) {
+    let is_volume = is_volume(&options.target);
+    if !is_volume && options.compact == OnVolume::Always {
+        let message =
+            format!("--compact=always is for NTFS volumes, and {} is none", options.target.display());
+        return Err(Failure::new(ErrorKind::Usage, message));
+    }
+    let source = open(options, &ctl, &reporter)?;
+    if is_volume {
         let Source::File(file) = &source else {
             let message =
                 "a volume is laid out before its content comes, which an image from a pipe cannot tell";
@@ -225,7 +260,7 @@ pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
             let verify = VerifyOptions { except: &except, ..VerifyOptions::default() };
             Some(verify_applied(&image, &options.target, &report, &verify, &ctl, &reporter)?)
         }
-        Verify::Decode => None,
+        Verify::Decode | Verify::Descriptor | Verify::None => None,
     };
     let lost: u64 = report.losses.iter().map(|loss| loss.count).sum();
     let result = Result_ {
@@ -266,10 +301,29 @@ fn block_options(options: &Options) -> BlockApplyOptions {
         },
         verify: match options.verify {
             Verify::Full => BlockVerify::Full,
-            Verify::Decode => BlockVerify::Decode,
+            // What is written is always decoded and hashed first.
+            Verify::Decode | Verify::Descriptor | Verify::None => BlockVerify::Decode,
         },
         ..BlockApplyOptions::default()
     }
+}
+
+/// Opens the image, by its descriptor when there is one.
+fn open(options: &Options, ctl: &Ctl, reporter: &Reporter) -> Result<Source, Failure> {
+    let wants = options.verify == Verify::Descriptor;
+    if options.image.file == STDIN {
+        if wants || options.descriptor.is_some() {
+            let message = "what comes from standard input cannot be held against a descriptor";
+            return Err(Failure::new(ErrorKind::Unsupported, message).with_cure("name the image file"));
+        }
+        return options.image.open_source(&options.references, ctl);
+    }
+    let explicit = options.descriptor.as_deref();
+    let (file, why_not) = descriptor::open(&options.image, explicit, &options.references, ctl)?;
+    if let Some(why) = why_not {
+        reporter.say(&why);
+    }
+    Ok(Source::File(file))
 }
 
 fn explained(error: gravure_imaging::Error) -> Failure {
@@ -296,9 +350,59 @@ struct VolumeResult {
     bytes: u64,
     used_bytes: u64,
     verified_bytes: u64,
+    compact: CompactLine,
     milliseconds: u64,
     losses: Vec<LossLine>,
     warnings: Vec<String>,
+}
+
+/// What was written compressed.
+#[derive(Debug, Serialize)]
+struct CompactLine {
+    files: u64,
+    plain_bytes: u64,
+    stored_bytes: u64,
+    /// Files that were not, by reason.
+    plain: Vec<PlainLine>,
+    /// Why none was.
+    why_not: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct PlainLine {
+    why: &'static str,
+    files: u64,
+    bytes: u64,
+}
+
+impl From<CompactReport> for CompactLine {
+    fn from(report: CompactReport) -> Self {
+        let CompactReport { files, plain_bytes, stored_bytes, others, why_not } = report;
+        let line = |other: gravure_imaging::NotCompact| PlainLine {
+            why: other.why.text(),
+            files: other.files,
+            bytes: other.bytes,
+        };
+        Self { files, plain_bytes, stored_bytes, plain: others.into_iter().map(line).collect(), why_not }
+    }
+}
+
+impl CompactLine {
+    /// For people; nothing when nothing was asked for.
+    fn text(&self) -> String {
+        if let Some(why) = &self.why_not {
+            return format!("\nnot compressed: {why}");
+        }
+        let mut text = String::new();
+        if self.files > 0 {
+            let (plain, stored) = (bytes(self.plain_bytes), bytes(self.stored_bytes));
+            text.push_str(&format!("\ncompressed: {} files, {plain} in {stored}", self.files));
+        }
+        for line in &self.plain {
+            text.push_str(&format!("\nplain, {}: {} files, {}", line.why, line.files, bytes(line.bytes)));
+        }
+        text
+    }
 }
 
 /// Makes the target an NTFS volume.
@@ -325,14 +429,24 @@ fn run_volume(
         verify: match options.verify {
             Verify::Full => VolumeVerify::Full,
             Verify::Decode => VolumeVerify::Decode,
+            Verify::Descriptor => VolumeVerify::Descriptor,
+            Verify::None => VolumeVerify::Nothing,
+        },
+        compact: match options.compact {
+            OnVolume::Auto => Compact::Auto,
+            OnVolume::Always => Compact::Always,
+            OnVolume::Never => Compact::Never,
         },
         ..VolumeApplyOptions::default()
     };
     let report = apply_to_volume(image, &device, &apply, ctl, reporter).map_err(|error| {
         let holds_data = matches!(error, gravure_imaging::Error::Refused { .. });
+        let lacks_descriptor = error.kind() == ErrorKind::Usage && options.verify == Verify::Descriptor;
         let failure = Failure::from(error);
         if holds_data {
             failure.with_cure("destroy it with --yes, or choose another target")
+        } else if lacks_descriptor {
+            failure.with_cure("make one with `gravure image describe`, or check with --verify=decode")
         } else {
             failure
         }
@@ -343,6 +457,7 @@ fn run_volume(
         bytes: report.apply.bytes,
         used_bytes: report.used_bytes,
         verified_bytes: report.verified_bytes,
+        compact: report.compact.into(),
         milliseconds: report.apply.milliseconds,
         losses: loss_lines(&report.apply.losses),
         warnings: report.apply.warnings,
@@ -354,6 +469,7 @@ fn run_volume(
         if result.verified_bytes > 0 {
             text.push_str(&format!("; read back {}", bytes(result.verified_bytes)));
         }
+        text.push_str(&result.compact.text());
         for loss in &result.losses {
             text.push_str(&format!("\nnot kept by this target: {} of {} files", loss.what, loss.files));
         }

@@ -9,10 +9,11 @@ use gravure_debian::{AptRoot, Recipe, System};
 use gravure_imaging::{CaptureOptions, ErrorKind, describe};
 
 use super::capture::{Compress, capture_system, print};
+use crate::descriptor::beside;
 use crate::exit::Failure;
 use crate::output;
 use crate::progress::Reporter;
-use crate::target::ImageName;
+use crate::target::{ImageName, STDIN};
 use crate::{Common, interrupt};
 
 /// Package lists younger than this are not fetched again.
@@ -58,16 +59,19 @@ struct BuildOptions {
 /// Write the BLAKE3 hashes of an image file, which let it travel over plain HTTP
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Every blob is decoded and checked first. The descriptor is JSON; the server makes it by itself at import.
+    after_help = "Every content is decoded and held against its SHA-1 first; a damaged image is not described. The descriptor is JSON
+with BLAKE3 of every 4 MiB; the server makes it by itself at import. Beside the image, `gravure apply` finds it.
 
 Examples:
-  gravure image describe debian.wim -o debian.wim.descriptor
+  gravure image describe debian.wim                    writes debian.wim.descriptor
+  gravure image describe debian.wim -o /srv/x.json
+  gravure image describe debian.wim -o - | sha256sum
   gravure image describe debian.wim --format json"
 )]
 struct DescribeOptions {
     /// Image file
     image: ImageName,
-    /// File to write; standard output by default
+    /// File to write, or - for standard output; IMAGE.descriptor by default
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 }
@@ -136,14 +140,33 @@ pub(crate) fn epoch() -> Result<Option<i64>, Failure> {
 fn describe_image(options: &DescribeOptions, common: &Common) -> Result<ExitCode, Failure> {
     let ctl = interrupt::ctl();
     let reporter = Reporter::new(common.progress);
-    let descriptor = describe(options.image.local()?, &ctl, &reporter)?;
+    let image = options.image.local()?;
+    let descriptor = describe(image, &ctl, &reporter)?;
     let json = serde_json::to_vec(&descriptor)
         .map_err(|error| Failure::new(ErrorKind::Failed, format!("write the descriptor: {error}")))?;
-    match &options.output {
-        Some(path) => std::fs::write(path, json).map_err(|error| Failure::io("write", path, &error))?,
-        None => {
-            output::document(common.format, &descriptor, |_| String::from_utf8_lossy(&json).into_owned())?
-        }
+    let is_standard = options.output.as_deref().is_some_and(|path| path.as_os_str() == STDIN);
+    if is_standard || (options.output.is_none() && common.format != output::Format::Text) {
+        output::document(common.format, &descriptor, |_| String::from_utf8_lossy(&json).into_owned())?;
+        return Ok(ExitCode::SUCCESS);
     }
+    let path = options.output.clone().unwrap_or_else(|| beside(image));
+    // Under another name first: whoever reads the old one meanwhile reads all of it.
+    let mut new = path.clone().into_os_string();
+    new.push(".new");
+    let new = PathBuf::from(new);
+    let written = std::fs::write(&new, json).and_then(|()| std::fs::rename(&new, &path));
+    written.map_err(|error| Failure::io("write", &path, &error))?;
+    let described = Described { descriptor: path.display().to_string(), ranges: descriptor.ranges.len() };
+    output::document(common.format, &described, |described| {
+        let size = output::bytes(descriptor.size_bytes);
+        format!("{}: {size}, all contents checked, {} ranges", described.descriptor, described.ranges)
+    })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What was written.
+#[derive(Debug, serde::Serialize)]
+struct Described {
+    descriptor: String,
+    ranges: usize,
 }

@@ -61,6 +61,7 @@ fn image(system: SystemKind) -> CatalogImage {
             range_bytes: RANGE_BYTES,
             ranges: vec![Digest([1; 32])],
             tables: Digest([2; 32]),
+            contents_checked: true,
             images: vec![DescribedImage {
                 name: "x".into(),
                 system,

@@ -193,8 +193,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Appends `range` of a content as an archive holds it, when it may be taken so: the stored bytes, and stored and plain
-    /// length of each chunk.
+    /// Appends `range` of a content as its source has it compressed, when it may be taken so: the stored bytes, and stored and
+    /// plain length of each chunk. `range` starts with a chunk.
     pub(crate) fn stored(
         &self,
         open: &Open,
@@ -203,9 +203,21 @@ impl<'a> Reader<'a> {
         stored: &mut Vec<u8>,
         chunks: &mut Vec<(usize, usize)>,
     ) -> Result<bool, Error> {
-        match (open, self.archives) {
-            (Open::Blob(blob), Some(archives)) if self.takes_stored => {
+        match (open, self.archives, self.volume) {
+            (Open::Blob(blob), Some(archives), _) if self.takes_stored => {
                 archives.stored(blob, range, compression, stored, chunks)
+            }
+            (Open::Volume(key), _, Some((_, volume))) if volume.is_stored_as(*key, compression) => {
+                let size = compression.chunk_size();
+                let mut at = range.start;
+                while at < range.end {
+                    let len = volume.stored_chunk(*key, at, stored)?;
+                    // At most a chunk, whose length is 32 bits.
+                    let plain = (range.end - at).min(u64::from(size)) as usize;
+                    chunks.push((len, plain));
+                    at += plain as u64;
+                }
+                Ok(true)
             }
             _ => Ok(false),
         }

@@ -9,6 +9,8 @@
 //! A pattern that starts with a separator starts at the captured directory, any other is a single name, anywhere.
 //! Separators are `/` and `\`; lines may be in quotes; `#` and `;` start comments.
 
+use std::borrow::Borrow;
+
 use gravure_nttypes::NtName;
 
 use crate::glob::{Glob, NameCase};
@@ -25,6 +27,7 @@ pub struct CaptureConfig {
     excluded: Vec<Pattern>,
     excepted: Vec<Pattern>,
     prepopulated: Vec<String>,
+    prepopulated_patterns: Vec<Pattern>,
     warnings: Vec<String>,
 }
 
@@ -98,7 +101,7 @@ impl CaptureConfig {
                 Section::Excluded => this.excluded.push(pattern(stripped, case, name, number)?),
                 Section::Excepted => this.excepted.push(pattern(stripped, case, name, number)?),
                 Section::Prepopulated => {
-                    pattern(stripped, case, name, number)?;
+                    this.prepopulated_patterns.push(pattern(stripped, case, name, number)?);
                     this.prepopulated.push(stripped.to_owned());
                 }
             }
@@ -117,6 +120,12 @@ impl CaptureConfig {
         &self.prepopulated
     }
 
+    /// Whether `path`, names from the root of the volume down, or a directory that it is in, is in the section
+    /// `[PrepopulateList]`.
+    pub(crate) fn prepopulates(&self, path: &[impl Borrow<NtName>]) -> bool {
+        self.prepopulated_patterns.iter().any(|pattern| pattern.covers(path))
+    }
+
     /// What was odd in the file.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
@@ -130,9 +139,9 @@ impl CaptureConfig {
 
 impl Pattern {
     /// Whether `path`, or a directory that it is in, is meant.
-    fn covers(&self, path: &[NtName]) -> bool {
+    fn covers(&self, path: &[impl Borrow<NtName>]) -> bool {
         match self {
-            Self::Anywhere(glob) => path.iter().any(|name| glob.matches(name)),
+            Self::Anywhere(glob) => path.iter().any(|name| glob.matches(name.borrow())),
             Self::FromRoot(globs) => globs.len() <= path.len() && all_match(globs, path),
         }
     }
@@ -147,8 +156,8 @@ impl Pattern {
 }
 
 /// Over the names that both have.
-fn all_match(globs: &[Glob], path: &[NtName]) -> bool {
-    globs.iter().zip(path).all(|(glob, name)| glob.matches(name))
+fn all_match(globs: &[Glob], path: &[impl Borrow<NtName>]) -> bool {
+    globs.iter().zip(path).all(|(glob, name)| glob.matches(name.borrow()))
 }
 
 fn pattern(text: &str, case: NameCase, name: &str, number: usize) -> Result<Pattern, Error> {

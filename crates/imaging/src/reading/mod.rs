@@ -23,7 +23,7 @@ use gravure_wim::ChunkEncoding;
 
 pub(crate) use gather::{gather, nowhere};
 pub(crate) use pipe::{PipeOutcome, Unwanted, run_pipe};
-pub(crate) use plan::{BlobRead, ReadPlan, missing};
+pub(crate) use plan::{BlobRead, Copying, ReadPlan, missing};
 pub(crate) use source::ITEM_BYTES;
 pub(crate) use worker::Decoders;
 
@@ -73,6 +73,19 @@ pub(crate) trait Target: Sync {
         size: u64,
     ) -> Result<(), Error>;
 
+    /// Takes stored bytes of a blob that is to be copied ([`Copying`]); `offset` is in its resource, whose table of chunks
+    /// comes first. Those of a small blob come as a whole once its hash is right, those of a large one piece by piece.
+    fn stored(
+        &self,
+        handles: &mut Self::Handles,
+        uses: &[Use],
+        offset: u64,
+        bytes: &[u8],
+    ) -> Result<(), Error> {
+        let _ = (handles, uses, offset, bytes);
+        Ok(())
+    }
+
     /// Makes a node that waits for no content.
     fn node(&self, handles: &mut Self::Handles, node: NodeId) -> Result<(), Error>;
 }
@@ -101,6 +114,8 @@ struct Packed {
     chunks: Range<usize>,
     /// In [`Buffers::plain`].
     plain: Range<usize>,
+    /// In [`Buffers::stored`]: its whole resource if it is to be copied, else nothing.
+    stored: Range<usize>,
 }
 
 /// What an item is to do.
@@ -142,6 +157,17 @@ struct Piece<O> {
     offset: u64,
     /// In [`Buffers::plain`].
     plain: Range<usize>,
+    /// Stored bytes of a blob that is to be copied.
+    copied: Option<Copied>,
+}
+
+/// Stored bytes of a piece.
+#[derive(Debug)]
+struct Copied {
+    /// In the blob's resource.
+    offset: u64,
+    /// In [`Buffers::stored`].
+    stored: Range<usize>,
 }
 
 /// A blob on its way in pieces.

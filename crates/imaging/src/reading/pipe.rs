@@ -124,7 +124,7 @@ impl<R: Read, T: Target> PipeSource<'_, R, T> {
             let first = buffers.chunks.len();
             while self.read_chunk(buffers)?.is_some() {}
             let plain = plain_len..plain_len + size;
-            packed.push(Packed { blob: index, chunks: first..buffers.chunks.len(), plain });
+            packed.push(Packed { blob: index, chunks: first..buffers.chunks.len(), plain, stored: 0..0 });
             plain_len += size;
         }
         Ok((!packed.is_empty()).then_some(Job::Pack { blobs: packed, plain_len }))
@@ -204,7 +204,7 @@ impl<R: Read, T: Target> PipeSource<'_, R, T> {
             cutting.next_number += 1;
             self.cutting = Some(cutting);
         }
-        let piece = Piece { large, number, is_last, offset, plain: 0..plain_len };
+        let piece = Piece { large, number, is_last, offset, plain: 0..plain_len, copied: None };
         Ok(Job::Piece { piece, plain_len })
     }
 

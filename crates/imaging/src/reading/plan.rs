@@ -11,6 +11,18 @@ use crate::archive::Archives;
 use crate::uses::{self, Use};
 use crate::{Error, ErrorKind};
 
+/// What becomes of a blob's stored bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Copying {
+    /// They are decoded, and only what they decode to is wanted.
+    #[default]
+    Not,
+    /// They are wanted as they are, beside the plain content or without it; the content is decoded and its hash checked.
+    Checked,
+    /// They are wanted as they are and nothing else is; that they are right is somebody else's business.
+    Trusted,
+}
+
 /// One blob and everything it is for.
 #[derive(Debug)]
 pub(crate) struct BlobRead {
@@ -23,6 +35,7 @@ pub(crate) struct BlobRead {
     pub(crate) resource: ResourceId,
     /// Where it starts in the plain content of a solid resource; `None` when it has a resource of its own.
     pub(crate) in_solid: Option<u64>,
+    pub(crate) copying: Copying,
     pub(crate) uses: Vec<Use>,
 }
 
@@ -30,7 +43,8 @@ impl BlobRead {
     /// A blob that comes through a pipe: size and place are known when it comes.
     fn in_pipe(sha1: Sha1Hash, wanted: Use) -> Self {
         let (id, resource) = (BlobId::default(), ResourceId::default());
-        Self { archive: 0, id, sha1, size: 0, offset: 0, resource, in_solid: None, uses: vec![wanted] }
+        let (in_solid, copying, uses) = (None, Copying::Not, vec![wanted]);
+        Self { archive: 0, id, sha1, size: 0, offset: 0, resource, in_solid, copying, uses }
     }
 
     /// Archive order: solid chunks are decoded once when the blobs of a resource stand side by side.
@@ -196,7 +210,8 @@ impl ReadPlan {
         let (offset, resource) = (place.header.offset, blob.resource);
         let in_solid = place.solid.map(|_| blob.offset);
         let (sha1, size) = (blob.sha1, blob.size);
-        self.blobs.push(BlobRead { archive, id, sha1, size, offset, resource, in_solid, uses });
+        let copying = Copying::Not;
+        self.blobs.push(BlobRead { archive, id, sha1, size, offset, resource, in_solid, copying, uses });
         Ok(())
     }
 

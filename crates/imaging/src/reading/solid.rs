@@ -79,10 +79,10 @@ impl<O> SolidCut<O> {
                         self.open = Some((Arc::clone(&large), number + 1));
                     }
                     let offset = start - place.start;
-                    blobs.continued = Some(Piece { large, number, is_last, offset, plain });
+                    blobs.continued = Some(Piece { large, number, is_last, offset, plain, copied: None });
                 }
                 None if is_last => {
-                    blobs.whole.push(Packed { blob: self.blobs.start, chunks: 0..0, plain });
+                    blobs.whole.push(Packed { blob: self.blobs.start, chunks: 0..0, plain, stored: 0..0 });
                 }
                 None => {
                     let arriving = match usize::try_from(blob.size) {
@@ -91,7 +91,7 @@ impl<O> SolidCut<O> {
                     };
                     let large = Arc::new(Large::new(self.blobs.start, blob.size, arriving));
                     self.open = Some((Arc::clone(&large), 1));
-                    blobs.begun = Some(Piece { large, number: 0, is_last, offset: 0, plain });
+                    blobs.begun = Some(Piece { large, number: 0, is_last, offset: 0, plain, copied: None });
                 }
             }
             if !is_last {

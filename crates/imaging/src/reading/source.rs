@@ -6,9 +6,9 @@ use std::sync::Arc;
 use gravure_io::ReadAt;
 use gravure_wim::{Chunk, ResourceLayout};
 
-use super::plan::{BlobRead, ReadPlan};
+use super::plan::{BlobRead, Copying, ReadPlan};
 use super::solid::{SolidCut, SolidItem};
-use super::{Arriving, Buffers, ChunkIn, Damaged, Failure, Job, Large, Packed, Piece, Target};
+use super::{Arriving, Buffers, ChunkIn, Copied, Damaged, Failure, Job, Large, Packed, Piece, Target};
 use crate::Error;
 use crate::archive::{Archive, Archives};
 use crate::read_ahead::ReadAhead;
@@ -123,7 +123,7 @@ impl<'a, T: Target> Source<'a, T> {
             Err(error) => return Ok(Job::Damaged(vec![Failure::Other(error)])),
         };
         let SolidItem { chunks, blobs, plain_len } = item;
-        self.read(solid.archive, &chunks, buffers)?;
+        self.read(solid.archive, &chunks, None, buffers)?;
         self.solid = Some(solid).filter(|solid| !solid.is_done());
         Ok(Job::Solid { blobs, plain_len })
     }
@@ -159,11 +159,13 @@ impl<'a, T: Target> Source<'a, T> {
                 (Ok(layout), Some(size)) => {
                     let first = buffers.chunks.len();
                     let chunks: Vec<Chunk> = layout.chunks(0..blob.size).collect();
-                    self.read(blob.archive, &chunks, buffers)?;
+                    let (start, base) = (resource_start(blob), buffers.stored.len());
+                    self.read(blob.archive, &chunks, start, buffers)?;
                     packed.push(Packed {
                         blob: index,
                         chunks: first..buffers.chunks.len(),
                         plain: plain_len..plain_len + size,
+                        stored: if start.is_some() { base..buffers.stored.len() } else { 0..0 },
                     });
                     plain_len += size;
                 }
@@ -178,7 +180,13 @@ impl<'a, T: Target> Source<'a, T> {
         let per_piece = (ITEM_BYTES as u64 / u64::from(cutting.layout.chunk_size().max(1))).max(1);
         let end = (cutting.next_chunk + per_piece).min(cutting.layout.chunk_count());
         let chunks: Vec<Chunk> = (cutting.next_chunk..end).map_while(|n| cutting.layout.chunk(n)).collect();
-        self.read(cutting.archive, &chunks, buffers)?;
+        let blob = &self.plan.blobs[cutting.large.blob];
+        let start = resource_start(blob).filter(|_| cutting.next_chunk == 0);
+        self.read(cutting.archive, &chunks, start, buffers)?;
+        let copied = chunks.first().filter(|_| blob.copying != Copying::Not).map(|first| Copied {
+            offset: start.unwrap_or(first.stored.start).saturating_sub(blob.offset),
+            stored: 0..buffers.stored.len(),
+        });
         let offset = chunks.first().map_or(0, |chunk| chunk.plain_offset);
         let plain_len = chunks.iter().map(|chunk| chunk.plain_len as usize).sum();
         let number = cutting.next_number;
@@ -189,16 +197,23 @@ impl<'a, T: Target> Source<'a, T> {
             cutting.next_number += 1;
             self.cutting = Some(cutting);
         }
-        let piece = Piece { large, number, is_last, offset, plain: 0..plain_len };
+        let piece = Piece { large, number, is_last, offset, plain: 0..plain_len, copied };
         Ok(Job::Piece { piece, plain_len })
     }
 
-    /// Reads stored chunks, which lie side by side, in one go.
-    fn read(&mut self, archive: usize, chunks: &[Chunk], buffers: &mut Buffers) -> Result<(), Error> {
+    /// Reads stored chunks, which lie side by side, in one go, with the bytes from `from` on before them.
+    fn read(
+        &mut self,
+        archive: usize,
+        chunks: &[Chunk],
+        from: Option<u64>,
+        buffers: &mut Buffers,
+    ) -> Result<(), Error> {
         let (Some(first), Some(last)) = (chunks.first(), chunks.last()) else { return Ok(()) };
-        let (start, end) = (first.stored.start, last.stored.end);
+        let (start, end) = (from.unwrap_or(first.stored.start), last.stored.end);
         let base = buffers.stored.len();
-        // Bounded by the layout: at most one item or chunk of plain bytes, with prefixes of 4 bytes per chunk.
+        // Bounded by the layout: at most one item or chunk of plain bytes, with prefixes of 4 bytes per chunk, or with the
+        // table of chunks, which the layout holds in memory as well.
         let len = usize::try_from(end.saturating_sub(start)).unwrap_or(usize::MAX);
         buffers.stored.resize(base + len, 0);
         let read = self.readers[archive].read_exact_at(start, &mut buffers.stored[base..]);
@@ -224,6 +239,11 @@ impl<'a, T: Target> Source<'a, T> {
             Err(error) => Err(Error::wim(archive.name())(error)),
         }
     }
+}
+
+/// Where the resource of a blob that is to be copied starts.
+fn resource_start(blob: &BlobRead) -> Option<u64> {
+    (blob.copying != Copying::Not).then_some(blob.offset)
 }
 
 /// A blob of which nothing can be decoded.

@@ -5,6 +5,7 @@
 //! metadata are written and made durable (no volume); everything is read back and checked (no volume); boot sectors are written and made
 //! durable (the volume). A target is never both mountable and incomplete.
 
+mod compact;
 mod device;
 mod guide;
 mod residents;
@@ -12,6 +13,7 @@ mod structure;
 mod target;
 mod verify;
 
+pub use compact::{Compact, CompactReport, NotCompact, WhyPlain};
 pub use device::{VolumeDevice, VolumeFile};
 
 use gravure_model::Ctl;
@@ -22,8 +24,9 @@ use gravure_tree::Loss;
 
 use crate::damage;
 use crate::meter::{Context, Meter, default_threads};
-use crate::reading::{self, Damaged, OnDamage, ReadPlan};
+use crate::reading::{self, Copying, Damaged, OnDamage, ReadPlan};
 use crate::{ApplyReport, Error, ErrorKind, Image};
+use compact::Compaction;
 use guide::Guide;
 use target::VolumeTarget;
 
@@ -48,7 +51,9 @@ pub struct VolumeApplyOptions {
     pub collisions: Collisions,
     /// What happens when the target holds data.
     pub existing: ExistingData,
-    /// What is read back before the boot sectors are written.
+    /// Which files are written compressed.
+    pub compact: Compact,
+    /// What is checked before the boot sectors are written.
     pub verify: VolumeVerify,
 }
 
@@ -62,14 +67,21 @@ pub enum ExistingData {
     Destroy,
 }
 
-/// What is read back before a volume gets its boot sectors.
+/// What is checked before a volume gets its boot sectors. Contents that are decoded are always held against their SHA-1; the
+/// question is what becomes of those that are copied compressed, and whether everything is read back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum VolumeVerify {
-    /// All metadata, compared byte for byte, all contents, against their SHA-1, and the structure, by the checker.
+    /// What is copied compressed comes from a file that is read by its descriptor, or is decoded and held against its SHA-1. Then
+    /// everything is read back: all metadata, compared byte for byte, all contents by their hashes, and the structure by the checker.
     #[default]
     Full,
-    /// Nothing; hashes are checked on the way alone.
+    /// What is copied compressed is decoded, too, and held against its SHA-1. Nothing is read back.
     Decode,
+    /// What is copied compressed must come from files that are read by their descriptors
+    /// ([`crate::ImageFile::open_described`]). Nothing is read back.
+    Descriptor,
+    /// What is copied compressed is believed. Nothing is read back.
+    Nothing,
 }
 
 impl Default for VolumeApplyOptions {
@@ -84,6 +96,7 @@ impl Default for VolumeApplyOptions {
             time: None,
             collisions: Collisions::default(),
             existing: ExistingData::default(),
+            compact: Compact::default(),
             verify: VolumeVerify::default(),
         }
     }
@@ -94,6 +107,8 @@ impl Default for VolumeApplyOptions {
 pub struct VolumeReport {
     /// As for directories.
     pub apply: ApplyReport,
+    /// What was written compressed.
+    pub compact: CompactReport,
     /// Bytes of clusters in use.
     pub used_bytes: u64,
     /// Bytes read back and found right.
@@ -113,11 +128,13 @@ pub fn apply_to_volume(
     let context = Context { ctl, observer, threads: options.threads.unwrap_or_else(default_threads) };
     let meter = Meter::start(&context, &options.stage);
     image.warnings().iter().for_each(|warning| meter.warn(|| warning.clone()));
-    let guide = Guide(image);
+    let compaction = Compaction::decide(image, options.compact, context.threads, &meter, ctl)?;
+    let guide = Guide { image, compaction: &compaction };
     let plan = VolumePlan::new(image.tree(), &guide, &volume_options(device, options)?)
         .map_err(|error| refused(device.name(), error))?;
-    let target = VolumeTarget::new(&plan, device);
-    let reads = ReadPlan::new(image.tree(), image.archives(), |wanted| target.wants(wanted), |_| false)?;
+    let target = VolumeTarget::new(&plan, device, options.verify == VolumeVerify::Full);
+    let mut reads = ReadPlan::new(image.tree(), image.archives(), |wanted| target.wants(wanted), |_| false)?;
+    choose_copying(image, &target, options.verify, &mut reads)?;
     if options.existing == ExistingData::Refuse {
         device::refuse_data(device)?;
     }
@@ -141,11 +158,12 @@ pub fn apply_to_volume(
     device.sync().map_err(Error::io("sync", device.name()))?;
     let verified_bytes = match options.verify {
         VolumeVerify::Full => {
-            let bytes = verify::read_back(&plan, &reads, resident, device, &context)?;
+            let copied = target.take_copied();
+            let bytes = verify::read_back(&plan, &reads, resident, copied, image.tree(), device, &context)?;
             structure::check_structure(device, &plan.boot_sectors(), &context, &meter)?;
             bytes
         }
-        VolumeVerify::Decode => 0,
+        VolumeVerify::Decode | VolumeVerify::Descriptor | VolumeVerify::Nothing => 0,
     };
     write(device, &plan.boot_sectors())?;
     device.sync().map_err(Error::io("sync", device.name()))?;
@@ -162,9 +180,43 @@ pub fn apply_to_volume(
             losses: losses(&notes),
             milliseconds: totals.milliseconds,
         },
+        compact: compaction.report,
         used_bytes: plan.used_bytes(),
         verified_bytes,
     })
+}
+
+/// Decides which stored bytes are copied without decoding them.
+fn choose_copying(
+    image: &Image,
+    target: &VolumeTarget<'_, '_>,
+    verify: VolumeVerify,
+    reads: &mut ReadPlan,
+) -> Result<(), Error> {
+    for blob in &mut reads.blobs {
+        let copies = blob.uses.iter().filter(|wanted| target.copies(**wanted)).count();
+        if copies == 0 {
+            continue;
+        }
+        let archive = image.archives().get(blob.archive);
+        let is_trusted = match verify {
+            VolumeVerify::Nothing => true,
+            VolumeVerify::Decode => false,
+            VolumeVerify::Full => archive.is_described(),
+            VolumeVerify::Descriptor if archive.is_described() => true,
+            VolumeVerify::Descriptor => {
+                return Err(Error::Usage {
+                    what: format!("checking {} by its descriptor", archive.name()),
+                    expected: "a descriptor, made when all contents were decoded".to_owned(),
+                    found: "none".to_owned(),
+                });
+            }
+        };
+        // A content that is wanted plain as well is decoded anyway.
+        let is_trusted = is_trusted && copies == blob.uses.len();
+        blob.copying = if is_trusted { Copying::Trusted } else { Copying::Checked };
+    }
+    Ok(())
 }
 
 fn volume_options(device: &dyn VolumeDevice, options: &VolumeApplyOptions) -> Result<VolumeOptions, Error> {

@@ -1,5 +1,7 @@
 //! Contents on their way to their places.
 
+use std::sync::{Mutex, PoisonError};
+
 use gravure_ntfs::{Part, Place, VolumePlan};
 use gravure_tree::NodeId;
 
@@ -7,6 +9,7 @@ use super::device::VolumeDevice;
 use super::residents::Residents;
 use crate::reading::Target;
 use crate::uses::{self, Use};
+use crate::volume::verify::CopiedPart;
 use crate::{Error, ErrorKind};
 
 /// Zeros behind a content that came in pieces.
@@ -17,11 +20,23 @@ pub(super) struct VolumeTarget<'a, 't> {
     plan: &'a VolumePlan<'t>,
     device: &'a dyn VolumeDevice,
     residents: Residents,
+    /// Copied bytes as they were written, for reading back; `None` when nobody does.
+    copied: Option<Mutex<Vec<CopiedPart>>>,
 }
 
 impl<'a, 't> VolumeTarget<'a, 't> {
-    pub(super) fn new(plan: &'a VolumePlan<'t>, device: &'a dyn VolumeDevice) -> Self {
-        Self { plan, device, residents: Residents::new(plan.resident_bytes()) }
+    /// With `notes_copied` it is noted what was copied where.
+    pub(super) fn new(plan: &'a VolumePlan<'t>, device: &'a dyn VolumeDevice, notes_copied: bool) -> Self {
+        let copied = notes_copied.then(Mutex::default);
+        Self { plan, device, residents: Residents::new(plan.resident_bytes()), copied }
+    }
+
+    /// Takes out what was noted of copied bytes.
+    pub(super) fn take_copied(&self) -> Vec<CopiedPart> {
+        let noted = self.copied.as_ref();
+        noted
+            .map(|noted| std::mem::take(&mut *noted.lock().unwrap_or_else(PoisonError::into_inner)))
+            .unwrap_or_default()
     }
 
     /// What stands in file records.
@@ -29,9 +44,14 @@ impl<'a, 't> VolumeTarget<'a, 't> {
         &self.residents
     }
 
-    /// Whether a content is to be decoded; compressed ones are copied.
+    /// Whether a content is to be read.
     pub(super) fn wants(&self, wanted: Use) -> bool {
-        matches!(place(self.plan, wanted), Some(Place::Resident { .. } | Place::Clusters { .. }))
+        !matches!(place(self.plan, wanted), None | Some(Place::Empty))
+    }
+
+    /// Whether stored bytes are wanted, not what they decode to.
+    pub(super) fn copies(&self, wanted: Use) -> bool {
+        matches!(place(self.plan, wanted), Some(Place::Compressed { .. }))
     }
 
     fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
@@ -84,6 +104,8 @@ impl Target for VolumeTarget<'_, '_> {
         for wanted in uses {
             match place(self.plan, *wanted) {
                 Some(Place::Clusters { offset, allocated }) => places.push((offset, allocated)),
+                // Its stored bytes come by themselves.
+                Some(Place::Compressed { .. }) => {}
                 other => {
                     return Err(Error::Other {
                         what: format!("a large content has no clusters but {other:?}"),
@@ -113,6 +135,39 @@ impl Target for VolumeTarget<'_, '_> {
                 let step = usize::try_from(allocated - at).unwrap_or(ZEROS.len()).min(ZEROS.len());
                 self.write(start + at, &ZEROS[..step])?;
                 at += step as u64;
+            }
+        }
+        Ok(())
+    }
+
+    fn stored(&self, buffer: &mut Vec<u8>, uses: &[Use], from: u64, bytes: &[u8]) -> Result<(), Error> {
+        let len = bytes.len() as u64;
+        let mut digest = None;
+        for wanted in uses {
+            let Some(Place::Compressed { offset, allocated, stored_bytes }) = place(self.plan, *wanted)
+            else {
+                continue;
+            };
+            let end = from.saturating_add(len);
+            if end > stored_bytes {
+                return Err(Error::Other {
+                    what: format!("a compressed content of {stored_bytes} bytes has {end}"),
+                    source: "plan and contents differ".into(),
+                    kind: ErrorKind::Failed,
+                });
+            }
+            if end < stored_bytes {
+                self.write(offset + from, bytes)?;
+            } else {
+                buffer.clear();
+                buffer.extend_from_slice(bytes);
+                buffer.resize(usize::try_from(allocated - from).unwrap_or(bytes.len()), 0);
+                self.write(offset + from, buffer)?;
+            }
+            if let Some(copied) = &self.copied {
+                let blake3 = *digest.get_or_insert_with(|| *blake3::hash(bytes).as_bytes());
+                let part = CopiedPart { offset: offset + from, len, node: wanted.node, blake3 };
+                copied.lock().unwrap_or_else(PoisonError::into_inner).push(part);
             }
         }
         Ok(())

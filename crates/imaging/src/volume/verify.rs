@@ -1,11 +1,12 @@
-//! Reading a volume back before it becomes one: metadata byte for byte, contents against their SHA-1.
+//! Reading a volume back before it becomes one: metadata byte for byte, contents against their SHA-1, those that were copied
+//! compressed against BLAKE3 of what was written.
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use gravure_ntfs::{Place, ResidentBytes, VolumePlan};
-use gravure_tree::Sha1Hash;
+use gravure_tree::{NodeId, Sha1Hash, Tree};
 use sha1::{Digest, Sha1};
 
 use super::device::VolumeDevice;
@@ -13,17 +14,45 @@ use super::target::place;
 use crate::Error;
 use crate::meter::Context;
 use crate::reading::ReadPlan;
+use crate::uses;
 
 /// Bytes read at a time.
 const STEP_BYTES: u64 = 1 << 20;
 
+/// A part of a content that was copied compressed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CopiedPart {
+    /// On the volume.
+    pub(super) offset: u64,
+    pub(super) len: u64,
+    /// The file, for messages.
+    pub(super) node: NodeId,
+    /// Of what was written.
+    pub(super) blake3: [u8; 32],
+}
+
 /// A content on the volume.
-struct Written {
-    offset: u64,
-    size: u64,
-    sha1: Sha1Hash,
-    /// Its blob in the plan of reading, for messages.
-    blob: usize,
+enum Written {
+    /// Plain, with its blob in the plan of reading.
+    Plain { offset: u64, blob: usize },
+    /// As it is stored in the image.
+    Copied(CopiedPart),
+}
+
+impl Written {
+    fn offset(&self) -> u64 {
+        match self {
+            Self::Plain { offset, .. } => *offset,
+            Self::Copied(part) => part.offset,
+        }
+    }
+
+    fn size(&self, reads: &ReadPlan) -> u64 {
+        match self {
+            Self::Plain { blob, .. } => reads.blobs[*blob].size,
+            Self::Copied(part) => part.len,
+        }
+    }
 }
 
 /// Reads everything back from the medium. The first difference is an error. Returns how many bytes were right.
@@ -31,6 +60,8 @@ pub(super) fn read_back(
     plan: &VolumePlan<'_>,
     reads: &ReadPlan,
     resident: &dyn ResidentBytes,
+    copied: Vec<CopiedPart>,
+    tree: &Tree,
     device: &dyn VolumeDevice,
     context: &Context<'_>,
 ) -> Result<u64, Error> {
@@ -53,22 +84,22 @@ pub(super) fn read_back(
         }
         verified += write.bytes.len() as u64;
     }
-    let written = written(plan, reads);
-    contents(&written, reads, device, context)?;
-    Ok(verified + written.iter().map(|one| one.size).sum::<u64>())
+    let written = written(plan, reads, copied);
+    contents(&written, reads, tree, device, context)?;
+    Ok(verified + written.iter().map(|one| one.size(reads)).sum::<u64>())
 }
 
 /// Every place of every blob, in the order of the volume.
-fn written(plan: &VolumePlan<'_>, reads: &ReadPlan) -> Vec<Written> {
-    let mut out = Vec::new();
+fn written(plan: &VolumePlan<'_>, reads: &ReadPlan, copied: Vec<CopiedPart>) -> Vec<Written> {
+    let mut out: Vec<Written> = copied.into_iter().map(Written::Copied).collect();
     for (index, blob) in reads.blobs.iter().enumerate() {
         for wanted in &blob.uses {
             if let Some(Place::Clusters { offset, .. }) = place(plan, *wanted) {
-                out.push(Written { offset, size: blob.size, sha1: blob.sha1, blob: index });
+                out.push(Written::Plain { offset, blob: index });
             }
         }
     }
-    out.sort_by_key(|one| one.offset);
+    out.sort_by_key(Written::offset);
     out
 }
 
@@ -76,6 +107,7 @@ fn written(plan: &VolumePlan<'_>, reads: &ReadPlan) -> Vec<Written> {
 fn contents(
     written: &[Written],
     reads: &ReadPlan,
+    tree: &Tree,
     device: &dyn VolumeDevice,
     context: &Context<'_>,
 ) -> Result<(), Error> {
@@ -86,7 +118,7 @@ fn contents(
             scope.spawn(|| {
                 let mut buf = Vec::new();
                 while let Some(one) = written.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    if let Err(error) = check(one, reads, device, context, &mut buf) {
+                    if let Err(error) = check(one, reads, tree, device, context, &mut buf) {
                         // The others stop at their next content.
                         next.store(written.len(), Ordering::Relaxed);
                         failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
@@ -101,29 +133,58 @@ fn contents(
 fn check(
     one: &Written,
     reads: &ReadPlan,
+    tree: &Tree,
     device: &dyn VolumeDevice,
     context: &Context<'_>,
     buf: &mut Vec<u8>,
 ) -> Result<(), Error> {
-    let mut hasher = Sha1::new();
-    let mut done = 0;
-    while done < one.size {
-        context.ctl.check()?;
-        let step = (one.size - done).min(STEP_BYTES);
-        buf.resize(usize::try_from(step).unwrap_or(0), 0);
-        device.read_exact_at(one.offset + done, buf).map_err(Error::io("read", device.name()))?;
-        hasher.update(&*buf);
-        done += step;
+    let (start, size) = (one.offset(), one.size(reads));
+    let each = |buf: &mut Vec<u8>, take: &mut dyn FnMut(&[u8])| -> Result<(), Error> {
+        let mut done = 0;
+        while done < size {
+            context.ctl.check()?;
+            let step = (size - done).min(STEP_BYTES);
+            buf.resize(usize::try_from(step).unwrap_or(0), 0);
+            device.read_exact_at(start + done, buf).map_err(Error::io("read", device.name()))?;
+            take(buf);
+            done += step;
+        }
+        Ok(())
+    };
+    match one {
+        Written::Plain { blob, .. } => {
+            let sha1 = reads.blobs[*blob].sha1;
+            let mut hasher = Sha1::new();
+            each(buf, &mut |bytes| hasher.update(bytes))?;
+            let found = Sha1Hash(hasher.finalize().into());
+            if found == sha1 {
+                return Ok(());
+            }
+            Err(Error::Differs {
+                path: format!("{} at {start:#x}, blob {sha1}", device.name()),
+                what: "SHA-1 of content read back",
+                expected: sha1.to_string(),
+                found: found.to_string(),
+                more: 0,
+            })
+        }
+        Written::Copied(part) => {
+            let mut hasher = blake3::Hasher::new();
+            each(buf, &mut |bytes| {
+                hasher.update(bytes);
+            })?;
+            let found = hasher.finalize();
+            if *found.as_bytes() == part.blake3 {
+                return Ok(());
+            }
+            let path = uses::paths(tree, &[part.node], 1).pop().unwrap_or_default();
+            Err(Error::Differs {
+                path: format!("{} at {start:#x}, {path}", device.name()),
+                what: "BLAKE3 of compressed content read back",
+                expected: blake3::Hash::from_bytes(part.blake3).to_string(),
+                found: found.to_string(),
+                more: 0,
+            })
+        }
     }
-    let found = Sha1Hash(hasher.finalize().into());
-    if found == one.sha1 {
-        return Ok(());
-    }
-    Err(Error::Differs {
-        path: format!("{} at {:#x}, blob {}", device.name(), one.offset, reads.blobs[one.blob].sha1),
-        what: "SHA-1 of content read back",
-        expected: one.sha1.to_string(),
-        found: found.to_string(),
-        more: 0,
-    })
 }

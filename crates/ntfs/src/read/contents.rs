@@ -1,12 +1,13 @@
 //! Where the contents of a volume's files are.
 
+use gravure_codec::Method;
 use gravure_io::ReadAt;
 
 use super::bytes::{at, part, wide};
 use super::record::unprotect;
 use super::stream::Stream;
 use super::volume::Volume;
-use super::wof::{Decoders, Stored, WofFile};
+use super::wof::{Decoders, Stored, WofFile, method};
 use crate::Error;
 
 /// Where one content is.
@@ -46,6 +47,29 @@ impl Contents {
                 Stored::Record(_) => volume.mft.offset(0),
             },
             Err(_) => 0,
+        }
+    }
+
+    /// Whether content `key` is stored compressed by this method in chunks of so many bytes, as a WIM would store it.
+    pub fn is_stored_as(&self, key: u64, compression: (Method, u32)) -> bool {
+        match self.place(key) {
+            Ok(ContentPlace::Wof(file)) => method(file.algorithm) == Some(compression),
+            _ => false,
+        }
+    }
+
+    /// Appends the stored bytes of the chunk at plain byte `pos` of content `key`, for which [`Contents::is_stored_as`] holds; how
+    /// many they are. As in a WIM, a chunk as long as its plain bytes is stored as it is.
+    pub fn stored_chunk(
+        &self,
+        source: &dyn ReadAt,
+        key: u64,
+        pos: u64,
+        out: &mut Vec<u8>,
+    ) -> Result<usize, Error> {
+        match self.place(key)? {
+            ContentPlace::Wof(file) => file.stored_chunk(source, pos, out),
+            _ => Err(Error::Unsupported { what: "stored chunk of a content", value: key.to_string() }),
         }
     }
 

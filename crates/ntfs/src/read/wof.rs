@@ -185,6 +185,24 @@ impl WofFile {
         Ok(())
     }
 
+    /// Appends the stored bytes of the chunk that starts at plain byte `pos`; how many they are. A chunk that is as long as its
+    /// plain bytes is stored as it is.
+    pub(crate) fn stored_chunk(
+        &self,
+        source: &dyn ReadAt,
+        pos: u64,
+        out: &mut Vec<u8>,
+    ) -> Result<usize, Error> {
+        let bad = || Error::Unsupported { what: "compression of a file", value: self.algorithm.to_string() };
+        let (_, chunk) = method(self.algorithm).ok_or_else(bad)?;
+        let chunk = u64::from(chunk);
+        let (start, end) = self.chunk(source, pos.checked_div(chunk).unwrap_or(0), chunk)?;
+        let (len, base) = (at(end.saturating_sub(start)), out.len());
+        out.resize(base.saturating_add(len), 0);
+        self.read_stored(source, start, out.get_mut(base..).unwrap_or_default())?;
+        Ok(len)
+    }
+
     /// Whether table and stream can belong together; says why not. `decodes` asks for a look at the first chunk, which costs more
     /// than everything else that is checked of a file.
     pub(crate) fn check(&self, source: &dyn ReadAt, decodes: bool) -> Result<(), Error> {
@@ -241,6 +259,12 @@ mod tests {
         let file = WofFile { stored, size: plain.len() as u64, algorithm: 0 };
         let nothing: &[u8] = &[];
         file.check(&nothing, true).unwrap();
+        let mut copied = Vec::new();
+        let lens: Vec<usize> =
+            (0..3).map(|n| file.stored_chunk(&nothing, n * 4096, &mut copied).unwrap()).collect();
+        let Stored::Record(bytes) = &file.stored else { panic!() };
+        assert_eq!((copied.len(), lens.iter().sum::<usize>()), (bytes.len() - 8, bytes.len() - 8));
+        assert_eq!(copied, bytes[8..]);
         let mut found = vec![0; plain.len() - 100];
         file.read(&nothing, 100, &mut found, &mut Decoders::default()).unwrap();
         assert_eq!(found, plain[100..]);

@@ -154,6 +154,7 @@ fn describe(path: &Path) -> Result<ImageDescriptor, String> {
         range_bytes: RANGE_BYTES,
         ranges,
         tables: Digest([0; 32]),
+        contents_checked: true,
         images: vec![DescribedImage {
             name: "test".into(),
             system: SystemKind::Linux,

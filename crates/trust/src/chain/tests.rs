@@ -33,6 +33,7 @@ fn descriptor_bytes() -> Vec<u8> {
         range_bytes: RANGE_BYTES,
         ranges: vec![Digest([1; 32])],
         tables: Digest([2; 32]),
+        contents_checked: true,
         images: Vec::new(),
     })
     .unwrap()

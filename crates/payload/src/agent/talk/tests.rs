@@ -53,6 +53,7 @@ fn descriptor() -> Vec<u8> {
         range_bytes: 4 << 20,
         ranges: vec![Digest([1; 32])],
         tables: Digest([2; 32]),
+        contents_checked: true,
         images: vec![image],
     };
     serde_json::to_vec(&descriptor).unwrap()

@@ -1,0 +1,323 @@
+//! Which files of a volume are written compressed behind the Windows overlay filter ("CompactOS"), and why others are not.
+//!
+//! A resource of a WIM has the bytes of such a compressed stream when method and chunk size are those of the filter
+//! (wim-container section 13), so it is copied as it is. The filter is a driver: what is read before it runs, by the boot loader
+//! or by the kernel while it starts, stays plain.
+
+use std::collections::{BTreeMap, HashMap};
+
+use gravure_model::Ctl;
+use gravure_ntfs::{Encoding, WofAlgorithm};
+use gravure_nttypes::{FileAttributes, NtName};
+use gravure_tree::{Node, NodeId, Origin, Tree};
+use gravure_wim::{Compression, Layout, Method, ResourceFlags};
+
+use crate::glob::{Glob, NameCase};
+use crate::meter::Meter;
+use crate::reading::gather;
+use crate::uses::{self, Part, Use};
+use crate::{CaptureConfig, Error, Image, read_text};
+
+/// Windows that has the filter, 10.0.10240.
+const FIRST_MAJOR: u64 = 10;
+const FIRST_BUILD: u64 = 10_240;
+/// Name of the stream that the filter keeps the compressed bytes in.
+const STREAM: &str = "WofCompressedData";
+/// Cluster size for the question whether compression saves any.
+const CLUSTER_BYTES: u64 = 4096;
+
+/// What the boot loader and the starting kernel read (wim-container section 13), beside the drivers.
+const BOOT_FILES: &str = r"[PrepopulateList]
+\bootmgr
+\bootnxt
+\Boot
+\EFI
+\Windows\Boot
+\Windows\ELAMBKUP
+\Windows\AppPatch\drvmain.sdb
+\Windows\Fonts\vgaoem.fon
+\Windows\Fonts\vgasys.fon
+\Windows\Globalization\*.nls
+\Windows\INF\errata.inf
+\Windows\System32\apisetschema.dll
+\Windows\System32\api-ms-*.dll
+\Windows\System32\ext-ms-*.dll
+\Windows\System32\Boot
+\Windows\System32\bootvid.dll
+\Windows\System32\bootfont.bin
+\Windows\System32\bootspaces.dll
+\Windows\System32\bootstr.dll
+\Windows\System32\ci.dll
+\Windows\System32\CodeIntegrity
+\Windows\System32\config
+\Windows\System32\drivers
+\Windows\System32\hal*.dll
+\Windows\System32\hv*.exe
+\Windows\System32\hv*.dll
+\Windows\System32\kd*.dll
+\Windows\System32\mcupdate_*.dll
+\Windows\System32\nt*krnl*.exe
+\Windows\System32\ntkr*.exe
+\Windows\System32\ntdll.dll
+\Windows\System32\pshed.dll
+\Windows\System32\securekernel*.exe
+\Windows\System32\skci.dll
+\Windows\System32\smss.exe
+\Windows\System32\tcblaunch.*
+\Windows\System32\vertdll.dll
+\Windows\System32\winload.*
+\Windows\System32\winresume.*
+\Windows\System32\*.nls
+";
+
+/// Whether files are written compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Compact {
+    /// None is.
+    #[default]
+    Never,
+    /// Those whose compressed bytes the image has, if it says that it holds a Windows with the overlay filter: 10.0.10240 or later.
+    Auto,
+    /// The same, whatever the image says of itself.
+    Always,
+}
+
+/// What was written compressed, and what not.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CompactReport {
+    /// Files written compressed.
+    pub files: u64,
+    /// Bytes that they have.
+    pub plain_bytes: u64,
+    /// Bytes that their compressed streams have.
+    pub stored_bytes: u64,
+    /// Files that are not, by reason. Empty files count nowhere.
+    pub others: Vec<NotCompact>,
+    /// Why none is, although it was asked for.
+    pub why_not: Option<String>,
+}
+
+/// Files that are not compressed for one reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotCompact {
+    /// The reason.
+    pub why: WhyPlain,
+    /// How many.
+    pub files: u64,
+    /// Bytes that they have.
+    pub bytes: u64,
+}
+
+/// Why a file is not compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum WhyPlain {
+    /// It is read before the overlay filter runs.
+    Boot,
+    /// The image's own `WimBootCompress.ini` lists it.
+    Listed,
+    /// It would take as many clusters.
+    NothingSaved,
+    /// The image has it in another form: uncompressed, solid, in chunks of another size, or changed on the way.
+    OtherForm,
+    /// It is a reparse point, marked sparse or encrypted, or has a stream of the filter's name.
+    Special,
+}
+
+impl WhyPlain {
+    /// In words.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Boot => "read before the overlay filter runs",
+            Self::Listed => "listed in WimBootCompress.ini",
+            Self::NothingSaved => "would take as many clusters",
+            Self::OtherForm => "not in a form of the overlay filter in the image",
+            Self::Special => "reparse points, sparse or encrypted",
+        }
+    }
+}
+
+/// What was decided for each file.
+#[derive(Debug, Default)]
+pub(super) struct Compaction {
+    chosen: HashMap<NodeId, (WofAlgorithm, u64)>,
+    pub(super) report: CompactReport,
+}
+
+impl Compaction {
+    /// Decides for all files of `image`.
+    pub(super) fn decide(
+        image: &Image,
+        compact: Compact,
+        threads: usize,
+        meter: &Meter<'_>,
+        ctl: &Ctl,
+    ) -> Result<Self, Error> {
+        let mut this = Self::default();
+        this.report.why_not = match compact {
+            Compact::Never => return Ok(this),
+            Compact::Auto => too_old(image).err(),
+            Compact::Always => None,
+        };
+        if this.report.why_not.is_some() {
+            return Ok(this);
+        }
+        let early = early(image, threads, meter, ctl)?;
+        let mut others: BTreeMap<WhyPlain, (u64, u64)> = BTreeMap::new();
+        for id in uses::nodes(image.tree()) {
+            let node = image.tree().node(id);
+            let Some(data) = node.data.as_ref().filter(|data| !node.is_directory() && data.size > 0) else {
+                continue;
+            };
+            let chosen = match early.get(&id) {
+                Some(why) => Err(*why),
+                None => form(image, node),
+            };
+            match chosen {
+                Ok((algorithm, stored_bytes)) => {
+                    this.report.files += 1;
+                    this.report.plain_bytes = this.report.plain_bytes.saturating_add(data.size);
+                    this.report.stored_bytes = this.report.stored_bytes.saturating_add(stored_bytes);
+                    this.chosen.insert(id, (algorithm, stored_bytes));
+                }
+                Err(why) => {
+                    let (files, bytes) = others.entry(why).or_default();
+                    *files += 1;
+                    *bytes = bytes.saturating_add(data.size);
+                }
+            }
+        }
+        let others = others.into_iter().map(|(why, (files, bytes))| NotCompact { why, files, bytes });
+        this.report.others = others.collect();
+        Ok(this)
+    }
+
+    pub(super) fn encoding(&self, id: NodeId) -> Encoding {
+        match self.chosen.get(&id) {
+            Some((algorithm, stored_bytes)) => {
+                Encoding::Wof { algorithm: *algorithm, stored_bytes: *stored_bytes }
+            }
+            None => Encoding::Plain,
+        }
+    }
+}
+
+/// Says why Windows in the image, if there is any, does not read compressed files.
+fn too_old(image: &Image) -> Result<(), String> {
+    let found = image.archives().iter().next().and_then(|(_, archive)| {
+        archive.wim().info().image(image.index().index())?.windows().map(|windows| windows.version)
+    });
+    let Some(version) = found else {
+        return Err("the image does not say that it holds Windows".to_owned());
+    };
+    match (version.major, version.build) {
+        (Some(major), Some(build)) if major >= FIRST_MAJOR && build >= FIRST_BUILD => Ok(()),
+        (major, build) => {
+            let number = |n: Option<u64>| n.map_or_else(|| "?".to_owned(), |n| n.to_string());
+            let found = [major, version.minor, build].map(number).join(".");
+            Err(format!("the image holds Windows {found}; {FIRST_MAJOR}.0.{FIRST_BUILD} or later is needed"))
+        }
+    }
+}
+
+/// Files that stay plain for what they are called; any of their names counts.
+fn early(
+    image: &Image,
+    threads: usize,
+    meter: &Meter<'_>,
+    ctl: &Ctl,
+) -> Result<HashMap<NodeId, WhyPlain>, Error> {
+    let boot = CaptureConfig::parse(BOOT_FILES, "list of boot files", NameCase::Ignore)?;
+    let listed = own_list(image, threads, meter, ctl)?;
+    let system = [Glob::literal("Windows", NameCase::Ignore), Glob::literal("System32", NameCase::Ignore)];
+    let driver = Glob::new("*.sys", NameCase::Ignore);
+    // Boot drivers are loaded from the driver store, too.
+    let is_driver = |path: &[&NtName]| {
+        let below = path.len() > 2 && system.iter().zip(path).all(|(glob, name)| glob.matches(name));
+        below && path.last().is_some_and(|name| driver.matches(name))
+    };
+    let mut early = HashMap::new();
+    for step in image.tree().walk() {
+        if image.tree().node(step.entry.node).is_directory() {
+            continue;
+        }
+        if boot.prepopulates(&step.path) || is_driver(&step.path) {
+            early.insert(step.entry.node, WhyPlain::Boot);
+        } else if listed.prepopulates(&step.path) {
+            early.entry(step.entry.node).or_insert(WhyPlain::Listed);
+        }
+    }
+    Ok(early)
+}
+
+/// The image's own list.
+fn own_list(image: &Image, threads: usize, meter: &Meter<'_>, ctl: &Ctl) -> Result<CaptureConfig, Error> {
+    const PATH: [&str; 3] = ["Windows", "System32", "WimBootCompress.ini"];
+    let Some(id) = find(image.tree(), &PATH) else { return Ok(CaptureConfig::default()) };
+    let wanted = Use { node: id, part: Part::Data };
+    let found = gather(image, threads, ctl, |other| other == wanted)?;
+    let Some(bytes) = found.get(&wanted) else { return Ok(CaptureConfig::default()) };
+    let name = format!("/{}", PATH.join("/"));
+    // A list that nobody can read protects nothing; the files that matter most are in our own.
+    let parsed =
+        read_text(&**bytes, &name).and_then(|text| CaptureConfig::parse(&text, &name, NameCase::Ignore));
+    match parsed {
+        Ok(config) => {
+            config.warnings().iter().for_each(|warning| meter.warn(|| warning.clone()));
+            Ok(config)
+        }
+        Err(error) => {
+            meter.warn(|| format!("{error}; the list is not followed"));
+            Ok(CaptureConfig::default())
+        }
+    }
+}
+
+fn find(tree: &Tree, path: &[&str]) -> Option<NodeId> {
+    path.iter().try_fold(tree.root(), |at, name| {
+        let glob = Glob::literal(name, NameCase::Ignore);
+        tree.children(at).iter().find(|entry| glob.matches(&entry.name)).map(|entry| entry.node)
+    })
+}
+
+/// In which form of the filter the image has a file's content, and how many bytes that has.
+fn form(image: &Image, node: &Node) -> Result<(WofAlgorithm, u64), WhyPlain> {
+    let marks = FileAttributes::SPARSE | FileAttributes::ENCRYPTED | FileAttributes::REPARSE_POINT;
+    let stream = Glob::literal(STREAM, NameCase::Ignore);
+    let is_special = node.attributes.0 & marks.0 != 0
+        || node.reparse.is_some()
+        || node.efs.is_some()
+        || node.named_streams.iter().any(|named| stream.matches(&named.name));
+    let Some(data) = node.data.as_ref().filter(|_| !is_special) else { return Err(WhyPlain::Special) };
+    if data.size <= CLUSTER_BYTES {
+        return Err(WhyPlain::NothingSaved);
+    }
+    let Origin::Source { source, key } = data.origin else { return Err(WhyPlain::OtherForm) };
+    let (archive, id) = image.archives().find(source, key).ok_or(WhyPlain::OtherForm)?;
+    let archive = image.archives().get(archive);
+    let (blob, resource) = archive.blob(id).map_err(|_| WhyPlain::OtherForm)?;
+    let (header, place) = (archive.wim().header(), &resource.header);
+    let is_whole = resource.solid.is_none() && header.layout == Layout::Normal && blob.size == data.size;
+    let algorithm = header.compression.and_then(algorithm).filter(|_| is_whole);
+    let algorithm = algorithm.ok_or(WhyPlain::OtherForm)?;
+    if !place.flags.contains(ResourceFlags::COMPRESSED) {
+        // Whoever made the image found that compression saves nothing.
+        return Err(WhyPlain::NothingSaved);
+    }
+    let clusters = |bytes: u64| bytes.div_ceil(CLUSTER_BYTES);
+    if clusters(place.stored_size) >= clusters(data.size) {
+        return Err(WhyPlain::NothingSaved);
+    }
+    Ok((algorithm, place.stored_size))
+}
+
+/// The filter's name for a compression.
+fn algorithm(compression: Compression) -> Option<WofAlgorithm> {
+    Some(match (compression.method(), compression.chunk_size()) {
+        (Method::Lzx, 0x8000) => WofAlgorithm::Lzx,
+        (Method::Xpress, 0x1000) => WofAlgorithm::Xpress4K,
+        (Method::Xpress, 0x2000) => WofAlgorithm::Xpress8K,
+        (Method::Xpress, 0x4000) => WofAlgorithm::Xpress16K,
+        _ => return None,
+    })
+}
