@@ -8,11 +8,18 @@
 //! The index is a file of our own, not a database: it is derived, read far more often than written, and a match must do
 //! with a few reads of a sorted table. Signatures are not checked here yet: a package says whether its catalogue is there.
 
+mod database;
 mod index;
+mod inject;
 mod manifest;
 mod matching;
+mod publication;
 mod repository;
 
-pub use manifest::{FileEntry, Manifest};
+pub use database::ImageDriver;
+pub use inject::{
+    DRIVERS_DIR, DeviceReport, InjectOptions, InjectReport, Level, PackageReport, Publish, Served, Unsigned, inject,
+};
+pub use manifest::{FileEntry, Manifest, PackageSignature};
 pub use matching::{Candidate, DeviceMatch};
 pub use repository::{AddOptions, Added, Repository};

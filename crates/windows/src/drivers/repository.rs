@@ -11,6 +11,7 @@ use gravure_inf::{Arch, Inf, MAX_FILE_BYTES};
 use super::index::{self, Index};
 use super::manifest::{FileEntry, MANIFEST_VERSION, Manifest, id_of};
 use crate::Error;
+use crate::signature::Program;
 
 /// Marks a directory as a repository.
 const MARKER: &str = "gravure-drivers.json";
@@ -18,6 +19,8 @@ const MARKER: &str = "gravure-drivers.json";
 const MAX_MANIFEST_BYTES: u64 = 16 << 20;
 /// Largest index read: 100 million entries.
 const MAX_INDEX_BYTES: u64 = 2 << 30;
+/// Largest program that is looked into; the largest graphics driver has 100 MB.
+const MAX_PROGRAM_BYTES: u64 = 1 << 30;
 /// Bytes copied at once.
 const COPY_BYTES: usize = 1 << 20;
 
@@ -257,6 +260,23 @@ impl Repository {
 
     fn object(&self, hash: &str) -> PathBuf {
         self.root.join("objects").join(hash.get(..2).unwrap_or("00")).join(hash)
+    }
+
+    /// Where a file of a package lies, after its content was checked.
+    pub(super) fn checked_object(&self, file: &FileEntry) -> Result<PathBuf, Error> {
+        let path = self.object(&file.hash);
+        if self.is_whole(&path, &file.hash)? {
+            return Ok(path);
+        }
+        let found = if path.is_file() { "another content" } else { "nothing" };
+        let (path, expected) = (path.display().to_string(), format!("content {}", file.hash));
+        Err(Error::Corrupt { path, expected, found: found.to_owned() })
+    }
+
+    /// Whether a program carries a signature in itself.
+    pub(super) fn has_embedded_signature(&self, file: &FileEntry) -> Result<bool, Error> {
+        let bytes = self.content(file, MAX_PROGRAM_BYTES)?;
+        Ok(Program::parse(&bytes).is_some_and(|program| program.signature().is_some()))
     }
 
     /// The content of a file, checked against its hash.
