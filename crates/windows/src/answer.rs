@@ -7,11 +7,13 @@ mod settings;
 
 pub use settings::{Account, AnswerSettings, Command, Join, Oobe};
 
+use gravure_hive::Data;
 use gravure_inf::Arch;
 use gravure_wim::{Element, XmlNode};
 
 use crate::Error;
 use crate::image::{HiveFile, WindowsImage};
+use crate::system::System;
 
 /// Namespace of answer files.
 const NAMESPACE: &str = "urn:schemas-microsoft-com:unattend";
@@ -80,7 +82,8 @@ impl AnswerFile {
                 .map_err(|error| corrupt("UTF-8, or UTF-16 with its mark", error.to_string()))?
                 .to_owned(),
         };
-        let mut root = Element::from_text(&text).map_err(|error| corrupt("an XML document", error.to_string()))?;
+        let mut root =
+            Element::from_text(&text).map_err(|error| corrupt("an XML document", error.to_string()))?;
         if root.name != "unattend" {
             return Err(corrupt("a root element <unattend>", format!("<{}>", root.name)));
         }
@@ -172,7 +175,8 @@ impl AnswerFile {
     pub fn run_in_specialize(&mut self, arch: Arch, description: &str, command: &str, position: Position) {
         let component = self.component(Pass::Specialize, "Microsoft-Windows-Deployment", arch);
         let list = component.make("RunSynchronous");
-        let same = |element: &Element| element.child("Path").is_some_and(|path| path.text().trim() == command);
+        let same =
+            |element: &Element| element.child("Path").is_some_and(|path| path.text().trim() == command);
         if list.elements().any(same) {
             return;
         }
@@ -189,13 +193,17 @@ impl AnswerFile {
         let settings = self.root.elements().filter(|element| {
             element.name == "settings" && element.attribute("pass") == Some(Pass::Specialize.as_str())
         });
-        let lists = settings.flat_map(|settings| settings.elements()).filter_map(|c| c.child("RunSynchronous"));
+        let lists =
+            settings.flat_map(|settings| settings.elements()).filter_map(|c| c.child("RunSynchronous"));
         let order = |element: &&Element| {
             element.child("Order").and_then(|order| order.text().trim().parse::<u32>().ok()).unwrap_or(0)
         };
         let mut commands: Vec<&Element> = lists.flat_map(Element::elements).collect();
         commands.sort_by_key(order);
-        commands.into_iter().filter_map(|command| Some(command.child("Path")?.text().trim().to_owned())).collect()
+        commands
+            .into_iter()
+            .filter_map(|command| Some(command.child("Path")?.text().trim().to_owned()))
+            .collect()
     }
 }
 
@@ -281,6 +289,24 @@ impl WindowsImage<'_> {
             }
         }
         Ok(None)
+    }
+
+    /// Puts settings into the image's answer file; says where it is. When something in them must not stay on the disk, the first
+    /// administrator who logs on deletes the file: Windows blanks passwords in copies of its own, not in ours.
+    pub fn apply_settings(&mut self, settings: &AnswerSettings, system: &System) -> Result<String, Error> {
+        settings.check()?;
+        let path = self.edit_answer_file(|answers| settings.put_into(answers, system.arch))?;
+        if settings.has_secrets() && self.has_hive(HiveFile::Software) {
+            let file = path.get("Windows\\".len()..).filter(|_| {
+                path.get(.."Windows\\".len()).is_some_and(|start| start.eq_ignore_ascii_case("Windows\\"))
+            });
+            let shown =
+                file.map_or_else(|| format!("%SystemDrive%\\{path}"), |file| format!("%SystemRoot%\\{file}"));
+            let command = Data::expand_sz(&format!("cmd.exe /c del /f /q \"{shown}\""));
+            let key = "Microsoft\\Windows\\CurrentVersion\\RunOnce";
+            self.set_value(HiveFile::Software, key, "GravureAnswers", &command)?;
+        }
+        Ok(path)
     }
 
     /// Changes the image's answer file where it lies, or makes one.

@@ -118,7 +118,8 @@ pub enum Change {
 impl Change {
     /// One line for people; what values are set to only where `data` is asked for.
     pub fn describe(&self, with_data: bool) -> String {
-        let value_name = |value: &str| if value.is_empty() { "(default)".to_owned() } else { value.to_owned() };
+        let value_name =
+            |value: &str| if value.is_empty() { "(default)".to_owned() } else { value.to_owned() };
         match self {
             Self::DirectoryAdded { path } => format!("+ {path}\\"),
             Self::FileAdded { path } => format!("+ {path}"),

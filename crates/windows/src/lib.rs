@@ -10,11 +10,17 @@ mod signature;
 mod system;
 
 pub mod answer;
+pub mod boot;
 
 pub mod drivers;
+pub mod layers;
+
+#[doc(hidden)]
+pub mod fuzz;
 
 pub use error::Error;
 pub use image::{Finished, HiveFile, OutsideFile, ReadContent, WindowsImage};
-pub use names::{MAX_COMPUTER_NAME, check_computer_name};
 pub use journal::{Change, Record, StoredData};
+pub use names::{MAX_COMPUTER_NAME, check_computer_name};
+pub use signature::Roots;
 pub use system::{SetupState, System};

@@ -34,7 +34,8 @@ mod tests {
         }
         for name in ["", "ABCDEFGHIJKLMNOP", "pc_1", "-pc", "pc-", "12345", "pc.local", "pä", "a b"] {
             let error = check_computer_name(name).unwrap_err().to_string();
-            let expected = "computer name: expected 1 to 15 letters, digits and inner dashes, not digits only";
+            let expected =
+                "computer name: expected 1 to 15 letters, digits and inner dashes, not digits only";
             assert_eq!(error, format!("{expected}, found {name:?}"));
         }
     }

@@ -121,7 +121,9 @@ impl WindowsImage<'_> {
             Some(12) => Ok(Arch::Arm64),
             other => Err(Error::Unsupported {
                 what: "processor of the image",
-                value: named.or_else(|| other.map(|n| n.to_string())).unwrap_or_else(|| "not named".to_owned()),
+                value: named
+                    .or_else(|| other.map(|n| n.to_string()))
+                    .unwrap_or_else(|| "not named".to_owned()),
             }),
         }
     }
@@ -148,7 +150,8 @@ impl WindowsImage<'_> {
         // Major and minor in the upper half.
         let database = self.number(HiveFile::System, "DriverDatabase", "Version")?;
         let version = database.and_then(|number| u32::try_from(number).ok());
-        let version = version.map(|number| OsVersion { major: number >> 24, minor: (number >> 16) & 0xff, build: 0 });
+        let version =
+            version.map(|number| OsVersion { major: number >> 24, minor: (number >> 16) & 0xff, build: 0 });
         version.ok_or_else(|| Error::NotFound {
             what: "version of Windows in",
             name: HiveFile::Software.path().to_owned(),

@@ -116,7 +116,8 @@ impl WindowsImage<'_> {
             }
         }
         out.sort_by(|a, b| {
-            let key = |d: &ImageDriver| (d.rank, Reverse(d.date.clone()), Reverse(d.driver_version), d.inf.clone());
+            let key =
+                |d: &ImageDriver| (d.rank, Reverse(d.date.clone()), Reverse(d.driver_version), d.inf.clone());
             key(a).cmp(&key(b))
         });
         Ok(out)
@@ -178,7 +179,8 @@ impl WindowsImage<'_> {
         }
         let map = self.value(HiveFile::System, DATABASE, "OemInfMap")?.unwrap_or_else(|| Data::binary([]));
         let in_map = |number: u32| {
-            let byte = usize::try_from(number / 8).ok().and_then(|at| map.bytes.get(at)).copied().unwrap_or(0);
+            let byte =
+                usize::try_from(number / 8).ok().and_then(|at| map.bytes.get(at)).copied().unwrap_or(0);
             byte & (0x80 >> (number % 8)) != 0
         };
         (0..MAX_OEM_NUMBER)
@@ -191,7 +193,8 @@ impl WindowsImage<'_> {
 
     /// Marks `oemN.inf` as taken.
     pub(super) fn take_oem_number(&mut self, number: u32) -> Result<(), Error> {
-        let mut map = self.value(HiveFile::System, DATABASE, "OemInfMap")?.unwrap_or_else(|| Data::binary([]));
+        let mut map =
+            self.value(HiveFile::System, DATABASE, "OemInfMap")?.unwrap_or_else(|| Data::binary([]));
         let at = usize::try_from(number / 8).unwrap_or(usize::MAX);
         if map.bytes.len() <= at {
             map.bytes.resize(at.saturating_add(1), 0);

@@ -132,6 +132,30 @@ pub struct InjectReport {
     pub not_done: Vec<String>,
 }
 
+impl InjectReport {
+    /// This report with that of another machine for the same image behind it.
+    pub fn join(mut self, other: Self) -> Self {
+        for device in other.devices {
+            if !self.devices.contains(&device) {
+                self.devices.push(device);
+            }
+        }
+        for package in other.packages {
+            match self.packages.iter_mut().find(|known| known.id == package.id) {
+                Some(known) if known.level >= package.level => {}
+                Some(known) => *known = package,
+                None => self.packages.push(package),
+            }
+        }
+        for what in other.not_done {
+            if !self.not_done.contains(&what) {
+                self.not_done.push(what);
+            }
+        }
+        self
+    }
+}
+
 /// A package on its way into the image.
 pub(super) struct Chosen {
     pub(super) manifest: Manifest,
@@ -184,7 +208,8 @@ pub fn inject(
                 Ok(()) => level = Level::BootCritical,
                 Err(why) => match &inbox {
                     Some(driver) => notes.push(format!("starts with {}: {why}", driver.inf)),
-                    None => not_done.push(format!("{}: Windows cannot start from it: {why}", name_of(&found.device))),
+                    None => not_done
+                        .push(format!("{}: Windows cannot start from it: {why}", name_of(&found.device))),
                 },
             }
         }
@@ -260,7 +285,7 @@ fn publish_all(
 }
 
 /// Lower rank, then later date, then higher version; of equals Windows' own.
-fn is_better(candidate: &Candidate, inbox: &ImageDriver) -> bool {
+pub(super) fn is_better(candidate: &Candidate, inbox: &ImageDriver) -> bool {
     let version = |text: &Option<String>| {
         text.as_deref().and_then(|text| text.parse::<DriverVersion>().ok()).unwrap_or_default()
     };
@@ -278,7 +303,10 @@ fn boot_devices(devices: &[Device]) -> Vec<bool> {
         let mut at = Some(device);
         // A chain of parents ends; a circle in a foreign inventory does too.
         while let Some(device) = at.filter(|device| places.insert(&device.place)) {
-            at = device.parent.as_deref().and_then(|parent| devices.iter().find(|known| known.place == parent));
+            at = device
+                .parent
+                .as_deref()
+                .and_then(|parent| devices.iter().find(|known| known.place == parent));
         }
     }
     devices.iter().map(|device| places.contains(device.place.as_str())).collect()
@@ -354,7 +382,11 @@ mod tests {
             (0x00ff_2000, "2020-01-01", "1.0", true),
             (0x00ff_2001, "2020-01-01", "1.0", false),
         ] {
-            assert_eq!(is_better(&candidate(rank, date, version), &inbox), expected, "{rank:x} {date} {version}");
+            assert_eq!(
+                is_better(&candidate(rank, date, version), &inbox),
+                expected,
+                "{rank:x} {date} {version}"
+            );
         }
     }
 }

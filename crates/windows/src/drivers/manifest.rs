@@ -26,6 +26,9 @@ pub struct PackageSignature {
     pub root: String,
     /// Microsoft's hardware program signed it.
     pub hardware_program: bool,
+    /// The number under which it was signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub submission: Option<String>,
 }
 
 /// A package of the repository.
@@ -91,7 +94,7 @@ impl Manifest {
             date: version.date.as_ref().map(Date::to_string),
             driver_version: version.version.as_ref().map(DriverVersion::to_string),
             architectures: complete.iter().map(Arch::to_string).collect(),
-            boot_critical: inf.check().boot_critical,
+            boot_critical: inf.is_boot_critical(),
             has_catalog,
             signature: None,
             ids,

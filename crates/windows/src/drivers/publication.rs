@@ -8,9 +8,7 @@
 use std::collections::BTreeMap;
 
 use gravure_hive::{Data, ValueType};
-use gravure_inf::{
-    Arch, Inf, Install, Model, Place, RegData, RegEntry, Root, Service, Target, reg_flags,
-};
+use gravure_inf::{Arch, Inf, Install, Model, Place, RegData, RegEntry, Root, Service, Target, reg_flags};
 use gravure_nttypes::{FileTime, Guid};
 
 use super::database::{DATABASE, VersionRecord};
@@ -20,6 +18,9 @@ const SIGNER_SCORE_HARDWARE: u32 = 0x0d00_0005;
 /// `SignerScore` of a package with another signature.
 const SIGNER_SCORE_OTHER: u32 = 0x0f00_0000;
 const STATUS_FLAGS: u32 = 0x12;
+/// Property that holds the number under which a package was signed, and the type of its value.
+const SUBMISSION_PROPERTY: &str = "Properties\\{4da162c1-5eb1-4140-a444-5064c9814e76}\\0009";
+const SUBMISSION_TYPE: ValueType = ValueType(0xffff_0012);
 /// Value types below `Configurations`.
 const KEEP_WHAT_IS_THERE: u32 = 0x2_0000;
 const APPEND_TO_LIST: u32 = 0x4_0000;
@@ -48,6 +49,8 @@ pub(super) struct Publication<'a> {
     pub(super) signer: Option<String>,
     /// Microsoft's hardware program signed it.
     pub(super) is_hardware_signed: bool,
+    /// The number under which it was signed.
+    pub(super) submission: Option<String>,
     /// Where it came from, for people.
     pub(super) origin: String,
     pub(super) now: FileTime,
@@ -57,7 +60,7 @@ pub(super) struct Publication<'a> {
     pub(super) models: Vec<(Model, Install)>,
 }
 
-impl<'a> Publication<'a> {
+impl Publication<'_> {
     /// Entries of the database, for one hive.
     pub(super) fn entries(&self) -> Vec<RecordEntry> {
         let mut out = Vec::new();
@@ -69,7 +72,11 @@ impl<'a> Publication<'a> {
         for (_, install) in &self.models {
             if !done.contains(&&install.section) {
                 done.push(&install.section);
-                self.configuration(&format!("{package}\\Configurations\\{}", install.section), install, &mut out);
+                self.configuration(
+                    &format!("{package}\\Configurations\\{}", install.section),
+                    install,
+                    &mut out,
+                );
             }
         }
         let mut strings = BTreeMap::new();
@@ -108,7 +115,11 @@ impl<'a> Publication<'a> {
         let mut add = |id: &str, mask: u8, score: u8, index: u8| {
             let row = rows.entry(id.to_uppercase()).or_insert_with(|| (id.to_owned(), [0, score, index, 0]));
             let [known_mask, known_score, known_index, _] = &mut row.1;
-            *known_index = if mask & 2 != 0 && *known_mask & 2 != 0 { (*known_index).min(index) } else { (*known_index).max(index) };
+            *known_index = if mask & 2 != 0 && *known_mask & 2 != 0 {
+                (*known_index).min(index)
+            } else {
+                (*known_index).max(index)
+            };
             *known_mask |= mask;
             *known_score = (*known_score).min(score);
         };
@@ -154,6 +165,10 @@ impl<'a> Publication<'a> {
         let score = if self.is_hardware_signed { SIGNER_SCORE_HARDWARE } else { SIGNER_SCORE_OTHER };
         set(out, &key, "SignerScore", Data::dword(score));
         set(out, &key, "StatusFlags", Data::dword(STATUS_FLAGS));
+        if let Some(number) = &self.submission {
+            let data = Data { kind: SUBMISSION_TYPE, ..Data::sz(number) };
+            set(out, &format!("{key}\\{SUBMISSION_PROPERTY}"), "", data);
+        }
         if let Some(id) = &version.extension_id {
             set(out, &key, "ExtensionId", Data::binary(id.0.to_vec()));
         }
@@ -184,9 +199,10 @@ impl<'a> Publication<'a> {
 
     /// The left side of a model's line, with its token.
     fn raw_description(&self, model: &Model) -> String {
-        let line = self.inf.section(&model.section).and_then(|section| {
-            section.lines.iter().find(|line| line.number == model.line)
-        });
+        let line = self
+            .inf
+            .section(&model.section)
+            .and_then(|section| section.lines.iter().find(|line| line.number == model.line));
         let raw = line.and_then(|line| line.key.clone().or_else(|| line.values.first().cloned()));
         raw.map_or_else(|| model.description.clone(), |raw| raw.trim().to_owned())
     }
@@ -324,3 +340,6 @@ fn filetime_of(date: gravure_inf::Date) -> Option<u64> {
     let time = day.ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok()?;
     Some(FileTime::from_unix(time.timestamp().as_second(), 0).0)
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,6 +20,11 @@ impl WindowsImage<'_> {
         self.find(path).is_some() || self.outside.iter().any(|file| is_same_path(&file.to, path))
     }
 
+    /// Whether a directory is at a path.
+    pub fn is_directory(&self, path: &str) -> bool {
+        self.find(path).is_some_and(|node| self.tree.node(node).is_directory())
+    }
+
     /// Names in a directory; none when there is no such directory.
     pub fn names(&self, path: &str) -> Vec<String> {
         let Some(dir) = self.find(path) else { return Vec::new() };
@@ -57,6 +62,11 @@ impl WindowsImage<'_> {
         }
     }
 
+    /// When the file at a path was last written.
+    pub fn written(&self, path: &str) -> Option<gravure_nttypes::FileTime> {
+        Some(self.tree.node(self.find(path)?).times.written)
+    }
+
     /// Makes a directory and all above it; says whether it was not there.
     pub fn make_directory(&mut self, path: &str) -> Result<bool, Error> {
         let made = self.make_directories_unrecorded(path)?;
@@ -90,7 +100,8 @@ impl WindowsImage<'_> {
     pub fn add_outside(&mut self, path: &str, source: &Path) -> Result<(), Error> {
         self.outside.retain(|file| !is_same_path(&file.to, path));
         self.put(path)?;
-        self.outside.push(OutsideFile { source: source.to_owned(), to: path.to_owned() });
+        let to = self.spelled(path);
+        self.outside.push(OutsideFile { source: source.to_owned(), to });
         Ok(())
     }
 
@@ -100,9 +111,9 @@ impl WindowsImage<'_> {
         if self.tree.node(node).is_directory() {
             return Err(unlike(path, "a file", "a directory"));
         }
-        let kept = self.kept_path();
-        self.move_unrecorded(path, &kept)?;
-        self.changes.push(Change::FileRemoved { path: self.spelled(path), kept });
+        let (path, kept) = (self.spelled(path), self.kept_path());
+        self.move_unrecorded(&path, &kept)?;
+        self.changes.push(Change::FileRemoved { path, kept });
         Ok(true)
     }
 
@@ -114,7 +125,8 @@ impl WindowsImage<'_> {
         let is_ours = self.is_ours(path);
         let Some(node) = self.find(path) else {
             if !is_ours {
-                self.changes.push(Change::FileAdded { path: path.to_owned() });
+                let path = self.spelled(path);
+                self.changes.push(Change::FileAdded { path });
             }
             return Ok(());
         };
@@ -238,7 +250,8 @@ pub(super) fn split(path: &str) -> Option<(&str, &str)> {
 }
 
 fn is_same_path(a: &str, b: &str) -> bool {
-    let fold = |path: &str| parts(path).flat_map(|part| [part.to_lowercase(), "\\".to_owned()]).collect::<String>();
+    let fold =
+        |path: &str| parts(path).flat_map(|part| [part.to_lowercase(), "\\".to_owned()]).collect::<String>();
     fold(a) == fold(b)
 }
 

@@ -148,7 +148,9 @@ impl WindowsImage<'_> {
         let read = || {
             let Some(id) = editor.find(key)? else { return Ok(Vec::new()) };
             let values = editor.key(id)?.values()?;
-            values.map(|value| value.and_then(|value| Ok((value.name().to_string(), value.data()?)))).collect()
+            values
+                .map(|value| value.and_then(|value| Ok((value.name().to_string(), value.data()?))))
+                .collect()
         };
         read().map_err(Error::hive(hive.path()))
     }

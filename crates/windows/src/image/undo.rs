@@ -21,8 +21,8 @@ impl WindowsImage<'_> {
         };
         let not_found = || Error::NotFound { what: "record of changes", name: path.clone() };
         let bytes = self.read_file(&path, MAX_RECORD_BYTES)?.ok_or_else(not_found)?;
-        let record: Record =
-            serde_json::from_slice(&bytes).map_err(|error| corrupt("a record of changes", error.to_string()))?;
+        let record: Record = serde_json::from_slice(&bytes)
+            .map_err(|error| corrupt("a record of changes", error.to_string()))?;
         if record.version != RECORD_VERSION {
             return Err(corrupt("version 1", format!("version {}", record.version)));
         }
@@ -94,7 +94,11 @@ impl WindowsImage<'_> {
                     if !descriptor.is_empty() {
                         editor.set_security(id, &descriptor)?;
                     }
-                    if class.is_empty() { Ok(()) } else { editor.set_class(id, &NtName::from(class.as_str())) }
+                    if class.is_empty() {
+                        Ok(())
+                    } else {
+                        editor.set_class(id, &NtName::from(class.as_str()))
+                    }
                 })
             }
             Change::ValueSet { hive, key, value, before, .. } => {

@@ -24,7 +24,11 @@ const CONFIG_SCOPE: u32 = 7;
 
 /// Lets the boot loader load a service: `Start` 0, and no `StartOverride`, which Windows leaves on machines without the
 /// device (42 to 47 services in every used hive).
-pub(super) fn wake(image: &mut WindowsImage<'_>, system: &System, service: Option<&str>) -> Result<(), Error> {
+pub(super) fn wake(
+    image: &mut WindowsImage<'_>,
+    system: &System,
+    service: Option<&str>,
+) -> Result<(), Error> {
     let Some(service) = service else { return Ok(()) };
     let key = system.control(&format!("Services\\{service}"));
     if !image.has_key(HiveFile::System, &key)? {
@@ -81,7 +85,12 @@ pub(super) fn make_boot_critical(
             return Ok(Err(why));
         }
     }
-    if let Err(why) = super::publish::check_signatures(repository, &package.manifest, needed.iter().map(|n| n.file), options)? {
+    if let Err(why) = super::publish::check_signatures(
+        repository,
+        &package.manifest,
+        needed.iter().map(|n| n.file),
+        options,
+    )? {
         return Ok(Err(why));
     }
     let entries = if system.version >= HAS_DATABASE {
@@ -92,7 +101,7 @@ pub(super) fn make_boot_critical(
     } else {
         critical_devices(&package.inf, system, &driver)
     };
-    let name = published_name(image, &package.manifest)?;
+    let name = published_name(image, system, &package.manifest)?;
     for Needed { service, file, file_name } in needed {
         let source = repository.checked_object(file)?;
         image.add_outside(&format!("Windows\\System32\\drivers\\{file_name}"), &source)?;
@@ -107,11 +116,19 @@ pub(super) fn make_boot_critical(
 }
 
 /// The package's own INF name, as virt-v2v has it: no number of `oemN.inf` is used up, and the staged package gets one. A name
-/// that Windows has itself gets a word in front.
-fn published_name(image: &mut WindowsImage<'_>, manifest: &Manifest) -> Result<String, Error> {
+/// that another package has gets a word in front.
+fn published_name(
+    image: &mut WindowsImage<'_>,
+    system: &System,
+    manifest: &Manifest,
+) -> Result<String, Error> {
     let name = inf_name(manifest);
-    let is_taken = image.has_key(HiveFile::System, &format!("{DATABASE}\\DriverInfFiles\\{name}"))?
-        || image.exists(&format!("Windows\\INF\\{name}"));
+    let key = format!("{DATABASE}\\DriverInfFiles\\{name}");
+    let active = image.text(HiveFile::System, &key, "Active")?;
+    let is_taken = match active {
+        Some(active) => active != store_name(manifest, system),
+        None => image.has_key(HiveFile::System, &key)? || image.exists(&format!("Windows\\INF\\{name}")),
+    };
     Ok(if is_taken { format!("gravure-{name}") } else { name })
 }
 
@@ -152,7 +169,8 @@ pub(super) fn may_take(
     if !image.has_key(HiveFile::System, &key)? {
         return Ok(Ok(()));
     }
-    let owners = image.value(HiveFile::System, &key, "Owners")?.and_then(|data| data.as_multi()).unwrap_or_default();
+    let owners =
+        image.value(HiveFile::System, &key, "Owners")?.and_then(|data| data.as_multi()).unwrap_or_default();
     let ours = inf_name(manifest);
     // `!` in front marks an owner that waits for a restart.
     let other = owners.iter().map(ToString::to_string).find(|owner| {
@@ -170,7 +188,8 @@ fn models_of(inf: &Inf, system: &System, driver: &str) -> Vec<(Model, Install)> 
     let target = system.target();
     let models = inf.models(&target).into_iter();
     let installs = models.filter_map(|model| inf.install(&model, &target).map(|install| (model, install)));
-    let is_driven = |install: &Install| install.function_driver().is_some_and(|s| s.name.eq_ignore_ascii_case(driver));
+    let is_driven =
+        |install: &Install| install.function_driver().is_some_and(|s| s.name.eq_ignore_ascii_case(driver));
     installs.filter(|(_, install)| is_driven(install)).collect()
 }
 
@@ -195,12 +214,13 @@ fn database_entries(
     let publication = Publication {
         inf,
         target: system.target(),
-        published: published_name(image, manifest)?,
+        published: published_name(image, system, manifest)?,
         original: inf_name(manifest),
         package: store_name(manifest, system),
         catalog: None,
         signer: None,
         is_hardware_signed: false,
+        submission: None,
         origin: super::stage::directory_of(manifest).replacen("Windows", "C:\\Windows", 1),
         now: image.now(),
         config_scope: config_scope(image)?,
@@ -218,7 +238,8 @@ pub(super) fn config_scope(image: &mut WindowsImage<'_>) -> Result<u32, Error> {
     for package in image.subkeys(HiveFile::System, &packages)?.into_iter().take(SAMPLE) {
         let configurations = format!("{packages}\\{package}\\Configurations");
         for name in image.subkeys(HiveFile::System, &configurations)? {
-            let scope = image.number(HiveFile::System, &format!("{configurations}\\{name}"), "ConfigScope")?;
+            let scope =
+                image.number(HiveFile::System, &format!("{configurations}\\{name}"), "ConfigScope")?;
             scope.into_iter().for_each(|scope| *counts.entry(scope).or_default() += 1);
         }
     }
@@ -291,7 +312,8 @@ pub(super) fn put_registry(
         }
         return Ok(());
     };
-    let is_left = (has(reg_flags::NO_CLOBBER) && there.is_some()) || (has(reg_flags::OVERWRITE_ONLY) && there.is_none());
+    let is_left = (has(reg_flags::NO_CLOBBER) && there.is_some())
+        || (has(reg_flags::OVERWRITE_ONLY) && there.is_none());
     if is_left {
         return Ok(());
     }

@@ -33,8 +33,9 @@ pub(super) fn publish(
 ) -> Result<Result<(), String>, Error> {
     let target = system.target();
     let models = package.inf.models(&target).into_iter();
-    let models: Vec<(Model, Install)> =
-        models.filter_map(|model| package.inf.install(&model, &target).map(|install| (model, install))).collect();
+    let models: Vec<(Model, Install)> = models
+        .filter_map(|model| package.inf.install(&model, &target).map(|install| (model, install)))
+        .collect();
     if let Some(why) = why_not_simple(system, package, &models) {
         return Ok(Err(why));
     }
@@ -65,6 +66,7 @@ pub(super) fn publish(
         catalog: catalog.clone(),
         signer: package.manifest.signature.as_ref().map(|signature| signature.signer.clone()),
         is_hardware_signed: package.manifest.signature.as_ref().is_some_and(|s| s.hardware_program),
+        submission: package.manifest.signature.as_ref().and_then(|signature| signature.submission.clone()),
         origin: super::stage::directory_of(&package.manifest).replacen("Windows", "C:\\Windows", 1),
         now: image.now(),
         config_scope: config_scope(image)?,
@@ -86,7 +88,7 @@ pub(super) fn publish(
     let models = &publication.models;
     for (_, install) in distinct(models) {
         for file in &install.files {
-            put_reflected(image, system, repository, &package.manifest, file, &published, &store, &package.inf)?;
+            put_reflected(image, repository, &package.manifest, file, &published, &store, &package.inf)?;
         }
         for service in install.services.iter().filter(|service| !service.name.is_empty()) {
             let path = service.binary.as_ref().map(|binary| image_path(binary, &store));
@@ -103,9 +105,13 @@ pub(super) fn publish(
 
 /// Each install section once.
 fn distinct(models: &[(Model, Install)]) -> impl Iterator<Item = &(Model, Install)> {
-    models.iter().enumerate().filter(|(at, (_, install))| {
-        !models.iter().take(*at).any(|(_, known)| known.section == install.section)
-    }).map(|(_, model)| model)
+    models
+        .iter()
+        .enumerate()
+        .filter(|(at, (_, install))| {
+            !models.iter().take(*at).any(|(_, known)| known.section == install.section)
+        })
+        .map(|(_, model)| model)
 }
 
 /// Why a package is not published; `None` when it can be.
@@ -144,7 +150,7 @@ fn why_not_simple(system: &System, package: &Chosen, models: &[(Model, Install)]
                 return at(format!("line {}: an unusual registry entry", entry.line));
             }
         }
-        for entry in install.hardware_registry.iter().filter(|entry| entry.root != Root::Relative) {
+        if let Some(entry) = install.hardware_registry.iter().find(|entry| entry.root != Root::Relative) {
             return at(format!("line {}: an entry of the whole machine below the device", entry.line));
         }
         for service in &install.services {
@@ -181,10 +187,8 @@ fn image_path(binary: &Place, store: &str) -> String {
 }
 
 /// A file outside of the driver store, and the record of who put it there.
-#[expect(clippy::too_many_arguments, reason = "what is copied, of which package, into what")]
 fn put_reflected(
     image: &mut WindowsImage<'_>,
-    system: &System,
     repository: &Repository,
     manifest: &Manifest,
     file: &FileCopy,
@@ -198,19 +202,23 @@ fn put_reflected(
         return Ok(());
     };
     image.add_outside(path, &repository.checked_object(entry)?)?;
-    let rest = path.get(8..).filter(|_| path.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("Windows\\")));
+    let rest =
+        path.get(8..).filter(|_| path.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("Windows\\")));
     let Some(rest) = rest.filter(|_| image.has_hive(HiveFile::Software)) else { return Ok(()) };
     let key = format!("{LOCKDOWN}\\%SystemRoot%/{}", rest.replace('\\', "/"));
-    let source = format!("%SystemRoot%\\System32\\DriverStore\\FileRepository\\{store}\\{}", file_name_of(&entry.path));
+    let source = format!(
+        "%SystemRoot%\\System32\\DriverStore\\FileRepository\\{store}\\{}",
+        file_name_of(&entry.path)
+    );
     image.set_value(HiveFile::Software, &key, "Source", &Data::expand_sz(&source))?;
-    let owners = image.value(HiveFile::Software, &key, "Owners")?.and_then(|data| data.as_multi()).unwrap_or_default();
+    let owners =
+        image.value(HiveFile::Software, &key, "Owners")?.and_then(|data| data.as_multi()).unwrap_or_default();
     let mut owners: Vec<String> = owners.iter().map(ToString::to_string).collect();
     if !owners.iter().any(|owner| owner.eq_ignore_ascii_case(published)) {
         owners.push(published.to_owned());
     }
     image.set_value(HiveFile::Software, &key, "Owners", &Data::multi_sz(&owners))?;
     let class = if inf.version().pnp_lockdown { LOCKED } else { NOTED };
-    debug_assert!(system.version >= LEAST_VERSION);
     image.set_value(HiveFile::Software, &key, "Class", &Data::dword(class))
 }
 

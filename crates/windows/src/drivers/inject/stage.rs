@@ -129,5 +129,7 @@ fn install_command(version: OsVersion) -> String {
             "cmd.exe /c \"pnputil.exe /add-driver \"{dir}\\*.inf\" /subdirs /install > {log} 2>&1 & exit /b 0\""
         );
     }
-    format!("cmd.exe /c \"(for /r \"{dir}\" %i in (*.inf) do pnputil.exe -i -a \"%i\") > {log} 2>&1 & exit /b 0\"")
+    format!(
+        "cmd.exe /c \"(for /r \"{dir}\" %i in (*.inf) do pnputil.exe -i -a \"%i\") > {log} 2>&1 & exit /b 0\""
+    )
 }
