@@ -2,6 +2,7 @@
 
 mod apply;
 pub(crate) mod boot;
+mod drivers;
 mod measure;
 mod wim;
 
@@ -15,6 +16,7 @@ const EXAMPLES: &str = "Examples:
   cargo xtask bench boot            boot files: TFTP, HTTP, DHCP against dnsmasq, atftpd, tftpd-hpa, nginx
   cargo xtask bench apply --check   exit code 1 when the target is missed
   cargo xtask bench apply --source /usr --megabytes 2000   other input
+  cargo xtask bench drivers --check index of 10,000 INF files, match of a machine
   cargo xtask bench wim --check     codecs and whole operations on Windows programs, against wimlib
   cargo xtask bench wim --quick     the same on a tenth of the input
 
@@ -51,6 +53,8 @@ enum Name {
     Apply,
     /// Serving boot files: TFTP, HTTP and DHCP against dnsmasq, atftpd, tftpd-hpa and nginx
     Boot,
+    /// The driver repository: indexing 10,000 INF files, matching a machine
+    Drivers,
     /// Codecs, and capturing, applying, verifying, exporting and optimising WIMs, against wimlib
     Wim,
 }
@@ -60,6 +64,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let met = match options.name {
         Name::Apply => apply::run(options)?,
         Name::Boot => boot::run(options)?,
+        Name::Drivers => drivers::run(options)?,
         Name::Wim => wim::run(options)?,
     };
     Ok(if options.check && !met { ExitCode::FAILURE } else { ExitCode::SUCCESS })

@@ -19,9 +19,11 @@ pub use hives::HiveFile;
 use crate::Error;
 use crate::journal::{Change, RECORD_VERSION, RECORDS, Record};
 
+/// Bytes of a content, or why its source does not give them.
+pub type ContentResult = Result<Vec<u8>, Box<dyn std::error::Error + Send + Sync>>;
+
 /// Gives the bytes of a content that the tree refers to.
-pub type ReadContent<'a> =
-    dyn Fn(&ContentRef) -> Result<Vec<u8>, Box<dyn std::error::Error + Send + Sync>> + 'a;
+pub type ReadContent<'a> = dyn Fn(&ContentRef) -> ContentResult + 'a;
 
 /// A file of this machine that belongs into the image: who writes the image adds it, so that large packages need not be held
 /// in memory.

@@ -19,7 +19,7 @@ pub mod layers;
 pub mod fuzz;
 
 pub use error::Error;
-pub use image::{Finished, HiveFile, OutsideFile, ReadContent, WindowsImage};
+pub use image::{ContentResult, Finished, HiveFile, OutsideFile, ReadContent, WindowsImage};
 pub use journal::{Change, Record, StoredData};
 pub use names::{MAX_COMPUTER_NAME, check_computer_name};
 pub use signature::Roots;

@@ -7,9 +7,7 @@ use gravure_model::Ctl;
 use gravure_model::event::Observer;
 use gravure_nttypes::Guid;
 use gravure_tree::{ContentRef, Origin, Sha1Hash, Tree};
-use gravure_wim::{
-    ImageIndex, ImageInfo, Metadata, WimWriter, WriteOptions, image_counts, references,
-};
+use gravure_wim::{ImageIndex, ImageInfo, Metadata, WimWriter, WriteOptions, image_counts, references};
 use sha1::{Digest, Sha1};
 
 use super::new_file::{compression, form};
