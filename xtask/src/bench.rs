@@ -2,6 +2,7 @@
 
 mod apply;
 pub(crate) mod boot;
+mod drivers;
 mod measure;
 mod ntfs;
 mod wim;
@@ -16,6 +17,7 @@ const EXAMPLES: &str = "Examples:
   cargo xtask bench boot            boot files: TFTP, HTTP, DHCP against dnsmasq, atftpd, tftpd-hpa, nginx
   cargo xtask bench apply --check   exit code 1 when the target is missed
   cargo xtask bench apply --source /usr --megabytes 2000   other input
+  cargo xtask bench drivers --check index of 10,000 INF files, match of a machine
   cargo xtask bench wim --check     codecs and whole operations on Windows programs, against wimlib
   cargo xtask bench wim --quick     the same on a tenth of the input
   cargo xtask bench ntfs            NTFS volumes applied and captured, against wimlib-imagex
@@ -53,6 +55,8 @@ enum Name {
     Apply,
     /// Serving boot files: TFTP, HTTP and DHCP against dnsmasq, atftpd, tftpd-hpa and nginx
     Boot,
+    /// The driver repository: indexing 10,000 INF files, matching a machine
+    Drivers,
     /// Applying images to NTFS volumes, plain and compressed as in the image, and capturing them, against wimlib
     Ntfs,
     /// Codecs, and capturing, applying, verifying, exporting and optimising WIMs, against wimlib
@@ -64,6 +68,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let met = match options.name {
         Name::Apply => apply::run(options)?,
         Name::Boot => boot::run(options)?,
+        Name::Drivers => drivers::run(options)?,
         Name::Ntfs => ntfs::run(options)?,
         Name::Wim => wim::run(options)?,
     };

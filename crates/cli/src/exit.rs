@@ -74,6 +74,38 @@ fn is_encrypted(error: &gravure_imaging::Error) -> bool {
     matches!(&**source, gravure_wim::Error::Unsupported { what: "encryption", .. })
 }
 
+impl From<gravure_windows::Error> for Failure {
+    fn from(error: gravure_windows::Error) -> Self {
+        use gravure_windows::Error;
+        let kind = match &error {
+            Error::NotFound { .. } => ErrorKind::NotFound,
+            Error::Refused { .. } => ErrorKind::Refused,
+            Error::Corrupt { .. } | Error::Inf { .. } | Error::Hive { .. } => ErrorKind::Integrity,
+            Error::Invalid { .. } => ErrorKind::Usage,
+            Error::Unsupported { .. } => ErrorKind::Unsupported,
+            Error::Io { source, .. } => match source.kind() {
+                std::io::ErrorKind::NotFound => ErrorKind::NotFound,
+                std::io::ErrorKind::PermissionDenied => ErrorKind::Permission,
+                _ => ErrorKind::Io,
+            },
+            Error::Content { source, .. } => source
+                .downcast_ref::<gravure_imaging::Error>()
+                .map_or(ErrorKind::Failed, gravure_imaging::Error::kind),
+            _ => ErrorKind::Failed,
+        };
+        let failure = Self::new(kind, chain(&error));
+        match error {
+            Error::NotFound { what: "driver repository", .. } => {
+                failure.with_cure("`gravure driver add` makes one with its first package")
+            }
+            Error::NotFound { what: "Windows", .. } => {
+                failure.with_cure("the image must be of a Windows volume")
+            }
+            _ => failure,
+        }
+    }
+}
+
 impl From<gravure_debian::Error> for Failure {
     fn from(error: gravure_debian::Error) -> Self {
         let kind = match &error {

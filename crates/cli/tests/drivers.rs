@@ -201,6 +201,13 @@ fn in_repository<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
     [arguments, &["--repository", "repository"]].concat()
 }
 
+/// Signs the newer driver.
+fn sign(dir: &Path) {
+    let signer = gravure_testkit::signing::Authority::new("Test Root").signer("Test Signer");
+    let inf = std::fs::read(dir.join("drivers/new/net.INF")).unwrap();
+    std::fs::write(dir.join("drivers/new/net.cat"), signer.catalog(&[b"MZ", &inf])).unwrap();
+}
+
 #[test]
 fn a_repository_takes_matches_and_gives_back() {
     let dir = with_drivers();
@@ -210,6 +217,9 @@ fn a_repository_takes_matches_and_gives_back() {
     let (code, error) = fails(dir, &run(&["driver", "add", "drivers/old.inf"]));
     assert!(code == 4 && error.contains("net.cat is not there"), "{code}: {error}");
     std::fs::write(dir.join("drivers/new/net.cat"), "catalogue").unwrap();
+    let (code, error) = fails(dir, &run(&["driver", "add", "drivers/new"]));
+    assert!(code == 4 && error.contains("net.cat: signed message: expected"), "{code}: {error}");
+    sign(dir);
     let output = gravure(dir, &run(&["driver", "add", "drivers", "bad.inf"]));
     let said = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(10));
@@ -234,6 +244,17 @@ fn a_repository_takes_matches_and_gives_back() {
     assert_eq!(said, format!("out/net_{}\n", &id[..12]));
     assert_eq!(std::fs::read(dir.join(said.trim()).join("net.sys")).unwrap(), b"MZ");
     assert_eq!(fails(dir, &run(&["driver", "export", "ffffffff0000", "-o", "out2"])).0, 3);
+    let output = gravure(
+        dir,
+        &run(&["driver", "coverage", "--inventory", "pc.json", "--os", "10.0.22631", "--format", "csv"]),
+    );
+    assert_eq!(output.status.code(), Some(10));
+    let covered = String::from_utf8(output.stdout).unwrap();
+    assert!(covered.contains(",repository,net.INF") && covered.contains("ACPI\\X,,missing,"), "{covered}");
+    // The same package out of an archive is the same.
+    let said = ok(dir, &run(&["driver", "remove", &id[..8]]));
+    assert_eq!(said, format!("removed {} net.INF\n", &id[..12]));
+    assert_eq!(json(dir, &run(&["driver", "list"])).as_array().unwrap().len(), 0);
     std::fs::write(dir.join("pc.json"), "{}").unwrap();
     assert_eq!(fails(dir, &run(&["driver", "match", "--inventory", "pc.json", "--os", "10.0.22631"])).0, 5);
 }

@@ -196,6 +196,11 @@ impl Inf {
         out.into_iter().collect()
     }
 
+    /// Whether the boot loader must load something of it, on some processor: what [`Inf::check`] says too, without its checks.
+    pub fn is_boot_critical(&self) -> bool {
+        self.check_installs(&mut Notes::default())
+    }
+
     /// Checks install sections of all models for the processors these are for; tells whether one is boot critical.
     fn check_installs(&self, notes: &mut Notes) -> bool {
         let wanted = self.install_names(|model, arch| {

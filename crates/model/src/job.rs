@@ -16,7 +16,8 @@ pub struct JobRequest {
     /// Zero-based image in the file.
     #[serde(default)]
     pub image_index: u32,
-    /// Host name template: `{serial}`, `{uuid}`, `{mac}`, `{model}`, `{n}` (count within the job).
+    /// Host name template: `{serial}`, `{uuid}`, `{mac}`, `{model}`, `{asset}`, `{n}` (count within the job), each with a width
+    /// behind a colon: `{serial:-8}`, `{n:03}`.
     pub name: String,
     /// Which disk, when the rule "the one that is there" is not enough.
     #[serde(default)]

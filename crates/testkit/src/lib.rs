@@ -19,6 +19,8 @@ mod site;
 mod snapshot;
 mod vm;
 
+pub mod signing;
+
 pub use accelerator::{Accelerator, accelerator};
 pub use artifacts::{
     full_run, gravure_program, in_full_run, in_sample, payload_dir, seed, shared_dir, test_image,

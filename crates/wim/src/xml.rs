@@ -44,6 +44,18 @@ impl Element {
         Self { name: name.to_owned(), ..Self::default() }
     }
 
+    /// Reads any XML document, with the limits of WIM documents: no document type, no entities of its own.
+    pub fn from_text(text: &str) -> Result<Self, Error> {
+        Builder::default().build(text.trim_start_matches('\u{feff}'))
+    }
+
+    /// The element as text, without declaration.
+    pub fn to_text(&self) -> String {
+        let mut text = String::new();
+        write_element(self, &mut text);
+        text
+    }
+
     /// Child elements in document order.
     pub fn elements(&self) -> impl Iterator<Item = &Element> {
         self.children.iter().filter_map(|node| match node {

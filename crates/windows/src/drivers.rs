@@ -6,13 +6,26 @@
 //! whatever is interrupted leaves a repository that is whole.
 //!
 //! The index is a file of our own, not a database: it is derived, read far more often than written, and a match must do
-//! with a few reads of a sorted table. Signatures are not checked here yet: a package says whether its catalogue is there.
+//! with a few reads of a sorted table. A package is taken when its catalogues are as they were signed and have the hashes of
+//! all its files; who may sign is for trusted certificates to say, where the caller gives some.
 
+mod archive;
+mod coverage;
+mod database;
 mod index;
+mod inject;
 mod manifest;
 mod matching;
+mod publication;
 mod repository;
 
-pub use manifest::{FileEntry, Manifest};
+pub use archive::{ArchiveKind, unpack};
+pub use coverage::{Cover, Coverage, coverage};
+pub use database::ImageDriver;
+pub use inject::{
+    DRIVERS_DIR, DeviceReport, InjectOptions, InjectReport, Level, PackageReport, Publish, Served, Unsigned,
+    inject,
+};
+pub use manifest::{FileEntry, Manifest, PackageSignature};
 pub use matching::{Candidate, DeviceMatch};
 pub use repository::{AddOptions, Added, Repository};

@@ -1,8 +1,26 @@
-//! Offline servicing of Windows. So far: the driver repository, `drivers`.
+//! Offline servicing of Windows: an image in memory that is changed with a record, drivers that are chosen and put into it.
 #![forbid(unsafe_code)]
 
 mod error;
+mod journal;
+
+mod image;
+mod names;
+mod signature;
+mod system;
+
+pub mod answer;
+pub mod boot;
 
 pub mod drivers;
+pub mod layers;
+
+#[doc(hidden)]
+pub mod fuzz;
 
 pub use error::Error;
+pub use image::{ContentResult, Finished, HiveFile, OutsideFile, ReadContent, WindowsImage};
+pub use journal::{Change, Record, StoredData};
+pub use names::{MAX_COMPUTER_NAME, check_computer_name};
+pub use signature::Roots;
+pub use system::{SetupState, System};

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use gravure_inf::{Arch, Target};
 use gravure_model::inventory::Device;
-use gravure_windows::Error;
+use gravure_testkit::signing::Authority;
 use gravure_windows::drivers::{AddOptions, Repository};
+use gravure_windows::{Error, Roots};
 
 fn inf(class: &str, version: &str, id: &str, extra: &str) -> String {
     format!(
@@ -20,12 +21,15 @@ fn inf(class: &str, version: &str, id: &str, extra: &str) -> String {
 const NET: &str = "{4d36e972-e325-11ce-bfc1-08002be10318}";
 const EXTENSION: &str = "{e2f84ce7-8efa-411c-aa69-97454ca4cb57}";
 
-/// A package directory.
+const DRIVER: &[u8] = b"MZ driver";
+
+/// A package directory, signed.
 fn package(dir: &Path, name: &str, text: &str) -> PathBuf {
     let dir = dir.join(name);
     fs::create_dir_all(dir.join("SUB")).unwrap();
-    fs::write(dir.join("SUB/drv.sys"), b"MZ driver").unwrap();
-    fs::write(dir.join("a.CAT"), b"catalogue").unwrap();
+    fs::write(dir.join("SUB/drv.sys"), DRIVER).unwrap();
+    let signer = Authority::new("Test Root").signer("Test Signer");
+    fs::write(dir.join("a.CAT"), signer.catalog(&[DRIVER, text.as_bytes()])).unwrap();
     let path = dir.join(format!("{name}.inf"));
     fs::write(&path, text).unwrap();
     path
@@ -52,6 +56,8 @@ fn packages_go_in_once_are_matched_and_come_out_as_they_were() {
     for path in [&old, &new, &exact, &extension] {
         let added = repository.add(path, AddOptions::default()).unwrap();
         assert!(added.is_new && added.manifest.has_catalog && added.manifest.boot_critical);
+        let signature = added.manifest.signature.unwrap();
+        assert_eq!((signature.signer.as_str(), signature.root.as_str()), ("Test Signer", "Test Root"));
         assert_eq!(added.manifest.architectures, ["amd64"]);
     }
     let again = repository.add(&old, AddOptions::default()).unwrap();
@@ -59,12 +65,12 @@ fn packages_go_in_once_are_matched_and_come_out_as_they_were() {
     let paths: Vec<&str> = again.manifest.files.iter().map(|file| file.path.as_str()).collect();
     assert_eq!(paths, ["SUB/drv.sys", "a.CAT", "old.inf"]);
     repository.commit().unwrap();
-    // Four INF files, one driver, one catalogue.
+    // Four INF files, one driver, four catalogues.
     let objects: usize = fs::read_dir(root.join("objects"))
         .unwrap()
         .map(|d| fs::read_dir(d.unwrap().path()).unwrap().count())
         .sum();
-    assert_eq!(objects, 6);
+    assert_eq!(objects, 9);
 
     let devices = [device(&["PCI\\VEN_1&DEV_2&SUBSYS_3", "PCI\\VEN_1&DEV_2"]), device(&["PCI\\VEN_9"])];
     // The index as written, and made anew when it is damaged or gone.
@@ -104,6 +110,31 @@ fn packages_go_in_once_are_matched_and_come_out_as_they_were() {
 }
 
 #[test]
+fn a_package_that_is_taken_out_leaves_what_others_have() {
+    let temp = tempfile::tempdir().unwrap();
+    let root = temp.path().join("repository");
+    let mut repository = Repository::create(&root).unwrap();
+    let one = package(temp.path(), "one", &inf(NET, "1.0.0.0", "PCI\\VEN_1", ""));
+    let two = package(temp.path(), "two", &inf(NET, "2.0.0.0", "PCI\\VEN_1", ""));
+    let one = repository.add(&one, AddOptions::default()).unwrap().manifest;
+    let two = repository.add(&two, AddOptions::default()).unwrap().manifest;
+    repository.commit().unwrap();
+    repository.remove(&one).unwrap();
+    repository.commit().unwrap();
+    let repository = Repository::open(&root).unwrap();
+    assert_eq!(repository.packages().unwrap(), [two.clone()]);
+    let found = repository.matches(&[device(&["PCI\\VEN_1"])], &target()).unwrap();
+    assert_eq!(found[0].candidates.len(), 1);
+    // The driver is in both.
+    repository.export(&two, &temp.path().join("out")).unwrap();
+    let objects: usize = fs::read_dir(root.join("objects"))
+        .unwrap()
+        .map(|d| fs::read_dir(d.unwrap().path()).unwrap().count())
+        .sum();
+    assert_eq!(objects, 3);
+}
+
+#[test]
 fn what_is_unsigned_incomplete_or_no_driver_is_refused() {
     let temp = tempfile::tempdir().unwrap();
     let mut repository = Repository::create(&temp.path().join("repository")).unwrap();
@@ -128,6 +159,42 @@ fn what_is_unsigned_incomplete_or_no_driver_is_refused() {
     std::os::unix::fs::symlink("/etc/hostname", temp.path().join("two/SUB/drv.sys")).unwrap();
     assert!(matches!(repository.add(&path, AddOptions::default()), Err(Error::Refused { .. })));
     assert!(matches!(Repository::open(temp.path()), Err(Error::NotFound { what: "driver repository", .. })));
+}
+
+#[test]
+fn what_was_not_signed_or_was_changed_since_is_refused() {
+    let temp = tempfile::tempdir().unwrap();
+    let mut repository = Repository::create(&temp.path().join("repository")).unwrap();
+    let path = package(temp.path(), "one", &inf(NET, "1.0", "X", ""));
+    let refused = |repository: &mut Repository, message: &str| {
+        let error = repository.add(&path, AddOptions::default()).unwrap_err();
+        assert!(matches!(error, Error::Refused { .. }) && error.to_string().contains(message), "{error}");
+        let unsigned = AddOptions { allow_unsigned: true, ..AddOptions::default() };
+        assert_eq!(repository.add(&path, unsigned).unwrap().manifest.signature, None);
+    };
+    let driver = temp.path().join("one/SUB/drv.sys");
+    fs::write(&driver, b"MZ drivers").unwrap();
+    refused(&mut repository, "SUB/drv.sys is not the file that was signed: no catalogue has its hash");
+    fs::write(&driver, DRIVER).unwrap();
+    let catalog = temp.path().join("one/a.CAT");
+    let good = fs::read(&catalog).unwrap();
+    let mut bytes = good.clone();
+    // Within the list of hashes.
+    let at = bytes.windows(13).position(|part| part == b"240102030405Z").unwrap();
+    bytes[at] ^= 1;
+    fs::write(&catalog, bytes).unwrap();
+    refused(&mut repository, "a.CAT: signature: expected the content that was signed, found another content");
+    fs::write(&catalog, b"no catalogue").unwrap();
+    refused(&mut repository, "a.CAT: signed message: expected");
+    fs::write(&catalog, good).unwrap();
+    let mut roots = Roots::default();
+    roots.add(Authority::new("Other Root").certificate()).unwrap();
+    repository.require_roots(roots);
+    refused(&mut repository, "a.CAT: signed by Test Signer, whom no trusted certificate vouches for");
+    let mut roots = Roots::default();
+    roots.add(Authority::new("Test Root").certificate()).unwrap();
+    repository.require_roots(roots);
+    assert!(repository.add(&path, AddOptions::default()).unwrap().manifest.signature.is_some());
 }
 
 #[test]

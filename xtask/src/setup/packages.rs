@@ -34,6 +34,7 @@ pub(super) const NEEDED: &[(&str, &str)] = &[
     ("mmdebstrap", "builds Debian images"),
     ("mtools", "oracle: reads and writes FAT without the kernel"),
     ("ntfs-3g", "oracle: its tools check and read the NTFS volumes we write"),
+    ("osslsigncode", "oracle: checks the catalogues and signed drivers of our tests"),
     ("ovmf", "UEFI firmware of the virtual machines"),
     ("p7zip-full", "oracle: reads the WIMs we write"),
     ("partclone", "oracle: counts the used blocks we count"),

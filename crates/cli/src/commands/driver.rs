@@ -7,6 +7,8 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
+pub(crate) use repository::read_inventory;
+
 use crate::Common;
 use crate::exit::Failure;
 
@@ -23,7 +25,9 @@ enum Command {
     List(repository::ListCommand),
     Match(repository::MatchCommand),
     Rank(rank::Options),
+    Coverage(repository::CoverageCommand),
     Export(repository::ExportCommand),
+    Remove(repository::RemoveCommand),
 }
 
 pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failure> {
@@ -32,6 +36,8 @@ pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
         Command::List(options) => repository::list(options, common),
         Command::Match(options) => repository::matches(options, common),
         Command::Rank(options) => rank::run(options, common),
+        Command::Coverage(options) => repository::cover(options, common),
         Command::Export(options) => repository::export(options),
+        Command::Remove(options) => repository::remove(options),
     }
 }

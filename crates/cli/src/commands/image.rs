@@ -1,5 +1,8 @@
 //! `gravure image`: images built from recipes, and their descriptors.
 
+mod boot;
+mod service;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -19,7 +22,7 @@ use crate::{Common, interrupt};
 /// Package lists younger than this are not fetched again.
 const LISTS_FRESH: Duration = Duration::from_secs(3600);
 
-/// Build images from recipes, and describe image files
+/// Build images from recipes, put drivers and settings into them, describe them
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     #[command(subcommand)]
@@ -30,6 +33,8 @@ pub(crate) struct Options {
 enum Command {
     Build(BuildOptions),
     Describe(DescribeOptions),
+    Service(Box<service::Options>),
+    Boot(Box<boot::Options>),
 }
 
 /// Build a Debian system from a recipe and capture it
@@ -80,6 +85,8 @@ pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
     match &options.command {
         Command::Build(options) => build(options, common),
         Command::Describe(options) => describe_image(options, common),
+        Command::Service(options) => service::run(options, common),
+        Command::Boot(options) => boot::run(options, common),
     }
 }
 

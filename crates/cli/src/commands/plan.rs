@@ -44,7 +44,7 @@ struct Create {
     /// Image file in the server's image directory, or a path to one to be put there; :N for its Nth image
     #[arg(long, value_name = "FILE[:N]", value_parser = parse_image)]
     image: (String, u32),
-    /// Host name; {serial}, {uuid}, {mac}, {model} and {n} are filled in
+    /// Host name; {serial}, {uuid}, {mac}, {model}, {asset} and {n} are filled in, {serial:-8} with its last eight characters, {n:03} with zeros
     #[arg(long, value_name = "TEMPLATE")]
     name: String,
     /// Target disk: only, smallest, largest, serial=NUMBER or name=vda

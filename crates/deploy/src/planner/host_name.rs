@@ -5,6 +5,10 @@ use gravure_model::inventory::Inventory;
 
 use super::Refusal;
 
+/// What a template may name.
+const FIELDS: &str = "{serial} {uuid} {mac} {model} {asset} {n}";
+/// Widest part that is asked for; names have 63 characters.
+const MAX_WIDTH: usize = 63;
 /// RFC 1123: one label.
 const MAX_NAME_BYTES: usize = 63;
 
@@ -23,19 +27,28 @@ pub(super) fn fill(
         filled.push_str(before);
         let (field, after) =
             after.split_once('}').ok_or_else(|| refuse(&filled, "a brace is not closed".into()))?;
-        let value = match field {
+        let (name, width) = match field.split_once(':') {
+            Some((name, width)) => (name, Some(width)),
+            None => (field, None),
+        };
+        let value = match name {
             "serial" => identity.serial.clone(),
             "uuid" => identity.uuid.clone(),
             // Without separators, as asset labels print it.
             "mac" => identity.macs.first().map(|mac| mac.to_string().replace(':', "")),
             "model" => inventory.smbios.system.product.clone(),
+            "asset" => inventory.smbios.chassis.asset_tag.clone(),
             "n" => Some(ordinal.to_string()),
             other => {
-                let why = format!("{{{other}}} is not one of {{serial}} {{uuid}} {{mac}} {{model}} {{n}}");
+                let why = format!("{{{other}}} is not one of {FIELDS}");
                 return Err(refuse(&filled, why));
             }
         };
-        let value = value.ok_or_else(|| refuse(&filled, format!("the machine has no {field}")))?;
+        let value = value.ok_or_else(|| refuse(&filled, format!("the machine has no {name}")))?;
+        let value = match width {
+            Some(width) => cut(name, &value, width).map_err(|why| refuse(&filled, why))?,
+            None => value,
+        };
         filled.push_str(&value);
         rest = after;
     }
@@ -51,6 +64,29 @@ pub(super) fn fill(
         return Err(refuse(&name, "a name of digits only is taken for an address".into()));
     }
     Ok(name)
+}
+
+/// A part of a value: `8` its first characters, `-8` its last ones, of letters and digits alone. Of an address the last ones
+/// are meant either way, as the first are its maker's. Numbers are filled up: `3` with blanks that vanish, `03` with zeros.
+fn cut(field: &str, value: &str, width: &str) -> Result<String, String> {
+    let digits = width.strip_prefix('-').unwrap_or(width);
+    let count = digits.parse::<usize>().ok().filter(|count| (1..=MAX_WIDTH).contains(count));
+    let is_plain = digits.bytes().all(|digit| digit.is_ascii_digit());
+    let count = count.filter(|_| is_plain).ok_or_else(|| {
+        format!("{{{field}:{width}}}: expected a number of characters, 1 to {MAX_WIDTH}, found {width:?}")
+    })?;
+    if field == "n" {
+        let fill = if digits.starts_with('0') {
+            "0".repeat(count.saturating_sub(value.len()))
+        } else {
+            String::new()
+        };
+        return Ok(fill + value);
+    }
+    let plain: Vec<char> = value.chars().filter(char::is_ascii_alphanumeric).collect();
+    let from_end = width.starts_with('-') || field == "mac";
+    let start = if from_end { plain.len().saturating_sub(count) } else { 0 };
+    Ok(plain.into_iter().skip(start).take(count).collect())
 }
 
 /// Anything else becomes a dash; runs of dashes become one, and none stands at an end.
@@ -76,6 +112,7 @@ mod tests {
     fn fills_and_cleans() {
         let mut inventory = Inventory::default();
         inventory.smbios.system.product = Some("OptiPlex 7090 (SFF)".into());
+        inventory.smbios.chassis.asset_tag = Some("INV-00815".into());
         let identity = MachineIdentity::new(None, Some("ABC/123 "), [Mac([0x52, 0x54, 0, 1, 2, 3])]);
         let cases = [
             ("pc-{serial}", Ok("pc-abc-123")),
@@ -83,7 +120,18 @@ mod tests {
             ("Lab {n}", Ok("lab-7")),
             ("x{mac}", Ok("x525400010203")),
             ("pc-{uuid}", Err("the machine has no uuid")),
-            ("pc-{owner}", Err("{owner} is not one of {serial} {uuid} {mac} {model} {n}")),
+            ("pc-{owner}", Err("{owner} is not one of {serial} {uuid} {mac} {model} {asset} {n}")),
+            ("pc-{serial:-3}", Ok("pc-123")),
+            ("pc-{serial:2}", Ok("pc-ab")),
+            ("pc-{serial:-20}", Ok("pc-abc123")),
+            ("x{mac:6}", Ok("x010203")),
+            ("x{mac:-4}", Ok("x0203")),
+            ("room7-{n:03}", Ok("room7-007")),
+            ("room7-{n:3}", Ok("room7-7")),
+            ("pc-{asset:4}", Ok("pc-inv0")),
+            ("{serial:x}", Err("{serial:x}: expected a number of characters, 1 to 63, found \"x\"")),
+            ("{serial:0}", Err("{serial:0}: expected a number of characters, 1 to 63, found \"0\"")),
+            ("{serial:+1}", Err("{serial:+1}: expected a number of characters, 1 to 63, found \"+1\"")),
             ("pc-{serial", Err("a brace is not closed")),
             ("--", Err("nothing is left of it as a host name")),
             ("{n}", Err("a name of digits only is taken for an address")),

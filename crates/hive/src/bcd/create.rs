@@ -5,7 +5,7 @@ use gravure_nttypes::{FileTime, Guid, NtName, SecurityDescriptor};
 use super::device::{Device, FilePath};
 use super::element::{ElementType, ElementValue};
 use super::names;
-use super::store::StoreEditor;
+use super::store::{Element, StoreEditor};
 use crate::create::CreateOptions;
 use crate::edit::Editor;
 use crate::error::{Error, invalid};
@@ -70,24 +70,82 @@ pub struct StoreOptions {
     pub now: FileTime,
 }
 
+/// Objects of `BCD-Template` that new loaders are made after, for UEFI and for BIOS (documented as
+/// `BCD_WINDOWS_LOADER_TEMPLATE` and its like).
+const LOADER_TEMPLATES: [(Firmware, &str); 2] = [
+    (Firmware::Uefi, "b012b84d-c47c-4ed5-b722-c0c42163e569"),
+    (Firmware::Bios, "a1943bbc-ea85-487c-97c7-c9ede908a38a"),
+];
+/// The same for resuming.
+const RESUME_TEMPLATES: [(Firmware, &str); 2] = [
+    (Firmware::Uefi, "98b02a23-0674-4ce7-bdad-e0a15a8ff97b"),
+    (Firmware::Bios, "0c334284-9a41-4de1-99b3-a7e87e8ff07e"),
+];
+
 /// A new store under construction.
 struct Builder<'o> {
     editor: StoreEditor,
     options: &'o StoreOptions,
+    /// Elements for a loader and for resuming, of a template.
+    templates: (Vec<Element>, Vec<Element>),
 }
 
 impl StoreOptions {
-    /// Makes the store; the bytes of the file `BCD`.
-    pub fn create(&self) -> Result<Vec<u8>, Error> {
+    /// Makes the store out of a template, as bcdboot does: settings of the template stay, its loader templates give their
+    /// elements to the new loaders and go, and everything that names a device is made anew.
+    pub fn create_from(&self, template: Hive) -> Result<Vec<u8>, Error> {
+        self.check_ids()?;
+        let mut editor = StoreEditor::new(template, self.now)?;
+        let mut templates = (Vec::new(), Vec::new());
+        for (list, taken) in [(LOADER_TEMPLATES, &mut templates.0), (RESUME_TEMPLATES, &mut templates.1)] {
+            for (firmware, id) in list {
+                let id = id.parse().map_err(|error| invalid("object", "a GUID", error))?;
+                let Some(object) = editor.store().object(&id)? else { continue };
+                if firmware == self.firmware {
+                    *taken = object.elements;
+                }
+                editor.delete_object(&id)?;
+            }
+        }
+        let description = editor.editor().create("Description")?;
+        let set = [
+            ("KeyName", Data::sz("BCD00000000")),
+            ("System", Data::dword(1)),
+            ("TreatAsSystem", Data::dword(1)),
+        ];
+        for (name, data) in set {
+            editor.editor().set_value(description, &NtName::from(name), &data)?;
+        }
+        self.fill(editor, templates)
+    }
+
+    fn fill(&self, editor: StoreEditor, templates: (Vec<Element>, Vec<Element>)) -> Result<Vec<u8>, Error> {
+        let mut builder = Builder { editor, options: self, templates };
+        builder.settings()?;
+        builder.managers()?;
+        builder.windows()?;
+        if let Some(recovery) = &self.recovery {
+            builder.recovery(recovery)?;
+        }
+        builder.editor.finish()
+    }
+
+    fn check_ids(&self) -> Result<(), Error> {
         let ids = [self.ids.loader, self.ids.resume, self.ids.recovery, self.ids.ramdisk];
         let is_used = |id: &Guid| ids.iter().filter(|other| *other == id).count() > 1;
-        if let Some(id) = ids.iter().find(|id| is_used(id) || names::object_name(id).is_some()) {
-            return Err(invalid(
+        match ids.iter().find(|id| is_used(id) || names::object_name(id).is_some()) {
+            Some(id) => Err(invalid(
                 "GUIDs of a new store",
                 "four different ones, none well-known",
                 format!("{{{id}}}"),
-            ));
+            )),
+            None => Ok(()),
         }
+    }
+
+    /// Makes the store; the bytes of the file `BCD`.
+    pub fn create(&self) -> Result<Vec<u8>, Error> {
+        self.check_ids()?;
         let security = SecurityDescriptor::from_sddl(SECURITY)
             .map_err(|error| invalid("security descriptor", "SDDL", error))?;
         let root_name = NtName::from("NewStoreRoot");
@@ -100,14 +158,7 @@ impl StoreOptions {
         editor.set_value(description, &NtName::from("System"), &Data::dword(1))?;
         editor.set_value(description, &NtName::from("TreatAsSystem"), &Data::dword(1))?;
         let editor = StoreEditor::new(Hive::parse(editor.finish()?)?, self.now)?;
-        let mut builder = Builder { editor, options: self };
-        builder.settings()?;
-        builder.managers()?;
-        builder.windows()?;
-        if let Some(recovery) = &self.recovery {
-            builder.recovery(recovery)?;
-        }
-        builder.editor.finish()
+        self.fill(editor, (Vec::new(), Vec::new()))
     }
 }
 
@@ -125,24 +176,40 @@ fn objects(names: &[&str]) -> Result<ElementValue, Error> {
 
 impl Builder<'_> {
     fn object(&mut self, id: Guid, kind: u32, elements: &[(u32, ElementValue)]) -> Result<(), Error> {
-        self.editor.create_object(&id, kind)?;
+        if self.editor.store().object(&id)?.is_none() {
+            self.editor.create_object(&id, kind)?;
+        }
         elements.iter().try_for_each(|(number, value)| self.editor.set(&id, ElementType(*number), value))
+    }
+
+    /// The same for an object that others inherit from: what a template says stays.
+    fn setting(&mut self, id: Guid, kind: u32, elements: &[(u32, ElementValue)]) -> Result<(), Error> {
+        match self.editor.store().object(&id)? {
+            Some(_) => Ok(()),
+            None => self.object(id, kind, elements),
+        }
+    }
+
+    /// Elements of a template that a new object starts with.
+    fn start_with(&mut self, id: Guid, kind: u32, elements: &[Element]) -> Result<(), Error> {
+        self.object(id, kind, &[])?;
+        elements.iter().try_for_each(|element| self.editor.set(&id, element.kind, &element.value))
     }
 
     /// Objects that others inherit from.
     fn settings(&mut self) -> Result<(), Error> {
         let global = || objects(&["{globalsettings}"]);
-        self.object(known("{emssettings}")?, 0x2010_0000, &[(0x1600_0020, ElementValue::Boolean(false))])?;
-        self.object(known("{dbgsettings}")?, 0x2010_0000, &[(0x1500_0011, ElementValue::Integer(4))])?;
-        self.object(known("{badmemory}")?, 0x2010_0000, &[])?;
+        self.setting(known("{emssettings}")?, 0x2010_0000, &[(0x1600_0020, ElementValue::Boolean(false))])?;
+        self.setting(known("{dbgsettings}")?, 0x2010_0000, &[(0x1500_0011, ElementValue::Integer(4))])?;
+        self.setting(known("{badmemory}")?, 0x2010_0000, &[])?;
         let all = objects(&["{dbgsettings}", "{emssettings}", "{badmemory}"])?;
-        self.object(known("{globalsettings}")?, 0x2010_0000, &[(0x1400_0006, all)])?;
+        self.setting(known("{globalsettings}")?, 0x2010_0000, &[(0x1400_0006, all)])?;
         let loader = objects(&["{globalsettings}", "{hypervisorsettings}"])?;
-        self.object(known("{bootloadersettings}")?, 0x2020_0003, &[(0x1400_0006, loader)])?;
-        self.object(known("{resumeloadersettings}")?, 0x2020_0004, &[(0x1400_0006, global()?)])?;
+        self.setting(known("{bootloadersettings}")?, 0x2020_0003, &[(0x1400_0006, loader)])?;
+        self.setting(known("{resumeloadersettings}")?, 0x2020_0004, &[(0x1400_0006, global()?)])?;
         let hypervisor = [(0x2500_00f3, 0), (0x2500_00f4, 1), (0x2500_00f5, 115_200)];
         let hypervisor = hypervisor.map(|(number, value)| (number, ElementValue::Integer(value)));
-        self.object(known("{hypervisorsettings}")?, 0x2020_0003, &hypervisor)
+        self.setting(known("{hypervisorsettings}")?, 0x2020_0003, &hypervisor)
     }
 
     fn managers(&mut self) -> Result<(), Error> {
@@ -214,6 +281,8 @@ impl Builder<'_> {
             (0x2500_0020, ElementValue::Integer(0)),
             (0x2500_00c2, ElementValue::Integer(1)),
         ]);
+        let (for_loader, for_resume) = std::mem::take(&mut self.templates);
+        self.start_with(options.ids.loader, 0x1020_0003, &for_loader)?;
         self.object(options.ids.loader, 0x1020_0003, &loader)?;
         let mut resume = both;
         resume.extend([
@@ -224,6 +293,7 @@ impl Builder<'_> {
             (0x2500_0008, ElementValue::Integer(1)),
             (0x2600_0006, ElementValue::Boolean(false)),
         ]);
+        self.start_with(options.ids.resume, 0x1020_0004, &for_resume)?;
         self.object(options.ids.resume, 0x1020_0004, &resume)
     }
 

@@ -14,6 +14,7 @@ mod new_file;
 mod optimize;
 mod pipable;
 mod read_back;
+mod service;
 mod split;
 mod tree_edit;
 
@@ -23,6 +24,7 @@ pub use edit::{EditOptions, InfoChange, edit};
 pub use export::{Boot, ExportOptions, Selection, Target, export, export_to_pipe};
 pub use join::join;
 pub use optimize::optimize;
+pub use service::{ContentReader, ServicedImage};
 pub use split::{SplitReport, split};
 pub use tree_edit::{DeleteRule, ImageRules, TreeChange};
 

@@ -151,6 +151,7 @@ mod tests {
             extension: false,
             boot_critical: false,
             has_catalog: false,
+            signature: None,
             ids: ids.iter().map(|id| (*id).to_owned()).collect(),
         }
     }

@@ -17,6 +17,20 @@ pub struct FileEntry {
     pub hash: String,
 }
 
+/// What the catalogue of a package proves: it is whole, and all files are those that were signed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PackageSignature {
+    /// Whose certificate it is.
+    pub signer: String,
+    /// Whose certificate is at the end of its chain.
+    pub root: String,
+    /// Microsoft's hardware program signed it.
+    pub hardware_program: bool,
+    /// The number under which it was signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub submission: Option<String>,
+}
+
 /// A package of the repository.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -44,8 +58,11 @@ pub struct Manifest {
     pub extension: bool,
     /// Some service of it is loaded by the boot loader.
     pub boot_critical: bool,
-    /// Whether a catalogue that the INF file names is among the files. What it says is not checked.
+    /// Whether a catalogue that the INF file names is among the files.
     pub has_catalog: bool,
+    /// What its catalogue proves of all its files; `None` when nothing is proven.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<PackageSignature>,
     /// Hardware and compatible IDs, upper case, sorted, each once.
     pub ids: Vec<String>,
 }
@@ -77,8 +94,9 @@ impl Manifest {
             date: version.date.as_ref().map(Date::to_string),
             driver_version: version.version.as_ref().map(DriverVersion::to_string),
             architectures: complete.iter().map(Arch::to_string).collect(),
-            boot_critical: inf.check().boot_critical,
+            boot_critical: inf.is_boot_critical(),
             has_catalog,
+            signature: None,
             ids,
         }
     }

@@ -104,7 +104,7 @@ impl Repository {
         Ok(out)
     }
 
-    fn load(&self, id: &str) -> Result<(Manifest, Inf), Error> {
+    pub(super) fn load(&self, id: &str) -> Result<(Manifest, Inf), Error> {
         let manifest = self.package(id)?;
         let limit = u64::try_from(MAX_FILE_BYTES).unwrap_or(u64::MAX);
         let not_found = || Error::NotFound { what: "INF file of package", name: id.to_owned() };

@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use gravure_inf::{Arch, Inf, MAX_FILE_BYTES};
 
 use super::index::{self, Index};
-use super::manifest::{FileEntry, MANIFEST_VERSION, Manifest, id_of};
+use super::manifest::{FileEntry, MANIFEST_VERSION, Manifest, PackageSignature, id_of};
 use crate::Error;
+use crate::signature::{Catalog, MAX_CATALOG_BYTES, Roots, embedded_signer};
 
 /// Marks a directory as a repository.
 const MARKER: &str = "gravure-drivers.json";
@@ -18,13 +19,17 @@ const MARKER: &str = "gravure-drivers.json";
 const MAX_MANIFEST_BYTES: u64 = 16 << 20;
 /// Largest index read: 100 million entries.
 const MAX_INDEX_BYTES: u64 = 2 << 30;
+/// Largest program that is looked into; the largest graphics driver has 100 MB.
+const MAX_PROGRAM_BYTES: u64 = 1 << 30;
+/// Who signs packages that passed Microsoft's hardware program.
+const HARDWARE_SIGNER: &str = "Microsoft Windows Hardware Compatibility Publisher";
 /// Bytes copied at once.
 const COPY_BYTES: usize = 1 << 20;
 
 /// How packages are taken.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct AddOptions {
-    /// Take packages whose INF file names no catalogue, or one that is not there.
+    /// Take packages without a catalogue, and those whose catalogue is not of their files or not as it was signed.
     pub allow_unsigned: bool,
     /// Take packages that lack files for every processor.
     pub allow_incomplete: bool,
@@ -46,6 +51,8 @@ pub struct Repository {
     index: Index,
     /// Packages whose files are stored and whose descriptions are not yet written.
     pending: BTreeMap<String, Manifest>,
+    /// Certificates that signers' chains must lead to; any chain will do when there is none.
+    roots: Option<Roots>,
 }
 
 impl Repository {
@@ -66,33 +73,73 @@ impl Repository {
         if !root.join(MARKER).is_file() {
             return Err(Error::NotFound { what: "driver repository", name: root.display().to_string() });
         }
-        let mut out = Self { root: root.to_owned(), index: Index::build(&[]), pending: BTreeMap::new() };
-        let names = out.package_names()?;
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let mut out =
+            Self { root: root.to_owned(), index: Index::build(&[]), pending: BTreeMap::new(), roots: None };
         let written = read(&index::path(root), MAX_INDEX_BYTES).ok();
-        out.index = match written.and_then(|bytes| Index::load(bytes, &names)) {
+        // Names alone first: an index of all of them says that each was whole when it was written, and saves a look at each.
+        let names = out.listed()?;
+        let load = |names: &[String], bytes: Vec<u8>| {
+            Index::load(bytes, &names.iter().map(String::as_str).collect::<Vec<_>>())
+        };
+        if let Some(index) = written.clone().and_then(|bytes| load(&names, bytes)) {
+            out.index = index;
+            return Ok(out);
+        }
+        let names = out.package_names()?;
+        out.index = match written.and_then(|bytes| load(&names, bytes)) {
             Some(index) => index,
             None => Index::build(&out.packages()?),
         };
         Ok(out)
     }
 
-    /// Ids of all packages, sorted.
+    /// Lets only packages in whose signers lead to one of these certificates.
+    pub fn require_roots(&mut self, roots: Roots) {
+        self.roots = Some(roots);
+    }
+
+    /// Ids of all packages, sorted. Empty files are what a power cut leaves.
     fn package_names(&self) -> Result<Vec<String>, Error> {
+        let mut names = self.listed()?;
+        names.retain(|id| self.place_of(id).metadata().is_ok_and(|data| data.len() > 0));
+        Ok(names)
+    }
+
+    /// Ids that files of packages are called by, sorted, whatever is in them.
+    fn listed(&self) -> Result<Vec<String>, Error> {
         let dir = self.root.join("packages");
         let mut names = Vec::new();
         for entry in fs::read_dir(&dir).map_err(Error::io("list", &dir))? {
             let entry = entry.map_err(Error::io("list", &dir))?;
             let name = entry.file_name();
-            // Files that are still being written have other names; empty ones are what a power cut leaves.
+            // Files that are still being written have other names.
             let id = name.to_str().and_then(|name| name.strip_suffix(".json")).filter(|id| is_hash(id));
-            let Some(id) = id else { continue };
-            if entry.metadata().is_ok_and(|data| data.len() > 0) {
-                names.push(id.to_owned());
-            }
+            names.extend(id.map(str::to_owned));
         }
         names.sort_unstable();
         Ok(names)
+    }
+
+    /// Takes a package out, and the contents that no other has. The index follows with [`Repository::commit`]; until then it
+    /// is made anew wherever the repository is opened.
+    pub fn remove(&mut self, manifest: &Manifest) -> Result<(), Error> {
+        let place = self.place_of(&manifest.id);
+        fs::remove_file(&place).map_err(Error::io("delete", &place))?;
+        let mut needed: BTreeSet<String> = BTreeSet::new();
+        for other in self.packages()?.iter().chain(self.pending.values()) {
+            needed.extend(other.files.iter().map(|file| file.hash.clone()));
+        }
+        for file in manifest.files.iter().filter(|file| !needed.contains(&file.hash)) {
+            let object = self.object(&file.hash);
+            match fs::remove_file(&object) {
+                // Two files of one package may have one content.
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Error::io("delete", &object)(error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// All packages, sorted by id.
@@ -194,11 +241,65 @@ impl Repository {
             return Err(refused(format!("files are missing: {}", missing.join(", "))));
         }
 
+        let signature = match self.check_signature(&catalogs, &found)? {
+            Ok(signature) => Some(signature),
+            Err(why) if has_catalog && !options.allow_unsigned => return Err(refused(why)),
+            Err(_) => None,
+        };
         let mut files = Vec::new();
         for (path, source) in found.into_values() {
             files.push(self.store(&path, &source)?);
         }
-        Ok(self.publish(&inf, name, files, &complete, has_catalog))
+        Ok(self.publish(&inf, name, files, &complete, has_catalog, signature))
+    }
+
+    /// What the catalogues among `found` prove of all other files; `Ok(Err(why))` when they prove nothing.
+    fn check_signature(
+        &self,
+        catalogs: &BTreeSet<String>,
+        found: &BTreeMap<String, (String, PathBuf)>,
+    ) -> Result<Result<PackageSignature, String>, Error> {
+        let names: BTreeSet<String> = catalogs.iter().map(|name| name.to_lowercase()).collect();
+        let mut read_in = Vec::new();
+        for (_, (name, path)) in found.iter().filter(|(key, _)| names.contains(*key)) {
+            read_in.push((name, read(path, MAX_CATALOG_BYTES)?));
+        }
+        let mut signature: Option<PackageSignature> = None;
+        let mut parsed = Vec::new();
+        for (name, bytes) in &read_in {
+            let checked = Catalog::parse(bytes).and_then(|catalog| {
+                let signed = catalog.verify()?;
+                let is_trusted = self.roots.as_ref().map(|roots| roots.trust(&signed)).transpose()?;
+                Ok((catalog, signed, is_trusted))
+            });
+            match checked {
+                Ok((_, signed, Some(false))) => {
+                    return Ok(Err(format!(
+                        "{name}: signed by {}, whom no trusted certificate vouches for",
+                        signed.signer
+                    )));
+                }
+                Ok((catalog, signed, _)) => {
+                    let hardware_program = signed.signer == HARDWARE_SIGNER;
+                    signature.get_or_insert(PackageSignature {
+                        signer: signed.signer,
+                        root: signed.root,
+                        hardware_program,
+                        submission: catalog.submission().map(str::to_owned),
+                    });
+                    parsed.push(catalog);
+                }
+                Err(error) => return Ok(Err(format!("{name}: {error}"))),
+            }
+        }
+        let Some(signature) = signature else { return Ok(Err("no catalogue".to_owned())) };
+        for (_, (name, path)) in found.iter().filter(|(key, _)| !names.contains(*key)) {
+            let bytes = read(path, MAX_PROGRAM_BYTES)?;
+            if !parsed.iter().any(|catalog| catalog.contains(&bytes)) {
+                return Ok(Err(format!("{name} is not the file that was signed: no catalogue has its hash")));
+            }
+        }
+        Ok(Ok(signature))
     }
 
     fn publish(
@@ -208,8 +309,9 @@ impl Repository {
         files: Vec<FileEntry>,
         complete: &[Arch],
         has_catalog: bool,
+        signature: Option<PackageSignature>,
     ) -> Added {
-        let manifest = Manifest::new(inf, name, files, complete, has_catalog);
+        let manifest = Manifest { signature, ..Manifest::new(inf, name, files, complete, has_catalog) };
         let there = self.place_of(&manifest.id).metadata().is_ok_and(|data| data.len() > 0);
         let is_new = !there && !self.pending.contains_key(&manifest.id);
         if is_new {
@@ -257,6 +359,23 @@ impl Repository {
 
     fn object(&self, hash: &str) -> PathBuf {
         self.root.join("objects").join(hash.get(..2).unwrap_or("00")).join(hash)
+    }
+
+    /// Where a file of a package lies, after its content was checked.
+    pub(super) fn checked_object(&self, file: &FileEntry) -> Result<PathBuf, Error> {
+        let path = self.object(&file.hash);
+        if self.is_whole(&path, &file.hash)? {
+            return Ok(path);
+        }
+        let found = if path.is_file() { "another content" } else { "nothing" };
+        let (path, expected) = (path.display().to_string(), format!("content {}", file.hash));
+        Err(Error::Corrupt { path, expected, found: found.to_owned() })
+    }
+
+    /// Whether a program carries a signature in itself.
+    pub(super) fn has_embedded_signature(&self, file: &FileEntry) -> Result<bool, Error> {
+        let bytes = self.content(file, MAX_PROGRAM_BYTES)?;
+        Ok(embedded_signer(&bytes).is_ok_and(|signed| signed.is_some()))
     }
 
     /// The content of a file, checked against its hash.

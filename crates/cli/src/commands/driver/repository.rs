@@ -3,16 +3,20 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use gravure_imaging::ErrorKind;
+use gravure_imaging::{ErrorKind, ServicedImage};
 use gravure_model::inventory::Inventory;
-use gravure_windows::Error;
-use gravure_windows::drivers::{AddOptions, DeviceMatch, Manifest, Repository};
+use gravure_windows::drivers::{
+    AddOptions, ArchiveKind, Cover, Coverage, DeviceMatch, Manifest, Repository, coverage, unpack,
+};
+use gravure_windows::{ContentResult, Error, Roots, WindowsImage};
 use serde::Serialize;
 
 use crate::Common;
 use crate::commands::inf::{Windows, inf_files};
 use crate::exit::{Failure, chain, done_or_partial};
+use crate::interrupt;
 use crate::output::{self, Row};
+use crate::target::ImageName;
 
 /// Where the repository is.
 #[derive(Debug, clap::Args)]
@@ -25,21 +29,26 @@ struct Place {
 /// Take driver packages into the repository
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "A package is an INF file, its catalogue, and all files that it copies; what is there already is not stored twice. Packages
-without catalogue or with missing files are refused; the others are taken, and the exit code is 10. What a catalogue says is not
-checked yet.
+    after_help = "A package is an INF file, its catalogue, and all files that it copies; what is there already is not stored twice. The
+catalogue must be as it was signed and have the hashes of all files. Packages without one, with another, or with missing files
+are refused; the others are taken, and the exit code is 10. Whom a signer's certificate must lead to is said with --trust;
+Windows has a list of its own and checks again.
 
 Examples:
   gravure driver add ~/packs/dell-latitude --repository /srv/drivers
+  gravure driver add e1d68x64.cab pack.zip --repository /srv/drivers --trust MicrosoftRoot2010.cer
   gravure driver add vmxnet3.inf --repository /srv/drivers --allow-unsigned"
 )]
 pub(crate) struct AddCommand {
-    /// INF files, or directories with such
+    /// INF files, CAB and ZIP files, or directories with such
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     #[command(flatten)]
     place: Place,
-    /// Take packages that have no catalogue
+    /// Certificate (DER or PEM) that signers must lead to; several for any of them
+    #[arg(long, value_name = "FILE")]
+    trust: Vec<PathBuf>,
+    /// Take packages that are not signed, or not as their files are
     #[arg(long)]
     allow_unsigned: bool,
     /// Take packages that lack files; they are not chosen for processors that need these
@@ -104,25 +113,45 @@ pub(crate) struct ExportCommand {
     output: PathBuf,
 }
 
-fn failure(error: &Error) -> Failure {
-    let kind = match error {
-        Error::NotFound { .. } => ErrorKind::NotFound,
-        Error::Refused { .. } => ErrorKind::Refused,
-        Error::Corrupt { .. } | Error::Inf { .. } => ErrorKind::Integrity,
-        Error::Io { source, .. } => match source.kind() {
-            std::io::ErrorKind::NotFound => ErrorKind::NotFound,
-            std::io::ErrorKind::PermissionDenied => ErrorKind::Permission,
-            _ => ErrorKind::Io,
-        },
-        _ => ErrorKind::Failed,
-    };
-    let failure = Failure::new(kind, chain(error));
-    match error {
-        Error::NotFound { what: "driver repository", .. } => {
-            failure.with_cure("`gravure driver add` makes one with its first package")
-        }
-        _ => failure,
-    }
+/// Take packages out of the repository
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Contents that no other package has go with them.
+
+Examples:
+  gravure driver remove 3f9a --repository /srv/drivers")]
+pub(crate) struct RemoveCommand {
+    /// Packages, by the start of their id
+    #[arg(required = true, value_name = "ID")]
+    ids: Vec<String>,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// Tell for the devices of many machines what would serve them
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Machines of one model count once. With an image, what Windows has itself is told too. When a device has nothing, the
+exit code is 10.
+
+Examples:
+  gravure driver coverage --inventory a.json --inventory b.json --image install.wim:1 --repository /srv/drivers
+  gravure driver coverage --inventory pc.json --os 10.0.22631 --repository /srv/drivers --format csv"
+)]
+pub(crate) struct CoverageCommand {
+    #[command(flatten)]
+    place: Place,
+    /// Inventory of a machine
+    #[arg(long, value_name = "FILE", required = true)]
+    inventory: Vec<PathBuf>,
+    /// Windows image, with :NUMBER or :NAME
+    #[arg(long, value_name = "IMAGE", required_unless_present = "os")]
+    image: Option<ImageName>,
+    /// Windows version without an image, e.g. 10.0.22631
+    #[arg(long, value_name = "VERSION", conflicts_with = "image")]
+    os: Option<gravure_inf::OsVersion>,
+    /// Processor without an image
+    #[arg(long, default_value = "amd64")]
+    arch: gravure_inf::Arch,
 }
 
 /// What became of the files.
@@ -134,11 +163,19 @@ struct Taken {
 }
 
 pub(crate) fn add(options: &AddCommand, common: &Common) -> Result<ExitCode, Failure> {
-    let files = inf_files(&options.files)?;
+    let (places, _unpacked) = unpacked(&options.files)?;
+    let files = inf_files(&places)?;
     if files.is_empty() {
         return Err(Failure::new(ErrorKind::NotFound, "no INF files there"));
     }
-    let mut repository = Repository::create(&options.place.repository).map_err(|error| failure(&error))?;
+    let mut repository = Repository::create(&options.place.repository)?;
+    if !options.trust.is_empty() {
+        let mut roots = Roots::default();
+        for path in &options.trust {
+            roots.add(&std::fs::read(path).map_err(|error| Failure::io("read", path, &error))?)?;
+        }
+        repository.require_roots(roots);
+    }
     let how =
         AddOptions { allow_unsigned: options.allow_unsigned, allow_incomplete: options.allow_incomplete };
     let mut taken = Taken { added: 0, there_already: 0, refused: Vec::new() };
@@ -150,8 +187,9 @@ pub(crate) fn add(options: &AddCommand, common: &Common) -> Result<ExitCode, Fai
                 taken.refused.push(chain(&error));
             }
             Err(error) => {
-                let failure = failure(&error);
-                return Err(if matches!(error, Error::Refused { .. }) {
+                let is_refused = matches!(error, Error::Refused { .. });
+                let failure = Failure::from(error);
+                return Err(if is_refused {
                     failure.with_cure("--allow-unsigned and --allow-incomplete take such packages")
                 } else {
                     failure
@@ -159,7 +197,7 @@ pub(crate) fn add(options: &AddCommand, common: &Common) -> Result<ExitCode, Fai
             }
         }
     }
-    repository.commit().map_err(|error| failure(&error))?;
+    repository.commit()?;
     output::document(common.format, &taken, |taken| {
         let refused: String = taken.refused.iter().map(|why| format!("refused: {why}\n")).collect();
         let counts = [taken.added, taken.there_already, taken.refused.len()];
@@ -168,8 +206,26 @@ pub(crate) fn add(options: &AddCommand, common: &Common) -> Result<ExitCode, Fai
     Ok(done_or_partial(u64::try_from(taken.refused.len()).unwrap_or(u64::MAX)))
 }
 
+/// The files, archives among them as the directories they were unpacked into. These go with the second value.
+fn unpacked(files: &[PathBuf]) -> Result<(Vec<PathBuf>, Vec<tempfile::TempDir>), Failure> {
+    let mut places = Vec::new();
+    let mut directories = Vec::new();
+    for file in files {
+        let kind = if file.is_file() { ArchiveKind::of(file)? } else { None };
+        let Some(kind) = kind else {
+            places.push(file.clone());
+            continue;
+        };
+        let dir = tempfile::tempdir().map_err(|error| Failure::io("create a directory for", file, &error))?;
+        unpack(file, kind, dir.path())?;
+        places.push(dir.path().to_owned());
+        directories.push(dir);
+    }
+    Ok((places, directories))
+}
+
 fn open(place: &Place) -> Result<Repository, Failure> {
-    Repository::open(&place.repository).map_err(|error| failure(&error))
+    Ok(Repository::open(&place.repository)?)
 }
 
 impl Row for Manifest {
@@ -186,6 +242,7 @@ impl Row for Manifest {
             "files",
             "boot_critical",
             "catalog",
+            "signer",
         ]
     }
 
@@ -203,6 +260,7 @@ impl Row for Manifest {
             self.files.len().to_string(),
             self.boot_critical.to_string(),
             self.has_catalog.to_string(),
+            self.signature.as_ref().map(|signature| signature.signer.clone()).unwrap_or_default(),
         ]
     }
 }
@@ -213,7 +271,7 @@ fn short(id: &str) -> &str {
 }
 
 pub(crate) fn list(options: &ListCommand, common: &Common) -> Result<ExitCode, Failure> {
-    let packages = open(&options.place)?.packages().map_err(|error| failure(&error))?;
+    let packages = open(&options.place)?.packages()?;
     output::listing(common.format, packages.into_iter(), |m| {
         let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
         let (class, date, version) = (text(&m.class), text(&m.date), text(&m.driver_version));
@@ -243,7 +301,7 @@ impl Row for DeviceMatch {
     }
 }
 
-fn inventory(path: &Path) -> Result<Inventory, Failure> {
+pub(crate) fn read_inventory(path: &Path) -> Result<Inventory, Failure> {
     let bytes = std::fs::read(path).map_err(|error| Failure::io("read", path, &error))?;
     let bad = |error: serde_json::Error| {
         Failure::new(ErrorKind::Integrity, format!("{}: expected an inventory: {error}", path.display()))
@@ -258,9 +316,9 @@ fn inventory(path: &Path) -> Result<Inventory, Failure> {
 }
 
 pub(crate) fn matches(options: &MatchCommand, common: &Common) -> Result<ExitCode, Failure> {
-    let inventory = inventory(&options.inventory)?;
-    let found = open(&options.place)?.matches(&inventory.devices, &options.windows.target());
-    output::listing(common.format, found.map_err(|error| failure(&error))?.into_iter(), |found| {
+    let inventory = read_inventory(&options.inventory)?;
+    let found = open(&options.place)?.matches(&inventory.devices, &options.windows.target())?;
+    output::listing(common.format, found.into_iter(), |found| {
         let device = &found.device;
         let name = device.name.as_deref().or(device.hardware_ids.first().map(String::as_str)).unwrap_or("-");
         let mut lines = vec![format!("{} {name}", device.place)];
@@ -285,8 +343,7 @@ pub(crate) fn export(options: &ExportCommand) -> Result<ExitCode, Failure> {
     let mut ids: Vec<String> = options.ids.clone();
     if let (Some(path), Some(os)) = (&options.inventory, options.os) {
         let target = gravure_inf::Target::client(options.arch, os);
-        let found =
-            repository.matches(&inventory(path)?.devices, &target).map_err(|error| failure(&error))?;
+        let found = repository.matches(&read_inventory(path)?.devices, &target)?;
         ids = found.iter().flat_map(DeviceMatch::chosen).map(|candidate| candidate.package.clone()).collect();
         ids.sort_unstable();
         ids.dedup();
@@ -295,12 +352,81 @@ pub(crate) fn export(options: &ExportCommand) -> Result<ExitCode, Failure> {
         }
     }
     for id in &ids {
-        let manifest = repository.find(id).map_err(|error| failure(&error))?;
+        let manifest = repository.find(id)?;
         // The name tells people what it is, the id keeps packages of one name apart.
         let stem = manifest.inf.rsplit_once('.').map_or(manifest.inf.as_str(), |(stem, _)| stem);
         let dir = options.output.join(format!("{}_{}", stem.to_lowercase(), short(&manifest.id)));
-        repository.export(&manifest, &dir).map_err(|error| failure(&error))?;
+        repository.export(&manifest, &dir)?;
         println!("{}", dir.display());
     }
     Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn remove(options: &RemoveCommand) -> Result<ExitCode, Failure> {
+    let mut repository = open(&options.place)?;
+    // All of them are found before the first goes.
+    let found: Vec<Manifest> = options.ids.iter().map(|id| repository.find(id)).collect::<Result<_, _>>()?;
+    for manifest in &found {
+        repository.remove(manifest)?;
+        println!("removed {} {}", short(&manifest.id), manifest.inf);
+    }
+    repository.commit()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Row for Coverage {
+    fn columns() -> &'static [&'static str] {
+        &["model", "place", "hardware_id", "name", "covered", "inf"]
+    }
+
+    fn cells(&self) -> Vec<String> {
+        let (covered, inf) = match &self.covered {
+            Cover::Inbox(inf) => ("inbox", inf.as_str()),
+            Cover::Repository(inf) => ("repository", inf.as_str()),
+            Cover::Missing => ("missing", ""),
+        };
+        vec![
+            self.model.clone(),
+            self.device.place.clone(),
+            self.device.hardware_ids.first().cloned().unwrap_or_default(),
+            self.device.name.clone().unwrap_or_default(),
+            covered.to_owned(),
+            inf.to_owned(),
+        ]
+    }
+}
+
+pub(crate) fn cover(options: &CoverageCommand, common: &Common) -> Result<ExitCode, Failure> {
+    let repository = open(&options.place)?;
+    let machines: Vec<Inventory> =
+        options.inventory.iter().map(|path| read_inventory(path)).collect::<Result<_, _>>()?;
+    let rows = match (&options.image, options.os) {
+        (Some(name), _) => {
+            let source = name.open_file(&[], &interrupt::ctl())?;
+            let mut serviced = ServicedImage::open(&source, source.find(&name.which)?)?;
+            let reader = serviced.reader();
+            let read = |content: &gravure_tree::ContentRef| -> ContentResult { Ok(reader.read(content)?) };
+            let mut image =
+                WindowsImage::open(&mut serviced.tree, &read, gravure_nttypes::FileTime::default())?;
+            let target = image.system()?.target();
+            coverage(Some(&mut image), &repository, &machines, &target)?
+        }
+        (None, Some(os)) => {
+            let target = gravure_inf::Target::client(options.arch, os);
+            coverage(None, &repository, &machines, &target)?
+        }
+        (None, None) => Vec::new(),
+    };
+    let missing = rows.iter().filter(|row| row.covered == Cover::Missing).count();
+    output::listing(common.format, rows.into_iter(), |row| {
+        let device = &row.device;
+        let name = device.name.as_deref().or(device.hardware_ids.first().map(String::as_str)).unwrap_or("-");
+        let covered = match &row.covered {
+            Cover::Inbox(inf) => format!("inbox {inf}"),
+            Cover::Repository(inf) => format!("repository {inf}"),
+            Cover::Missing => "missing".to_owned(),
+        };
+        format!("{}  {} {name}: {covered}", row.model, device.place)
+    })?;
+    Ok(done_or_partial(u64::try_from(missing).unwrap_or(u64::MAX)))
 }

@@ -1,0 +1,272 @@
+//! `gravure image service`: a Windows image with the drivers, settings and layers it is to have, written as a file of its own.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use gravure_imaging::{ErrorKind, Overlay, ScanOptions, ServicedImage, TreeChange};
+use gravure_nttypes::FileTime;
+use gravure_windows::answer::AnswerSettings;
+use gravure_windows::drivers::{InjectOptions, InjectReport, Publish, Repository, Served, Unsigned, inject};
+use gravure_windows::layers::{Layer, LayerReport};
+use gravure_windows::{Change, ContentResult, Finished, System, WindowsImage};
+use serde::Serialize;
+
+use crate::commands::driver::read_inventory;
+use crate::commands::layout::is_esd;
+use crate::commands::rewrite::Remaking;
+use crate::exit::{Failure, done_or_partial};
+use crate::output::{self, bytes};
+use crate::progress::Reporter;
+use crate::target::ImageName;
+use crate::{Common, interrupt};
+
+/// Put drivers and settings into a Windows image, offline
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "The image is written as the only one of a new file; the source stays as it is. Drivers: what Windows has for a device
+stays; packages that fit better are laid into \\Windows\\Gravure\\Drivers and installed by Windows before its first screen; a
+disk controller that Windows does not know gets what it needs to be started from. Everything that is changed is recorded in
+the image, and --undo takes the last run back. Something that could not be done is told, and the exit code is 10.
+
+Examples:
+  gravure image service install.wim:1 --drivers /srv/drivers --inventory pc.json -o pc.wim
+  gravure image service install.wim:1 --settings school.toml -o school.wim
+  gravure image service install.wim:1 --drivers /srv/drivers --inventory pc.json --dry-run --format json
+  gravure image service install.wim:1 --layer school.toml --set ROOM=B7 -o school.wim
+  gravure image service pc.wim:1 --undo -o install.wim
+
+Settings (TOML): computer-name, product-key, time-zone, owner, organization, input-locale, system-locale, ui-language,
+user-locale, administrator-password, oobe.skip, join.offline-blob, [[account]] name password groups, [[command]] run pass."
+)]
+pub(super) struct Options {
+    /// Image file, with :NUMBER or :NAME
+    image: ImageName,
+    /// Image file to write
+    #[arg(short, long, value_name = "FILE", required_unless_present = "dry_run")]
+    output: Option<PathBuf>,
+    /// Directory of the driver repository
+    #[arg(long, value_name = "DIR", requires = "inventory")]
+    drivers: Option<PathBuf>,
+    /// Inventory of the machine, as `gravure inventory show --format json` prints it; several for an image for all of them
+    #[arg(long, value_name = "FILE", requires = "drivers")]
+    inventory: Vec<PathBuf>,
+    /// Publish simple packages in driver store and driver database, as DISM does
+    #[arg(long, requires = "drivers")]
+    publish: bool,
+    /// Let unsigned drivers start the machine, for machines with test signing
+    #[arg(long, requires = "drivers")]
+    allow_unsigned: bool,
+    /// Settings for the answer file (TOML)
+    #[arg(long, value_name = "FILE")]
+    settings: Option<PathBuf>,
+    /// Layer of rules (TOML): registry, files, INI, text, commands; several in their order
+    #[arg(long, value_name = "FILE")]
+    layer: Vec<PathBuf>,
+    /// What ${NAME} stands for in layers
+    #[arg(long, value_name = "NAME=VALUE", requires = "layer")]
+    set: Vec<String>,
+    /// Take the last recorded run back
+    #[arg(long, conflicts_with_all = ["drivers", "settings", "layer"])]
+    undo: bool,
+    /// Tell what would change, write nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Further files that content may lie in
+    #[arg(long = "ref", value_name = "FILE")]
+    references: Vec<PathBuf>,
+    #[command(flatten)]
+    remaking: Remaking,
+}
+
+/// What was done.
+#[derive(Debug, Serialize)]
+struct Report {
+    file: Option<String>,
+    file_bytes: Option<u64>,
+    system: System,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    drivers: Option<InjectReport>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    layers: Vec<LayerReport>,
+    changes: Vec<String>,
+    not_done: Vec<String>,
+}
+
+pub(super) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failure> {
+    if options.drivers.is_none() && options.settings.is_none() && options.layer.is_empty() && !options.undo {
+        return Err(Failure::new(ErrorKind::Usage, "nothing to change was given")
+            .with_cure("`gravure image service --help` lists what can be changed"));
+    }
+    let ctl = interrupt::ctl();
+    let reporter = Reporter::new(common.progress);
+    let settings = options.settings.as_deref().map(read_settings).transpose()?;
+    let layers = read_layers(options)?;
+    let source = options.image.open_file(&options.references, &ctl)?;
+    let index = source.find(&options.image.which)?;
+    let mut serviced = ServicedImage::open(&source, index)?;
+    let reader = serviced.reader();
+    let read = |content: &gravure_tree::ContentRef| -> ContentResult { Ok(reader.read(content)?) };
+    let mut image = WindowsImage::open(&mut serviced.tree, &read, now())?;
+    let system = image.system()?;
+    let drivers = options.drivers.as_deref().map(|dir| add_drivers(&mut image, dir, options)).transpose()?;
+    let mut not_done = drivers.as_ref().map(|report| report.not_done.clone()).unwrap_or_default();
+    if let Some(settings) = settings {
+        not_done.extend(add_settings(&mut image, &settings, &system)?);
+    }
+    let mut layer_reports = Vec::new();
+    for layer in &layers {
+        let report = layer.apply(&mut image, &system)?;
+        not_done.extend(report.not_done.iter().cloned());
+        layer_reports.push(report);
+    }
+    let undone = if options.undo { Some(image.undo_last()?) } else { None };
+    let Finished { outside, changes } = image.finish(&words(options))?;
+    let changes = undone.map_or(changes, |record| record.changes);
+    let mut report = Report {
+        file: options.output.as_ref().map(|path| path.display().to_string()),
+        file_bytes: None,
+        system,
+        drivers,
+        layers: layer_reports,
+        changes: changes.iter().map(|change| Change::describe(change, options.dry_run)).collect(),
+        not_done,
+    };
+    if let Some(output) = options.output.as_deref().filter(|_| !options.dry_run) {
+        let rewrite = options.remaking.options("service", is_esd(output) && !output.exists())?;
+        let additions: Vec<TreeChange> = outside
+            .into_iter()
+            .map(|file| TreeChange::Add {
+                source: file.source,
+                to: format!("/{}", file.to.replace('\\', "/")),
+                scan: ScanOptions::default(),
+                overlay: Overlay::Replace,
+            })
+            .collect();
+        let written = serviced.write(output, &additions, &rewrite, &ctl, &reporter)?;
+        report.file_bytes = Some(written.file_bytes);
+    }
+    let code = done_or_partial(u64::try_from(report.not_done.len()).unwrap_or(u64::MAX));
+    output::document(common.format, &report, |report| text(report, options))?;
+    Ok(code)
+}
+
+fn add_drivers(image: &mut WindowsImage<'_>, dir: &Path, options: &Options) -> Result<InjectReport, Failure> {
+    let repository = Repository::open(dir)?;
+    let how = InjectOptions {
+        publish: if options.publish { Publish::WhereSimple } else { Publish::Never },
+        unsigned: if options.allow_unsigned { Unsigned::Allow } else { Unsigned::Refuse },
+    };
+    // Machine by machine: places of devices mean something within one only.
+    let mut all: Option<InjectReport> = None;
+    for path in &options.inventory {
+        let report = inject(image, &repository, &read_inventory(path)?.devices, how)?;
+        all = Some(match all {
+            Some(all) => all.join(report),
+            None => report,
+        });
+    }
+    all.ok_or_else(|| Failure::new(ErrorKind::Usage, "no inventory was given"))
+}
+
+fn read_settings(path: &Path) -> Result<AnswerSettings, Failure> {
+    let text = std::fs::read_to_string(path).map_err(|error| Failure::io("read", path, &error))?;
+    AnswerSettings::from_toml(&text).map_err(|error| {
+        let failure = Failure::from(error);
+        Failure { message: format!("{}: {}", path.display(), failure.message), ..failure }
+    })
+}
+
+fn read_layers(options: &Options) -> Result<Vec<Layer>, Failure> {
+    let mut facts = BTreeMap::new();
+    for pair in &options.set {
+        let parts = pair.split_once('=').filter(|(name, _)| !name.is_empty());
+        let (name, value) = parts
+            .ok_or_else(|| Failure::new(ErrorKind::Usage, format!("--set {pair:?}: expected NAME=VALUE")))?;
+        facts.insert(name.to_owned(), value.to_owned());
+    }
+    let read = |path: &PathBuf| {
+        let text = std::fs::read_to_string(path).map_err(|error| Failure::io("read", path, &error))?;
+        let base = path.parent().unwrap_or_else(|| Path::new("."));
+        Layer::parse(&text, base, &facts).map_err(|error| {
+            let failure = Failure::from(error);
+            Failure { message: format!("{}: {}", path.display(), failure.message), ..failure }
+        })
+    };
+    options.layer.iter().map(read).collect()
+}
+
+/// What could not be done of the settings.
+fn add_settings(
+    image: &mut WindowsImage<'_>,
+    settings: &AnswerSettings,
+    system: &System,
+) -> Result<Option<String>, Failure> {
+    let path = image.apply_settings(settings, system)?;
+    let runs_setup = system.setup != gravure_windows::SetupState::InUse;
+    Ok((!runs_setup).then(|| {
+        format!("{path} is there, but this image is of a system in use and runs no setup that would read it")
+    }))
+}
+
+fn words(options: &Options) -> String {
+    let parts = [
+        (options.drivers.is_some(), "drivers"),
+        (options.settings.is_some(), "settings"),
+        (!options.layer.is_empty(), "layers"),
+    ];
+    let named: Vec<&str> = parts.iter().filter(|(is_there, _)| *is_there).map(|(_, word)| *word).collect();
+    named.join(", ")
+}
+
+fn text(report: &Report, options: &Options) -> String {
+    let mut lines = Vec::new();
+    let system = &report.system;
+    lines.push(format!(
+        "{} {} {}",
+        system.product_name.as_deref().unwrap_or("Windows"),
+        system.version,
+        system.arch
+    ));
+    for report in report.drivers.iter().flat_map(|drivers| &drivers.devices) {
+        let device = &report.device;
+        let name = device.name.as_deref().or(device.hardware_ids.first().map(String::as_str)).unwrap_or("-");
+        let served = match &report.served {
+            Served::Image { driver } => format!("Windows' own {}", driver.inf),
+            Served::Repository { candidate, level } => {
+                let version = candidate.driver_version.as_deref().unwrap_or("-");
+                let level = match level {
+                    gravure_windows::drivers::Level::Staged => "staged",
+                    gravure_windows::drivers::Level::BootCritical => "boot-critical",
+                    gravure_windows::drivers::Level::Published => "published",
+                };
+                format!("{} {version} ({level})", candidate.inf)
+            }
+            Served::Nothing => "no driver".to_owned(),
+        };
+        lines.push(format!("  {} {name}: {served}", device.place));
+        lines.extend(report.notes.iter().map(|note| format!("    {note}")));
+    }
+    for layer in &report.layers {
+        let word = if layer.applied { "applied" } else { "there already" };
+        lines.push(format!("  layer {} {}: {word}", layer.id, layer.version));
+    }
+    if options.dry_run {
+        lines.extend(report.changes.iter().cloned());
+    }
+    lines.extend(report.not_done.iter().map(|what| format!("not done: {what}")));
+    let size = report.file_bytes.map(|size| format!(", {}", bytes(size))).unwrap_or_default();
+    match &report.file {
+        Some(file) if !options.dry_run => {
+            lines.push(format!("{file}: {} changes{size}", report.changes.len()));
+        }
+        _ => lines.push(format!("{} changes, nothing written", report.changes.len())),
+    }
+    lines.join("\n")
+}
+
+pub(super) fn now() -> FileTime {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    FileTime::from_unix(i64::try_from(since.as_secs()).unwrap_or(i64::MAX), since.subsec_nanos())
+}

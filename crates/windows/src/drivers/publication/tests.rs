@@ -1,0 +1,187 @@
+//! Records of publications compared with those that Windows itself wrote into real registries.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use gravure_hive::{Hive, Key};
+
+use super::*;
+
+/// A hive of the corpus; `None` after a loud skip.
+fn hive(name: &str) -> Option<Hive> {
+    let shared = gravure_testkit::shared_dir()?;
+    let mut xz = gravure_testkit::oracle("xz")?;
+    let path = shared.join("corpus/hives/regipy").join(format!("{name}.xz"));
+    let output = xz.arg("-dkc").arg(path).output().unwrap();
+    assert!(output.status.success(), "{name}");
+    Some(Hive::parse(output.stdout).unwrap())
+}
+
+/// Keys in lower case with their values; a key alone has an entry without value.
+type Records = BTreeMap<(String, Option<String>), Option<(u32, Vec<u8>)>>;
+
+fn below(hive: &Hive, path: &str) -> Records {
+    let root: Key<'_> = hive.open(path).unwrap();
+    let start = hive.path(hive.root().unwrap().id()).unwrap().len();
+    let mut out = Records::new();
+    for step in hive.walk_from(root.id()) {
+        let (key, _) = step.unwrap();
+        let path = hive.path(key.id()).unwrap();
+        let path = path.get(start..).unwrap_or_default().trim_start_matches('\\').to_lowercase();
+        let mut is_empty = true;
+        for value in key.values().unwrap() {
+            let value = value.unwrap();
+            let data = value.data().unwrap();
+            is_empty = false;
+            let name = value.name().to_string().to_lowercase();
+            out.insert((path.clone(), Some(name)), Some((data.kind.0, data.bytes)));
+        }
+        if is_empty && key.subkey_count() == 0 {
+            out.insert((path, None), None);
+        }
+    }
+    out
+}
+
+/// `DeviceIds` rows of one INF file.
+fn device_ids(hive: &Hive, inf: &str) -> Records {
+    let all = below(hive, &format!("{DATABASE}\\DeviceIds"));
+    all.into_iter().filter(|((_, name), _)| name.as_deref() == Some(inf)).collect()
+}
+
+fn of_entries(entries: &[RecordEntry]) -> Records {
+    let one = |entry: &RecordEntry| {
+        let key = entry.key.to_lowercase();
+        match &entry.value {
+            Some((name, data)) => ((key, Some(name.to_lowercase())), Some((data.kind.0, data.bytes.clone()))),
+            None => ((key, None), None),
+        }
+    };
+    entries.iter().map(one).collect()
+}
+
+/// Written for this test after what the registry says of VMware's package; the package itself is nowhere here.
+const VMCI: &str = r#"[Version]
+Signature="$Windows NT$"
+Class=System
+ClassGuid={4D36E97D-E325-11CE-BFC1-08002BE10318}
+Provider=%loc.VMwareManufacturer%
+CatalogFile=vmci.cat
+DriverVer=07/11/2019,9.8.16.0
+[Manufacturer]
+%loc.VMwareManufacturer%=M,NTamd64
+[M.NTamd64]
+%loc.VMwareBusDeviceDesc%=vmci.install.x64,PCI\VEN_15AD&DEV_0740&SUBSYS_074015AD,PCI\VEN_15AD&DEV_0740
+%loc.VMwareHostDeviceDesc%=vmci.install.x64,ROOT\VMWVMCIHOSTDEV
+[vmci.install.x64.NT]
+CopyFiles=@vmci.sys
+[vmci.install.x64.NT.HW]
+AddReg=hw
+[hw]
+HKR,"Interrupt Management",0x00000010
+HKR,"Interrupt Management\MessageSignaledInterruptProperties",0x00000010
+HKR,"Interrupt Management\MessageSignaledInterruptProperties",MSISupported,0x00010001,1
+HKR,"Interrupt Management\MessageSignaledInterruptProperties",MessageNumberLimit,0x00010001,2
+[vmci.install.x64.NT.Services]
+AddService=vmci,2,svc
+[svc]
+ServiceType=1
+StartType=0
+ErrorControl=0
+ServiceBinary=%12%\vmci.sys
+LoadOrderGroup=System Bus Extender
+DisplayName=%loc.vmciServiceDisplayName%
+AddReg=params
+[params]
+HKR,,"vwdk.installers",0x00010002,Windows
+[SourceDisksNames]
+1=d
+[SourceDisksFiles]
+vmci.sys=1
+[DestinationDirs]
+DefaultDestDir=12
+[Strings]
+loc.VMwareManufacturer="VMware, Inc."
+loc.VMwareBusDeviceDesc="VMware VMCI Bus Device"
+loc.VMwareHostDeviceDesc="VMware VMCI Host Device"
+loc.vmciServiceDisplayName="VMware VMCI Bus Driver"
+"#;
+
+fn publication<'a>(inf: &'a Inf, target: Target, published: &str, package: &str) -> Publication<'a> {
+    let models = inf.models(&target).into_iter();
+    Publication {
+        inf,
+        target,
+        published: published.into(),
+        original: "vmci.inf".into(),
+        package: package.into(),
+        catalog: Some("vmci.cat".into()),
+        signer: Some("Microsoft Windows Hardware Compatibility Publisher".into()),
+        is_hardware_signed: true,
+        submission: Some("30099670_13775747945341929_1152921504628131380".into()),
+        origin: "C:\\Program Files\\Common Files\\VMware\\Drivers\\vmci\\device\\Win8".into(),
+        now: FileTime(0x01d5_e245_87b5_d840),
+        config_scope: 7,
+        models: models.map(|model| (model.clone(), inf.install(&model, &target).unwrap())).collect(),
+    }
+}
+
+#[test]
+fn every_record_of_a_package_that_windows_published_is_equal() {
+    let Some(hive) = hive("SYSTEM_WIN_10_1709") else { return };
+    let inf = Inf::parse(VMCI.as_bytes()).unwrap();
+    let target = Target::client(Arch::Amd64, "10.0.18362".parse().unwrap());
+    let package = "vmci.inf_amd64_5e38a278d114b813";
+    let ours = of_entries(&publication(&inf, target, "oem2.inf", package).entries());
+    let mut windows = below(&hive, &format!("{DATABASE}\\DriverPackages\\{package}"));
+    windows.extend(below(&hive, &format!("{DATABASE}\\DriverInfFiles\\oem2.inf")));
+    windows.extend(device_ids(&hive, "oem2.inf"));
+    let keys = |records: &Records| records.keys().cloned().collect::<BTreeSet<_>>();
+    assert_eq!(keys(&ours), keys(&windows));
+    for (key, expected) in &windows {
+        assert_eq!(&ours[key], expected, "{key:?}");
+    }
+    assert!(windows.len() > 30, "{}", windows.len());
+
+    // The service, but for its place among others of its group and the copy that waits for a restart.
+    let install = inf.install(&inf.models(&target)[0], &target).unwrap();
+    let service = install.function_driver().unwrap();
+    let key = hive.open("ControlSet001\\Services\\vmci").unwrap();
+    for (name, data) in service_values(&inf, service, "oem2.inf", Some("System32\\drivers\\vmci.sys")) {
+        let stored = key.data(&name).unwrap();
+        assert_eq!(stored, Some(data), "{name}");
+    }
+}
+
+/// LSI's own package of another version than Windows has: what both say must be the same.
+#[test]
+fn a_real_package_is_described_as_windows_describes_its_relative() {
+    let Some(shared) = gravure_testkit::shared_dir() else { return };
+    let Some(hive) = hive("SYSTEM_WIN_10_1709") else { return };
+    let path = "corpus/inf/DriverPackSolution+DP_MassStorage/LSI/FORCED/7x64/SAS_1.34.03/lsi_sas.inf";
+    let inf = Inf::parse(&std::fs::read(shared.join(path)).unwrap()).unwrap();
+    let target = Target::client(Arch::Amd64, "10.0.18362".parse().unwrap());
+    let package = "lsi_sas.inf_amd64_74bb5e3e01cfd526";
+    let ours = of_entries(&publication(&inf, target, "lsi_sas.inf", package).entries());
+    let mut windows = below(&hive, &format!("{DATABASE}\\DriverPackages\\{package}"));
+    windows.extend(device_ids(&hive, "lsi_sas.inf"));
+    let own = ["version", "signerscore", "statusflags"];
+    let (mut equal, mut other) = (0, Vec::new());
+    for (key, data) in &ours {
+        let name = key.1.as_deref().unwrap_or_default();
+        let is_about_the_package = own.contains(&name) && !key.0.contains("\\configurations");
+        match windows.get(key) {
+            Some(_) if is_about_the_package => {}
+            Some(found) if found == data => equal += 1,
+            Some(_) => other.push(key.clone()),
+            None => {}
+        }
+    }
+    // Texts and their tokens were numbered anew between the two; pci.inf came in.
+    other.retain(|(key, name)| {
+        let name = name.as_deref().unwrap_or_default();
+        !key.ends_with("\\strings")
+            && !["description", "manufacturer", "provider", "includedinfs"].contains(&name)
+    });
+    assert_eq!(other, []);
+    assert!(equal >= 20, "{equal}");
+}

@@ -1,0 +1,39 @@
+//! Bodies for fuzzing every parser of outside bytes here: nothing may panic, loop for long or take memory that the input does not
+//! justify. `tests/fuzz_bodies.rs` runs them as plain tests.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::answer::{AnswerFile, AnswerSettings};
+use crate::boot::Authorities;
+use crate::layers::Layer;
+
+/// Catalogues, signed programs, certificates.
+pub fn signature(bytes: &[u8]) {
+    crate::signature::fuzz(bytes);
+}
+
+/// Answer files: what is read is written and read again the same.
+///
+/// # Panics
+/// When it is not.
+pub fn answer(bytes: &[u8]) {
+    let Ok(answers) = AnswerFile::parse(bytes) else { return };
+    // Characters that XML cannot hold are replaced the first time.
+    let Ok(answers) = AnswerFile::parse(&answers.to_bytes()) else { return };
+    let again = AnswerFile::parse(&answers.to_bytes());
+    assert_eq!(again.ok().as_ref(), Some(&answers), "a written answer file is read as it was");
+    answers.commands_in_specialize();
+}
+
+/// Variables with the keys of firmware.
+pub fn secure_boot(bytes: &[u8]) {
+    let _ = Authorities::parse(bytes);
+}
+
+/// Settings and layers.
+pub fn toml(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let _ = AnswerSettings::from_toml(text);
+    let _ = Layer::parse(text, Path::new("/nowhere"), &BTreeMap::new());
+}
