@@ -5,7 +5,7 @@ use std::future::Future;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use hyper::body::{Body, Bytes, Frame, SizeHint};
@@ -13,6 +13,46 @@ use tokio::task::JoinHandle;
 
 /// Bytes read at once. Two pieces are in memory for each running answer.
 const PIECE_BYTES: u64 = 256 << 10;
+/// Buffers kept for the next pieces, 16 MiB in all: a new one of this size costs a call of the kernel and a page fault for each
+/// 4 KiB, more than what is read into it.
+const MAX_SPARE: usize = 64;
+
+/// Buffers that were sent.
+static SPARE: Mutex<Vec<Box<[u8]>>> = Mutex::new(Vec::new());
+
+/// A piece of a file on its way; its buffer is used again.
+struct Piece {
+    buffer: Box<[u8]>,
+    len: usize,
+}
+
+impl Piece {
+    fn new(len: u64) -> Self {
+        let len = usize::try_from(len.min(PIECE_BYTES)).unwrap_or(0);
+        let spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let whole = usize::try_from(PIECE_BYTES).unwrap_or(0);
+        Self { buffer: spare.unwrap_or_else(|| vec![0; whole].into()), len }
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        self.buffer.get_mut(..self.len).unwrap_or_default()
+    }
+}
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        self.buffer.get(..self.len).unwrap_or_default()
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
+        if spare.len() < MAX_SPARE {
+            spare.push(std::mem::take(&mut self.buffer));
+        }
+    }
+}
 
 /// The body of an answer.
 #[derive(Debug)]
@@ -41,7 +81,7 @@ pub(crate) struct FilePart {
     next: u64,
     unread: u64,
     unsent: u64,
-    reading: Option<JoinHandle<io::Result<Vec<u8>>>>,
+    reading: Option<JoinHandle<io::Result<Bytes>>>,
 }
 
 impl FilePart {
@@ -54,9 +94,9 @@ impl FilePart {
         self.next = self.next.saturating_add(len);
         self.unread = self.unread.saturating_sub(len);
         self.reading = Some(tokio::task::spawn_blocking(move || {
-            let mut piece = vec![0; usize::try_from(len).unwrap_or(0)];
+            let mut piece = Piece::new(len);
             // A file that became shorter cannot be sent as promised: the connection is cut and the client asks again.
-            file.read_exact_at(&mut piece, offset).map(|()| piece)
+            file.read_exact_at(piece.bytes_mut(), offset).map(|()| Bytes::from_owner(piece))
         }));
     }
 
@@ -66,7 +106,7 @@ impl FilePart {
         let piece = ready!(Pin::new(reading).poll(context));
         self.reading = None;
         let piece = match piece.map_err(io::Error::other) {
-            Ok(Ok(piece)) => Bytes::from(piece),
+            Ok(Ok(piece)) => piece,
             Ok(Err(error)) | Err(error) => {
                 self.unread = 0;
                 return Poll::Ready(Some(Err(error)));
