@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn bits_that_are_missing_are_set() {
-        assert_eq!(zeros(&[0], 100).collect::<Vec<_>>(), [0..8]);
+        assert!(zeros(&[0], 100).eq(std::iter::once(0..8)));
         assert_eq!(zeros(&[], 100).count(), 0);
     }
 }

@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn eight_at_a_time_is_one_at_a_time() {
-        let bytes: Vec<u8> = (0..200u32).map(|n| (n * 37 >> 2) as u8).collect();
+        let bytes: Vec<u8> = (0..200u32).map(|n| ((n * 37) >> 2) as u8).collect();
         for start in 0..9 {
             for end in start..bytes.len() {
                 let single = bytes[start..end].iter().fold(7, |crc, byte| crc32c(crc, &[*byte]));

@@ -365,7 +365,7 @@ impl ReadAt for Striped {
         for (at, byte) in (offset..).zip(buf.iter_mut()) {
             *byte = match at {
                 0..512 => boot[usize::try_from(at).unwrap()],
-                _ if at < Self::TABLE + 8 && at >= Self::TABLE => 0xff,
+                _ if (Self::TABLE..Self::TABLE + 8).contains(&at) => 0xff,
                 // Entries 3, 5, 7 and so on.
                 _ if at > Self::TABLE && at < Self::TABLE + u64::from(self.table_sectors()) * 512 => {
                     u8::from(at % 8 == 4)

@@ -268,7 +268,7 @@ impl Drop for Mounted {
 
 /// Case `nth` is among those of this run: one in `every`, another with each seed; all of them in a full run.
 pub(crate) fn sampled(nth: usize, every: u64) -> bool {
-    full_run() || (nth as u64 + seed()) % every == 0
+    full_run() || (nth as u64 + seed()).is_multiple_of(every)
 }
 
 /// All of a device, as one range.
