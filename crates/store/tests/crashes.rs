@@ -84,8 +84,10 @@ fn a_collection_that_ends_anywhere_removes_nothing_that_is_wanted() {
     let report = collect(&open(&files)).unwrap();
     assert!(report.removed_packs >= 3 && report.waiting_packs == 0, "{report:?}");
     let steps = files.steps() - before;
-    for strike in STRIKES {
-        for at in 0..steps {
+    // A collection has many steps; each third of them in ordinary runs, another third for each kind of strike.
+    let stride = if gravure_testkit::full_run() { 1 } else { 3 };
+    for (first, strike) in STRIKES.into_iter().enumerate() {
+        for at in (first as u64 % stride..steps).step_by(stride as usize) {
             let files = prepared();
             files.strike(at, strike);
             let _ = Store::open(Arc::new(LocalObjects::with_files(Path::new("/store"), files.clone())))
