@@ -36,7 +36,8 @@ fn populate(dir: &Path, seed: u64) -> Vec<PathBuf> {
     for name in ["a", "b/c", "b/d"] {
         std::fs::create_dir_all(dir.join(name)).unwrap();
         for number in 0..12u64 {
-            let len = random.below(1 << (6 + number * 13 / 12 + random.below(8)).min(21));
+            let bits = (6 + number * 13 / 12 + random.below(8)).min(21);
+            let len = random.below(1 << bits);
             let is_noise = random.once_in(2);
             let content: Vec<u8> =
                 (0..len)

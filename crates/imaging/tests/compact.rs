@@ -88,6 +88,7 @@ fn windows_10() -> Vec<(String, String)> {
     vec![of("MAJOR", "10"), of("MINOR", "0"), of("BUILD", "19041")]
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "options are made for one image")]
 fn image_of(volume: &Path, name: &str, options: CaptureOptions) -> PathBuf {
     let image = volume.with_file_name(name);
     let report = capture(volume, &image, &options);

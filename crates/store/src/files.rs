@@ -8,6 +8,9 @@ use std::sync::Arc;
 
 use gravure_io::{FileAt, ReadAt};
 
+/// Names and lengths of the files in a directory, and names of the directories.
+pub type Listing = (Vec<(String, u64)>, Vec<String>);
+
 /// Steps of a local store.
 pub trait Files: Send + Sync + std::fmt::Debug {
     /// Makes a directory; one that is there is fine.
@@ -27,7 +30,7 @@ pub trait Files: Send + Sync + std::fmt::Debug {
     /// Opens a file for reading.
     fn open(&self, path: &Path) -> io::Result<Arc<dyn ReadAt>>;
     /// Names and lengths of the files, and names of the directories, in a directory; nothing when there is none.
-    fn list(&self, path: &Path) -> io::Result<(Vec<(String, u64)>, Vec<String>)>;
+    fn list(&self, path: &Path) -> io::Result<Listing>;
     /// Makes a file that is locked as long as the result lives. It need not be durable.
     fn lock_new(&self, path: &Path) -> io::Result<Box<dyn Locked>>;
     /// Whether somebody holds the lock of the file.
@@ -95,7 +98,7 @@ impl Files for SystemFiles {
         Ok(Arc::new(FileAt::open(path)?))
     }
 
-    fn list(&self, path: &Path) -> io::Result<(Vec<(String, u64)>, Vec<String>)> {
+    fn list(&self, path: &Path) -> io::Result<Listing> {
         let (mut files, mut dirs) = (Vec::new(), Vec::new());
         let entries = match std::fs::read_dir(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((files, dirs)),

@@ -12,7 +12,8 @@ use gravure_imaging::{
     VolumeFile, Which, agent, apply_block_image, apply_block_stream, is_block_image, verify_block_image,
 };
 use gravure_io::FileAt;
-use gravure_linux::machine::{self, Roots};
+use gravure_linux::disks::Roots;
+use gravure_linux::machine;
 use gravure_model::Ctl;
 use gravure_store::{CollectOptions, HttpObjects, LocalObjects, OnExisting, Store};
 use serde::Serialize;
@@ -38,6 +39,7 @@ fn is_address(name: &str) -> bool {
     name.starts_with("http://") || name.starts_with("https://")
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "as `map_err` has it")]
 fn store_failure(error: gravure_store::Error) -> Failure {
     let kind = match error.kind() {
         gravure_store::ErrorKind::NotFound => ErrorKind::NotFound,

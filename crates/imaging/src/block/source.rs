@@ -156,7 +156,7 @@ mod tests {
     fn only_sectors_that_cannot_be_read_are_lost() {
         let disk = Bad((0..8192u32).map(|n| n as u8 | 1).collect(), 1500..2100);
         let mut buf = vec![0; 4000];
-        assert_eq!(read_around(&disk, 512, 100, &mut buf), [1024..2560]);
+        assert_eq!(read_around(&disk, 512, 100, &mut buf), vec![std::ops::Range { start: 1024, end: 2560 }]);
         let mut expected = disk.0[100..4100].to_vec();
         expected[924..2460].fill(0);
         assert_eq!(buf, expected);
