@@ -176,13 +176,15 @@ impl Shared {
             builder = builder.header("if-none-match", "*");
         }
         let response = if request.method == "PUT" {
-            builder.body(request.body).map_err(|error| error.to_string()).and_then(|request| {
-                self.agent.run(request).map_err(|error| error.to_string())
-            })?
+            builder
+                .body(request.body)
+                .map_err(|error| error.to_string())
+                .and_then(|request| self.agent.run(request).map_err(|error| error.to_string()))?
         } else {
-            builder.body(()).map_err(|error| error.to_string()).and_then(|request| {
-                self.agent.run(request).map_err(|error| error.to_string())
-            })?
+            builder
+                .body(())
+                .map_err(|error| error.to_string())
+                .and_then(|request| self.agent.run(request).map_err(|error| error.to_string()))?
         };
         let status = response.status().as_u16();
         let len = response.headers().get("content-length").and_then(|len| len.to_str().ok()?.parse().ok());
