@@ -9,7 +9,7 @@ use std::sync::Arc;
 use gravure_io::{FileAt, ReadAt};
 
 /// Names and lengths of the files in a directory, and names of the directories.
-pub type Listing = (Vec<(String, u64)>, Vec<String>);
+pub(crate) type Listing = (Vec<(String, u64)>, Vec<String>);
 
 /// Steps of a local store.
 pub trait Files: Send + Sync + std::fmt::Debug {

@@ -189,7 +189,7 @@ fn serve(dir: PathBuf, break_every: u64) -> String {
                 }
             };
             let number = count.fetch_add(1, Ordering::Relaxed) + 1;
-            let is_broken = break_every > 0 && number % break_every == 0;
+            let is_broken = number.is_multiple_of(break_every);
             let len = if is_broken { answer.len() / 2 } else { answer.len() };
             let _ = stream.write_all(&answer[..len]);
         }

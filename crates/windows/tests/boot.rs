@@ -1,5 +1,4 @@
 //! What makes an image start: files of the system partition after both generations of boot managers, the store, recovery.
-#![expect(clippy::unwrap_used, reason = "tests")]
 
 mod support;
 

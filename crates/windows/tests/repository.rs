@@ -122,7 +122,7 @@ fn a_package_that_is_taken_out_leaves_what_others_have() {
     repository.remove(&one).unwrap();
     repository.commit().unwrap();
     let repository = Repository::open(&root).unwrap();
-    assert_eq!(repository.packages().unwrap(), [two.clone()]);
+    assert_eq!(repository.packages().unwrap(), std::slice::from_ref(&two));
     let found = repository.matches(&[device(&["PCI\\VEN_1"])], &target()).unwrap();
     assert_eq!(found[0].candidates.len(), 1);
     // The driver is in both.

@@ -242,7 +242,8 @@ impl BlockPlan {
             let window = Window::new(&self.source, part.offset, part.len);
             let inside = start - part.offset..end - part.offset;
             // Metadata that cannot be read either leaves the names unknown.
-            let owned = gravure_fsmap::owners(&part.map.overlaid(&window), std::slice::from_ref(&inside), &|| true);
+            let owned =
+                gravure_fsmap::owners(&part.map.overlaid(&window), std::slice::from_ref(&inside), &|| true);
             for owned in owned.unwrap_or_default() {
                 match owned.owner {
                     Owner::File(names) => out.extend(names),
