@@ -12,7 +12,8 @@ use gravure_imaging::{
     VolumeFile, Which, agent, apply_block_image, apply_block_stream, is_block_image, verify_block_image,
 };
 use gravure_io::FileAt;
-use gravure_linux::machine::{self, Roots};
+use gravure_linux::disks::Roots;
+use gravure_linux::machine;
 use gravure_model::Ctl;
 use gravure_store::{CollectOptions, HttpObjects, LocalObjects, OnExisting, Store};
 use serde::Serialize;
