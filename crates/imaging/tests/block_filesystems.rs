@@ -36,8 +36,8 @@ fn populate(dir: &Path, seed: u64) -> Vec<PathBuf> {
     for name in ["a", "b/c", "b/d"] {
         std::fs::create_dir_all(dir.join(name)).unwrap();
         for number in 0..12u64 {
-            let bits = (6 + number * 13 / 12 + random.below(8)).min(21);
-            let len = random.below(1 << bits);
+            let bits = 6 + number + random.below(8);
+            let len = random.below(1 << bits.min(21));
             let is_noise = random.once_in(2);
             let content: Vec<u8> =
                 (0..len)
@@ -245,6 +245,8 @@ fn xfs_comes_back_sound() {
     let restored = round_trip(dir.path(), &image, 120 * MIB);
     run(repair.args(["-n", "-f"]).arg(&restored));
     // Every file by its blocks, as the tool of the file system finds them.
+    let bytes = std::fs::read(&restored).unwrap();
+    let ag_blocks = agblocks(db.get_program(), &restored);
     for (number, file) in files.iter().enumerate() {
         let query = |path: &Path| {
             let mut command = Command::new(db.get_program());
@@ -254,14 +256,12 @@ fn xfs_comes_back_sound() {
         let map = query(&restored);
         assert_eq!(map, query(&image), "{}", file.display());
         let expected = std::fs::read(tree.join(file)).unwrap();
-        let bytes = std::fs::read(&restored).unwrap();
         let mut found = vec![0; expected.len()];
         for line in map.lines().filter(|line| line.starts_with("data offset")) {
             let numbers: Vec<u64> =
                 line.split(|c: char| !c.is_ascii_digit()).filter_map(|part| part.parse().ok()).collect();
             // data offset O startblock B (ag/block) count N flag F
             let (offset, block, count) = (numbers[0], numbers[1], numbers[4]);
-            let ag_blocks = agblocks(db.get_program(), &restored);
             let log = u64::from(ag_blocks.next_power_of_two().trailing_zeros());
             let linear = (block >> log) * ag_blocks + (block & ((1 << log) - 1));
             let (from, to) = (linear as usize * 4096, offset as usize * 4096);
@@ -287,7 +287,6 @@ fn file_systems_share_the_content_of_their_files_in_a_store() {
     };
     let dir = tempfile::tempdir().unwrap();
     let (tree, ext4, ntfs) = (dir.path().join("tree"), dir.path().join("ext4"), dir.path().join("ntfs"));
-    std::fs::create_dir(&tree).unwrap();
     std::fs::create_dir(&tree).unwrap();
     // Large enough that metadata does not count.
     let mut random = Random::new(77);

@@ -1,4 +1,5 @@
 //! A store in a bucket of a real S3 server (moto), started by the test on a port of its own.
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod support;
 
@@ -36,7 +37,7 @@ fn a_bucket_is_a_store() {
     assert_eq!(objects.put_new("images/a b.gim", b"2").unwrap(), Put::Exists);
     assert_eq!(objects.open("images/a b.gim").unwrap().read_vec_at(0, 1).unwrap(), b"1");
     objects.remove("images/a b.gim").unwrap();
-    assert_eq!(objects.open("images/a b.gim").err().map(|error| error.kind()), Some(ErrorKind::NotFound));
+    assert_eq!(objects.open("images/a b.gim").map(drop).unwrap_err().kind(), ErrorKind::NotFound);
 
     let open = || Store::open(Arc::new(objects.clone())).unwrap();
     let numbers: Vec<u32> = (0..20).collect();
