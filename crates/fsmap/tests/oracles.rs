@@ -339,6 +339,11 @@ fn btrfs_with_one_and_two_copies_of_its_metadata() {
         fs::create_dir(&out).unwrap();
         run(tool("btrfs").arg("restore").arg(&target).arg(&out));
         assert_same_files(&read_tree(&out), &content);
+        if args.contains(&"single") {
+            // What its own count says, the first MiB, and the super block's copy at 64 MiB.
+            let used: u64 = probe.fact("bytes-used").unwrap().parse().unwrap();
+            assert_eq!(map.allocated, used + (1 << 20) + (64 << 10));
+        }
         // Synced, but not in a commit yet.
         assert_eq!(refusal(&crash), Reason::LogPending);
     }
