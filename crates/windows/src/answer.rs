@@ -216,11 +216,11 @@ pub enum Position {
     Last,
 }
 
-fn find_or_make<'e>(
-    parent: &'e mut Element,
+fn find_or_make(
+    parent: &mut Element,
     is_wanted: impl Fn(&Element) -> bool,
     make: impl FnOnce() -> Element,
-) -> &'e mut Element {
+) -> &mut Element {
     let position = parent
         .children
         .iter()
