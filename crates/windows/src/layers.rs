@@ -281,9 +281,8 @@ impl Layer {
         if rule.action == FileAction::Delete {
             return image.remove_file(&path);
         }
-        match (rule.when, is_there) {
-            (When::IfAbsent, true) | (When::IfPresent, false) => return Ok(false),
-            _ => {}
+        if matches!((rule.when, is_there), (When::IfAbsent, true) | (When::IfPresent, false)) {
+            return Ok(false);
         }
         let Some(from) = &rule.from else {
             let text = rule.text.clone().unwrap_or_default();

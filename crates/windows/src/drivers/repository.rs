@@ -131,12 +131,11 @@ impl Repository {
         }
         for file in manifest.files.iter().filter(|file| !needed.contains(&file.hash)) {
             let object = self.object(&file.hash);
-            match fs::remove_file(&object) {
-                // Two files of one package may have one content.
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(Error::io("delete", &object)(error));
-                }
-                _ => {}
+            // Two files of one package may have one content.
+            if let Err(error) = fs::remove_file(&object)
+                && error.kind() != std::io::ErrorKind::NotFound
+            {
+                return Err(Error::io("delete", &object)(error));
             }
         }
         Ok(())

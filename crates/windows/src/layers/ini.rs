@@ -85,9 +85,8 @@ impl IniRule {
                 inside.iter().position(|line| key_of(line).is_some_and(|k| k.eq_ignore_ascii_case(key)))?;
             Some(start.saturating_add(1).saturating_add(at))
         });
-        match (self.when, entry) {
-            (When::IfAbsent, Some(_)) | (When::IfPresent, None) => return false,
-            _ => {}
+        if matches!((self.when, entry), (When::IfAbsent, Some(_)) | (When::IfPresent, None)) {
+            return false;
         }
         if self.action == IniAction::Delete {
             return entry.is_some_and(|at| {

@@ -95,9 +95,8 @@ impl RegistryRule {
         let (hive, key) = place(&self.key, &system.control_set)?;
         let Some(value) = &self.value else {
             let is_there = image.has_key(hive, &key)?;
-            match (self.when, is_there) {
-                (When::IfAbsent, true) | (When::IfPresent, false) => return Ok(false),
-                _ => {}
+            if matches!((self.when, is_there), (When::IfAbsent, true) | (When::IfPresent, false)) {
+                return Ok(false);
             }
             return match self.action {
                 RegistryAction::Delete => image.remove_key(hive, &key),
@@ -105,9 +104,8 @@ impl RegistryRule {
             };
         };
         let there = image.value(hive, &key, value)?;
-        match (self.when, &there) {
-            (When::IfAbsent, Some(_)) | (When::IfPresent, None) => return Ok(false),
-            _ => {}
+        if matches!((self.when, &there), (When::IfAbsent, Some(_)) | (When::IfPresent, None)) {
+            return Ok(false);
         }
         if self.action == RegistryAction::Delete {
             return image.remove_value(hive, &key, value);

@@ -48,9 +48,8 @@ impl TextRule {
     pub(super) fn apply(&self, image: &mut WindowsImage<'_>) -> Result<bool, Error> {
         let path = path_in_image(&self.file)?;
         let old = image.read_file(&path, MAX_TEXT_BYTES)?;
-        match (self.when, &old) {
-            (When::IfPresent, None) | (When::IfAbsent, Some(_)) => return Ok(false),
-            _ => {}
+        if matches!((self.when, &old), (When::IfPresent, None) | (When::IfAbsent, Some(_))) {
+            return Ok(false);
         }
         let mut file = old.as_deref().map_or_else(TextFile::empty, TextFile::parse);
         let before = file.clone();
