@@ -15,6 +15,15 @@ const MAX_BYTES: u64 = 256 << 20;
 /// What its name has behind that of the image.
 const SUFFIX: &str = ".descriptor";
 
+/// An opened image file.
+pub(crate) struct Opened {
+    pub(crate) file: ImageFile,
+    /// Whether it is read by a descriptor.
+    pub(crate) is_described: bool,
+    /// Why the descriptor beside it is not used.
+    pub(crate) note: Option<String>,
+}
+
 /// Where the descriptor of `image` is by default.
 pub(crate) fn beside(image: &Path) -> PathBuf {
     let mut name = image.as_os_str().to_owned();
@@ -38,23 +47,27 @@ fn read(path: &Path) -> Result<ImageDescriptor, Failure> {
 }
 
 /// Opens `image` so that no byte is used that is not as in the descriptor `explicit`. Without one the descriptor beside the image
-/// serves, if it is of the image as it is now; it is no condition, so the second result says why it is not used.
+/// serves, if it is of the image as it is now; it is no condition.
 pub(crate) fn open(
     image: &ImageName,
     explicit: Option<&Path>,
     references: &[PathBuf],
     ctl: &Ctl,
-) -> Result<(ImageFile, Option<String>), Failure> {
+) -> Result<Opened, Failure> {
+    let plain = |file, note| Opened { file, is_described: false, note };
     let local = image.local().ok();
     let Some(path) = explicit else {
         let file = image.open_file(references, ctl)?;
-        let Some(path) = local.map(beside).filter(|path| path.is_file()) else { return Ok((file, None)) };
+        let Some(path) = local.map(beside).filter(|path| path.is_file()) else {
+            return Ok(plain(file, None));
+        };
         let descriptor = read(&path)?;
         if !is_described_by(&file, &descriptor)? {
             let why = format!("{} is of another state of the image, so it is not used", path.display());
-            return Ok((file, Some(why)));
+            return Ok(plain(file, Some(why)));
         }
-        return Ok((open_with(image, &descriptor, references, ctl)?, None));
+        let file = open_with(image, &descriptor, references, ctl)?;
+        return Ok(Opened { file, is_described: true, note: None });
     };
     let descriptor = read(path)?;
     let file = open_with(image, &descriptor, references, ctl).map_err(|failure| not_of(path, failure))?;
@@ -62,7 +75,7 @@ pub(crate) fn open(
         let message = format!("{}: tables are not those of the descriptor", image.file);
         return Err(not_of(path, Failure::new(ErrorKind::Integrity, message)));
     }
-    Ok((file, None))
+    Ok(Opened { file, is_described: true, note: None })
 }
 
 /// The likely cause is another file, not damage.

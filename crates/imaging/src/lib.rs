@@ -68,7 +68,9 @@ pub use extract::{
 };
 pub use glob::NameCase;
 pub use gravure_codec::Level;
-pub use gravure_ntfs::{CheckReport, Collisions, Finding, Severity, Strictness, Unclean, VolumeState};
+pub use gravure_ntfs::{
+    CheckReport, Collisions, Finding, Severity, Strictness, Unclean, VolumeState, WofAlgorithm,
+};
 pub use gravure_wim::{Compression, Method};
 pub use image::{Image, ImageFile, Which};
 pub use integrity::IntegrityChange;

@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod common;
+#[path = "common/disk.rs"]
+mod disk;
 #[path = "../../ntfs/tests/support/mod.rs"]
 mod windows;
 
@@ -9,15 +11,17 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use common::{capture, open, run};
+use disk::{Disk, has_boot_sector};
 use gravure_imaging::{
     CaptureForm, CaptureOptions, Compact, CompactReport, Compression, DiffOptions, Error, ErrorKind, Finding,
     Image, ImageFile, Method, Side, Strictness, VolumeApplyOptions, VolumeFile, VolumeReport, VolumeVerify,
-    Which, WhyPlain, apply_to_volume, check_volume, describe, diff, is_described_by,
+    Which, WhyPlain, WofAlgorithm, apply_to_volume, check_volume, describe, diff, is_described_by,
 };
+use gravure_io::MemoryDisk;
 use gravure_model::Ctl;
 use gravure_model::event::Silent;
 use gravure_nttypes::{FileAttributes, FileTime};
-use gravure_testkit::oracle;
+use gravure_testkit::{Fault, FaultyDisk, Operation, oracle};
 use gravure_tree::{ContentRef, Origin};
 use gravure_wim::BlobId;
 use windows::{Builder, file, noise, options, streams, volume};
@@ -288,6 +292,42 @@ fn other_forms_are_written_plain() {
 }
 
 #[test]
+fn what_has_another_form_is_compressed_anew_when_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let (source, target) = (source(dir.path()), dir.path().join("v"));
+    let forms = [
+        (Some(Compression::XPRESS_32K), CaptureForm::Normal, WofAlgorithm::Xpress4K),
+        (Some(Compression::LZX_32K), CaptureForm::Solid(Compression::LZX_32K), WofAlgorithm::Lzx),
+        (None, CaptureForm::Normal, WofAlgorithm::Xpress16K),
+    ];
+    for (compression, form, algorithm) in forms {
+        let what = format!("{compression:?} {form:?} {algorithm:?}");
+        let level = gravure_imaging::Level::Fast;
+        let options = CaptureOptions { compression, form, level, ..CaptureOptions::default() };
+        let image = open(&image_of(&source, "x.wim", options));
+        let run = |threads| {
+            let _ = std::fs::remove_file(&target);
+            let device = VolumeFile::open(&target, Some(VOLUME_BYTES)).unwrap();
+            let options = VolumeApplyOptions {
+                recode: Some(algorithm),
+                threads: Some(threads),
+                ..apply_options(Compact::Always, VolumeVerify::Full)
+            };
+            let report = apply_to_volume(&image, &device, &options, &Ctl::default(), &Silent).unwrap();
+            (report, std::fs::read(&target).unwrap())
+        };
+        let (report, volume) = run(2);
+        assert_same(&image, &target);
+        let compact = &report.compact;
+        // All that an image of the right form would give.
+        assert_eq!((compact.files, compact.recoded_files), (19, 19), "{what}");
+        assert!(others(compact).iter().all(|(why, _)| *why != WhyPlain::OtherForm), "{compact:?}");
+        assert!(compact.stored_bytes < compact.plain_bytes / 2, "{what}");
+        assert!(run(1).1 == volume, "{what}");
+    }
+}
+
+#[test]
 fn a_volume_is_the_same_however_its_contents_were_checked() {
     let dir = tempfile::tempdir().unwrap();
     let path = image(dir.path());
@@ -381,6 +421,46 @@ fn descriptors_of_another_state_are_refused() {
     let apply = |verify| apply(&image, &dir.path().join("v"), Compact::Always, verify);
     assert_eq!(apply(VolumeVerify::Descriptor).unwrap_err().kind(), ErrorKind::Usage);
     assert!(apply(VolumeVerify::Full).unwrap().compact.files > 0);
+}
+
+/// The power goes at a write, or a write does not do what it says, while compressed contents are copied.
+#[test]
+fn a_torn_volume_is_none_and_a_lying_disk_is_found_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = open(&image(dir.path()));
+    let run = |verify, disk: &Disk| {
+        apply_to_volume(&image, disk, &apply_options(Compact::Auto, verify), &Ctl::default(), &Silent)
+    };
+    let blank = || MemoryDisk::new(usize::try_from(VOLUME_BYTES).unwrap(), 512);
+    let counting = Disk(FaultyDisk::counting(blank()));
+    run(VolumeVerify::Full, &counting).unwrap();
+    let (count, complete) = (counting.0.count(Operation::Write), counting.0.into_inner().to_vec());
+    // Wipes are first, boot sectors last; between them contents, many of them copied, and metadata.
+    assert!(count > 40 && has_boot_sector(&complete), "{count}");
+    for at in (2..count - 2).step_by(usize::try_from(count / 5).unwrap()).chain(count - 3..count) {
+        let bytes = if at % 2 == 0 { 0 } else { 700 };
+        let disk = Disk(FaultyDisk::new(blank(), Operation::Write, at, Fault::PowerCut { bytes }));
+        run(VolumeVerify::Decode, &disk).unwrap_err();
+        let left = disk.0.into_inner().to_vec();
+        // A boot sector stands before a whole volume or nowhere.
+        let is_whole = left[512..left.len() - 512] == complete[512..complete.len() - 512];
+        assert!(is_whole || !has_boot_sector(&left), "cut at {at} of {count}");
+    }
+    // What is lost of a wipe is overwritten by the boot sectors.
+    for at in (4..count - 3).step_by(usize::try_from(count / 4).unwrap()) {
+        // What is written is whole clusters, so the first bit is never behind the end of a content.
+        for fault in [Fault::Flip { bit: 3 }, Fault::Lie] {
+            let disk = Disk(FaultyDisk::new(blank(), Operation::Write, at, fault));
+            match run(VolumeVerify::Full, &disk) {
+                Err(error) => {
+                    assert!(error.is_integrity(), "{error}");
+                    assert!(!has_boot_sector(&disk.0.into_inner().to_vec()));
+                }
+                // A lost write of zeros over zeros is none.
+                Ok(_) => assert_eq!(fault, Fault::Lie, "write {at} of {count}"),
+            }
+        }
+    }
 }
 
 /// A volume that Windows compressed, or we, gives an image its compressed bytes back.

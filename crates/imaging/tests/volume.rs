@@ -2,66 +2,25 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod common;
+#[path = "common/disk.rs"]
+mod disk;
 
-use std::io;
-use std::ops::Range;
 use std::path::Path;
 use std::process::Command;
 
 use common::{capture, open, sample};
+use disk::{Disk, has_boot_sector};
 use gravure_imaging::{
     CaptureOptions, Collisions, Error, ErrorKind, ExistingData, VolumeApplyOptions, VolumeDevice, VolumeFile,
     VolumeReport, apply_to_volume,
 };
-use gravure_io::{MemoryDisk, ReadAt, WriteAt};
+use gravure_io::MemoryDisk;
 use gravure_model::Ctl;
 use gravure_model::event::Silent;
 use gravure_nttypes::FileTime;
 use gravure_testkit::{Fault, FaultyDisk, Operation, oracle};
 
 const VOLUME_BYTES: usize = 96 << 20;
-
-/// A disk in memory that may fail.
-struct Disk(FaultyDisk<MemoryDisk>);
-
-impl ReadAt for Disk {
-    fn size(&self) -> u64 {
-        self.0.size()
-    }
-    fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        self.0.read_exact_at(offset, buf)
-    }
-}
-
-impl WriteAt for Disk {
-    fn block_size(&self) -> u32 {
-        512
-    }
-    fn write_all_at(&self, offset: u64, buf: &[u8]) -> io::Result<()> {
-        self.0.write_all_at(offset, buf)
-    }
-    fn zero_range(&self, range: Range<u64>) -> io::Result<()> {
-        self.0.zero_range(range)
-    }
-    fn discard(&self, range: Range<u64>) -> io::Result<()> {
-        self.0.discard(range)
-    }
-    fn sync(&self) -> io::Result<()> {
-        self.0.sync()
-    }
-}
-
-impl VolumeDevice for Disk {
-    fn sector_bytes(&self) -> u32 {
-        512
-    }
-    fn name(&self) -> &str {
-        "disk"
-    }
-    fn drop_cache(&self) -> Result<(), Error> {
-        Ok(())
-    }
-}
 
 fn options() -> VolumeApplyOptions {
     VolumeApplyOptions {
@@ -130,12 +89,6 @@ fn ntfs_tools_and_wimlib_read_what_was_applied() {
     let (ours, theirs) = (hashes(&image), hashes(&captured));
     assert!(ours.len() > 50);
     assert_eq!(ours, theirs);
-}
-
-/// Whether anybody would mount it.
-fn has_boot_sector(disk: &[u8]) -> bool {
-    let is_boot = |sector: &[u8]| sector[3..7] == *b"NTFS";
-    is_boot(&disk[..512]) || is_boot(&disk[disk.len() - 512..])
 }
 
 #[test]

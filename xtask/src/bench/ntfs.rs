@@ -228,7 +228,7 @@ impl Bench {
             theirs.push(self.apply_theirs()?);
             for ((_, arguments, is_described, _), runs) in applies.iter().zip(&mut ours) {
                 let by: &[&str] = if *is_described { &by_descriptor } else { &[] };
-                runs.push(self.apply_ours(&[arguments, by].concat())?);
+                runs.push(self.apply_ours(&[*arguments, by].concat())?);
             }
         }
         step.done(format!("{} runs", self.runs));

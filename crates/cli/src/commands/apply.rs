@@ -9,7 +9,7 @@ use clap::ValueEnum;
 use gravure_imaging::{
     ApplyOptions, BlockApplyOptions, BlockVerify, Collisions, Compact, CompactReport, DamagedContent, Delta,
     ErrorKind, Existing, ExistingData, Image, VerifyOptions, VolumeApplyOptions, VolumeFile, VolumeVerify,
-    apply_to_directory, apply_to_volume, verify_applied,
+    WofAlgorithm, apply_to_directory, apply_to_volume, verify_applied,
 };
 use gravure_model::Ctl;
 use gravure_tree::Loss;
@@ -36,7 +36,7 @@ back, boot sectors and partition table come last. Interrupted, it goes on where 
 Windows 10 and later read files that are compressed as images compress them (\"CompactOS\"). With --compact=auto (the default)
 contents are copied onto the volume as the image has them when it says that it holds such a Windows; what starts before Windows
 can read such files, what the image lists in WimBootCompress.ini and what saves nothing stays plain. Images for this: LZX
-(not solid), XPRESS with chunks of 4K, 8K or 16K. What is copied is decoded to be checked, unless a descriptor (gravure image
+(not solid), XPRESS with chunks of 4K, 8K or 16K; with --recode others are compressed anew. What is copied is decoded to be checked, unless a descriptor (gravure image
 describe) vouches for it: that of --descriptor, or IMAGE.descriptor beside the image.
 
 Examples:
@@ -75,6 +75,10 @@ pub(crate) struct Options {
     /// Whether files of a volume are written compressed
     #[arg(long, value_enum, value_name = "WHEN", default_value_t = OnVolume::Auto)]
     compact: OnVolume,
+    /// Compress anew, in this form, what the image has in a form that Windows cannot read files in (solid, XPRESS of 32K,
+    /// uncompressed): takes time, saves room
+    #[arg(long, value_enum, value_name = "FORM")]
+    recode: Option<Form>,
     /// Count what the target cannot hold by its nature (Windows attributes, descriptors) as a failure: exit code 10
     #[arg(long)]
     strict: bool,
@@ -160,6 +164,30 @@ enum FileSystem {
     Ntfs,
 }
 
+/// Forms of compressed files that Windows reads, as other tools name them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Form {
+    /// Fastest to read
+    Xpress4k,
+    /// A little smaller
+    Xpress8k,
+    /// Smaller still
+    Xpress16k,
+    /// Smallest, slowest to read
+    Lzx,
+}
+
+impl From<Form> for WofAlgorithm {
+    fn from(form: Form) -> Self {
+        match form {
+            Form::Xpress4k => Self::Xpress4K,
+            Form::Xpress8k => Self::Xpress8K,
+            Form::Xpress16k => Self::Xpress16K,
+            Form::Lzx => Self::Lzx,
+        }
+    }
+}
+
 /// A number of bytes, with K, M, G or T for powers of 1024.
 pub(super) fn parse_size(text: &str) -> Result<u64, String> {
     let (digits, shift) = match text.trim_end_matches(['B', 'b']).trim_end_matches(['I', 'i']) {
@@ -221,6 +249,10 @@ pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
     if !is_volume && options.compact == OnVolume::Always {
         let message =
             format!("--compact=always is for NTFS volumes, and {} is none", options.target.display());
+        return Err(Failure::new(ErrorKind::Usage, message));
+    }
+    if options.recode.is_some() && (!is_volume || options.compact == OnVolume::Never) {
+        let message = "--recode is for NTFS volumes with --compact=auto or always";
         return Err(Failure::new(ErrorKind::Usage, message));
     }
     let source = open(options, &ctl, &reporter)?;
@@ -319,11 +351,16 @@ fn open(options: &Options, ctl: &Ctl, reporter: &Reporter) -> Result<Source, Fai
         return options.image.open_source(&options.references, ctl);
     }
     let explicit = options.descriptor.as_deref();
-    let (file, why_not) = descriptor::open(&options.image, explicit, &options.references, ctl)?;
-    if let Some(why) = why_not {
-        reporter.say(&why);
+    let opened = descriptor::open(&options.image, explicit, &options.references, ctl)?;
+    if let Some(note) = &opened.note {
+        reporter.say(note);
     }
-    Ok(Source::File(file))
+    if wants && !opened.is_described {
+        let message = format!("--verify=descriptor: {} has no descriptor", options.image.file);
+        let cure = "make one with `gravure image describe`, name it with --descriptor, or check with --verify=decode";
+        return Err(Failure::new(ErrorKind::Usage, message).with_cure(cure));
+    }
+    Ok(Source::File(opened.file))
 }
 
 fn explained(error: gravure_imaging::Error) -> Failure {
@@ -362,6 +399,8 @@ struct CompactLine {
     files: u64,
     plain_bytes: u64,
     stored_bytes: u64,
+    /// How many of the files were compressed anew.
+    recoded_files: u64,
     /// Files that were not, by reason.
     plain: Vec<PlainLine>,
     /// Why none was.
@@ -377,13 +416,14 @@ struct PlainLine {
 
 impl From<CompactReport> for CompactLine {
     fn from(report: CompactReport) -> Self {
-        let CompactReport { files, plain_bytes, stored_bytes, others, why_not } = report;
+        let CompactReport { files, plain_bytes, stored_bytes, recoded_files, others, why_not } = report;
         let line = |other: gravure_imaging::NotCompact| PlainLine {
             why: other.why.text(),
             files: other.files,
             bytes: other.bytes,
         };
-        Self { files, plain_bytes, stored_bytes, plain: others.into_iter().map(line).collect(), why_not }
+        let plain = others.into_iter().map(line).collect();
+        Self { files, plain_bytes, stored_bytes, recoded_files, plain, why_not }
     }
 }
 
@@ -397,6 +437,9 @@ impl CompactLine {
         if self.files > 0 {
             let (plain, stored) = (bytes(self.plain_bytes), bytes(self.stored_bytes));
             text.push_str(&format!("\ncompressed: {} files, {plain} in {stored}", self.files));
+            if self.recoded_files > 0 {
+                text.push_str(&format!("; {} of them anew", self.recoded_files));
+            }
         }
         for line in &self.plain {
             text.push_str(&format!("\nplain, {}: {} files, {}", line.why, line.files, bytes(line.bytes)));
@@ -437,6 +480,7 @@ fn run_volume(
             OnVolume::Always => Compact::Always,
             OnVolume::Never => Compact::Never,
         },
+        recode: options.recode.map(WofAlgorithm::from),
         ..VolumeApplyOptions::default()
     };
     let report = apply_to_volume(image, &device, &apply, ctl, reporter).map_err(|error| {

@@ -33,7 +33,9 @@ pub(crate) use hash::hash_all;
 pub(crate) use known::Known;
 pub(crate) use pipable::store as store_pipable;
 pub(crate) use solid::names;
-pub(crate) use write::{Missing, Placing, Reuse, StoreOptions, chain, settle, store};
+pub(crate) use write::{
+    BlobOutput, Missing, Placing, Reuse, StoreOptions, chain, encode_contents, settle, store,
+};
 
 use crate::blob_reader::BlobReader;
 use crate::directory::{DirectorySource, Overlay, ScanOptions, Scanner, Symlinks};

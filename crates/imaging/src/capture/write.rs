@@ -18,7 +18,7 @@ use crate::reading::permits;
 use crate::{Error, ErrorKind, stage, uses};
 
 /// What the contents of a capture are written to, one after the other.
-pub(super) trait BlobOutput {
+pub(crate) trait BlobOutput {
     fn compression(&self) -> Option<Compression>;
     fn contains(&self, sha1: &Sha1Hash) -> bool;
     /// Starts content `number` of the list, of `size` bytes.
@@ -184,6 +184,26 @@ fn missing(reader: &Reader<'_>, content: &Content) -> Error {
         what: reader.name(content),
         source: "it is in none of the opened files; name the file that has it as a reference".into(),
         kind: ErrorKind::NotFound,
+    }
+}
+
+/// Encodes the contents `numbers` of `list` and gives them to `output`, in this order. All of them must be readable.
+pub(crate) fn encode_contents(
+    context: &Context<'_>,
+    meter: &Meter<'_>,
+    reader: &Reader<'_>,
+    list: &[Content],
+    numbers: Vec<usize>,
+    settings: (Compression, Level),
+    output: &mut dyn BlobOutput,
+) -> Result<(), Error> {
+    let piece_bytes = piece_bytes(Some(settings.0));
+    let mut sink = Sink::new(meter, reader, list, output, "compressed contents");
+    let wanted = numbers.clone();
+    run(context, &mut sink, Purpose::Store(Some(settings)), piece_bytes, &Known::default(), numbers)?;
+    match wanted.into_iter().find(|number| sink.hashes[*number].is_none()) {
+        None => Ok(()),
+        Some(number) => Err(missing(reader, &list[number])),
     }
 }
 

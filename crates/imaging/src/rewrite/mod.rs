@@ -29,6 +29,7 @@ pub use split::{SplitReport, split};
 pub use tree_edit::{DeleteRule, ImageRules, TreeChange};
 
 pub(crate) use in_place::{Changed, InPlace};
+pub(crate) use read_back::cache_bytes;
 
 use gravure_codec::Level;
 use gravure_model::Ctl;

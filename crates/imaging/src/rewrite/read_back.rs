@@ -16,7 +16,7 @@ use crate::{Error, ErrorKind, ImageFile};
 
 /// Decoded chunks kept of those that are not wanted as a whole, bytes. Contents are asked for in the order in which they
 /// lie, and by no more than `threads` at a time, which are some chunks apart at most.
-pub(super) fn cache_bytes(archives: &Archives, threads: usize) -> usize {
+pub(crate) fn cache_bytes(archives: &Archives, threads: usize) -> usize {
     /// Enough for any number of threads and chunks as all Windows write them.
     const LEAST: usize = 4 << 20;
     /// With larger chunks than those of LZX threads are in one or two.

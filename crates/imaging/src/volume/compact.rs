@@ -4,16 +4,16 @@
 //! (wim-container section 13), so it is copied as it is. The filter is a driver: what is read before it runs, by the boot loader
 //! or by the kernel while it starts, stays plain.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
-use gravure_model::Ctl;
 use gravure_ntfs::{Encoding, WofAlgorithm};
 use gravure_nttypes::{FileAttributes, NtName};
-use gravure_tree::{Node, NodeId, Origin, Tree};
+use gravure_tree::{ContentRef, Node, NodeId, Origin, Tree};
 use gravure_wim::{Compression, Layout, Method, ResourceFlags};
 
+use super::recode::Recoding;
 use crate::glob::{Glob, NameCase};
-use crate::meter::Meter;
+use crate::meter::{Context, Meter};
 use crate::reading::gather;
 use crate::uses::{self, Part, Use};
 use crate::{CaptureConfig, Error, Image, read_text};
@@ -91,6 +91,8 @@ pub struct CompactReport {
     pub plain_bytes: u64,
     /// Bytes that their compressed streams have.
     pub stored_bytes: u64,
+    /// How many of the files were compressed anew.
+    pub recoded_files: u64,
     /// Files that are not, by reason. Empty files count nowhere.
     pub others: Vec<NotCompact>,
     /// Why none is, although it was asked for.
@@ -141,17 +143,21 @@ impl WhyPlain {
 #[derive(Debug, Default)]
 pub(super) struct Compaction {
     chosen: HashMap<NodeId, (WofAlgorithm, u64)>,
+    /// What is compressed anew; files of it that are not among the chosen are written plain.
+    pub(super) recoding: Option<Recoding>,
+    recoded: HashSet<NodeId>,
     pub(super) report: CompactReport,
 }
 
 impl Compaction {
-    /// Decides for all files of `image`.
+    /// Decides for all files of `image`. With `recode` what the image has in another form is compressed anew, which is measured
+    /// here.
     pub(super) fn decide(
         image: &Image,
         compact: Compact,
-        threads: usize,
+        recode: Option<WofAlgorithm>,
+        context: &Context<'_>,
         meter: &Meter<'_>,
-        ctl: &Ctl,
     ) -> Result<Self, Error> {
         let mut this = Self::default();
         this.report.why_not = match compact {
@@ -162,8 +168,14 @@ impl Compaction {
         if this.report.why_not.is_some() {
             return Ok(this);
         }
-        let early = early(image, threads, meter, ctl)?;
+        let early = early(image, context, meter)?;
         let mut others: BTreeMap<WhyPlain, (u64, u64)> = BTreeMap::new();
+        let mut plain = |why: WhyPlain, bytes: u64| {
+            let (files, all) = others.entry(why).or_default();
+            *files += 1;
+            *all = all.saturating_add(bytes);
+        };
+        let mut candidates = Vec::new();
         for id in uses::nodes(image.tree()) {
             let node = image.tree().node(id);
             let Some(data) = node.data.as_ref().filter(|data| !node.is_directory() && data.size > 0) else {
@@ -174,22 +186,40 @@ impl Compaction {
                 None => form(image, node),
             };
             match chosen {
-                Ok((algorithm, stored_bytes)) => {
-                    this.report.files += 1;
-                    this.report.plain_bytes = this.report.plain_bytes.saturating_add(data.size);
-                    this.report.stored_bytes = this.report.stored_bytes.saturating_add(stored_bytes);
-                    this.chosen.insert(id, (algorithm, stored_bytes));
-                }
-                Err(why) => {
-                    let (files, bytes) = others.entry(why).or_default();
-                    *files += 1;
-                    *bytes = bytes.saturating_add(data.size);
+                Ok((algorithm, stored_bytes)) => this.choose(id, data.size, algorithm, stored_bytes),
+                Err(WhyPlain::OtherForm) if recode.is_some() && is_in_file(data) => candidates.push(id),
+                Err(why) => plain(why, data.size),
+            }
+        }
+        if let Some(algorithm) = recode.filter(|_| !candidates.is_empty()) {
+            let recoding = Recoding::measure(image, &candidates, algorithm, context)?;
+            for (id, stored_bytes) in recoding.sizes() {
+                let size = image.tree().node(id).data.as_ref().map_or(0, |data| data.size);
+                if clusters(stored_bytes) < clusters(size) {
+                    this.choose(id, size, algorithm, stored_bytes);
+                    this.recoded.insert(id);
+                } else {
+                    plain(WhyPlain::NothingSaved, size);
                 }
             }
+            this.report.recoded_files = this.recoded.len() as u64;
+            this.recoding = Some(recoding);
         }
         let others = others.into_iter().map(|(why, (files, bytes))| NotCompact { why, files, bytes });
         this.report.others = others.collect();
         Ok(this)
+    }
+
+    fn choose(&mut self, id: NodeId, size: u64, algorithm: WofAlgorithm, stored_bytes: u64) {
+        self.report.files += 1;
+        self.report.plain_bytes = self.report.plain_bytes.saturating_add(size);
+        self.report.stored_bytes = self.report.stored_bytes.saturating_add(stored_bytes);
+        self.chosen.insert(id, (algorithm, stored_bytes));
+    }
+
+    /// Whether a file is compressed anew.
+    pub(super) fn is_recoded(&self, id: NodeId) -> bool {
+        self.recoded.contains(&id)
     }
 
     pub(super) fn encoding(&self, id: NodeId) -> Encoding {
@@ -223,12 +253,11 @@ fn too_old(image: &Image) -> Result<(), String> {
 /// Files that stay plain for what they are called; any of their names counts.
 fn early(
     image: &Image,
-    threads: usize,
+    context: &Context<'_>,
     meter: &Meter<'_>,
-    ctl: &Ctl,
 ) -> Result<HashMap<NodeId, WhyPlain>, Error> {
     let boot = CaptureConfig::parse(BOOT_FILES, "list of boot files", NameCase::Ignore)?;
-    let listed = own_list(image, threads, meter, ctl)?;
+    let listed = own_list(image, context, meter)?;
     let system = [Glob::literal("Windows", NameCase::Ignore), Glob::literal("System32", NameCase::Ignore)];
     let driver = Glob::new("*.sys", NameCase::Ignore);
     // Boot drivers are loaded from the driver store, too.
@@ -251,11 +280,11 @@ fn early(
 }
 
 /// The image's own list.
-fn own_list(image: &Image, threads: usize, meter: &Meter<'_>, ctl: &Ctl) -> Result<CaptureConfig, Error> {
+fn own_list(image: &Image, context: &Context<'_>, meter: &Meter<'_>) -> Result<CaptureConfig, Error> {
     const PATH: [&str; 3] = ["Windows", "System32", "WimBootCompress.ini"];
     let Some(id) = find(image.tree(), &PATH) else { return Ok(CaptureConfig::default()) };
     let wanted = Use { node: id, part: Part::Data };
-    let found = gather(image, threads, ctl, |other| other == wanted)?;
+    let found = gather(image, context.threads, context.ctl, |other| other == wanted)?;
     let Some(bytes) = found.get(&wanted) else { return Ok(CaptureConfig::default()) };
     let name = format!("/{}", PATH.join("/"));
     // A list that nobody can read protects nothing; the files that matter most are in our own.
@@ -304,11 +333,19 @@ fn form(image: &Image, node: &Node) -> Result<(WofAlgorithm, u64), WhyPlain> {
         // Whoever made the image found that compression saves nothing.
         return Err(WhyPlain::NothingSaved);
     }
-    let clusters = |bytes: u64| bytes.div_ceil(CLUSTER_BYTES);
     if clusters(place.stored_size) >= clusters(data.size) {
         return Err(WhyPlain::NothingSaved);
     }
     Ok((algorithm, place.stored_size))
+}
+
+fn clusters(bytes: u64) -> u64 {
+    bytes.div_ceil(CLUSTER_BYTES)
+}
+
+/// Whether a content lies in an image file. What is in memory was put there on the way and is little.
+fn is_in_file(content: &ContentRef) -> bool {
+    matches!(content.origin, Origin::Source { .. })
 }
 
 /// The filter's name for a compression.

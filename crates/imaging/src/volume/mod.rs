@@ -8,6 +8,7 @@
 mod compact;
 mod device;
 mod guide;
+mod recode;
 mod residents;
 mod structure;
 mod target;
@@ -18,9 +19,11 @@ pub use device::{VolumeDevice, VolumeFile};
 
 use gravure_model::Ctl;
 use gravure_model::event::Observer;
-use gravure_ntfs::{Collisions, Notes, SectorSize, VolumeOptions, VolumePlan, Write};
+use gravure_ntfs::{
+    Collisions, Notes, Part, Place, SectorSize, VolumeOptions, VolumePlan, WofAlgorithm, Write,
+};
 use gravure_nttypes::{FileTime, NtName};
-use gravure_tree::Loss;
+use gravure_tree::{Loss, NodeId};
 
 use crate::damage;
 use crate::meter::{Context, Meter, default_threads};
@@ -28,6 +31,7 @@ use crate::reading::{self, Copying, Damaged, OnDamage, ReadPlan};
 use crate::{ApplyReport, Error, ErrorKind, Image};
 use compact::Compaction;
 use guide::Guide;
+use recode::StreamPlace;
 use target::VolumeTarget;
 
 /// How an image becomes a volume.
@@ -53,6 +57,8 @@ pub struct VolumeApplyOptions {
     pub existing: ExistingData,
     /// Which files are written compressed.
     pub compact: Compact,
+    /// How files are compressed that the image has in another form than the overlay filter's; they stay plain when `None`.
+    pub recode: Option<WofAlgorithm>,
     /// What is checked before the boot sectors are written.
     pub verify: VolumeVerify,
 }
@@ -97,6 +103,7 @@ impl Default for VolumeApplyOptions {
             collisions: Collisions::default(),
             existing: ExistingData::default(),
             compact: Compact::default(),
+            recode: None,
             verify: VolumeVerify::default(),
         }
     }
@@ -128,11 +135,11 @@ pub fn apply_to_volume(
     let context = Context { ctl, observer, threads: options.threads.unwrap_or_else(default_threads) };
     let meter = Meter::start(&context, &options.stage);
     image.warnings().iter().for_each(|warning| meter.warn(|| warning.clone()));
-    let compaction = Compaction::decide(image, options.compact, context.threads, &meter, ctl)?;
+    let compaction = Compaction::decide(image, options.compact, options.recode, &context, &meter)?;
     let guide = Guide { image, compaction: &compaction };
     let plan = VolumePlan::new(image.tree(), &guide, &volume_options(device, options)?)
         .map_err(|error| refused(device.name(), error))?;
-    let target = VolumeTarget::new(&plan, device, options.verify == VolumeVerify::Full);
+    let target = VolumeTarget::new(&plan, &compaction, device, options.verify == VolumeVerify::Full);
     let mut reads = ReadPlan::new(image.tree(), image.archives(), |wanted| target.wants(wanted), |_| false)?;
     choose_copying(image, &target, options.verify, &mut reads)?;
     if options.existing == ExistingData::Refuse {
@@ -150,6 +157,14 @@ pub fn apply_to_volume(
         let blob = &reads.blobs[blob];
         return Err(damage::blob_error(image.archives(), Some(image.tree()), blob, found));
     }
+    let recoded = match &compaction.recoding {
+        Some(recoding) => {
+            let place = |node| stream_place(&plan, &compaction, node);
+            let notes = options.verify == VolumeVerify::Full;
+            recoding.write(image, device, place, notes, &context, &meter)?
+        }
+        None => Vec::new(),
+    };
     let resident = target.residents();
     for write in plan.metadata(resident) {
         ctl.check()?;
@@ -158,7 +173,8 @@ pub fn apply_to_volume(
     device.sync().map_err(Error::io("sync", device.name()))?;
     let verified_bytes = match options.verify {
         VolumeVerify::Full => {
-            let copied = target.take_copied();
+            let mut copied = target.take_copied();
+            copied.extend(recoded);
             let bytes = verify::read_back(&plan, &reads, resident, copied, image.tree(), device, &context)?;
             structure::check_structure(device, &plan.boot_sectors(), &context, &meter)?;
             bytes
@@ -184,6 +200,14 @@ pub fn apply_to_volume(
         used_bytes: plan.used_bytes(),
         verified_bytes,
     })
+}
+
+/// Where the stream of a file goes that is compressed anew.
+fn stream_place(plan: &VolumePlan<'_>, compaction: &Compaction, node: NodeId) -> Option<StreamPlace> {
+    match plan.place_of(node, Part::Data).filter(|_| compaction.is_recoded(node)) {
+        Some(Place::Compressed { offset, allocated, .. }) => Some(StreamPlace { node, offset, allocated }),
+        _ => None,
+    }
 }
 
 /// Decides which stored bytes are copied without decoding them.

@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use gravure_ntfs::{Part, Place, VolumePlan};
 use gravure_tree::NodeId;
 
+use super::compact::Compaction;
 use super::device::VolumeDevice;
 use super::residents::Residents;
 use crate::reading::Target;
@@ -18,6 +19,7 @@ static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 /// A volume that takes contents from many threads.
 pub(super) struct VolumeTarget<'a, 't> {
     plan: &'a VolumePlan<'t>,
+    compaction: &'a Compaction,
     device: &'a dyn VolumeDevice,
     residents: Residents,
     /// Copied bytes as they were written, for reading back; `None` when nobody does.
@@ -26,9 +28,14 @@ pub(super) struct VolumeTarget<'a, 't> {
 
 impl<'a, 't> VolumeTarget<'a, 't> {
     /// With `notes_copied` it is noted what was copied where.
-    pub(super) fn new(plan: &'a VolumePlan<'t>, device: &'a dyn VolumeDevice, notes_copied: bool) -> Self {
+    pub(super) fn new(
+        plan: &'a VolumePlan<'t>,
+        compaction: &'a Compaction,
+        device: &'a dyn VolumeDevice,
+        notes_copied: bool,
+    ) -> Self {
         let copied = notes_copied.then(Mutex::default);
-        Self { plan, device, residents: Residents::new(plan.resident_bytes()), copied }
+        Self { plan, compaction, device, residents: Residents::new(plan.resident_bytes()), copied }
     }
 
     /// Takes out what was noted of copied bytes.
@@ -44,9 +51,10 @@ impl<'a, 't> VolumeTarget<'a, 't> {
         &self.residents
     }
 
-    /// Whether a content is to be read.
+    /// Whether a content is to be read. What is compressed anew comes another way.
     pub(super) fn wants(&self, wanted: Use) -> bool {
-        !matches!(place(self.plan, wanted), None | Some(Place::Empty))
+        let is_recoded = wanted.part == uses::Part::Data && self.compaction.is_recoded(wanted.node);
+        !is_recoded && !matches!(place(self.plan, wanted), None | Some(Place::Empty))
     }
 
     /// Whether stored bytes are wanted, not what they decode to.
