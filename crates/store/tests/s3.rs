@@ -1,5 +1,4 @@
 //! A store in a bucket of a real S3 server (moto), started by the test on a port of its own.
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod support;
 
