@@ -49,7 +49,7 @@ pub use block::{
     BadSectors, BlockApplyOptions, BlockApplyReport, BlockCapture, BlockCaptureOptions, BlockCaptureReport,
     BlockImage, BlockLayout, BlockPlan, BlockPlanOptions, BlockSource, BlockStream, BlockVerify,
     BlockVerifyReport, Delta, Keep, NameHits, apply_block_image, apply_block_stream, is_block_image, no_hits,
-    verify_block_image, whole_device,
+    store_error_kind, verify_block_image, whole_device,
 };
 pub use capture::{
     AppendOptions, CaptureForm, CaptureOptions, CaptureReport, CaptureSource, Earlier, Integrity, append,

@@ -1,80 +1,28 @@
 //! Block images: round trips, what is moved, and what every fault leaves.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
+#[path = "common/disk.rs"]
+mod disk;
+
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
+use disk::Disk;
+
 use gravure_blockimg::facts::{Facts, Scope, Source, Volume};
 use gravure_imaging::{
     BlockApplyOptions, BlockApplyReport, BlockCapture, BlockCaptureOptions, BlockCaptureReport, BlockImage,
-    BlockLayout, BlockStream, BlockVerify, Delta, Error, ErrorKind, ExistingData, VolumeDevice,
-    apply_block_image, apply_block_stream, no_hits, verify_block_image, whole_device,
+    BlockLayout, BlockStream, BlockVerify, Delta, Error, ErrorKind, ExistingData, apply_block_image,
+    apply_block_stream, no_hits, verify_block_image, whole_device,
 };
-use gravure_io::{MemoryDisk, ReadAt, WriteAt};
+use gravure_io::ReadAt;
 use gravure_model::Ctl;
 use gravure_model::event::Silent;
 use gravure_store::{LocalObjects, OnExisting, Store};
-use gravure_testkit::{Fault, FaultyDisk, Operation, Random};
+use gravure_testkit::{Fault, Operation, Random};
 
 const MIB: usize = 1 << 20;
-
-/// A disk in memory with a fault.
-struct Disk(FaultyDisk<MemoryDisk>);
-
-impl Disk {
-    /// Full of what somebody else left.
-    fn used(size: usize) -> Self {
-        Self::with(vec![0xaa; size], Operation::Write, u64::MAX, Fault::Fail)
-    }
-
-    fn with(bytes: Vec<u8>, operation: Operation, at: u64, fault: Fault) -> Self {
-        Self(FaultyDisk::new(MemoryDisk::from_bytes(bytes), operation, at, fault))
-    }
-
-    fn bytes(&self) -> Vec<u8> {
-        self.0.inner().to_vec()
-    }
-}
-
-impl ReadAt for Disk {
-    fn size(&self) -> u64 {
-        self.0.size()
-    }
-    fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        self.0.read_exact_at(offset, buf)
-    }
-}
-
-impl WriteAt for Disk {
-    fn block_size(&self) -> u32 {
-        512
-    }
-    fn write_all_at(&self, offset: u64, buf: &[u8]) -> io::Result<()> {
-        self.0.write_all_at(offset, buf)
-    }
-    fn zero_range(&self, range: Range<u64>) -> io::Result<()> {
-        self.0.zero_range(range)
-    }
-    fn discard(&self, range: Range<u64>) -> io::Result<()> {
-        self.0.discard(range)
-    }
-    fn sync(&self) -> io::Result<()> {
-        self.0.sync()
-    }
-}
-
-impl VolumeDevice for Disk {
-    fn sector_bytes(&self) -> u32 {
-        512
-    }
-    fn name(&self) -> &str {
-        "disk"
-    }
-    fn drop_cache(&self) -> Result<(), Error> {
-        Ok(())
-    }
-}
 
 /// A device of a few MiB: text, noise, zeros, repetitions.
 fn device(seed: u64, size: usize) -> Vec<u8> {

@@ -9,7 +9,8 @@ use gravure_blockimg::facts::{Facts, Hardware, Volume};
 use gravure_imaging::{
     BlockApplyOptions, BlockApplyReport, BlockCapture, BlockCaptureOptions, BlockCaptureReport, BlockImage,
     BlockPlan, BlockPlanOptions, BlockSource, BlockStream, ErrorKind, HttpAt, Keep, RemoteOptions,
-    VolumeFile, Which, agent, apply_block_image, apply_block_stream, is_block_image, verify_block_image,
+    VolumeFile, Which, agent, apply_block_image, apply_block_stream, is_block_image, store_error_kind,
+    verify_block_image,
 };
 use gravure_io::FileAt;
 use gravure_linux::disks::Roots;
@@ -41,17 +42,7 @@ fn is_address(name: &str) -> bool {
 
 #[expect(clippy::needless_pass_by_value, reason = "as `map_err` has it")]
 fn store_failure(error: gravure_store::Error) -> Failure {
-    let kind = match error.kind() {
-        gravure_store::ErrorKind::NotFound => ErrorKind::NotFound,
-        gravure_store::ErrorKind::Integrity => ErrorKind::Integrity,
-        gravure_store::ErrorKind::Io => ErrorKind::Io,
-        gravure_store::ErrorKind::Network => ErrorKind::Network,
-        gravure_store::ErrorKind::Refused => ErrorKind::Refused,
-        gravure_store::ErrorKind::Permission => ErrorKind::Permission,
-        gravure_store::ErrorKind::Interrupted => ErrorKind::Interrupted,
-        _ => ErrorKind::Failed,
-    };
-    Failure::new(kind, chain(&error))
+    Failure::new(store_error_kind(&error), chain(&error))
 }
 
 /// Opens the store that a name says.

@@ -157,9 +157,9 @@ fn blockimg<'a>(name: impl ToString + 'a) -> impl FnOnce(gravure_blockimg::Error
     }
 }
 
-/// An error of the store, in its family.
-pub(crate) fn store_error(source: gravure_store::Error) -> Error {
-    let kind = match source.kind() {
+/// The family of an error of the store.
+pub fn store_error_kind(error: &gravure_store::Error) -> ErrorKind {
+    match error.kind() {
         gravure_store::ErrorKind::NotFound => ErrorKind::NotFound,
         gravure_store::ErrorKind::Integrity => ErrorKind::Integrity,
         gravure_store::ErrorKind::Io => ErrorKind::Io,
@@ -168,6 +168,11 @@ pub(crate) fn store_error(source: gravure_store::Error) -> Error {
         gravure_store::ErrorKind::Permission => ErrorKind::Permission,
         gravure_store::ErrorKind::Interrupted => ErrorKind::Interrupted,
         _ => ErrorKind::Failed,
-    };
+    }
+}
+
+/// An error of the store, in its family.
+pub(crate) fn store_error(source: gravure_store::Error) -> Error {
+    let kind = store_error_kind(&source);
     Error::Other { what: "store".to_owned(), source: source.into(), kind }
 }

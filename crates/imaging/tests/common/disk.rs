@@ -1,14 +1,31 @@
-//! A disk in memory that fails as a test wants it to, as a target of volumes.
+//! A disk in memory that fails as a test wants it to, as a target of volumes and block images.
+#![allow(dead_code, reason = "helpers of tests, of which each file uses its part")]
 
 use std::io;
 use std::ops::Range;
 
 use gravure_imaging::{Error, VolumeDevice};
 use gravure_io::{MemoryDisk, ReadAt, WriteAt};
-use gravure_testkit::FaultyDisk;
+use gravure_testkit::{Fault, FaultyDisk, Operation};
 
 /// A disk in memory that may fail.
 pub(crate) struct Disk(pub(crate) FaultyDisk<MemoryDisk>);
+
+impl Disk {
+    /// Full of what somebody else left.
+    pub(crate) fn used(size: usize) -> Self {
+        Self::with(vec![0xaa; size], Operation::Write, u64::MAX, Fault::Fail)
+    }
+
+    /// One with these bytes and a fault.
+    pub(crate) fn with(bytes: Vec<u8>, operation: Operation, at: u64, fault: Fault) -> Self {
+        Self(FaultyDisk::new(MemoryDisk::from_bytes(bytes), operation, at, fault))
+    }
+
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        self.0.inner().to_vec()
+    }
+}
 
 impl ReadAt for Disk {
     fn size(&self) -> u64 {
