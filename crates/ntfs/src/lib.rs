@@ -26,8 +26,8 @@ pub use check::{CheckObserver, CheckReport, Finding, Strictness, check};
 pub use error::{Error, MAX_REFUSALS, Reason, Refusal, Refusals};
 pub use files::{FileClusters, FileVisitor, StreamClusters, StreamRun};
 pub use layout::{
-    Collisions, ContentGuide, Encoding, MAX_LABEL_UNITS, NoGuide, Notes, Part, Place, ResidentBytes,
-    SectorSize, VolumeOptions, VolumePlan, WofAlgorithm, Write,
+    Collisions, ContentGuide, Encoding, MAX_LABEL_UNITS, NoGuide, Notes, Part, Piece, Place,
+    ResidentBytes, SectorSize, VolumeOptions, VolumePlan, WofAlgorithm, Write,
 };
 pub use map::{UsedRun, UsedRuns};
 pub use read::{

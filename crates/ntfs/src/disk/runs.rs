@@ -44,10 +44,14 @@ fn shortest(value: i64) -> Vec<u8> {
     bytes.iter().take(len).copied().collect()
 }
 
+/// Bytes that a count of clusters or a distance up to it takes at most in a run.
+pub(crate) fn encoded_bytes(clusters: u64) -> usize {
+    shortest(i64::try_from(clusters).unwrap_or(i64::MAX)).len()
+}
+
 /// Bytes that one run takes at most on a volume of `clusters`, with the closing zero.
 pub(crate) fn single_run_bytes(clusters: u64) -> usize {
-    let widest = shortest(i64::try_from(clusters).unwrap_or(i64::MAX)).len();
-    widest.saturating_mul(2).saturating_add(2)
+    encoded_bytes(clusters).saturating_mul(2).saturating_add(2)
 }
 
 #[cfg(test)]

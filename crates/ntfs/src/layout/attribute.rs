@@ -4,6 +4,7 @@ use zerocopy::IntoBytes;
 use zerocopy::byteorder::little_endian::{U16, U32, U64};
 
 use super::options::Geometry;
+use super::sparse::PartRuns;
 use crate::disk::{
     ATTRIBUTE_SPARSE, END_MARK, END_MARK_BYTES, GUARDED_BYTES, NON_RESIDENT_BYTES, NonResidentDisk,
     RECORD_MAGIC, RESIDENT_BYTES, RecordDisk, ResidentDisk, Run, encode_runs, protect, single_run_bytes,
@@ -22,6 +23,35 @@ pub(super) struct Extent {
     pub(super) size: u64,
     /// Log2 of the clusters in a unit of a sparse stream; `None` for others.
     pub(super) sparse_unit: Option<u8>,
+}
+
+/// An attribute in clusters as it is written.
+#[derive(Debug)]
+struct StreamPart {
+    lowest: u64,
+    runs: Vec<Run>,
+    /// Clusters of all parts, holes counted.
+    clusters: u64,
+    /// The same without holes.
+    stored: u64,
+    size: u64,
+    initialized: u64,
+    sparse_unit: Option<u8>,
+}
+
+impl Extent {
+    /// As a stream of one part.
+    fn stream(&self, initialized: u64) -> StreamPart {
+        StreamPart {
+            lowest: 0,
+            runs: vec![Run { clusters: self.clusters, lcn: self.lcn }],
+            clusters: self.clusters,
+            stored: if self.lcn.is_some() { self.clusters } else { 0 },
+            size: self.size,
+            initialized,
+            sparse_unit: self.sparse_unit,
+        }
+    }
 }
 
 /// Bytes of an attribute with its value, padded.
@@ -121,7 +151,7 @@ impl RecordWriter {
         extent: &Extent,
         geometry: &Geometry,
     ) {
-        self.in_clusters(attribute_type, name, extent, extent.size, geometry);
+        self.in_clusters(attribute_type, name, &extent.stream(extent.size), geometry);
     }
 
     /// The same for a stream of which nothing was ever written.
@@ -132,47 +162,57 @@ impl RecordWriter {
         extent: &Extent,
         geometry: &Geometry,
     ) {
-        self.in_clusters(attribute_type, name, extent, 0, geometry);
+        self.in_clusters(attribute_type, name, &extent.stream(0), geometry);
     }
 
-    fn in_clusters(
+    /// Adds a part of a sparse stream without a name, of which `stored` clusters are on the volume in all. Only the first part
+    /// says how large the stream is.
+    pub(super) fn part(
         &mut self,
         attribute_type: u32,
-        name: &[u16],
         extent: &Extent,
-        initialized: u64,
+        part: &PartRuns,
+        stored: u64,
         geometry: &Geometry,
     ) {
+        let stream = StreamPart { lowest: part.lowest, runs: part.runs.clone(), stored, ..extent.stream(extent.size) };
+        self.in_clusters(attribute_type, &[], &stream, geometry);
+    }
+
+    fn in_clusters(&mut self, attribute_type: u32, name: &[u16], stream: &StreamPart, geometry: &Geometry) {
         let start = self.bytes.len();
-        let head = NON_RESIDENT_BYTES + if extent.sparse_unit.is_some() { 8 } else { 0 };
+        let is_first = stream.lowest == 0;
+        let says_stored = stream.sparse_unit.is_some() && is_first;
+        let head = NON_RESIDENT_BYTES + if says_stored { 8 } else { 0 };
         let runs_offset = head + (2 * name.len()).next_multiple_of(8);
         self.bytes.resize(start + head, 0);
         self.push_name(name, start + runs_offset);
-        encode_runs(&[Run { clusters: extent.clusters, lcn: extent.lcn }], &mut self.bytes);
+        encode_runs(&stream.runs, &mut self.bytes);
         let end = start + (self.bytes.len() - start).next_multiple_of(8);
         self.bytes.resize(end, 0);
-        let allocated = extent.clusters.saturating_mul(geometry.cluster_bytes);
+        let in_first = |bytes: u64| U64::new(if is_first { bytes } else { 0 });
+        let covered: u64 = stream.runs.iter().map(|run| run.clusters).sum();
         let disk = NonResidentDisk {
             attribute_type: U32::new(attribute_type),
             len: U32::new(to_u32(end - start)),
             non_resident: 1,
             name_len: to_u8(name.len()),
             name_offset: U16::new(to_u16(head)),
-            flags: U16::new(if extent.sparse_unit.is_some() { ATTRIBUTE_SPARSE } else { 0 }),
+            flags: U16::new(if stream.sparse_unit.is_some() { ATTRIBUTE_SPARSE } else { 0 }),
             instance: U16::new(self.instance()),
-            lowest_vcn: U64::new(0),
-            highest_vcn: U64::new(extent.clusters.saturating_sub(1)),
+            lowest_vcn: U64::new(stream.lowest),
+            highest_vcn: U64::new((stream.lowest + covered).saturating_sub(1)),
             runs_offset: U16::new(to_u16(runs_offset)),
-            compression_unit: extent.sparse_unit.unwrap_or(0),
+            compression_unit: stream.sparse_unit.filter(|_| is_first).unwrap_or(0),
             reserved: [0; 5],
-            allocated: U64::new(allocated),
-            size: U64::new(extent.size),
-            initialized: U64::new(initialized),
+            allocated: in_first(geometry.offset(stream.clusters)),
+            size: in_first(stream.size),
+            initialized: in_first(stream.initialized),
         };
         self.bytes[start..start + NON_RESIDENT_BYTES].copy_from_slice(disk.as_bytes());
-        if extent.sparse_unit.is_some() {
-            let on_disk = if extent.lcn.is_some() { allocated } else { 0 };
-            self.bytes[start + NON_RESIDENT_BYTES..start + head].copy_from_slice(&on_disk.to_le_bytes());
+        if says_stored {
+            let stored = geometry.offset(stream.stored);
+            self.bytes[start + NON_RESIDENT_BYTES..start + head].copy_from_slice(&stored.to_le_bytes());
         }
     }
 

@@ -9,8 +9,9 @@ use gravure_tree::{Entry, Node, NodeId, Tree};
 
 use super::attribute::{to_u32, to_u64};
 use super::names::{Form, MAX_NAME_UNITS, is_own_short, is_short, is_win32};
-use super::options::{Collisions, ContentGuide, Encoding, MAX_STREAM_BYTES, WofAlgorithm};
+use super::options::{Collisions, ContentGuide, Encoding, Geometry, MAX_STREAM_BYTES, WofAlgorithm};
 use super::secure::check_descriptor;
+use super::sparse::SparsePlan;
 use super::system::{ROOT_NAMES, SystemName};
 use crate::disk::{EA_HEAD_BYTES, FILE_NAME_BYTES, INDEX_ENTRY_BYTES, UPCASE};
 use crate::{Reason, Refusals};
@@ -33,7 +34,7 @@ pub(super) struct NodePlan {
     pub(super) first_link: u32,
     /// First of its streams in the list of all.
     pub(super) streams: u32,
-    /// Directory number, or index of its compressed stream, or [`NONE`].
+    /// Directory number, or index of its compressed or sparse stream, or [`NONE`].
     pub(super) detail: u32,
 }
 
@@ -78,6 +79,14 @@ pub(super) struct WofPlan {
     pub(super) stored_bytes: u64,
 }
 
+/// What a file's unnamed stream is beside plain.
+#[derive(Debug, Clone)]
+pub(super) enum StreamForm {
+    Wof(WofPlan),
+    /// With holes.
+    Sparse(SparsePlan),
+}
+
 /// What was changed or dropped on the way, counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -96,6 +105,8 @@ pub struct Notes {
     pub default_descriptors: u64,
     /// Files whose content is written compressed ("CompactOS").
     pub compact_files: u64,
+    /// Bytes of sparse files that get no clusters.
+    pub hole_bytes: u64,
 }
 
 /// A key of a directory.
@@ -126,7 +137,7 @@ pub(super) struct Collected<'t> {
     pub(super) links: Vec<Link>,
     pub(super) dirs: Vec<DirPlan>,
     pub(super) keys: Vec<u32>,
-    pub(super) wofs: Vec<WofPlan>,
+    pub(super) forms: Vec<StreamForm>,
     /// Descriptors that are used, by index.
     pub(super) descriptors_used: Vec<bool>,
     pub(super) object_ids: Vec<NodeId>,
@@ -146,6 +157,7 @@ impl<'t> Collected<'t> {
         tree: &'t Tree,
         guide: &dyn ContentGuide,
         collisions: Collisions,
+        geometry: &Geometry,
     ) -> Result<Self, Refusals> {
         let none = NodePlan { record: NONE, first_link: NONE, streams: 0, detail: NONE };
         let mut this = Self {
@@ -154,7 +166,7 @@ impl<'t> Collected<'t> {
             links: Vec::new(),
             dirs: Vec::new(),
             keys: Vec::new(),
-            wofs: Vec::new(),
+            forms: Vec::new(),
             descriptors_used: vec![false; tree.security_descriptors().len()],
             object_ids: Vec::new(),
             reparse_points: Vec::new(),
@@ -162,7 +174,7 @@ impl<'t> Collected<'t> {
             notes: Notes::default(),
         };
         let mut refusals = Refusals::default();
-        this.walk(guide, &mut refusals);
+        this.walk(guide, geometry, &mut refusals);
         if refusals.is_empty() {
             this.choose_forms(&mut refusals);
             this.check_object_ids(&mut refusals);
@@ -172,7 +184,7 @@ impl<'t> Collected<'t> {
     }
 
     /// Directory by directory, so that the files of one get neighbouring records.
-    fn walk(&mut self, guide: &dyn ContentGuide, refusals: &mut Refusals) {
+    fn walk(&mut self, guide: &dyn ContentGuide, geometry: &Geometry, refusals: &mut Refusals) {
         let mut todo = vec![(self.tree.root(), NONE)];
         while let Some((node, link)) = todo.pop() {
             let number = to_u32(self.dirs.len());
@@ -189,7 +201,7 @@ impl<'t> Collected<'t> {
                 lcn: 0,
             });
             if link == NONE {
-                self.node(node, guide, refusals);
+                self.node(node, guide, geometry, refusals);
             }
             let below = todo.len();
             for (index, entry) in self.tree.children(node).iter().enumerate() {
@@ -206,7 +218,7 @@ impl<'t> Collected<'t> {
                     refusals.push(|| self.link_path(link), reason);
                 }
                 if is_new {
-                    self.node(entry.node, guide, refusals);
+                    self.node(entry.node, guide, geometry, refusals);
                 }
                 if self.tree.node(entry.node).is_directory() {
                     todo.push((entry.node, link));
@@ -219,7 +231,13 @@ impl<'t> Collected<'t> {
     }
 
     /// Checks a node when it is met first, and counts its streams.
-    fn node(&mut self, id: NodeId, guide: &dyn ContentGuide, refusals: &mut Refusals) {
+    fn node(
+        &mut self,
+        id: NodeId,
+        guide: &dyn ContentGuide,
+        geometry: &Geometry,
+        refusals: &mut Refusals,
+    ) {
         let node = self.tree.node(id);
         let mut found = Vec::new();
         check_node(node, &mut found);
@@ -243,19 +261,37 @@ impl<'t> Collected<'t> {
         if node.object_id.is_some() {
             self.object_ids.push(id);
         }
-        let data = node.data.as_ref().filter(|data| data.size > 0 && node.reparse.is_none());
-        let mut is_wof = false;
-        if let (Some(data), false) = (data, node.is_directory())
-            && let Encoding::Wof { algorithm, stored_bytes } = guide.encoding(id, data)
-        {
-            is_wof = true;
-            self.nodes[id.index()].detail = to_u32(self.wofs.len());
-            self.wofs.push(WofPlan { algorithm, stored_bytes });
-            self.notes.compact_files += 1;
-        }
-        if node.reparse.is_some() || is_wof {
+        let form = self.form(id, node, guide, geometry);
+        if node.reparse.is_some() || matches!(form, Some(StreamForm::Wof(_))) {
             self.reparse_points.push(id);
         }
+        if let Some(form) = form {
+            self.nodes[id.index()].detail = to_u32(self.forms.len());
+            self.forms.push(form);
+        }
+    }
+
+    /// What the unnamed stream is, if it is not plain.
+    fn form(
+        &mut self,
+        id: NodeId,
+        node: &Node,
+        guide: &dyn ContentGuide,
+        geometry: &Geometry,
+    ) -> Option<StreamForm> {
+        let data = node.data.as_ref().filter(|data| data.size > 0 && !node.is_directory())?;
+        if node.reparse.is_none()
+            && let Encoding::Wof { algorithm, stored_bytes } = guide.encoding(id, data)
+        {
+            self.notes.compact_files += 1;
+            return Some(StreamForm::Wof(WofPlan { algorithm, stored_bytes }));
+        }
+        // Too large a stream is refused; its runs are not to be counted before.
+        let is_sparse = node.attributes.contains(FileAttributes::SPARSE) && data.size <= MAX_STREAM_BYTES;
+        let zeros = is_sparse.then(|| guide.zeros(id, data))?;
+        let plan = SparsePlan::new(data.size, &zeros, geometry)?;
+        self.notes.hole_bytes += plan.hole_bytes(geometry);
+        Some(StreamForm::Sparse(plan))
     }
 
     fn count_notes(&mut self, node: &Node) {
@@ -399,6 +435,28 @@ impl<'t> Collected<'t> {
         let first = follow(self.nodes[node.index()].first_link);
         std::iter::successors(first, move |link| follow(self.links[at(*link)].next))
             .map(|link| (link, &self.links[at(link)]))
+    }
+
+    fn form_of(&self, id: NodeId) -> Option<&StreamForm> {
+        let detail = self.nodes[id.index()].detail;
+        let is_directory = self.tree.node(id).is_directory();
+        (!is_directory && detail != NONE).then(|| &self.forms[at(detail)])
+    }
+
+    /// The compressed stream of a file.
+    pub(super) fn wof_of(&self, id: NodeId) -> Option<WofPlan> {
+        match self.form_of(id)? {
+            StreamForm::Wof(wof) => Some(*wof),
+            StreamForm::Sparse(_) => None,
+        }
+    }
+
+    /// The unnamed stream of a file that has holes.
+    pub(super) fn holes_of(&self, id: NodeId) -> Option<&SparsePlan> {
+        match self.form_of(id)? {
+            StreamForm::Sparse(sparse) => Some(sparse),
+            StreamForm::Wof(_) => None,
+        }
     }
 
     fn link_path(&self, link: u32) -> String {

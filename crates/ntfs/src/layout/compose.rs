@@ -40,6 +40,10 @@ pub(super) enum Item {
     Stream {
         index: usize,
     },
+    /// Unnamed data with holes; a part of it.
+    Holes {
+        part: usize,
+    },
     /// Unnamed data of a compressed file: one hole.
     WofHole,
     WofData,
@@ -119,7 +123,9 @@ impl Composer<'_, '_> {
         if node.is_directory() {
             self.choose_index(id, &mut out, room);
         }
-        if choose_residence(&mut out.placed, room) {
+        // A stream in parts has a list, whatever room there is.
+        let in_parts = self.collected.holes_of(id).is_some_and(|sparse| sparse.part_count() > 1);
+        if choose_residence(&mut out.placed, room) && !in_parts {
             return Ok(out);
         }
         self.distribute(&mut out, room)?;
@@ -144,11 +150,15 @@ impl Composer<'_, '_> {
         if node.object_id.is_some() {
             items.resident(Item::ObjectId, 0, OBJECT_ID_BYTES);
         }
-        let wof = self.wof(id, node);
+        let wof = self.collected.wof_of(id);
         let sparse = node.attributes.contains(FileAttributes::SPARSE);
         let unnamed = usize::from(!node.is_directory());
         if wof.is_some() {
             items.clusters(Item::WofHole, 0, true);
+        } else if let Some(sparse) = self.collected.holes_of(id) {
+            for part in 0..sparse.part_count() {
+                items.push(Item::Holes { part }, 0, 0, sparse.part_bytes(part, self.geometry));
+            }
         } else if unnamed == 1 {
             let size = node.data.as_ref().map_or(0, |data| data.size);
             items.stream(Item::Stream { index: 0 }, 0, size, sparse, self.resident_limit);
@@ -183,12 +193,6 @@ impl Composer<'_, '_> {
             items.either(Item::Ea, 0, bytes, false, bytes <= MAX_RESIDENT_BYTES);
         }
         items.list
-    }
-
-    /// The compressed stream of a file.
-    fn wof(&self, id: NodeId, node: &Node) -> Option<u32> {
-        let detail = self.collected.nodes[id.index()].detail;
-        (!node.is_directory() && detail != NONE).then_some(detail)
     }
 
     /// Decides whether a directory's entries stand in its record, or in blocks with a root as large as there is room.

@@ -6,7 +6,8 @@
 //! streams ([`VolumePlan::metadata`]), boot sectors come last ([`VolumePlan::boot_sectors`]).
 //!
 //! Order on the volume: boot file, copy of the first records, MFT with its bitmap, a zone for the MFT to grow into, the
-//! other system files, indexes of directories, contents in the order of the archive. Every stream is one run.
+//! other system files, indexes of directories, contents in the order of the archive. Every stream is one run, sparse ones with
+//! holes between.
 //!
 //! Arithmetic and indexing are not checked by hand here as they are where bytes come from outside: sizes are bounded by
 //! [`collect`] (streams below 2^44, counts below 2^32) before anything is computed from them, indexes are of lists made
@@ -27,6 +28,7 @@ mod options;
 mod plan;
 mod records;
 mod secure;
+mod sparse;
 mod system;
 mod system_records;
 mod views;
@@ -37,6 +39,7 @@ pub use options::{
     Collisions, ContentGuide, Encoding, MAX_LABEL_UNITS, NoGuide, SectorSize, VolumeOptions, WofAlgorithm,
 };
 pub use plan::{Part, Place, VolumePlan};
+pub use sparse::Piece;
 pub use writes::{ResidentBytes, Write};
 
 pub(crate) use options::MAX_STREAM_BYTES;

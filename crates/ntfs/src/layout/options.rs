@@ -1,5 +1,7 @@
 //! What a volume is to be, and the numbers that follow from its size.
 
+use std::ops::Range;
+
 use gravure_nttypes::{FileTime, NtName};
 use gravure_tree::{ContentRef, NodeId};
 
@@ -107,6 +109,13 @@ pub trait ContentGuide {
     fn encoding(&self, node: NodeId, content: &ContentRef) -> Encoding {
         let _ = (node, content);
         Encoding::Plain
+    }
+
+    /// Parts of the unnamed stream of a file marked sparse that are zeros, in bytes, ascending: whole units of 64 KiB of them, or
+    /// clusters when those are larger, get no clusters. Asked for no other files.
+    fn zeros(&self, node: NodeId, content: &ContentRef) -> Vec<Range<u64>> {
+        let _ = (node, content);
+        Vec::new()
     }
 }
 

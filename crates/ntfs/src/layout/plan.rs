@@ -9,6 +9,7 @@ use super::compose::{Composer, Composition, Item, List, MAX_RESIDENT_BITMAP_BYTE
 use super::index::{Entries, Shape, bitmap_bytes};
 use super::options::{ContentGuide, Geometry, VolumeOptions};
 use super::secure::Secure;
+use super::sparse::Piece;
 use super::system::log_file_bytes;
 use super::views::{ObjectIdEntries, ReparseEntries, View};
 use crate::disk::{
@@ -50,6 +51,8 @@ pub enum Place {
         /// Bytes of its clusters; what is behind the content is to be zeros.
         allocated: u64,
     },
+    /// Onto the volume without its holes: [`VolumePlan::pieces`].
+    Pieces,
     /// Onto the volume, compressed, in one piece.
     Compressed {
         /// Absolute offset on the volume, bytes.
@@ -164,7 +167,7 @@ impl<'t> VolumePlan<'t> {
     /// Lays `tree` out, or says why it cannot be.
     pub fn new(tree: &'t Tree, guide: &dyn ContentGuide, options: &VolumeOptions) -> Result<Self, Error> {
         let geometry = Geometry::new(options)?;
-        let collected = Collected::new(tree, guide, options.collisions).map_err(Error::Refused)?;
+        let collected = Collected::new(tree, guide, options.collisions, &geometry).map_err(Error::Refused)?;
         let wants_default = collected.notes.default_descriptors > 0;
         let secure = Secure::new(tree.security_descriptors(), &collected.descriptors_used, wants_default);
         // The two indexes of $Secure share a record with names, $SDS and their own bitmaps.
@@ -258,6 +261,7 @@ impl<'t> VolumePlan<'t> {
                     self.places[at(plan.streams) + index] = code;
                 }
             }
+            Item::Holes { part: 0 } => self.places[at(plan.streams)] = PlaceCode(PlaceCode::CLUSTERS),
             Item::WofHole => self.places[at(plan.streams)] = PlaceCode(PlaceCode::COMPRESSED),
             Item::Reparse => {
                 let size = node.reparse.as_ref().map_or(0, |reparse| reparse.content.size);
@@ -373,9 +377,9 @@ impl<'t> VolumePlan<'t> {
                 };
                 let (Some(content), Some(_)) = (content, self.places[place].lcn()) else { continue };
                 let clusters = if self.places[place].is_compressed() {
-                    next.geometry.clusters_of(self.collected.wofs[at(plan.detail)].stored_bytes)
+                    next.geometry.clusters_of(self.wof(id).map_or(0, |wof| wof.stored_bytes))
                 } else {
-                    self.stream_clusters(id, index)
+                    self.stored_clusters(id, index)
                 };
                 order.push((guide.position(content), place, clusters));
             }
@@ -481,6 +485,14 @@ impl<'t> VolumePlan<'t> {
         }
     }
 
+    /// The same without the holes.
+    pub(super) fn stored_clusters(&self, id: NodeId, index: usize) -> u64 {
+        match self.collected.holes_of(id).filter(|_| index == 0) {
+            Some(sparse) => sparse.clusters,
+            None => self.stream_clusters(id, index),
+        }
+    }
+
     pub(super) fn reparse_index(&self, id: NodeId) -> usize {
         let node = self.collected.tree.node(id);
         usize::from(!node.is_directory()) + node.named_streams.len()
@@ -498,9 +510,7 @@ impl<'t> VolumePlan<'t> {
 
     /// The compressed stream of a file.
     pub(super) fn wof(&self, id: NodeId) -> Option<super::collect::WofPlan> {
-        let detail = self.collected.nodes[id.index()].detail;
-        let is_directory = self.collected.tree.node(id).is_directory();
-        (!is_directory && detail != NONE).then(|| self.collected.wofs[at(detail)])
+        self.collected.wof_of(id)
     }
 
     pub(super) fn extra_of(&self, id: NodeId, kind: ExtraKind) -> Option<&Extra> {
@@ -546,10 +556,22 @@ impl<'t> VolumePlan<'t> {
                 allocated: self.geometry.rounded(wof.stored_bytes),
                 stored_bytes: wof.stored_bytes,
             },
+            None if index == 0 && self.collected.holes_of(node).is_some() => Place::Pieces,
             None => {
                 Place::Clusters { offset, allocated: self.geometry.offset(self.stream_clusters(node, index)) }
             }
         })
+    }
+
+    /// What is on the volume of a file's unnamed data, ascending in both places; what is between is zeros. For
+    /// [`Place::Pieces`]; nothing for others.
+    pub fn pieces(&self, node: NodeId) -> Vec<Piece> {
+        let first = self.collected.nodes.get(node.index()).and_then(|plan| self.places.get(at(plan.streams)));
+        let lcn = first.and_then(|code| code.lcn());
+        match (self.collected.holes_of(node), lcn) {
+            (Some(sparse), Some(lcn)) => sparse.pieces(lcn, &self.geometry),
+            _ => Vec::new(),
+        }
     }
 
     /// Bytes of content that go into file records.

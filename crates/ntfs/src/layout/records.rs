@@ -141,6 +141,7 @@ impl VolumePlan<'_> {
                 record.resident(types::OBJECT_ID, &[], 0, |out| out.extend_from_slice(value));
             }
             Item::Stream { index } => self.write_stream(id, node, index, resident, record),
+            Item::Holes { part } => self.write_holes(id, part, record),
             Item::WofHole => {
                 let extent = Extent { lcn: None, ..self.sparse_extent(id) };
                 record.non_resident(types::DATA, &[], &extent, &self.geometry);
@@ -219,6 +220,15 @@ impl VolumePlan<'_> {
         });
     }
 
+    /// Unnamed data with holes, a part of it.
+    fn write_holes(&self, id: NodeId, part: usize, record: &mut RecordWriter) {
+        let first = self.places[at(self.collected.nodes[id.index()].streams)];
+        if let (Some(sparse), Some(lcn)) = (self.collected.holes_of(id), first.lcn()) {
+            let extent = self.sparse_extent(id);
+            record.part(attribute_type::DATA, &extent, &sparse.part_runs(part, lcn), sparse.clusters, &self.geometry);
+        }
+    }
+
     fn sparse_extent(&self, id: NodeId) -> Extent {
         let size = self.stream_size(id, 0);
         Extent {
@@ -293,7 +303,7 @@ impl VolumePlan<'_> {
                 len: U16::new(to_u16(len)),
                 name_len: to_u8(name.len()),
                 name_offset: to_u8(LIST_ENTRY_BYTES),
-                lowest_vcn: U64::new(0),
+                lowest_vcn: U64::new(self.lowest_vcn(id, placed.item)),
                 record: U64::new(reference(number, fresh_sequence(number))),
                 instance: U16::new(*instance),
             };
@@ -310,6 +320,14 @@ impl VolumePlan<'_> {
         out
     }
 
+    /// The first cluster of its stream that an attribute says something of.
+    fn lowest_vcn(&self, id: NodeId, item: Item) -> u64 {
+        match (item, self.collected.holes_of(id)) {
+            (Item::Holes { part }, Some(sparse)) => sparse.lowest(part),
+            _ => 0,
+        }
+    }
+
     /// Type and name of an attribute.
     fn identity<'a>(&self, node: &'a Node, item: Item) -> (u32, &'a [u16]) {
         use attribute_type as types;
@@ -323,7 +341,7 @@ impl VolumePlan<'_> {
             Item::Name { .. } => (types::FILE_NAME, &[]),
             Item::ObjectId => (types::OBJECT_ID, &[]),
             Item::Stream { index } => (types::DATA, named(index)),
-            Item::WofHole => (types::DATA, &[]),
+            Item::Holes { .. } | Item::WofHole => (types::DATA, &[]),
             Item::WofData => (types::DATA, &WOF_STREAM),
             Item::IndexRoot => (types::INDEX_ROOT, &NAME_INDEX),
             Item::IndexBlocks => (types::INDEX_ALLOCATION, &NAME_INDEX),
@@ -439,7 +457,7 @@ impl VolumePlan<'_> {
         let allocated = if code.is_compressed() {
             0
         } else if code.lcn().is_some() {
-            self.geometry.offset(self.stream_clusters(id, 0))
+            self.geometry.offset(self.stored_clusters(id, 0))
         } else {
             size.next_multiple_of(8)
         };

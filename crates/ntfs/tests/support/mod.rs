@@ -282,6 +282,15 @@ pub fn contents(plan: &VolumePlan<'_>, tree: &Tree, compressed: &dyn Fn(NodeId) 
                     continue;
                 }
                 Place::Clusters { offset, allocated } => (offset, allocated, bytes),
+                Place::Pieces => {
+                    for piece in plan.pieces(id) {
+                        let (pos, len) = (usize::try_from(piece.pos).unwrap(), usize::try_from(piece.allocated).unwrap());
+                        let mut part = bytes[pos..bytes.len().min(pos + len)].to_vec();
+                        part.resize(len, 0);
+                        out.writes.push(Write { offset: piece.offset, bytes: part });
+                    }
+                    continue;
+                }
                 Place::Compressed { offset, allocated, stored_bytes } => {
                     let bytes = compressed(id);
                     assert_eq!(bytes.len() as u64, stored_bytes);
@@ -313,6 +322,29 @@ pub fn all_writes_with(
     writes.extend(plan.metadata(&contents.resident));
     writes.extend(plan.boot_sectors());
     writes
+}
+
+/// Knows where sparse files are zeros, to the byte.
+#[derive(Debug, Clone, Copy)]
+pub struct ZeroGuide;
+
+impl ContentGuide for ZeroGuide {
+    fn position(&self, _: &ContentRef) -> u64 {
+        0
+    }
+
+    fn zeros(&self, _: NodeId, content: &ContentRef) -> Vec<std::ops::Range<u64>> {
+        let bytes = bytes_of(content);
+        let mut found: Vec<std::ops::Range<u64>> = Vec::new();
+        for (block, part) in bytes.chunks(4096).enumerate().filter(|(_, part)| part.iter().all(|byte| *byte == 0)) {
+            let (start, end) = (block as u64 * 4096, block as u64 * 4096 + part.len() as u64);
+            match found.last_mut() {
+                Some(last) if last.end == start => last.end = end,
+                _ => found.push(start..end),
+            }
+        }
+        found
+    }
 }
 
 /// A whole volume in memory.
