@@ -63,6 +63,24 @@ pub enum Error {
     /// The volume was not left in a state in which it may be read.
     #[error("volume is {0}")]
     Unclean(crate::Unclean),
+    /// A change needs more free clusters side by side than there are.
+    #[error("no room for a longer {what}: {clusters} free clusters in a row needed, {found} found")]
+    NoRoom {
+        /// The file that becomes longer.
+        what: &'static str,
+        /// How many at least.
+        clusters: u64,
+        /// The longest row.
+        found: u64,
+    },
+    /// The volume could not be written.
+    #[error("write at {offset:#x}")]
+    Write {
+        /// Absolute byte.
+        offset: u64,
+        /// The answer of the operating system.
+        source: io::Error,
+    },
     /// Whoever asked for it wanted no more.
     #[error("stopped on request")]
     Stopped,

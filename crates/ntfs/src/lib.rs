@@ -1,5 +1,5 @@
 //! NTFS volumes (version 3.1): laid out whole from a `Tree` and written in one pass, boot sectors last; read back as a `Tree`;
-//! checked.
+//! checked; label, serial number and size changed.
 //!
 //! Bytes only: a [`VolumePlan`] says what stands where, the engine writes it from any thread; a [`Volume`] reads through
 //! `ReadAt`. What is on disk and which quirks count is in `FORMAT.md`.
@@ -15,6 +15,7 @@ mod rule;
 mod layout;
 mod read;
 
+mod change;
 mod check;
 mod files;
 mod map;
@@ -22,12 +23,13 @@ mod map;
 #[doc(hidden)]
 pub mod fuzz;
 
+pub use change::{Grown, grow, set_label, set_serial};
 pub use check::{CheckObserver, CheckReport, Finding, Strictness, check};
 pub use error::{Error, MAX_REFUSALS, Reason, Refusal, Refusals};
 pub use files::{FileClusters, FileVisitor, StreamClusters, StreamRun};
 pub use layout::{
-    Collisions, ContentGuide, Encoding, MAX_LABEL_UNITS, NoGuide, Notes, Part, Piece, Place,
-    ResidentBytes, SectorSize, VolumeOptions, VolumePlan, WofAlgorithm, Write,
+    Collisions, ContentGuide, Encoding, MAX_LABEL_UNITS, NoGuide, Notes, Part, Piece, Place, ResidentBytes,
+    SectorSize, VolumeOptions, VolumePlan, WofAlgorithm, Write,
 };
 pub use map::{UsedRun, UsedRuns};
 pub use read::{

@@ -154,6 +154,7 @@ rules! {
     NamePair "name-pair" Error "long and short names";
     NameParent "name-parent" Error "directory of a name";
     NameUnlisted "name-unlisted" Error "name in its directory";
+    Growth "growth" Note "growth of the volume that was not finished";
     NameClash "name-clash" Error "names that differ in case";
     NameTimes "name-times" Note "times beside a name";
     NameSizes "name-sizes" Note "sizes beside a name";

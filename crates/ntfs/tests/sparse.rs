@@ -125,7 +125,12 @@ fn others_read_the_same_bytes() {
         for (_, case) in &files {
             let read = |mut command: Command| {
                 let output = command.output().unwrap();
-                assert!(output.status.success(), "{}: {}", case.name, String::from_utf8_lossy(&output.stderr));
+                assert!(
+                    output.status.success(),
+                    "{}: {}",
+                    case.name,
+                    String::from_utf8_lossy(&output.stderr)
+                );
                 assert!(output.stdout == case.content, "{command:?}: {} bytes", output.stdout.len());
             };
             if let Some(mut ntfscat) = oracle("ntfscat") {

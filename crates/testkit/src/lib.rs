@@ -8,6 +8,7 @@
 mod accelerator;
 mod artifacts;
 mod console;
+mod crash;
 mod faulty;
 mod foreign;
 mod lab;
@@ -26,6 +27,7 @@ pub use artifacts::{
     full_run, gravure_program, in_full_run, in_sample, payload_dir, seed, shared_dir, test_image,
 };
 pub use console::Console;
+pub use crash::{Recording, RecordingDisk, Survives};
 pub use faulty::{Fault, FaultyDisk, Operation};
 pub use foreign::ForeignDhcp;
 pub use lab::{HOST_ADDRESS, HOST_ADDRESS6, Lab, Neighbour, PREFIX_LEN, can_make_labs};

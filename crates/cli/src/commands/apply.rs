@@ -98,7 +98,7 @@ pub(crate) struct Options {
     /// Cluster size of the volume, e.g. 4K, 64K
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     cluster_size: Option<u64>,
-    /// Keep names that differ in case only; Windows finds one of them
+    /// Keep names that differ in case only, in directories marked case-sensitive; Windows before 10.0.17093 finds one of them
     #[arg(long)]
     keep_case_twins: bool,
     /// Read a block image from standard input, where no name ending in .gim says so

@@ -222,6 +222,11 @@ impl Compaction {
         self.recoded.contains(&id)
     }
 
+    /// Whether a file is written as it is.
+    pub(super) fn is_plain(&self, id: NodeId) -> bool {
+        !self.chosen.contains_key(&id)
+    }
+
     pub(super) fn encoding(&self, id: NodeId) -> Encoding {
         match self.chosen.get(&id) {
             Some((algorithm, stored_bytes)) => {

@@ -1,9 +1,12 @@
 //! Order of contents: that of the archives they come from, so that reading and writing both go forward. And their form.
 
+use std::ops::Range;
+
 use gravure_ntfs::{ContentGuide, Encoding};
 use gravure_tree::{ContentRef, NodeId, Origin};
 
 use super::compact::Compaction;
+use super::holes::Holes;
 use crate::Image;
 
 /// Bits for an offset in an archive; the rest is the archive's number.
@@ -12,6 +15,7 @@ const OFFSET_BITS: u32 = 52;
 pub(super) struct Guide<'a> {
     pub(super) image: &'a Image,
     pub(super) compaction: &'a Compaction,
+    pub(super) holes: &'a Holes,
 }
 
 impl ContentGuide for Guide<'_> {
@@ -28,5 +32,9 @@ impl ContentGuide for Guide<'_> {
 
     fn encoding(&self, node: NodeId, _content: &ContentRef) -> Encoding {
         self.compaction.encoding(node)
+    }
+
+    fn zeros(&self, node: NodeId, content: &ContentRef) -> Vec<Range<u64>> {
+        self.holes.zeros(node, content)
     }
 }

@@ -8,6 +8,7 @@
 mod compact;
 mod device;
 mod guide;
+mod holes;
 mod recode;
 mod residents;
 mod structure;
@@ -31,6 +32,7 @@ use crate::reading::{self, Copying, Damaged, OnDamage, ReadPlan};
 use crate::{ApplyReport, Error, ErrorKind, Image};
 use compact::Compaction;
 use guide::Guide;
+use holes::Holes;
 use recode::StreamPlace;
 use target::VolumeTarget;
 
@@ -136,7 +138,8 @@ pub fn apply_to_volume(
     let meter = Meter::start(&context, &options.stage);
     image.warnings().iter().for_each(|warning| meter.warn(|| warning.clone()));
     let compaction = Compaction::decide(image, options.compact, options.recode, &context, &meter)?;
-    let guide = Guide { image, compaction: &compaction };
+    let holes = Holes::find(image, &compaction, &context)?;
+    let guide = Guide { image, compaction: &compaction, holes: &holes };
     let plan = VolumePlan::new(image.tree(), &guide, &volume_options(device, options)?)
         .map_err(|error| refused(device.name(), error))?;
     let target = VolumeTarget::new(&plan, &compaction, device, options.verify == VolumeVerify::Full);

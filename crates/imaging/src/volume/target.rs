@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use gravure_ntfs::{Part, Place, VolumePlan};
+use gravure_ntfs::{Part, Piece, Place, VolumePlan};
 use gravure_tree::NodeId;
 
 use super::compact::Compaction;
@@ -62,6 +62,32 @@ impl<'a, 't> VolumeTarget<'a, 't> {
         matches!(place(self.plan, wanted), Some(Place::Compressed { .. }))
     }
 
+    /// Writes what `pieces` take of the bytes that stand at `offset` in the content.
+    fn write_pieces(&self, pieces: &[Piece], offset: u64, bytes: &[u8]) -> Result<(), Error> {
+        let end = offset + bytes.len() as u64;
+        for piece in pieces {
+            let (from, to) = (piece.pos.max(offset), piece.pos.saturating_add(piece.allocated).min(end));
+            if from < to {
+                let at = |pos: u64| usize::try_from(pos - offset).unwrap_or(usize::MAX);
+                self.write(piece.offset + (from - piece.pos), &bytes[at(from)..at(to)])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes zeros where clusters go on behind the end of a content of `size` bytes.
+    fn fill_up(&self, pieces: &[Piece], size: u64) -> Result<(), Error> {
+        for piece in pieces {
+            let mut at = size.saturating_sub(piece.pos);
+            while at < piece.allocated {
+                let step = usize::try_from(piece.allocated - at).unwrap_or(ZEROS.len()).min(ZEROS.len());
+                self.write(piece.offset + at, &ZEROS[..step])?;
+                at += step as u64;
+            }
+        }
+        Ok(())
+    }
+
     fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
         self.device.write_all_at(offset, bytes).map_err(Error::io("write", self.device.name()))
     }
@@ -81,8 +107,8 @@ pub(super) fn place(plan: &VolumePlan<'_>, wanted: Use) -> Option<Place> {
 impl Target for VolumeTarget<'_, '_> {
     /// A content with the zeros behind it.
     type Handles = Vec<u8>;
-    /// Offset and bytes of clusters for each use.
-    type Open = Vec<(u64, u64)>;
+    /// Where the content is on the volume, for each use what there is of it.
+    type Open = Vec<Piece>;
 
     fn handles(&self) -> Vec<u8> {
         Vec::new()
@@ -101,17 +127,25 @@ impl Target for VolumeTarget<'_, '_> {
                     buffer.resize(usize::try_from(allocated).unwrap_or(bytes.len()), 0);
                     self.write(offset, buffer)?;
                 }
+                Some(Place::Pieces) => {
+                    let pieces = self.plan.pieces(wanted.node);
+                    self.write_pieces(&pieces, 0, bytes)?;
+                    self.fill_up(&pieces, bytes.len() as u64)?;
+                }
                 _ => {}
             }
         }
         Ok(())
     }
 
-    fn open(&self, _buffer: &mut Vec<u8>, uses: &[Use]) -> Result<Vec<(u64, u64)>, Error> {
+    fn open(&self, _buffer: &mut Vec<u8>, uses: &[Use]) -> Result<Vec<Piece>, Error> {
         let mut places = Vec::with_capacity(uses.len());
         for wanted in uses {
             match place(self.plan, *wanted) {
-                Some(Place::Clusters { offset, allocated }) => places.push((offset, allocated)),
+                Some(Place::Clusters { offset, allocated }) => {
+                    places.push(Piece { pos: 0, offset, allocated })
+                }
+                Some(Place::Pieces) => places.extend(self.plan.pieces(wanted.node)),
                 // Its stored bytes come by themselves.
                 Some(Place::Compressed { .. }) => {}
                 other => {
@@ -126,26 +160,18 @@ impl Target for VolumeTarget<'_, '_> {
         Ok(places)
     }
 
-    fn piece(&self, _uses: &[Use], places: &Vec<(u64, u64)>, offset: u64, bytes: &[u8]) -> Result<(), Error> {
-        places.iter().try_for_each(|(start, _)| self.write(start + offset, bytes))
+    fn piece(&self, _uses: &[Use], places: &Vec<Piece>, offset: u64, bytes: &[u8]) -> Result<(), Error> {
+        self.write_pieces(places, offset, bytes)
     }
 
     fn finish(
         &self,
         _buffer: &mut Vec<u8>,
         _uses: &[Use],
-        places: &Vec<(u64, u64)>,
+        places: &Vec<Piece>,
         size: u64,
     ) -> Result<(), Error> {
-        for (start, allocated) in places {
-            let mut at = size;
-            while at < *allocated {
-                let step = usize::try_from(allocated - at).unwrap_or(ZEROS.len()).min(ZEROS.len());
-                self.write(start + at, &ZEROS[..step])?;
-                at += step as u64;
-            }
-        }
-        Ok(())
+        self.fill_up(places, size)
     }
 
     fn stored(&self, buffer: &mut Vec<u8>, uses: &[Use], from: u64, bytes: &[u8]) -> Result<(), Error> {

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use gravure_ntfs::{Place, ResidentBytes, VolumePlan};
+use gravure_ntfs::{Piece, Place, ResidentBytes, VolumePlan};
 use gravure_tree::{NodeId, Sha1Hash, Tree};
 use sha1::{Digest, Sha1};
 
@@ -35,6 +35,8 @@ pub(super) struct CopiedPart {
 enum Written {
     /// Plain, with its blob in the plan of reading.
     Plain { offset: u64, blob: usize },
+    /// The same with holes, by what is not one.
+    Pieces { pieces: Vec<Piece>, blob: usize },
     /// As it is stored in the image.
     Copied(CopiedPart),
 }
@@ -43,13 +45,14 @@ impl Written {
     fn offset(&self) -> u64 {
         match self {
             Self::Plain { offset, .. } => *offset,
+            Self::Pieces { pieces, .. } => pieces.first().map_or(0, |piece| piece.offset),
             Self::Copied(part) => part.offset,
         }
     }
 
     fn size(&self, reads: &ReadPlan) -> u64 {
         match self {
-            Self::Plain { blob, .. } => reads.blobs[*blob].size,
+            Self::Plain { blob, .. } | Self::Pieces { blob, .. } => reads.blobs[*blob].size,
             Self::Copied(part) => part.len,
         }
     }
@@ -94,8 +97,12 @@ fn written(plan: &VolumePlan<'_>, reads: &ReadPlan, copied: Vec<CopiedPart>) -> 
     let mut out: Vec<Written> = copied.into_iter().map(Written::Copied).collect();
     for (index, blob) in reads.blobs.iter().enumerate() {
         for wanted in &blob.uses {
-            if let Some(Place::Clusters { offset, .. }) = place(plan, *wanted) {
-                out.push(Written::Plain { offset, blob: index });
+            match place(plan, *wanted) {
+                Some(Place::Clusters { offset, .. }) => out.push(Written::Plain { offset, blob: index }),
+                Some(Place::Pieces) => {
+                    out.push(Written::Pieces { pieces: plan.pieces(wanted.node), blob: index });
+                }
+                _ => {}
             }
         }
     }
@@ -144,15 +151,16 @@ fn check(
         while done < size {
             context.ctl.check()?;
             let step = (size - done).min(STEP_BYTES);
+            buf.clear();
             buf.resize(usize::try_from(step).unwrap_or(0), 0);
-            device.read_exact_at(start + done, buf).map_err(Error::io("read", device.name()))?;
+            read_part(one, done, buf, device)?;
             take(buf);
             done += step;
         }
         Ok(())
     };
     match one {
-        Written::Plain { blob, .. } => {
+        Written::Plain { blob, .. } | Written::Pieces { blob, .. } => {
             let sha1 = reads.blobs[*blob].sha1;
             let mut hasher = Sha1::new();
             each(buf, &mut |bytes| hasher.update(bytes))?;
@@ -187,4 +195,25 @@ fn check(
             })
         }
     }
+}
+
+/// Reads a part of a content; `buf` comes with zeros, which is what holes are.
+fn read_part(one: &Written, from: u64, buf: &mut [u8], device: &dyn VolumeDevice) -> Result<(), Error> {
+    let pieces = match one {
+        Written::Pieces { pieces, .. } => pieces.as_slice(),
+        Written::Plain { .. } | Written::Copied(_) => {
+            return device.read_exact_at(one.offset() + from, buf).map_err(Error::io("read", device.name()));
+        }
+    };
+    let end = from + buf.len() as u64;
+    for piece in pieces {
+        let (first, last) = (piece.pos.max(from), piece.pos.saturating_add(piece.allocated).min(end));
+        if first < last {
+            let at = |pos: u64| usize::try_from(pos - from).unwrap_or(usize::MAX);
+            device
+                .read_exact_at(piece.offset + (first - piece.pos), &mut buf[at(first)..at(last)])
+                .map_err(Error::io("read", device.name()))?;
+        }
+    }
+    Ok(())
 }

@@ -55,18 +55,14 @@ impl Checker<'_> {
         };
         let stream = stream.clone();
         let least = self.boot.clusters.div_ceil(8);
-        if stream.size < least || stream.size > least.next_multiple_of(8) {
-            self.teller.tell(
-                Rule::BitmapSize,
-                spot,
-                format!("{} bytes", least.next_multiple_of(8)),
-                stream.size,
-            );
+        let longest = least.next_multiple_of(8);
+        if stream.size < least || stream.size > longest {
+            // One that reaches further hurts nobody: growing leaves it for the moment before the boot sector changes.
+            let is_longer = stream.size > longest && stream.size.is_multiple_of(8);
+            let rule = if is_longer { Rule::Growth } else { Rule::BitmapSize };
+            self.teller.tell(rule, spot, format!("{longest} bytes"), stream.size);
         }
-        let room = stream
-            .size
-            .min(stream.clusters().saturating_mul(self.boot.cluster_bytes))
-            .min(least.next_multiple_of(8));
+        let room = stream.size.min(stream.clusters().saturating_mul(self.boot.cluster_bytes)).min(longest);
         let (mut pos, mut bytes, mut differences) = (0u64, Vec::new(), Differences::default());
         while pos < room {
             bytes.resize(at(room.saturating_sub(pos)).min(STEP_BYTES), 0);

@@ -347,12 +347,9 @@ impl Checker<'_> {
         };
         let expected = self.boot.offset(self.boot.clusters);
         if stream.size != expected || stream.clusters() != self.boot.clusters {
-            self.teller.tell(
-                Rule::BadClusters,
-                spot,
-                format!("{expected} bytes, the whole volume"),
-                stream.size,
-            );
+            let is_longer = stream.size > expected && stream.size == self.boot.offset(stream.clusters());
+            let rule = if is_longer { Rule::Growth } else { Rule::BadClusters };
+            self.teller.tell(rule, spot, format!("{expected} bytes, the whole volume"), stream.size);
         }
         if stream.initialized != 0 && stream.first_lcn().is_none() {
             self.teller.tell(Rule::BadClusters, spot, "nothing written", stream.initialized);

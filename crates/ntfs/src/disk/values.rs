@@ -20,7 +20,7 @@ pub(crate) struct StandardInformationDisk {
     pub(crate) times: TimesDisk,     // 0x00
     pub(crate) attributes: U32,      // 0x20  without the directory bit
     pub(crate) max_versions: U32,    // 0x24
-    pub(crate) version: U32,         // 0x28
+    pub(crate) version: U32,         // 0x28  of directories: [`CASE_SENSITIVE`] or 0
     pub(crate) class_id: U32,        // 0x2c
     pub(crate) owner_id: U32,        // 0x30  quota
     pub(crate) security_id: U32,     // 0x34  in $Secure
@@ -28,6 +28,8 @@ pub(crate) struct StandardInformationDisk {
     pub(crate) update_sequence: U64, // 0x40  in the change journal
 }
 pub(crate) const STANDARD_INFORMATION_BYTES: usize = 0x48;
+/// In a directory without numbers of versions, as all are: its names are told apart by case, also by Windows since 10.0.17093.
+pub(crate) const CASE_SENSITIVE: u32 = 1;
 const _: () = assert!(size_of::<StandardInformationDisk>() == STANDARD_INFORMATION_BYTES);
 
 /// $FILE_NAME, in records and as key of name indexes.

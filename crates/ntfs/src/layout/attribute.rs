@@ -175,7 +175,8 @@ impl RecordWriter {
         stored: u64,
         geometry: &Geometry,
     ) {
-        let stream = StreamPart { lowest: part.lowest, runs: part.runs.clone(), stored, ..extent.stream(extent.size) };
+        let stream =
+            StreamPart { lowest: part.lowest, runs: part.runs.clone(), stored, ..extent.stream(extent.size) };
         self.in_clusters(attribute_type, &[], &stream, geometry);
     }
 

@@ -70,6 +70,8 @@ pub(super) struct DirPlan {
     pub(super) root_bytes: u32,
     /// First cluster of the blocks.
     pub(super) lcn: u64,
+    /// Has names that are equal but for case.
+    pub(super) has_twins: bool,
 }
 
 /// The compressed stream of a file.
@@ -107,6 +109,8 @@ pub struct Notes {
     pub compact_files: u64,
     /// Bytes of sparse files that get no clusters.
     pub hole_bytes: u64,
+    /// Directories marked case-sensitive, as they have names that are equal but for case.
+    pub case_sensitive_directories: u64,
 }
 
 /// A key of a directory.
@@ -199,6 +203,7 @@ impl<'t> Collected<'t> {
                 blocks: 0,
                 root_bytes: 0,
                 lcn: 0,
+                has_twins: false,
             });
             if link == NONE {
                 self.node(node, guide, geometry, refusals);
@@ -231,13 +236,7 @@ impl<'t> Collected<'t> {
     }
 
     /// Checks a node when it is met first, and counts its streams.
-    fn node(
-        &mut self,
-        id: NodeId,
-        guide: &dyn ContentGuide,
-        geometry: &Geometry,
-        refusals: &mut Refusals,
-    ) {
+    fn node(&mut self, id: NodeId, guide: &dyn ContentGuide, geometry: &Geometry, refusals: &mut Refusals) {
         let node = self.tree.node(id);
         let mut found = Vec::new();
         check_node(node, &mut found);
@@ -372,7 +371,7 @@ impl<'t> Collected<'t> {
             if let [a, b] = pair
                 && UPCASE.compare(self.key_name(*a), self.key_name(*b)).is_eq()
             {
-                self.collide(*a, *b, collisions, refusals);
+                self.collide(dir, *a, *b, collisions, refusals);
             }
         }
         let bytes = keys.iter().map(|key| to_u64(entry_bytes(self.key_name(*key).len()))).sum();
@@ -383,7 +382,7 @@ impl<'t> Collected<'t> {
         plan.entries_bytes = bytes;
     }
 
-    fn collide(&mut self, a: u32, b: u32, collisions: Collisions, refusals: &mut Refusals) {
+    fn collide(&mut self, dir: usize, a: u32, b: u32, collisions: Collisions, refusals: &mut Refusals) {
         match (Key::from_number(a), Key::from_number(b)) {
             (Key::Link { link: x, is_short: false }, Key::Link { link: y, is_short: false })
                 if collisions == Collisions::Keep
@@ -395,6 +394,8 @@ impl<'t> Collected<'t> {
                 for link in [x, y] {
                     self.links[at(link)].form = Form::Posix;
                 }
+                let had_twins = std::mem::replace(&mut self.dirs[dir].has_twins, true);
+                self.notes.case_sensitive_directories += u64::from(!had_twins);
             }
             (Key::Link { link, .. }, Key::System(_)) | (Key::System(_), Key::Link { link, .. }) => {
                 refusals.push(|| self.link_path(link), Reason::NameReserved);

@@ -42,4 +42,4 @@ pub use plan::{Part, Place, VolumePlan};
 pub use sparse::Piece;
 pub use writes::{ResidentBytes, Write};
 
-pub(crate) use options::MAX_STREAM_BYTES;
+pub(crate) use options::{MAX_CLUSTERS, MAX_STREAM_BYTES};

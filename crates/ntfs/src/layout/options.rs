@@ -15,7 +15,7 @@ pub(crate) const MAX_STREAM_BYTES: u64 = (1 << 44) - (1 << 16);
 /// Largest cluster, bytes.
 const MAX_CLUSTER_BYTES: u32 = 2 << 20;
 /// Most clusters of a volume.
-const MAX_CLUSTERS: u64 = (1 << 32) - 1;
+pub(crate) const MAX_CLUSTERS: u64 = (1 << 32) - 1;
 /// Holes and compressed parts are counted in units of this, bytes.
 pub(crate) const SPARSE_UNIT_BYTES: u64 = 64 << 10;
 
@@ -54,7 +54,7 @@ pub enum Collisions {
     /// The tree is refused: Windows finds only one of them.
     #[default]
     Refuse,
-    /// All are written. Systems that mind case find each.
+    /// All are written, and their directory is marked case-sensitive, so that Windows 10.0.17093 and later finds each, too.
     Keep,
 }
 

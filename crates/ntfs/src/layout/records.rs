@@ -12,10 +12,10 @@ use super::index::Shape;
 use super::plan::{ExtraKind, VolumePlan};
 use super::writes::ResidentBytes;
 use crate::disk::{
-    EaDisk, EaInformationDisk, FileNameDisk, INDEX_BLOCK_BYTES, IndexEntryDisk, LIST_ENTRY_BYTES,
-    ListEntryDisk, NAME_IS_DIRECTORY, OBJECT_ID_BYTES, RECORD_DIRECTORY, RECORD_IN_USE, ReparseDisk,
-    StandardInformationDisk, TimesDisk, WofDisk, attribute_type, collation, fresh_sequence, namespace,
-    reference,
+    CASE_SENSITIVE, EaDisk, EaInformationDisk, FileNameDisk, INDEX_BLOCK_BYTES, IndexEntryDisk,
+    LIST_ENTRY_BYTES, ListEntryDisk, NAME_IS_DIRECTORY, OBJECT_ID_BYTES, RECORD_DIRECTORY, RECORD_IN_USE,
+    ReparseDisk, StandardInformationDisk, TimesDisk, WofDisk, attribute_type, collation, fresh_sequence,
+    namespace, reference,
 };
 
 /// Attributes that are kept as the image has them. Directory, reparse point and sparse follow from what the file is;
@@ -225,7 +225,13 @@ impl VolumePlan<'_> {
         let first = self.places[at(self.collected.nodes[id.index()].streams)];
         if let (Some(sparse), Some(lcn)) = (self.collected.holes_of(id), first.lcn()) {
             let extent = self.sparse_extent(id);
-            record.part(attribute_type::DATA, &extent, &sparse.part_runs(part, lcn), sparse.clusters, &self.geometry);
+            record.part(
+                attribute_type::DATA,
+                &extent,
+                &sparse.part_runs(part, lcn),
+                sparse.clusters,
+                &self.geometry,
+            );
         }
     }
 
@@ -417,13 +423,18 @@ impl VolumePlan<'_> {
             times: node_times(node),
             attributes: U32::new(self.attributes(id, node)),
             max_versions: U32::new(0),
-            version: U32::new(0),
+            version: U32::new(if self.has_twins(id, node) { CASE_SENSITIVE } else { 0 }),
             class_id: U32::new(0),
             owner_id: U32::new(0),
             security_id: U32::new(self.secure.id(node.security.map(|security| security.0))),
             quota_charged: U64::new(0),
             update_sequence: U64::new(0),
         }
+    }
+
+    /// Whether a directory has names that are equal but for case.
+    fn has_twins(&self, id: NodeId, node: &Node) -> bool {
+        node.is_directory() && self.collected.dirs[at(self.collected.nodes[id.index()].detail)].has_twins
     }
 
     /// What the names of a file say; `link` is one of its names or [`NONE`] for the root's own.

@@ -125,7 +125,8 @@ impl SparsePlan {
 
     /// Bytes of a part's attribute at most, padded.
     pub(super) fn part_bytes(&self, part: usize, geometry: &Geometry) -> usize {
-        let runs: usize = self.stretches[self.part_range(part)].iter().map(|one| one.run_bytes(geometry)).sum();
+        let runs: usize =
+            self.stretches[self.part_range(part)].iter().map(|one| one.run_bytes(geometry)).sum();
         (part_head_bytes(part) + runs + 1).next_multiple_of(8)
     }
 

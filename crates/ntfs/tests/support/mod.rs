@@ -284,7 +284,8 @@ pub fn contents(plan: &VolumePlan<'_>, tree: &Tree, compressed: &dyn Fn(NodeId) 
                 Place::Clusters { offset, allocated } => (offset, allocated, bytes),
                 Place::Pieces => {
                     for piece in plan.pieces(id) {
-                        let (pos, len) = (usize::try_from(piece.pos).unwrap(), usize::try_from(piece.allocated).unwrap());
+                        let (pos, len) =
+                            (usize::try_from(piece.pos).unwrap(), usize::try_from(piece.allocated).unwrap());
                         let mut part = bytes[pos..bytes.len().min(pos + len)].to_vec();
                         part.resize(len, 0);
                         out.writes.push(Write { offset: piece.offset, bytes: part });
@@ -336,7 +337,9 @@ impl ContentGuide for ZeroGuide {
     fn zeros(&self, _: NodeId, content: &ContentRef) -> Vec<std::ops::Range<u64>> {
         let bytes = bytes_of(content);
         let mut found: Vec<std::ops::Range<u64>> = Vec::new();
-        for (block, part) in bytes.chunks(4096).enumerate().filter(|(_, part)| part.iter().all(|byte| *byte == 0)) {
+        for (block, part) in
+            bytes.chunks(4096).enumerate().filter(|(_, part)| part.iter().all(|byte| *byte == 0))
+        {
             let (start, end) = (block as u64 * 4096, block as u64 * 4096 + part.len() as u64);
             match found.last_mut() {
                 Some(last) if last.end == start => last.end = end,
