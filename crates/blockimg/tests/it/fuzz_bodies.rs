@@ -4,7 +4,10 @@
 
 use crate::support;
 
-use gravure_blockimg::{FrameDecoder, ImageFile, ImageStream, StreamItem, fuzz, read_pack};
+use gravure_blockimg::{
+    ChunkId, Encoding, Entry, Error, FrameDecoder, FrameHeader, FrameKind, ImageFile, ImageStream,
+    StreamItem, fuzz, read_pack,
+};
 use gravure_testkit::Random;
 use proptest::prelude::*;
 use support::{small_image, small_pack};
@@ -50,6 +53,21 @@ fn a_flipped_bit_is_found_wherever_it_is() {
             assert_eq!(contents, clean, "byte {at}");
         }
     }
+}
+
+#[test]
+fn damage_of_a_frame_header_is_never_taken_for_a_newer_version() {
+    let entry = Entry { id: ChunkId::of(b"content"), len: 7 };
+    let header = FrameHeader::new(FrameKind::Data, Encoding::Zstd, 7, vec![entry]).unwrap();
+    let mut bytes = Vec::new();
+    header.write(&mut bytes);
+    for bit in 0..bytes.len() * 8 {
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        let error = FrameHeader::parse(&bytes, 0).unwrap_err();
+        assert!(matches!(error, Error::Corrupt { .. }), "bit {bit}: {error}");
+        bytes[bit / 8] ^= 1 << (bit % 8);
+    }
+    assert_eq!(FrameHeader::parse(&bytes, 0).unwrap(), header);
 }
 
 #[test]
