@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: ours against rivals on the same input in the same run.
 
 mod apply;
+mod block;
 pub(crate) mod boot;
 mod drivers;
 mod measure;
@@ -14,6 +15,7 @@ use clap::ValueEnum;
 
 const EXAMPLES: &str = "Examples:
   cargo xtask bench apply           apply and verify against wimlib-imagex
+  cargo xtask bench block --check   partition images against partclone and zstd; needs root
   cargo xtask bench boot            boot files: TFTP, HTTP, DHCP against dnsmasq, atftpd, tftpd-hpa, nginx
   cargo xtask bench apply --check   exit code 1 when the target is missed
   cargo xtask bench apply --source /usr --megabytes 2000   other input
@@ -34,7 +36,7 @@ pub(crate) struct Options {
     /// Exit with 1 when the target is missed
     #[arg(long)]
     check: bool,
-    /// `apply`: directory with real files to make images of
+    /// `apply`, `block`: directory with real files to make images of
     #[arg(long, default_value = "/usr", value_name = "DIR")]
     source: std::path::PathBuf,
     /// Megabytes of files to take at least
@@ -43,7 +45,7 @@ pub(crate) struct Options {
     /// Runs of each program; the median counts
     #[arg(long, default_value_t = 3)]
     runs: usize,
-    /// `wim`, `ntfs`: a tenth of the input and one run, to try things
+    /// `wim`, `ntfs`: a tenth of the input and one run; `block`: one run, to try things
     #[arg(long)]
     quick: bool,
 }
@@ -53,6 +55,8 @@ pub(crate) struct Options {
 enum Name {
     /// Applying and verifying WIMs: time, processor time and memory against wimlib-imagex
     Apply,
+    /// Partition images captured, restored and re-deployed, against partclone and zstd
+    Block,
     /// Serving boot files: TFTP, HTTP and DHCP against dnsmasq, atftpd, tftpd-hpa and nginx
     Boot,
     /// The driver repository: indexing 10,000 INF files, matching a machine
@@ -67,6 +71,7 @@ enum Name {
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let met = match options.name {
         Name::Apply => apply::run(options)?,
+        Name::Block => block::run(options)?,
         Name::Boot => boot::run(options)?,
         Name::Drivers => drivers::run(options)?,
         Name::Ntfs => ntfs::run(options)?,

@@ -223,7 +223,8 @@ fn parse_entry(bytes: &[u8], number: u32) -> Option<GptEntry> {
 
 /// The array of entries, padded to whole sectors.
 pub(crate) fn entries_bytes(layout: &Layout) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(16384);
+    // 16384 is a multiple of both sector sizes.
+    let mut bytes = vec![0; usize::try_from(ENTRY_COUNT.saturating_mul(ENTRY_BYTES)).unwrap_or(usize::MAX)];
     for partition in &layout.partitions {
         let mut name = [U16::ZERO; MAX_NAME_UNITS];
         // The layout has checked that the name fits.
@@ -238,10 +239,14 @@ pub(crate) fn entries_bytes(layout: &Layout) -> Vec<u8> {
             attributes: U64::new(partition.attributes),
             name,
         };
-        bytes.extend_from_slice(entry.as_bytes());
+        // Numbers are the places in the table, from 1 to the number of entries.
+        let size = size_of::<EntryDisk>();
+        let index = usize::try_from(partition.number.saturating_sub(1)).unwrap_or(usize::MAX);
+        let place = index.saturating_mul(size)..index.saturating_add(1).saturating_mul(size);
+        if let Some(place) = bytes.get_mut(place) {
+            place.copy_from_slice(entry.as_bytes());
+        }
     }
-    // 16384 is a multiple of both sector sizes.
-    bytes.resize(usize::try_from(ENTRY_COUNT.saturating_mul(ENTRY_BYTES)).unwrap_or(usize::MAX), 0);
     bytes
 }
 

@@ -193,6 +193,38 @@ impl Layout {
         })
     }
 
+    /// A table that is known already: partitions with their numbers at their places. No room is kept for a journal.
+    pub fn of_partitions(
+        shape: DiskShape,
+        disk_guid: Guid,
+        partitions: Vec<Partition>,
+    ) -> Result<Self, Error> {
+        let frame = Frame::of(shape)?;
+        let mut sorted: Vec<&Partition> = partitions.iter().collect();
+        sorted.sort_by_key(|partition| partition.first_lba);
+        let mut free = frame.first_usable_lba;
+        for partition in sorted {
+            let (first, last) = (partition.first_lba, partition.last_lba);
+            if first < free || last < first || last > frame.last_usable_lba {
+                let why = format!(
+                    "sectors {first:#x}..={last:#x} are not within {free:#x}..={:#x}, which is free",
+                    frame.last_usable_lba
+                );
+                return Err(Error::invalid(format!("partition {}", partition.number), why));
+            }
+            free = last.saturating_add(1);
+        }
+        Ok(Self {
+            shape,
+            sectors: frame.sectors,
+            disk_guid,
+            first_usable_lba: frame.first_usable_lba,
+            last_usable_lba: frame.last_usable_lba,
+            partitions,
+            journal: frame.area.end..frame.area.end,
+        })
+    }
+
     /// The first partition of this role.
     pub fn first(&self, role: Role) -> Option<&Partition> {
         self.partitions.iter().find(|partition| partition.role == role)
@@ -243,6 +275,12 @@ impl Frame {
     fn room(&self) -> u64 {
         self.area.end.saturating_sub(self.area.start)
     }
+}
+
+/// First and last sector that partitions may use on a disk of `shape`.
+pub(crate) fn usable(shape: DiskShape) -> Result<Range<u64>, Error> {
+    let frame = Frame::of(shape)?;
+    Ok(frame.first_usable_lba..frame.last_usable_lba)
 }
 
 fn entry_sectors(sector_bytes: u32) -> u64 {

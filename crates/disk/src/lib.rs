@@ -17,6 +17,7 @@ pub mod layout;
 pub mod gpt;
 pub mod mbr;
 pub mod table;
+pub mod transfer;
 
 pub mod bios;
 pub mod efi;

@@ -179,15 +179,15 @@ fn print(outcome: &Outcome, path: &Path) -> bool {
 
 /// A copy of real files, large enough, from which the images are made.
 #[derive(Debug)]
-struct Source {
-    dir: PathBuf,
-    bytes: u64,
-    files: u64,
+pub(super) struct Source {
+    pub(super) dir: PathBuf,
+    pub(super) bytes: u64,
+    pub(super) files: u64,
 }
 
 impl Source {
     /// Copies whole subdirectories of `options.source`, sorted by name, until there is enough. Kept for later runs.
-    fn collect(options: &Options, dir: &Path) -> Result<Self> {
+    pub(super) fn collect(options: &Options, dir: &Path) -> Result<Self> {
         let wanted = options.megabytes * 1_000_000;
         let copy = dir.join("source");
         let (files, bytes) = count(&copy)?;

@@ -1,5 +1,7 @@
 //! Reading FAT volumes: directories and files through the table, every length and chain bounded. FAT12 (floppies) is not read.
 
+use std::ops::Range;
+
 use gravure_io::ReadAt;
 use zerocopy::FromBytes;
 
@@ -112,6 +114,32 @@ impl<'a> FatVolume<'a> {
             out.extend_from_slice(bytes);
             Ok(())
         })?;
+        Ok(out)
+    }
+
+    /// Where the content of the file `path` lies on the volume, bytes, in its order: for changes in place.
+    pub fn file_ranges(&self, path: &str) -> Result<Vec<Range<u64>>, Error> {
+        let entry = self.find(path)?.filter(|entry| !entry.directory);
+        let entry = entry.ok_or_else(|| Error::invalid(format!("file {path}"), "it is a directory"))?;
+        let cluster_bytes = self.geometry.cluster_bytes().max(1);
+        let mut left = u64::from(entry.size);
+        let mut out: Vec<Range<u64>> = Vec::new();
+        let mut cluster = (left > 0).then_some(u64::from(entry.first_cluster));
+        while left > 0 {
+            let Some(number) = cluster else {
+                let found = format!("its end with {left} bytes left");
+                return Err(corrupt("chain of a file", format!("clusters for {} bytes", entry.size), found));
+            };
+            let offset = self.offset_of(number)?;
+            let len = cluster_bytes.min(left);
+            let end = offset.saturating_add(len);
+            match out.last_mut() {
+                Some(last) if last.end == offset => last.end = end,
+                _ => out.push(offset..end),
+            }
+            left = left.saturating_sub(len);
+            cluster = self.next(number)?;
+        }
         Ok(out)
     }
 
