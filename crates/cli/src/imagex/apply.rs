@@ -1,4 +1,4 @@
-//! `wim apply`: whole images become directories.
+//! `wim apply`: whole images become directories, or fill empty NTFS volumes.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -11,12 +11,13 @@ use gravure_wim::{HeaderFlags, ImageIndex};
 
 use super::files::{self, CHECK, Images, REF, REFS};
 use super::options::{Given, Opt, flag, value};
-use super::{Command, Console, check_count, mistake};
+use super::{Command, Console, check_count, mistake, unsupported, volume};
 use crate::exit::{Failure, done_or_partial};
 
 const USAGE: &str = "  apply WIMFILE [IMAGE | all] TARGET
       [--check] [--ref=\"GLOB\"] [--rpfix | --norpfix] [--unix-data] [--threads=N] [--recover-data]
-  WIMFILE may be -: a pipable image comes from standard input";
+  WIMFILE may be -: a pipable image comes from standard input
+  TARGET is a directory, or a partition or file with an empty NTFS volume";
 
 /// What commands that write files of an image to a directory have in common.
 pub(super) const TARGET_OPTIONS: [Opt; 9] = [
@@ -45,11 +46,26 @@ fn run(given: &Given, console: &Console) -> Result<ExitCode, Failure> {
         _ => (given.argument(1).map_err(mistake)?, &given.arguments[2]),
     };
     let target = Path::new(target);
+    let is_volume = volume::is_volume(target);
     if given.arguments[0] == "-" {
+        if is_volume {
+            return Err(unsupported(
+                "a volume is laid out before its content comes, which a pipe cannot tell",
+            ));
+        }
         return from_pipe(given, which, target, console);
     }
     let file = files::open(&given.arguments[0], given, console)?;
     let images = files::images(&file, which)?;
+    if is_volume {
+        let Images::One(index) = images else {
+            return Err(mistake("a volume takes one image: name it"));
+        };
+        tell_start(&file, index, "volume", target, console)?;
+        let skipped = volume::apply(&file.image(index)?, target, given, console)?;
+        console.say("Done applying WIM image.")?;
+        return Ok(outcome(given, skipped));
+    }
     let options = target_options(given, "apply", links(given, &file))?;
     let mut skipped = 0;
     match images {
@@ -106,14 +122,20 @@ fn apply(
     options: &ApplyOptions,
     console: &Console,
 ) -> Result<u64, Failure> {
-    let image = file.image(index)?;
+    tell_start(file, index, "directory", target, console)?;
+    put(&file.image(index)?, target, options, console)
+}
+
+fn tell_start(
+    file: &ImageFile,
+    index: ImageIndex,
+    kind: &str,
+    target: &Path,
+    console: &Console,
+) -> Result<(), Failure> {
     let name = file.wim().info().image(index.index()).and_then(|info| info.name()).unwrap_or_default();
-    let (number, from) = (index.number(), file.name());
-    console.say(&format!(
-        "Applying image {number} ({name:?}) from {from:?} to directory \"{}\"",
-        target.display()
-    ))?;
-    put(&image, target, options, console)
+    let (number, from, target) = (index.number(), file.name(), target.display());
+    console.say(&format!("Applying image {number} ({name:?}) from {from:?} to {kind} \"{target}\""))
 }
 
 /// Applies `image` and tells what the directory cannot hold of it; returns what was left out.

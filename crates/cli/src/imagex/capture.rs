@@ -1,4 +1,4 @@
-//! `wim capture` and `wim append`: directories, and lists of them, become images.
+//! `wim capture` and `wim append`: directories, lists of them, and NTFS volumes become images.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use gravure_imaging::{
     AppendOptions, Boot, CaptureConfig, CaptureOptions, CaptureSource, Earlier, ErrorKind, Exclusions,
     ImageFile, Integrity, Mounts, RewriteOptions, ScanOptions, Symlinks, UnixMetadata, Which, append,
-    capture, capture_sources_to_pipe, optimize, read_text, read_text_file,
+    capture, capture_sources_to_pipe, is_ntfs_volume, optimize, read_text, read_text_file,
 };
 use gravure_wim::HeaderFlags;
 
@@ -23,6 +23,7 @@ const CAPTURE_USAGE: &str = "  capture SOURCE WIMFILE [NAME [DESC]]
       [--flags=EDITION] [--image-property NAME=VALUE] [--config=FILE] [--source-list] [--dereference]
       [--unix-data] [--rpfix | --norpfix] [--update-of=[WIMFILE:]IMAGE] [--delta-from=WIMFILE] [--wimboot]
       [--pipable] [--solid] [--solid-compress=TYPE] [--solid-chunk-size=SIZE]
+  SOURCE is a directory, a list with --source-list, or a partition or file with an NTFS volume
   WIMFILE may be -: a pipable image goes to standard output";
 
 const APPEND_USAGE: &str = "  append SOURCE WIMFILE [NAME [DESC]]
@@ -209,8 +210,16 @@ fn sources(given: &Given) -> Result<Vec<CaptureSource>, Failure> {
     if !given.has("source-list") {
         let path = Path::new(source);
         let metadata = std::fs::metadata(path).map_err(|error| Failure::io("read", path, &error))?;
-        if !metadata.is_dir() {
-            return Err(unsupported(format!("{} is no directory", path.display())));
+        if metadata.is_dir() {
+            return Ok(vec![CaptureSource::root(path)]);
+        }
+        if !is_ntfs_volume(path) {
+            return Err(unsupported(format!("{} is neither a directory nor an NTFS volume", path.display())));
+        }
+        for option in ["unix-data", "dereference"] {
+            if given.has(option) {
+                return Err(unsupported(format!("--{option} with an NTFS volume")));
+            }
         }
         return Ok(vec![CaptureSource::root(path)]);
     }

@@ -19,6 +19,7 @@ mod options;
 mod script;
 mod update;
 mod verify;
+mod volume;
 mod words;
 
 use std::ffi::{OsStr, OsString};

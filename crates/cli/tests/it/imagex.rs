@@ -676,3 +676,51 @@ fn mounts_show_the_same_and_go_again() {
     let refused = Tool::Ours.run(&bench.dir(Tool::Ours), &["mountrw", "x.wim", "1", "mnt"], "");
     assert_eq!(refused.status.code(), Some(9));
 }
+
+/// Names, sizes, short names and hashes of everything on a volume, as wimlib captures it.
+fn listing_of_volume(dir: &Path, volume: &str) -> Vec<String> {
+    Tool::Theirs.succeeds(dir, &["capture", volume, "listed.wim", "--compress=none"]);
+    let text = Tool::Theirs.succeeds(dir, &["dir", "listed.wim", "--detailed"]);
+    fs::remove_file(dir.join("listed.wim")).unwrap();
+    let kept = ["Full Path", "Short Name", "Security Descriptor", "Hash", "Uncompressed size", "Attributes"];
+    let is_kept = |line: &&str| kept.iter().any(|kept| line.contains(kept));
+    text.lines().map(str::trim).filter(is_kept).map(str::to_owned).collect()
+}
+
+#[test]
+fn volumes_are_captured_and_empty_ones_filled() {
+    let Some(bench) = Bench::new() else { return };
+    let Some(_) = oracle("mkntfs") else { return };
+    let dir = bench.dir(Tool::Ours);
+    bench.fill(small_tree);
+    for volume in ["from.ntfs", "to.ntfs"] {
+        fs::File::create(dir.join(volume)).unwrap().set_len(24 << 20).unwrap();
+        let mut mkntfs = Command::new("mkntfs");
+        mkntfs.args(["-F", "-Q", "-q", "-c", "8192", "-L", "Label"]).arg(dir.join(volume));
+        assert!(mkntfs.output().unwrap().status.success());
+    }
+    Tool::Theirs.succeeds(&dir, &["capture", "in", "in.wim"]);
+    Tool::Theirs.succeeds(&dir, &["apply", "in.wim", "1", "from.ntfs"]);
+
+    Tool::Ours.succeeds(&dir, &["capture", "from.ntfs", "volume.wim"]);
+    Tool::Ours.succeeds(&dir, &["append", "from.ntfs", "volume.wim", "again"]);
+    Tool::Ours.succeeds(&dir, &["apply", "volume.wim", "2", "to.ntfs"]);
+    let listed = listing_of_volume(&dir, "from.ntfs");
+    assert!(listed.iter().any(|line| line.contains("/d1/s/f1")), "{listed:?}");
+    assert_eq!(listing_of_volume(&dir, "to.ntfs"), listed);
+    let mut info = Command::new(env!("CARGO_BIN_EXE_gravure"));
+    info.current_dir(&dir).args(["ntfs", "info", "to.ntfs", "--format", "json"]);
+    let info: serde_json::Value = serde_json::from_slice(&info.output().unwrap().stdout).unwrap();
+    assert_eq!((info["label"].as_str(), info["cluster_bytes"].as_u64()), (Some("Label"), Some(8192)));
+
+    // What is there stays.
+    let refused = Tool::Ours.run(&dir, &["apply", "volume.wim", "1", "to.ntfs"], "");
+    let error = String::from_utf8_lossy(&refused.stderr);
+    assert!(
+        refused.status.code() == Some(4) && error.contains("expected an empty volume, found \""),
+        "{error}"
+    );
+    assert_eq!(listing_of_volume(&dir, "to.ntfs"), listed);
+    assert!(!Tool::Ours.run(&dir, &["apply", "volume.wim", "all", "to.ntfs"], "").status.success());
+    assert!(!Tool::Ours.run(&dir, &["capture", "file", "no.wim"], "").status.success());
+}
