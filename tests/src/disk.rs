@@ -2,10 +2,12 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+use gravure_io::{FileAt, ReadAt};
 
 /// Sector size of the machines' disks, bytes.
 const SECTOR_BYTES: u64 = 512;
@@ -37,6 +39,27 @@ pub fn partition_start(disk: &Path, number: u32) -> Result<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix("First sector: "));
     let sector = line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
     Ok(sector.with_context(|| format!("sgdisk told no first sector: {text}"))? * SECTOR_BYTES)
+}
+
+/// Copies `len` bytes from byte `offset` of `disk` on into the new file `to`, with holes where the disk has none but zeros.
+pub fn copy_partition(disk: &Path, offset: u64, len: u64, to: &Path) -> Result<()> {
+    const STEP: u64 = 1 << 20;
+    let from = FileAt::open(disk).with_context(|| format!("cannot open {}", disk.display()))?;
+    let out = File::create(to).with_context(|| format!("cannot create {}", to.display()))?;
+    out.set_len(len).context("cannot size the copy")?;
+    let (mut at, end) = (offset, offset + len);
+    while let Some(data) = from.next_data(at).context("cannot look for data")?.filter(|data| data.start < end)
+    {
+        at = data.start.max(at);
+        let stop = data.end.min(end);
+        while at < stop {
+            let step = usize::try_from(STEP.min(stop - at)).unwrap_or(0);
+            let bytes = from.read_vec_at(at, step).context("cannot read the disk")?;
+            out.write_all_at(&bytes, at - offset).context("cannot write the copy")?;
+            at += step as u64;
+        }
+    }
+    Ok(())
 }
 
 /// A copy of the ext4 file system from byte `offset` to the end of `disk`, as it is after its journal was replayed.

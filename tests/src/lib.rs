@@ -6,7 +6,8 @@
 mod boot;
 mod disk;
 mod scene;
+pub mod windows;
 
 pub use boot::{BootSite, SERVER, changed_payload, damage};
-pub use disk::{Replayed, looks_blank, partition_start};
+pub use disk::{Replayed, copy_partition, looks_blank, partition_start};
 pub use scene::{APPLY_PATIENCE, BOOT_PATIENCE, Scene};

@@ -35,23 +35,26 @@ pub struct Scene {
 impl Scene {
     /// Starts a site in `dir`; `None` after a loud skip when something it needs is missing.
     pub fn new(firmware: Firmware, dir: &Path) -> Result<Option<Self>> {
-        let (Some(program), Some(payload), Some(image)) = (gravure_program(), payload_dir(), test_image())
-        else {
-            return Ok(None);
-        };
+        let Some(image) = test_image() else { return Ok(None) };
+        Self::with_image(firmware, dir, &image, DISK_BYTES)
+    }
+
+    /// The same with an image and a size of the blank disk of one's own.
+    pub fn with_image(firmware: Firmware, dir: &Path, image: &Path, disk_bytes: u64) -> Result<Option<Self>> {
+        let (Some(program), Some(payload)) = (gravure_program(), payload_dir()) else { return Ok(None) };
         let tools =
             ["qemu-system-x86_64", "sgdisk", "debugfs", "e2fsck"].iter().all(|tool| oracle(tool).is_some());
         if !tools || !can_make_labs() {
             return Ok(None);
         }
         let mut machine = VmOptions::new("pc", firmware);
-        machine.disk = Some(Disk::blank(&dir.join("disk.img"), DISK_BYTES, Bus::Virtio)?);
+        machine.disk = Some(Disk::blank(&dir.join("disk.img"), disk_bytes, Bus::Virtio)?);
         "E2E-1".clone_into(&mut machine.serial);
         let setup = SiteSetup {
             program: &program,
             payload: &payload,
             dir: &dir.join("site"),
-            image: Some(&image),
+            image: Some(image),
             dhcp: SiteDhcp::Full,
         };
         let site = Site::start(Lab::new()?, &setup)?;

@@ -68,7 +68,7 @@ impl Reporter {
                     None => eprintln!("{line}"),
                 }
             }
-            Known::Failed { .. } | Known::Verified { .. } | Known::Leaving { .. } => {}
+            Known::Note { .. } | Known::Failed { .. } | Known::Verified { .. } | Known::Leaving { .. } => {}
         }
     }
 }

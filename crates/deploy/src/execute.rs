@@ -15,6 +15,7 @@ mod personalise;
 mod root;
 mod table;
 mod verify;
+mod windows;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -123,6 +124,7 @@ struct Run<'a> {
     bios: Option<gravure_disk::bios::GrubPlacement>,
     table_written: bool,
     compared: Option<verify::Compared>,
+    serviced: Option<windows::Serviced>,
     warnings: Vec<String>,
 }
 
@@ -164,6 +166,7 @@ impl<'a> Run<'a> {
             bios: None,
             table_written: false,
             compared: None,
+            serviced: None,
             warnings: Vec::new(),
         })
     }
@@ -178,8 +181,12 @@ impl<'a> Run<'a> {
             Step::Format { partition, label, .. } => self.format(*partition, label).map(|()| 0),
             Step::Apply { partition } => self.apply(*partition, stage),
             Step::Personalise {} => self.personalise().map(|()| 0),
+            Step::ServiceWindows {} => self.service_windows(stage).map(|()| 0),
+            Step::ApplyVolume { partition, label } => self.apply_volume(*partition, label, stage),
+            Step::InstallWindowsBoot {} => self.install_windows_boot(stage),
             Step::InstallUefiBoot {} => self.install_uefi_boot(),
             Step::InstallBiosBoot {} => self.install_bios_boot(),
+            Step::Verify {} if self.plan.windows.is_some() => self.verify_windows(stage),
             Step::Verify {} => self.verify(stage),
             Step::WriteTable {} => self.write_table().map(|()| 0),
             Step::FirmwareEntry {} => self.firmware_entry().map(|()| 0),
@@ -193,7 +200,9 @@ impl<'a> Run<'a> {
         let described =
             usize::try_from(self.plan.image.index).ok().and_then(|i| self.descriptor.images.get(i));
         match step {
-            Step::Apply { .. } | Step::Verify {} => described.map(|image| image.content_bytes),
+            Step::Apply { .. } | Step::ApplyVolume { .. } | Step::Verify {} => {
+                described.map(|image| image.content_bytes)
+            }
             _ => None,
         }
     }
@@ -246,12 +255,19 @@ impl<'a> Run<'a> {
 fn check_order(steps: &[Step]) -> Result<(), StepError> {
     let order: Vec<&str> = steps.iter().map(Step::name).collect();
     let position = |name: &str| order.iter().position(|step| *step == name);
-    let wanted = ["check_disk", "prepare", "format", "apply", "personalise", "verify", "write_table"];
+    let is_windows = position("service_windows").is_some();
+    let (wanted, applied, boots): (&[&str], &str, &[&str]) = if is_windows {
+        let order = &["check_disk", "service_windows", "prepare", "apply_volume", "verify", "write_table"];
+        (order, "apply_volume", &["install_windows_boot"])
+    } else {
+        let order = &["check_disk", "prepare", "format", "apply", "personalise", "verify", "write_table"];
+        (order, "personalise", &["install_uefi_boot", "install_bios_boot"])
+    };
     let positions: Vec<Option<usize>> = wanted.iter().map(|name| position(name)).collect();
     let complete = positions.iter().all(Option::is_some);
     let unique = wanted.iter().all(|name| order.iter().filter(|step| *step == name).count() == 1);
-    let boot = position("install_uefi_boot").or(position("install_bios_boot"));
-    let boot_in_time = boot.is_some() && boot < position("verify") && position("personalise") < boot;
+    let boot = boots.iter().find_map(|name| position(name));
+    let boot_in_time = boot.is_some() && boot < position("verify") && position(applied) < boot;
     if complete && unique && positions.is_sorted() && boot_in_time && position("check_disk") == Some(0) {
         return Ok(());
     }

@@ -31,6 +31,7 @@ pub(crate) mod code {
     pub(crate) const REFUSED: u8 = 4;
     pub(crate) const INTEGRITY: u8 = 5;
     pub(crate) const IO: u8 = 6;
+    pub(crate) const UNSUPPORTED: u8 = 9;
     pub(crate) const INTERRUPTED: u8 = 130;
 }
 

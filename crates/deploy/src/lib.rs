@@ -12,4 +12,4 @@ mod failure;
 
 pub use execute::{ImageSource, Machine, Report, execute};
 pub use failure::Failure;
-pub use planner::{CatalogImage, PlanRequest, ROOT_LABEL, Refusal, plan};
+pub use planner::{CatalogImage, MACHINE_FACTS, PlanRequest, ROOT_LABEL, Refusal, plan};

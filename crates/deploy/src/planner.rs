@@ -4,6 +4,9 @@
 mod host_name;
 mod layout;
 mod target;
+mod windows;
+
+use std::collections::BTreeMap;
 
 use gravure_model::Timestamp;
 use gravure_model::descriptor::{Digest, ImageDescriptor, SystemKind};
@@ -11,11 +14,15 @@ use gravure_model::identity::MachineIdentity;
 use gravure_model::inventory::{FirmwareMode, Inventory};
 use gravure_model::job::Job;
 use gravure_model::plan::{
-    Confirm, FileSystem, PLAN_VERSION, PartitionRole, Personality, Plan, PlannedImage, Step,
+    Confirm, FileSystem, PLAN_VERSION, PartitionRole, Personality, Plan, PlannedBundle, PlannedImage,
+    PlannedPartition, Step,
 };
 
 pub use layout::ROOT_LABEL;
 pub(crate) use layout::{ESP_LABEL, disk_layout};
+pub use windows::MACHINE_FACTS;
+#[cfg(test)]
+pub(crate) use windows::steps as windows_steps;
 
 /// BLAKE3 contexts; a change changes every identifier of a retried plan.
 const PLAN_SEED: &str = "gravure-deploy v1 plan seed";
@@ -49,6 +56,12 @@ pub struct PlanRequest {
     pub ordinal: u32,
     /// How the deployed system reports its first boot; `None` leaves the report out.
     pub confirm: Option<Confirm>,
+    /// Driver packages for the machine, for a Windows image.
+    pub drivers: Vec<PlannedBundle>,
+    /// The job's layers in their order, for a Windows image.
+    pub layers: Vec<PlannedBundle>,
+    /// What the site's table says of the machine, by column.
+    pub table: BTreeMap<String, String>,
 }
 
 /// Why there is no plan. The text says what stands in the way; [`Refusal::cure`] what to do.
@@ -66,7 +79,7 @@ pub enum Refusal {
         index: u32,
     },
     /// An operating system that cannot be deployed yet.
-    #[error("{path} image {index} holds {system}, only Linux systems can be deployed")]
+    #[error("{path} image {index} holds {system}, only Linux and Windows systems can be deployed")]
     UnsupportedSystem {
         /// Image file.
         path: String,
@@ -74,6 +87,30 @@ pub enum Refusal {
         index: u32,
         /// In words.
         system: &'static str,
+    },
+    /// A way of starting that this image cannot be given.
+    #[error(
+        "{path} image {index} holds Windows, which cannot be made to start on a {firmware} machine: {why}"
+    )]
+    Firmware {
+        /// Image file.
+        path: String,
+        /// Image.
+        index: u32,
+        /// `bios` or `uefi`.
+        firmware: &'static str,
+        /// In words.
+        why: String,
+    },
+    /// The job asks for what only a Windows system takes.
+    #[error("{path} image {index} holds a Linux system, which takes no {what}")]
+    NotForLinux {
+        /// Image file.
+        path: String,
+        /// Image.
+        index: u32,
+        /// What was asked for.
+        what: &'static str,
     },
     /// No disk fits the rule.
     #[error("no disk can be written: {}", if .reasons.is_empty() { "the machine has none".to_owned() } else { .reasons.join("; ") })]
@@ -141,7 +178,10 @@ impl Refusal {
     pub fn code(&self) -> u8 {
         match self {
             Self::NoSuchImage { .. } => 3,
-            Self::UnsupportedSystem { .. } | Self::SectorSize { .. } => 9,
+            Self::UnsupportedSystem { .. }
+            | Self::SectorSize { .. }
+            | Self::Firmware { .. }
+            | Self::NotForLinux { .. } => 9,
             Self::Seed { .. } => 1,
             _ => 4,
         }
@@ -151,7 +191,13 @@ impl Refusal {
     pub fn cure(&self) -> String {
         match self {
             Self::NoSuchImage { .. } => "`gravure info` lists the images of a file".into(),
-            Self::UnsupportedSystem { .. } => "choose an image of a Linux system with GRUB".into(),
+            Self::UnsupportedSystem { .. } => {
+                "choose an image of a Linux system with GRUB, or of a Windows system".into()
+            }
+            Self::Firmware { .. } => "start this machine in UEFI mode".into(),
+            Self::NotForLinux { .. } => {
+                "make the job without --settings, --layer and --publish-drivers".into()
+            }
             Self::NoDisk { .. } => {
                 "free or attach a disk; removable disks must be named with --disk serial=...".into()
             }
@@ -185,30 +231,43 @@ pub fn plan(
         count: image.descriptor.images.len(),
         index,
     })?;
-    let unsupported = |system| Refusal::UnsupportedSystem { path: image.path.clone(), index, system };
-    match described.system {
-        SystemKind::Linux => {}
-        SystemKind::Windows => return Err(unsupported("a Windows system")),
-        SystemKind::Unknown => return Err(unsupported("no system that is known")),
-    }
+    let is_windows = match described.system {
+        SystemKind::Linux => false,
+        SystemKind::Windows => true,
+        SystemKind::Unknown => {
+            let (path, system) = (image.path.clone(), "no system that is known");
+            return Err(Refusal::UnsupportedSystem { path, index, system });
+        }
+    };
     let firmware = inventory.firmware.mode;
+    if is_windows {
+        windows::check_firmware(image, index, firmware)?;
+    } else {
+        windows::check_unwanted(image, index, job)?;
+    }
     let disk = target::choose(job, inventory, firmware)?;
-    let partitions = layout::partitions(firmware, disk.size_bytes);
+    let partitions = if is_windows {
+        windows::partitions(disk.size_bytes, described)
+    } else {
+        layout::partitions(firmware, disk.size_bytes)
+    };
     let seed = seed(job, &request.identity)?;
     layout::check_room(&disk, &partitions, &seed, described.content_bytes, described.file_count)?;
-    let name = host_name::fill(&job.request.name, inventory, &request.identity, request.ordinal)?;
-    let mut steps = vec![Step::CheckDisk {}, Step::Prepare { partitions }];
-    let root = PartitionRole::Root;
-    steps.push(Step::Format { partition: root, file_system: FileSystem::Ext4, label: ROOT_LABEL.into() });
-    steps.extend([Step::Apply { partition: root }, Step::Personalise {}]);
-    match firmware {
-        FirmwareMode::Uefi => steps.push(Step::InstallUefiBoot {}),
-        FirmwareMode::Bios => steps.push(Step::InstallBiosBoot {}),
+    let facts = host_name::Facts {
+        inventory,
+        identity: &request.identity,
+        ordinal: request.ordinal,
+        table: &request.table,
+    };
+    let name = host_name::fill(&job.request.name, facts)?;
+    if is_windows {
+        windows::check_name(&job.request.name, &name)?;
     }
-    steps.extend([Step::Verify {}, Step::WriteTable {}]);
-    if firmware == FirmwareMode::Uefi {
-        steps.push(Step::FirmwareEntry {});
-    }
+    let steps = if is_windows { windows::steps(partitions) } else { linux_steps(firmware, partitions) };
+    let windows = is_windows.then(|| windows::PlannedWindows {
+        facts: windows::facts(job, facts, &name),
+        ..windows::planned(job, request.drivers, request.layers)
+    });
     Ok(Plan {
         version: PLAN_VERSION,
         id: request.plan,
@@ -219,13 +278,35 @@ pub fn plan(
         expires: request.now.plus_seconds(request.lifetime_seconds),
         assurance: job.request.assurance,
         firmware,
-        personality: Personality { host_name: name, machine_id: machine_id(&seed), confirm: request.confirm },
+        // Windows has no program of ours that could report; what was verified is the last that is known of it.
+        personality: Personality {
+            host_name: name,
+            machine_id: machine_id(&seed),
+            confirm: request.confirm.filter(|_| !is_windows),
+        },
+        windows,
         seed: blake3::Hash::from_bytes(seed).to_hex().to_string(),
         image: PlannedImage { path: image.path.clone(), descriptor: image.digest, index },
         disk,
         steps,
         then: job.request.then,
     })
+}
+
+fn linux_steps(firmware: FirmwareMode, partitions: Vec<PlannedPartition>) -> Vec<Step> {
+    let root = PartitionRole::Root;
+    let mut steps = vec![Step::CheckDisk {}, Step::Prepare { partitions }];
+    steps.push(Step::Format { partition: root, file_system: FileSystem::Ext4, label: ROOT_LABEL.into() });
+    steps.extend([Step::Apply { partition: root }, Step::Personalise {}]);
+    match firmware {
+        FirmwareMode::Uefi => steps.push(Step::InstallUefiBoot {}),
+        FirmwareMode::Bios => steps.push(Step::InstallBiosBoot {}),
+    }
+    steps.extend([Step::Verify {}, Step::WriteTable {}]);
+    if firmware == FirmwareMode::Uefi {
+        steps.push(Step::FirmwareEntry {});
+    }
+    steps
 }
 
 /// Derives the plan's seed from the job and the machine: a retry of the same job on the same machine is identical,

@@ -5,12 +5,12 @@ use std::path::Path;
 
 use gravure_model::Ctl;
 use gravure_model::descriptor::{
-    DESCRIPTOR_VERSION, DescribedImage, Digest, ImageDescriptor, RANGE_BYTES, SystemKind,
+    DESCRIPTOR_VERSION, DescribedImage, DescribedWindows, Digest, ImageDescriptor, RANGE_BYTES, SystemKind,
 };
 use gravure_model::event::Observer;
 use gravure_nttypes::NtName;
 use gravure_tree::{NodeId, Tree};
-use gravure_wim::ResourceHeader;
+use gravure_wim::{ResourceHeader, WindowsInfo};
 
 use crate::meter::{Context, Meter, default_threads};
 use crate::reading::MAX_BYTES_IN_FLIGHT;
@@ -43,8 +43,9 @@ pub fn describe_file(file: &ImageFile, ctl: &Ctl, observer: &dyn Observer) -> Re
     for index in file.wim().images() {
         let image = file.image(index)?;
         let info = file.wim().info().image(index.index());
-        let name = info.and_then(|info| info.name()).unwrap_or_default();
-        images.push(described(image.tree(), name));
+        let name = info.as_ref().and_then(|info| info.name()).unwrap_or_default();
+        let windows = info.and_then(|info| info.windows()).and_then(|said| windows(image.tree(), &said));
+        images.push(DescribedImage { windows, ..described(image.tree(), name) });
     }
     let ranges = ranges(&context, &meter, file)?;
     let tables = tables(file)?;
@@ -99,7 +100,31 @@ fn described(tree: &Tree, name: String) -> DescribedImage {
         }
         content_bytes = content_bytes.saturating_add(node.data.as_ref().map_or(0, |data| data.size));
     }
-    DescribedImage { name, system: system_of(tree), file_count, directory_count, content_bytes }
+    let system = system_of(tree);
+    DescribedImage { name, system, file_count, directory_count, content_bytes, windows: None }
+}
+
+/// What the XML document says of Windows, where the tree has one.
+fn windows(tree: &Tree, said: &WindowsInfo) -> Option<DescribedWindows> {
+    if system_of(tree) != SystemKind::Windows {
+        return None;
+    }
+    let number = |part: Option<u64>| part.unwrap_or(0);
+    let version = &said.version;
+    Some(DescribedWindows {
+        version: format!("{}.{}.{}", version.major?, number(version.minor), number(version.build)),
+        // PROCESSOR_ARCHITECTURE_*.
+        arch: match said.architecture? {
+            0 => "x86",
+            5 => "arm",
+            9 => "amd64",
+            12 => "arm64",
+            _ => return None,
+        }
+        .to_owned(),
+        server: said.product_type.as_deref().is_some_and(|kind| !kind.eq_ignore_ascii_case("WinNT")),
+        has_recovery: find_folded(tree, &["windows", "system32", "recovery", "winre.wim"]).is_some(),
+    })
 }
 
 /// What kind of system a tree holds.

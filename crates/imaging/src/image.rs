@@ -8,9 +8,9 @@ use gravure_model::descriptor::ImageDescriptor;
 use gravure_tree::Tree;
 use gravure_wim::{BlobSet, ImageIndex, Wim, WimInfo, check_split_set};
 
-use crate::Error;
 use crate::archive::{Archive, Archives};
 use crate::described::{DescribedAt, check_descriptor};
+use crate::{ContentReader, Error};
 
 /// An opened WIM file, with the other parts of its set and the files its content may lie in.
 #[derive(Debug, Clone)]
@@ -173,6 +173,36 @@ impl ImageFile {
     /// As [`ImageFile::add_reference`] for a file from elsewhere.
     pub fn add_reference_at(&mut self, source: Arc<dyn ReadAt>, name: &str) -> Result<(), Error> {
         self.push(source, name)
+    }
+
+    /// Adds a file of its own, in one part, whose contents may go into trees of this file's images, and gives the tree of its
+    /// first image. With a descriptor, `source` must hold its bytes against it, as for [`ImageFile::open_verified`].
+    pub fn add_bundle(
+        &mut self,
+        source: Arc<dyn ReadAt>,
+        name: &str,
+        descriptor: Option<&ImageDescriptor>,
+    ) -> Result<Tree, Error> {
+        descriptor.map(|descriptor| check_descriptor(name, descriptor)).transpose()?;
+        let (mut archive, warnings) = Archive::open(source, name)?;
+        if descriptor.is_some_and(|descriptor| descriptor.contents_checked) {
+            archive.set_described();
+        }
+        let mut blobs = BlobSet::default();
+        blobs.push(Archives::source_id(self.archives.iter().count()), archive.wim());
+        let not_found = || Error::NotFound { what: "image", which: format!("1 of {name}") };
+        let first = ImageIndex::from_number(1).filter(|_| archive.wim().image_count() > 0);
+        let first = first.ok_or_else(not_found)?;
+        let opened = archive.wim().read_image_with(archive.source(), first, &blobs, archive.limits());
+        let opened = opened.map_err(Error::wim(format_args!("{name}, image 1")))?;
+        self.archives.push(archive);
+        self.warnings.extend(warnings);
+        Ok(opened.value)
+    }
+
+    /// What gives the contents of images and bundles, as a whole and from any place.
+    pub fn contents(&self) -> ContentReader {
+        ContentReader::new(&self.archives)
     }
 
     fn push(&mut self, source: Arc<dyn ReadAt>, name: &str) -> Result<(), Error> {

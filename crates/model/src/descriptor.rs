@@ -95,6 +95,24 @@ pub struct DescribedImage {
     pub directory_count: u64,
     /// Bytes that applying it writes, each content counted once per file (hard links once).
     pub content_bytes: u64,
+    /// Which Windows it says it holds. Not told by descriptors of earlier versions of this program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub windows: Option<DescribedWindows>,
+}
+
+/// A Windows system as the image's XML document names it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DescribedWindows {
+    /// Version, `major.minor.build`.
+    pub version: String,
+    /// Processor: `amd64`, `arm64`, `x86`.
+    pub arch: String,
+    /// It is a server.
+    #[serde(default)]
+    pub server: bool,
+    /// It brings a recovery environment.
+    #[serde(default)]
+    pub has_recovery: bool,
 }
 
 /// What kind of system an image holds; decides how it is made to boot.

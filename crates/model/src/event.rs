@@ -84,6 +84,13 @@ pub enum Known {
         /// Plain English.
         message: String,
     },
+    /// Something worth knowing: what serves a device, which boot manager was taken.
+    Note {
+        /// Stage name, if within one.
+        stage: Option<String>,
+        /// Plain English.
+        message: String,
+    },
     /// The work ended without success. Nothing on the disk looks bootable.
     Failed {
         /// Stage it happened in.

@@ -1,10 +1,12 @@
 //! Jobs: what an operator asks for. A plan is made from a job when a machine shows up (DESIGN section 4).
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::identity::MachineSelector;
 use crate::inventory::FirmwareMode;
-use crate::{Assurance, Timestamp};
+use crate::{Assurance, Secret, Timestamp};
 
 /// What `gravure plan create` sends.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,7 +19,7 @@ pub struct JobRequest {
     #[serde(default)]
     pub image_index: u32,
     /// Host name template: `{serial}`, `{uuid}`, `{mac}`, `{model}`, `{asset}`, `{n}` (count within the job), each with a width
-    /// behind a colon: `{serial:-8}`, `{n:03}`.
+    /// behind a colon: `{serial:-8}`, `{n:03}`; and the columns of the site's `names.csv`: `{name}`, `{room}`.
     pub name: String,
     /// Which disk, when the rule "the one that is there" is not enough.
     #[serde(default)]
@@ -37,6 +39,43 @@ pub struct JobRequest {
     /// Allows a target that holds data; without it the plan step refuses.
     #[serde(default)]
     pub wipe: bool,
+    /// What is put into a Windows image; the usual for one when `None`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub windows: Option<WindowsRequest>,
+}
+
+/// What is put into a Windows image.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WindowsRequest {
+    /// Which drivers.
+    pub drivers: DriverRule,
+    /// Whether simple packages are published in driver store and driver database, as DISM does.
+    pub publish_drivers: bool,
+    /// Drivers that are not signed may start the machine.
+    pub allow_unsigned: bool,
+    /// Names of layers in the server's layer directory, in their order.
+    pub layers: Vec<String>,
+    /// What `${NAME}` stands for in layers.
+    pub facts: BTreeMap<String, String>,
+    /// Settings for the answer file in TOML. Taken in and handed to machines, never shown again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub settings: Option<Secret>,
+    /// The image may be of a system in use, which runs no setup.
+    pub accept_in_use: bool,
+    /// The machine may be left without a driver for what it starts from.
+    pub accept_missing_drivers: bool,
+}
+
+/// Which drivers go into a Windows image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DriverRule {
+    /// Those of the server's repository that fit the machine's devices.
+    #[default]
+    Match,
+    /// None but the image's own.
+    None,
 }
 
 fn default_assurance() -> Assurance {

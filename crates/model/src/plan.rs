@@ -1,8 +1,10 @@
 //! Plans: what will be done to one machine, decided beforehand, signed, and refused where anything is unknown.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use crate::descriptor::Digest;
+use crate::descriptor::{Digest, ImageDescriptor};
 use crate::identity::MachineIdentity;
 use crate::inventory::FirmwareMode;
 use crate::job::Afterwards;
@@ -41,6 +43,9 @@ pub struct Plan {
     pub disk: PlannedDisk,
     /// Name, accounts and such.
     pub personality: Personality,
+    /// What is put into a Windows system; `None` for others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub windows: Option<PlannedWindows>,
     /// In order.
     pub steps: Vec<Step>,
     /// After the report.
@@ -99,6 +104,45 @@ pub struct Confirm {
     pub token: Secret,
 }
 
+/// What is put into a Windows system before it is laid out on the disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlannedWindows {
+    /// Driver packages that fit the machine by its inventory. Which of them are better than what the image has is decided
+    /// where the image is.
+    pub drivers: Vec<PlannedBundle>,
+    /// Whether simple packages are published in driver store and driver database.
+    #[serde(default)]
+    pub publish_drivers: bool,
+    /// Drivers that are not signed may start the machine, as it is set up for test signing.
+    #[serde(default)]
+    pub allow_unsigned: bool,
+    /// Layers, in their order.
+    pub layers: Vec<PlannedBundle>,
+    /// What `${NAME}` stands for in layers.
+    pub facts: BTreeMap<String, String>,
+    /// Settings for the answer file in TOML. They may hold passwords, so the server keeps no copy in the plan.
+    pub settings: Option<Secret>,
+    /// The image may be of a system in use, which runs no setup: for machines that get back what they had.
+    #[serde(default)]
+    pub accept_in_use: bool,
+    /// The machine may be left without a driver for what it starts from.
+    #[serde(default)]
+    pub accept_missing_drivers: bool,
+}
+
+/// A file of the server with a driver package or a layer: a WIM of its own, checked like an image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlannedBundle {
+    /// For people: the package's INF file, the layer's name.
+    pub name: String,
+    /// Path on the server's HTTP side.
+    pub path: String,
+    /// What the file consists of.
+    pub descriptor: ImageDescriptor,
+}
+
 /// What a partition is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -109,6 +153,12 @@ pub enum PartitionRole {
     BiosBoot,
     /// The system.
     Root,
+    /// Kept free for Windows' own use.
+    MicrosoftReserved,
+    /// The Windows volume.
+    Windows,
+    /// Windows' recovery environment.
+    Recovery,
 }
 
 /// A partition of the layout, in disk order.
@@ -158,6 +208,17 @@ pub enum Step {
     },
     /// Set host name, machine id, file system table, boot menu and the first-boot report.
     Personalise {},
+    /// Put drivers, settings and layers into the Windows image in memory, before anything on the disk is touched.
+    ServiceWindows {},
+    /// Lay the serviced image out as an NTFS volume, and read it back.
+    ApplyVolume {
+        /// On which partition.
+        partition: PartitionRole,
+        /// Volume label.
+        label: String,
+    },
+    /// Write the EFI system partition with Windows' boot files and boot store, and the recovery partition.
+    InstallWindowsBoot {},
     /// Write the EFI system partition (FAT) with the boot loader files.
     InstallUefiBoot {},
     /// Put GRUB's core into its partition and keep its boot sector for the last step.
@@ -179,6 +240,9 @@ impl Step {
             Self::Format { .. } => "format",
             Self::Apply { .. } => "apply",
             Self::Personalise {} => "personalise",
+            Self::ServiceWindows {} => "service_windows",
+            Self::ApplyVolume { .. } => "apply_volume",
+            Self::InstallWindowsBoot {} => "install_windows_boot",
             Self::InstallUefiBoot {} => "install_uefi_boot",
             Self::InstallBiosBoot {} => "install_bios_boot",
             Self::Verify {} => "verify",
@@ -212,6 +276,9 @@ mod tests {
             },
             Step::Apply { partition: PartitionRole::Root },
             Step::Personalise {},
+            Step::ServiceWindows {},
+            Step::ApplyVolume { partition: PartitionRole::Windows, label: "Windows".into() },
+            Step::InstallWindowsBoot {},
             Step::InstallUefiBoot {},
             Step::InstallBiosBoot {},
             Step::Verify {},

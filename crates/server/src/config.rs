@@ -115,6 +115,14 @@ impl Default for Ports {
 pub struct Paths {
     /// Images that can be deployed.
     pub images: PathBuf,
+    /// Driver repository, as `gravure driver add` makes it.
+    pub drivers: PathBuf,
+    /// Layers: a directory for each, with its `layer.toml`.
+    pub layers: PathBuf,
+    /// What the server makes of drivers and layers for machines to fetch; can be deleted while it is not running.
+    pub bundles: PathBuf,
+    /// Table of machines with their names: a CSV file.
+    pub names: PathBuf,
     /// Kernel, initramfs and boot loaders, as `cargo xtask payload` makes them.
     pub boot: PathBuf,
     /// Keys.
@@ -131,6 +139,10 @@ impl Default for Paths {
     fn default() -> Self {
         Self {
             images: "images".into(),
+            drivers: "drivers".into(),
+            layers: "layers".into(),
+            bundles: "bundles".into(),
+            names: "names.csv".into(),
             boot: "boot".into(),
             keys: "keys".into(),
             pxe: "pxe".into(),
@@ -177,8 +189,9 @@ impl Config {
 
     fn anchor(&mut self, dir: &Path) {
         let paths = &mut self.paths;
-        for path in [&mut paths.images, &mut paths.boot, &mut paths.keys, &mut paths.pxe, &mut paths.extra] {
-            *path = dir.join(&path);
+        let Paths { images, drivers, layers, bundles, names, boot, keys, pxe, extra, database: _ } = paths;
+        for path in [images, drivers, layers, bundles, names, boot, keys, pxe, extra] {
+            *path = dir.join(&*path);
         }
         if !paths.database.contains("://") {
             paths.database = crate::db::Db::sqlite_url(&dir.join(&paths.database));
@@ -306,6 +319,14 @@ pub(crate) fn starting_text(name: &str, interfaces: &[InterfaceConfig], boot: Op
          # Relative to this file's directory.\n\
          [paths]\n\
          images = {}\n\
+         # Driver repository, filled by `gravure driver add --repository`.\n\
+         drivers = {}\n\
+         # Layers for Windows images: DIRECTORY/layer.toml each.\n\
+         layers = {}\n\
+         # Made by the server of both.\n\
+         bundles = {}\n\
+         # Names and rooms of machines, for --name '{name}': columns serial, mac or uuid, then any others.\n\
+         names = {}\n\
          # Kernel, initramfs and boot loaders, as `cargo xtask payload` makes them.\n\
          boot = {}\n\
          keys = {}\n\
@@ -326,6 +347,10 @@ pub(crate) fn starting_text(name: &str, interfaces: &[InterfaceConfig], boot: Op
         ports.api,
         ports.tftp,
         quoted(&paths.images.display().to_string()),
+        quoted(&paths.drivers.display().to_string()),
+        quoted(&paths.layers.display().to_string()),
+        quoted(&paths.bundles.display().to_string()),
+        quoted(&paths.names.display().to_string()),
         quoted(&boot),
         quoted(&paths.keys.display().to_string()),
         quoted(&paths.pxe.display().to_string()),

@@ -66,6 +66,14 @@ pub enum Error {
         /// What is wrong with it.
         message: String,
     },
+    /// Drivers or layers.
+    #[error("{what}: {message}")]
+    Bundle {
+        /// Which.
+        what: String,
+        /// What is wrong with them.
+        message: String,
+    },
     /// The server refused an operator's call.
     #[error("{message}")]
     Refused {

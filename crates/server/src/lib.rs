@@ -4,6 +4,7 @@
 mod api;
 mod arming;
 mod boot;
+mod bundles;
 mod client;
 mod config;
 mod db;
@@ -13,6 +14,7 @@ mod images;
 mod init;
 mod keys;
 pub mod media;
+mod names;
 mod network;
 mod overlay;
 mod planning;

@@ -1,17 +1,23 @@
 //! From an asking payload to a signed plan: who may have which job, and what goes into the database for it.
 
+use std::collections::BTreeMap;
+use std::path::Path;
+
 use gravure_deploy::{PlanRequest, plan as decide};
 use gravure_model::api::{MachineState, PlanAnswer};
-use gravure_model::job::Job;
-use gravure_model::plan::{Confirm, Plan};
+use gravure_model::descriptor::SystemKind;
+use gravure_model::job::{Job, JobRequest};
+use gravure_model::plan::{Confirm, Plan, PlannedBundle};
 use gravure_model::{Assurance, Timestamp};
 use gravure_trust::PlanSigner;
 
 use crate::Error;
 use crate::api::state::{announce, failure};
 use crate::arming::{self, Armed};
+use crate::bundles::Bundles;
 use crate::db::{self, Conn, Db, DbError, MachineRow, Outcome, PlanRow, SessionRow};
 use crate::images::{Images, ReadyImage};
+use crate::names::NameTable;
 use crate::secret::{hash_of, new_secret};
 
 /// A payload that waits asks again after so many seconds.
@@ -24,6 +30,8 @@ const REFUSED_RETRY_SECONDS: u32 = 20;
 pub(crate) struct Planner<'a> {
     pub(crate) db: &'a Db,
     pub(crate) images: &'a Images,
+    pub(crate) bundles: &'a Bundles,
+    pub(crate) names: &'a Path,
     pub(crate) signer: &'a PlanSigner,
     /// `https://address:port` the machine reaches us at, for the deployed system's report.
     pub(crate) api_url: String,
@@ -61,7 +69,37 @@ impl Planner<'_> {
             Ok(image) => image,
             Err(error) => return self.refuse(&machine, &armed, &error.to_string(), None).await,
         };
-        self.hand_out(session, &machine, armed, &image, now).await
+        let table = match NameTable::read(self.names) {
+            Ok(table) => table.of(&machine.identity),
+            Err(why) => return self.refuse(&machine, &armed, &why, None).await,
+        };
+        let bundles = match self.bundles_for(&machine, request, &image).await {
+            Ok(bundles) => BundlesOfPlan { table, ..bundles },
+            Err(error) => return self.refuse(&machine, &armed, &error.to_string(), None).await,
+        };
+        self.hand_out(session, &machine, armed, &image, bundles, now).await
+    }
+
+    /// Drivers and layers for a Windows image. Making them can take minutes, once.
+    async fn bundles_for(
+        &self,
+        machine: &MachineRow,
+        request: &JobRequest,
+        image: &ReadyImage,
+    ) -> Result<BundlesOfPlan, Error> {
+        let index = usize::try_from(request.image_index).unwrap_or(usize::MAX);
+        let described = image.catalog.descriptor.images.get(index);
+        let Some(described) = described.filter(|image| image.system == SystemKind::Windows) else {
+            return Ok(BundlesOfPlan::default());
+        };
+        let asked = request.windows.clone().unwrap_or_default();
+        let inventory = db::machines::inventory(&mut *self.db.read().await?, &machine.id).await?;
+        let inventory = inventory.unwrap_or_default();
+        Ok(BundlesOfPlan {
+            drivers: self.bundles.drivers(&inventory, described, asked.drivers).await?,
+            layers: self.bundles.layers(&asked.layers).await?,
+            table: BTreeMap::new(),
+        })
     }
 
     /// The plan this session has got already, for a payload that lost the answer.
@@ -85,6 +123,7 @@ impl Planner<'_> {
         machine: &MachineRow,
         armed: Armed,
         image: &ReadyImage,
+        bundles: BundlesOfPlan,
         now: Timestamp,
     ) -> Result<PlanAnswer, Error> {
         let mut transaction = self.db.write().await?;
@@ -96,7 +135,11 @@ impl Planner<'_> {
         let Some(inventory) = db::machines::inventory(&mut transaction, &machine.id).await? else {
             return Ok(wait("no inventory yet", RETRY_SECONDS, false));
         };
-        let job = job_for(&armed);
+        let mut job = job_for(&armed);
+        let settings = db::jobs::settings(&mut transaction, &job.id).await?;
+        if let Some(windows) = &mut job.request.windows {
+            windows.settings = settings;
+        }
         let request = PlanRequest {
             plan: uuid::Uuid::new_v4().to_string(),
             identity: machine.identity.clone(),
@@ -105,14 +148,31 @@ impl Planner<'_> {
             lifetime_seconds: i64::from(self.plan_minutes) * 60,
             ordinal: u32::try_from(armed.ordinal).unwrap_or(u32::MAX),
             confirm: None,
+            drivers: bundles.drivers,
+            layers: bundles.layers,
+            table: bundles.table,
         };
-        let plan = match decide(&job, &inventory, &image.catalog, request) {
+        let mut plan = match decide(&job, &inventory, &image.catalog, request) {
             Ok(plan) => plan,
             Err(refusal) => {
                 drop(transaction);
                 return self.refuse(machine, &armed, &refusal.to_string(), Some(refusal.cure())).await;
             }
         };
+        if plan.windows.is_some()
+            && let Some(other) =
+                db::machines::other_of_name(&mut transaction, &plan.personality.host_name, &machine.id)
+                    .await?
+        {
+            drop(transaction);
+            let why = format!("name {} is that of machine {other} already", plan.personality.host_name);
+            let cure = "use another --name, e.g. 'pc-{serial:-8}'".to_owned();
+            return self.refuse(machine, &armed, &why, Some(cure)).await;
+        }
+        // They come back when the plan is signed, and are in no plan that is kept.
+        if let Some(windows) = &mut plan.windows {
+            windows.settings = None;
+        }
         if let Some(old) = machine.plan.as_ref().filter(|_| armed.again) {
             let report = failure("", "the machine was cut off and started again", None);
             db::plans::end(&mut transaction, old, Outcome::Failed, Some(&report), now).await?;
@@ -161,7 +221,9 @@ impl Planner<'_> {
         session: &SessionRow,
         image: &ReadyImage,
     ) -> Result<PlanAnswer, Error> {
-        if session.assurance >= Assurance::Token {
+        if let Some(windows) = &mut plan.windows {
+            windows.settings = db::jobs::settings(conn, &plan.job).await?;
+        } else if session.assurance >= Assurance::Token {
             let token = new_secret()?;
             db::plans::set_confirm_hash(conn, &plan.id, &hash_of(&token)).await?;
             plan.personality.confirm = Some(Confirm { server: self.api_url.clone(), token });
@@ -192,6 +254,15 @@ impl Planner<'_> {
         let advice = cure.map(|cure| format!("; {cure}")).unwrap_or_default();
         Ok(wait(format!("job {job} cannot be planned: {why}{advice}"), REFUSED_RETRY_SECONDS, false))
     }
+}
+
+/// What a plan takes from the site beside its image.
+#[derive(Debug, Default)]
+struct BundlesOfPlan {
+    drivers: Vec<PlannedBundle>,
+    layers: Vec<PlannedBundle>,
+    /// What the table of machines says of this one.
+    table: BTreeMap<String, String>,
 }
 
 /// The job as it holds for this machine. What a cut-off attempt left on the disk is ours to destroy.

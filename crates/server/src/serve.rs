@@ -23,6 +23,7 @@ use tokio::time::timeout;
 use crate::Error;
 use crate::api::{self, App};
 use crate::boot::{BootLibrary, Menus, ServerAddress, SitePolicy, boot_table};
+use crate::bundles::Bundles;
 use crate::config::{CONFIG_NAME, Config};
 use crate::db::{self, Db};
 use crate::images::{Describe, Images};
@@ -120,6 +121,10 @@ impl Server {
         let images = Directory::new(&config.paths.images);
         let images = images
             .map_err(|_| Error::Missing { what: "image directory", path: config.paths.images.clone() })?;
+        let (drivers, layers) = (config.paths.drivers.clone(), config.paths.layers.clone());
+        let bundles = Arc::new(Bundles::new(drivers, layers, config.paths.bundles.clone())?);
+        let bundle_files = Directory::new(bundles.dir())
+            .map_err(|_| Error::Missing { what: "directory of bundles", path: bundles.dir().to_owned() })?;
         let rules = config.boot_rules();
         let rules = Arc::new(rules.map_err(|message| Error::Config { path: CONFIG_NAME.into(), message })?);
         let library = Arc::new(BootLibrary {
@@ -135,6 +140,7 @@ impl Server {
             extra: Directory::new(&config.paths.extra).ok(),
             boot: boot_directory(config),
             images,
+            bundles: bundle_files,
             site_name: config.site.name.clone(),
             root_key: keys.root.to_text(),
             ca_pem: certificate.authority_pem().to_owned(),
@@ -146,6 +152,8 @@ impl Server {
         let app = Arc::new(App {
             db: db.clone(),
             images: Arc::clone(&catalog),
+            bundles,
+            names: config.paths.names.clone(),
             signer: keys.signer,
             servers: servers.clone(),
             limits: config.limits,

@@ -1,16 +1,15 @@
 //! Signed driver packages for tests: an authority, a signer, catalogues, programs with and without a signature of their own. The
-//! keys are made anew for each test program.
+//! keys are always the same.
+
+mod keys;
 
 use std::sync::OnceLock;
 
 use rsa::pkcs1v15::Pkcs1v15Sign;
 use rsa::pkcs8::EncodePublicKey as _;
-use rsa::{RsaPrivateKey, rand_core::OsRng};
+use rsa::{BigUint, RsaPrivateKey};
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
-
-/// What openssl still takes without being asked.
-const KEY_BITS: usize = 2048;
 
 const SHA1: &[u8] = &[0x2b, 0x0e, 0x03, 0x02, 0x1a];
 const SHA256: &[u8] = &[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01];
@@ -275,7 +274,11 @@ fn sign(key: &RsaPrivateKey, bytes: &[u8]) -> Vec<u8> {
 
 fn key(number: usize) -> &'static RsaPrivateKey {
     static KEYS: [OnceLock<RsaPrivateKey>; 2] = [const { OnceLock::new() }; 2];
-    KEYS[number].get_or_init(|| RsaPrivateKey::new(&mut OsRng, KEY_BITS).expect("a key can be made"))
+    KEYS[number].get_or_init(|| {
+        let prime = |text: &str| BigUint::parse_bytes(text.as_bytes(), 16).expect("a number");
+        let [p, q] = keys::PRIMES[number];
+        RsaPrivateKey::from_p_q(prime(p), prime(q), BigUint::from(65_537u32)).expect("two primes")
+    })
 }
 
 fn distinguished(name: &str) -> Vec<u8> {

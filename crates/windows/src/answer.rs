@@ -21,6 +21,8 @@ const NAMESPACE: &str = "urn:schemas-microsoft-com:unattend";
 const CONFIGURATION: &str = "http://schemas.microsoft.com/WMIConfig/2002/State";
 /// Largest answer file read. Large ones have 200 KB.
 const MAX_ANSWER_BYTES: u64 = 8 << 20;
+/// What setup runs when it is done, as SYSTEM.
+const SETUP_COMPLETE: &str = "Windows\\Setup\\Scripts\\SetupComplete.cmd";
 /// Where ours goes.
 pub const ANSWER_PATH: &str = "Windows\\Panther\\unattend.xml";
 /// Where Windows looks, in its order, on the volume itself.
@@ -291,8 +293,9 @@ impl WindowsImage<'_> {
         Ok(None)
     }
 
-    /// Puts settings into the image's answer file; says where it is. When something in them must not stay on the disk, the first
-    /// administrator who logs on deletes the file: Windows blanks passwords in copies of its own, not in ours.
+    /// Puts settings into the image's answer file; says where it is. When something in them must not stay on the disk, the file
+    /// is deleted at the end of setup, and again at the first logon of an administrator where Windows passes that over: it blanks
+    /// passwords in copies of its own, not in ours.
     pub fn apply_settings(&mut self, settings: &AnswerSettings, system: &System) -> Result<String, Error> {
         settings.check()?;
         let path = self.edit_answer_file(|answers| settings.put_into(answers, system.arch))?;
@@ -305,8 +308,24 @@ impl WindowsImage<'_> {
             let command = Data::expand_sz(&format!("cmd.exe /c del /f /q \"{shown}\""));
             let key = "Microsoft\\Windows\\CurrentVersion\\RunOnce";
             self.set_value(HiveFile::Software, key, "GravureAnswers", &command)?;
+            self.run_at_the_end(&format!("del /f /q \"{shown}\""))?;
         }
         Ok(path)
+    }
+
+    /// Lets a command run when setup is done, before anybody logs on; Windows leaves that out on machines with a maker's product key.
+    fn run_at_the_end(&mut self, command: &str) -> Result<(), Error> {
+        let old = self.read_file(SETUP_COMPLETE, MAX_ANSWER_BYTES)?.unwrap_or_default();
+        let old = String::from_utf8_lossy(&old).into_owned();
+        if old.lines().any(|line| line.trim() == command) {
+            return Ok(());
+        }
+        // In front of what is there: that may end the script.
+        let (head, rest) = match old.split_once('\n') {
+            Some((first, rest)) if first.trim().eq_ignore_ascii_case("@echo off") => ("@echo off\r\n", rest),
+            _ => ("", old.as_str()),
+        };
+        self.write_file(SETUP_COMPLETE, format!("{head}{command}\r\n{rest}"))
     }
 
     /// Changes the image's answer file where it lies, or makes one.

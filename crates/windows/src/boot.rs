@@ -175,6 +175,11 @@ impl WindowsImage<'_> {
         }
     }
 
+    /// Whether the image brings a recovery environment.
+    pub(crate) fn has_recovery(&self) -> bool {
+        self.find(RECOVERY_IMAGE).is_some()
+    }
+
     fn recovery_files(&self, options: &BootOptions, notes: &mut Vec<String>) -> Vec<BootFile> {
         if options.recovery.is_none() {
             return Vec::new();

@@ -16,8 +16,10 @@ mod index;
 mod inject;
 mod manifest;
 mod matching;
+mod packages;
 mod publication;
 mod repository;
+mod vendor;
 
 pub use archive::{ArchiveKind, unpack};
 pub use coverage::{Cover, Coverage, coverage};
@@ -27,5 +29,8 @@ pub use inject::{
     inject,
 };
 pub use manifest::{FileEntry, Manifest, PackageSignature};
-pub use matching::{Candidate, DeviceMatch};
+pub use matching::{Candidate, DeviceMatch, matches};
+pub use packages::{BundledPackages, Packages, Placed};
+pub(crate) use packages::{content_at, node_at, read_limited};
 pub use repository::{AddOptions, Added, Repository};
+pub use vendor::{PackQuestion, Vendor, VendorCatalogue, VendorPack};

@@ -70,6 +70,22 @@ pub enum Change {
         /// Where it is now.
         kept: String,
     },
+    /// A file or directory got another security descriptor.
+    SecuritySet {
+        /// Which.
+        path: String,
+        /// What it had, hexadecimal; `None` when it had none.
+        before: Option<String>,
+    },
+    /// A key got another security descriptor.
+    KeySecuritySet {
+        /// Of which hive.
+        hive: HiveFile,
+        /// Which.
+        key: String,
+        /// What it had, hexadecimal.
+        before: String,
+    },
     /// A key that was not there.
     KeyAdded {
         /// Of which hive.
@@ -125,6 +141,8 @@ impl Change {
             Self::FileAdded { path } => format!("+ {path}"),
             Self::FileReplaced { path, .. } => format!("~ {path}"),
             Self::FileRemoved { path, .. } => format!("- {path}"),
+            Self::SecuritySet { path, .. } => format!("~ {path} (access)"),
+            Self::KeySecuritySet { hive, key, .. } => format!("~ {hive}\\{key}\\ (access)"),
             Self::KeyAdded { hive, key } => format!("+ {hive}\\{key}\\"),
             Self::KeyRemoved { hive, key, .. } => format!("- {hive}\\{key}\\"),
             Self::ValueSet { hive, key, value, before, after } => {

@@ -1,35 +1,50 @@
 //! Layers: ordered rules, written in TOML, that are applied to an image as a whole or not at all: registry, files,
-//! directories, INI files, text files, commands at first boot.
+//! directories, shortcuts, INI files, text files, services, access, commands at first boot.
 //!
-//! Rules run in the order: directories, files, text, INI, registry, commands; rules of one kind in the order of the file.
+//! Rules run in the order: directories, files, shortcuts, text, INI, registry, services, access, commands; rules of one kind in
+//! the order of the file.
 //! Everything is checked before the first rule runs. What ran leaves a stamp in the image, `SOFTWARE\Gravure\Layers`; a
 //! layer of the same or a lower version is not applied again.
 
+mod acl;
 mod document;
 mod ini;
 mod registry;
+mod service;
+mod shortcut;
 mod text;
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 use gravure_hive::Data;
+use gravure_nttypes::FileTime;
+use gravure_tree::{ContentRef, Tree};
 use serde::Deserialize;
 
 use crate::Error;
 use crate::answer::Position;
-use crate::image::{HiveFile, WindowsImage};
+use crate::drivers::{Placed, content_at, node_at, read_limited};
+use crate::file_version::file_version;
+use crate::image::{HiveFile, ReadContent, WindowsImage};
 use crate::system::{SetupState, System};
 
+pub use acl::AclRule;
 pub use ini::{IniAction, IniRule};
 pub use registry::{RegistryAction, RegistryRule};
+pub use service::{ServiceRule, Start};
+pub use shortcut::ShortcutRule;
 pub use text::TextRule;
 
+/// The rules of a layer in a directory of its own.
+pub const LAYER_FILE: &str = "layer.toml";
 /// Where stamps are.
 const STAMPS: &str = "Gravure\\Layers";
 /// Largest file that a rule puts in, and largest that one changes.
 const MAX_FILE_BYTES: u64 = 4 << 30;
 const MAX_TEXT_BYTES: u64 = 64 << 20;
+/// Largest program whose version is looked at.
+const MAX_PROGRAM_BYTES: u64 = 1 << 30;
 
 /// Whether a rule applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -44,8 +59,19 @@ pub enum When {
     IfPresent,
     /// What it puts in is of a later time than what is there, or nothing is there. Files only.
     IfNewer,
+    /// What it puts in is of a later time than what is there, and something is there. Files only.
+    IfNewerAndPresent,
+    /// What it puts in is a program of a higher version than what is there, or nothing of a version is there. Files only.
+    IfVersionNewer,
     /// What it puts in has another content than what is there, or nothing is there. Files only.
     IfDifferent,
+}
+
+impl When {
+    /// Whether it compares files, which other rules have none of.
+    fn is_of_files(self) -> bool {
+        matches!(self, Self::IfNewer | Self::IfNewerAndPresent | Self::IfVersionNewer | Self::IfDifferent)
+    }
 }
 
 /// Who a layer is.
@@ -113,11 +139,17 @@ struct Document {
     #[serde(default)]
     file: Vec<FileRule>,
     #[serde(default)]
+    shortcut: Vec<ShortcutRule>,
+    #[serde(default)]
     text: Vec<TextRule>,
     #[serde(default)]
     ini: Vec<IniRule>,
     #[serde(default)]
     registry: Vec<RegistryRule>,
+    #[serde(default)]
+    service: Vec<ServiceRule>,
+    #[serde(default)]
+    acl: Vec<AclRule>,
     #[serde(default)]
     command: Vec<CommandRule>,
 }
@@ -126,8 +158,23 @@ struct Document {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layer {
     document: Document,
-    /// Where its files are.
-    base: PathBuf,
+    files: Files,
+}
+
+/// Where the files of a layer are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Files {
+    /// In a directory of this machine.
+    Directory(PathBuf),
+    /// In a bundle: those that rules name, with their times.
+    Bundle(BTreeMap<PathBuf, (ContentRef, FileTime)>),
+}
+
+/// A file of a layer.
+struct Source {
+    place: Placed,
+    size: u64,
+    written: FileTime,
 }
 
 /// What became of a layer.
@@ -149,6 +196,12 @@ impl Layer {
     /// Reads a layer whose files are in `base`. `facts` are what `${NAME}` stands for; a name that is not among them is an
     /// error, as is anything else that would only show when rules run.
     pub fn parse(text: &str, base: &Path, facts: &BTreeMap<String, String>) -> Result<Self, Error> {
+        let layer = Self::unchecked(text, base, facts)?;
+        layer.check()?;
+        Ok(layer)
+    }
+
+    fn unchecked(text: &str, base: &Path, facts: &BTreeMap<String, String>) -> Result<Self, Error> {
         let corrupt = |found: String| Error::Corrupt {
             path: "layer".to_owned(),
             expected: "a layer in TOML".to_owned(),
@@ -159,7 +212,35 @@ impl Layer {
         fill(&mut value, facts)?;
         let document: Document =
             value.try_into().map_err(|error: toml::de::Error| corrupt(error.message().to_owned()))?;
-        let layer = Self { document, base: base.to_owned() };
+        let layer = Self { document, files: Files::Directory(base.to_owned()) };
+        Ok(layer)
+    }
+
+    /// As [`Layer::parse`] for a layer in the tree of a bundle: [`LAYER_FILE`] in its root, with its files beside it.
+    pub fn of_bundle(
+        tree: &Tree,
+        read: &ReadContent<'_>,
+        facts: &BTreeMap<String, String>,
+    ) -> Result<Self, Error> {
+        let corrupt = |found: String| Error::Corrupt {
+            path: LAYER_FILE.to_owned(),
+            expected: "a layer in TOML".to_owned(),
+            found,
+        };
+        let content = content_at(tree, LAYER_FILE).ok_or_else(|| corrupt("nothing".to_owned()))?;
+        let bytes = read_limited(read, content, LAYER_FILE, MAX_TEXT_BYTES)?;
+        let text = String::from_utf8(bytes).map_err(|error| corrupt(error.to_string()))?;
+        let mut layer = Self::unchecked(&text, Path::new(""), facts)?;
+        let mut files = BTreeMap::new();
+        for from in layer.document.file.iter().filter_map(|rule| rule.from.as_ref()) {
+            let found = from.to_str().and_then(|path| node_at(tree, path.trim_start_matches("./")));
+            if let Some((node, content)) =
+                found.and_then(|id| Some((tree.node(id), tree.node(id).data.as_ref()?)))
+            {
+                files.insert(from.clone(), (content.clone(), node.times.written));
+            }
+        }
+        layer.files = Files::Bundle(files);
         layer.check()?;
         Ok(layer)
     }
@@ -192,8 +273,10 @@ impl Layer {
                     return Err(invalid(&rule.to, "either from or text", "both or none"));
                 }
             }
-            if rule.when == When::IfNewer && rule.from.is_none() {
-                return Err(invalid(&rule.to, "a file with a time for if-newer", "a text"));
+            let compares =
+                [When::IfNewer, When::IfNewerAndPresent, When::IfVersionNewer].contains(&rule.when);
+            if compares && rule.from.is_none() {
+                return Err(invalid(&rule.to, "a file with a time or version to compare", "a text"));
             }
         }
         let files = self
@@ -207,11 +290,14 @@ impl Layer {
         }
         self.document.text.iter().try_for_each(TextRule::check)?;
         self.document.ini.iter().try_for_each(IniRule::check)?;
+        self.document.shortcut.iter().try_for_each(ShortcutRule::check)?;
+        self.document.service.iter().try_for_each(ServiceRule::check)?;
+        self.document.acl.iter().try_for_each(AclRule::check)?;
         self.document.registry.iter().try_for_each(RegistryRule::check)
     }
 
     /// A file beside the layer, which is there.
-    fn source(&self, from: &Path) -> Result<PathBuf, Error> {
+    fn source(&self, from: &Path) -> Result<Source, Error> {
         let stays = from.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
         if !stays {
             return Err(invalid(
@@ -220,11 +306,25 @@ impl Layer {
                 "a path that leads elsewhere",
             ));
         }
-        let path = self.base.join(from);
-        if !path.is_file() {
-            return Err(Error::NotFound { what: "file of a layer", name: path.display().to_string() });
+        let missing =
+            |name: &Path| Error::NotFound { what: "file of a layer", name: name.display().to_string() };
+        match &self.files {
+            Files::Bundle(files) => {
+                let (content, written) = files.get(from).ok_or_else(|| missing(from))?;
+                let place = Placed::Content(content.clone());
+                Ok(Source { place, size: content.size, written: *written })
+            }
+            Files::Directory(base) => {
+                let path = base.join(from);
+                let facts = std::fs::metadata(&path).ok().filter(std::fs::Metadata::is_file);
+                let facts = facts.ok_or_else(|| missing(&path))?;
+                let written = facts.modified().map_err(Error::io("read", &path))?;
+                let since = written.duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap_or_default();
+                let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
+                let written = FileTime::from_unix(seconds, since.subsec_nanos());
+                Ok(Source { place: Placed::File(path), size: facts.len(), written })
+            }
         }
-        Ok(path)
     }
 
     /// Applies the layer. After an error the image is to be dropped: nothing of the layer was written then.
@@ -249,6 +349,9 @@ impl Layer {
         for rule in &self.document.file {
             report.passed_over += usize::from(!self.apply_file(image, rule)?);
         }
+        for rule in &self.document.shortcut {
+            report.passed_over += usize::from(!rule.apply(image)?);
+        }
         for rule in &self.document.text {
             report.passed_over += usize::from(!rule.apply(image)?);
         }
@@ -256,6 +359,12 @@ impl Layer {
             report.passed_over += usize::from(!rule.apply(image)?);
         }
         for rule in &self.document.registry {
+            report.passed_over += usize::from(!rule.apply(image, system)?);
+        }
+        for rule in &self.document.service {
+            report.passed_over += usize::from(!rule.apply(image, system)?);
+        }
+        for rule in &self.document.acl {
             report.passed_over += usize::from(!rule.apply(image, system)?);
         }
         if !self.document.command.is_empty() {
@@ -281,7 +390,12 @@ impl Layer {
         if rule.action == FileAction::Delete {
             return image.remove_file(&path);
         }
-        if matches!((rule.when, is_there), (When::IfAbsent, true) | (When::IfPresent, false)) {
+        let is_passed_over = match rule.when {
+            When::IfAbsent => is_there,
+            When::IfPresent | When::IfNewerAndPresent => !is_there,
+            _ => false,
+        };
+        if is_passed_over {
             return Ok(false);
         }
         let Some(from) = &rule.from else {
@@ -295,27 +409,37 @@ impl Layer {
             return Ok(!same);
         };
         let source = self.source(from)?;
-        let io = |error| Error::Io { what: "read", path: source.display().to_string(), source: error };
-        if rule.when == When::IfNewer && is_there {
-            let changed = std::fs::metadata(&source).and_then(|meta| meta.modified()).map_err(io)?;
-            let changed = changed.duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap_or_default();
-            let seconds = i64::try_from(changed.as_secs()).unwrap_or(i64::MAX);
-            let time = gravure_nttypes::FileTime::from_unix(seconds, changed.subsec_nanos());
-            if image.written(&path).is_some_and(|there| there >= time) {
+        let is_older = |there: FileTime| there < source.written;
+        if rule.when == When::IfVersionNewer && is_there {
+            let there = image.read_file(&path, MAX_PROGRAM_BYTES)?.and_then(|bytes| file_version(&bytes));
+            // What has no version is older than what has one.
+            if file_version(&source.bytes(image)?) <= there {
                 return Ok(false);
             }
+        }
+        if matches!(rule.when, When::IfNewer | When::IfNewerAndPresent)
+            && is_there
+            && !image.written(&path).is_none_or(is_older)
+        {
+            return Ok(false);
         }
         if rule.when == When::IfDifferent && is_there {
-            let size = std::fs::metadata(&source).map_err(io)?.len();
-            let same_size = image.content_of(&path).is_some_and(|content| content.size == size);
-            if same_size
-                && image.read_file(&path, MAX_FILE_BYTES)? == Some(std::fs::read(&source).map_err(io)?)
-            {
+            let same_size = image.content_of(&path).is_some_and(|content| content.size == source.size);
+            if same_size && image.read_file(&path, MAX_FILE_BYTES)? == Some(source.bytes(image)?) {
                 return Ok(false);
             }
         }
-        image.add_outside(&path, &source)?;
+        image.add_placed(&path, source.place)?;
         Ok(true)
+    }
+}
+
+impl Source {
+    fn bytes(&self, image: &WindowsImage<'_>) -> Result<Vec<u8>, Error> {
+        match &self.place {
+            Placed::File(path) => std::fs::read(path).map_err(Error::io("read", path)),
+            Placed::Content(content) => image.bytes_of(content, "file of a layer", MAX_FILE_BYTES),
+        }
     }
 }
 

@@ -4,8 +4,11 @@
 mod error;
 mod journal;
 
+mod file_version;
 mod image;
 mod names;
+mod recovery;
+mod shortcut;
 mod signature;
 mod system;
 

@@ -29,6 +29,7 @@ pub(super) const NEEDED: &[(&str, &str)] = &[
     ("iproute2", "network namespaces, bridges and taps of the lab"),
     ("ipxe-qemu", "boot ROMs of QEMU's network cards, for BIOS machines"),
     ("kmod", "oracle: reads the module lists of the payload"),
+    ("liblnk-utils", "oracle: lnkinfo reads the shortcuts we write"),
     ("libwin-hivex-perl", "oracle: hivexregedit merges the .reg texts we write"),
     ("lvm2", "oracle: pvck reads the physical volumes we map"),
     ("mmdebstrap", "builds Debian images"),

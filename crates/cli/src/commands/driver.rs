@@ -1,5 +1,6 @@
 //! `gravure driver`: which driver fits a device, and the repository drivers are taken from.
 
+mod catalogue;
 mod rank;
 mod repository;
 
@@ -28,6 +29,7 @@ enum Command {
     Coverage(repository::CoverageCommand),
     Export(repository::ExportCommand),
     Remove(repository::RemoveCommand),
+    Catalogue(catalogue::Options),
 }
 
 pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failure> {
@@ -39,5 +41,6 @@ pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
         Command::Coverage(options) => repository::cover(options, common),
         Command::Export(options) => repository::export(options),
         Command::Remove(options) => repository::remove(options),
+        Command::Catalogue(options) => catalogue::run(options, common),
     }
 }

@@ -1,12 +1,13 @@
 //! `gravure plan`: what machines are to get.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Subcommand;
 use gravure_model::api::JobReport;
 use gravure_model::identity::MachineSelector;
-use gravure_model::job::{Afterwards, DiskRule, JobRequest};
-use gravure_model::{Assurance, Timestamp};
+use gravure_model::job::{Afterwards, DiskRule, DriverRule, JobRequest, WindowsRequest};
+use gravure_model::{Assurance, Secret, Timestamp};
 use serde::Serialize;
 
 use super::site::{SiteOptions, parse_span, print_table, time};
@@ -36,6 +37,12 @@ enum Command {
   gravure plan create --machine 52:54:00:12:34:56 --image debian.wim --name lab-1 --disk serial=S4EVNX0 --wipe
   gravure plan create --machine any --image debian.wim --name 'room7-{n}' --expires 2h --max-machines 24
 
+  gravure plan create --machine 52:54:00:12:34:56 --image install.wim:6 --name 'pc-{serial:-8}' --settings school.toml
+  gravure plan create --machine 52:54:00:12:34:56 --image install.wim --name b7-1 --layer school --set ROOM=B7
+
+Windows images: drivers that fit the machine come from the server's repository (gravure driver add), layers from its layer
+directory; ${COMPUTER_NAME}, ${SERIAL}, ${UUID}, ${MAC}, ${MANUFACTURER}, ${MODEL}, ${SKU} and ${ASSET} in them are the machine's. Settings with
+passwords, keys or a join need an approved machine and are forgotten when the job is done.
 A target disk that holds data is refused unless --wipe is given; removable disks are never taken unless named.")]
 struct Create {
     /// MAC address, SMBIOS UUID, or `any` (which needs --expires and --max-machines)
@@ -44,7 +51,7 @@ struct Create {
     /// Image file in the server's image directory, or a path to one to be put there; :N for its Nth image
     #[arg(long, value_name = "FILE[:N]", value_parser = parse_image)]
     image: (String, u32),
-    /// Host name; {serial}, {uuid}, {mac}, {model}, {asset} and {n} are filled in, {serial:-8} with its last eight characters, {n:03} with zeros
+    /// Host name; {serial}, {uuid}, {mac}, {model}, {asset} and {n} are filled in, {serial:-8} with its last eight characters, {n:03} with zeros; columns of the site's names.csv too: {name}, {room}
     #[arg(long, value_name = "TEMPLATE")]
     name: String,
     /// Target disk: only, smallest, largest, serial=NUMBER or name=vda
@@ -66,7 +73,66 @@ struct Create {
     #[arg(long)]
     power_off: bool,
     #[command(flatten)]
+    windows: WindowsOptions,
+    #[command(flatten)]
     site: SiteOptions,
+}
+
+/// What goes into a Windows image
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Windows images")]
+struct WindowsOptions {
+    /// Settings for the answer file (TOML), as for `gravure image service`; the name comes from --name
+    #[arg(long, value_name = "FILE")]
+    settings: Option<PathBuf>,
+    /// Layer in the server's layer directory; several in their order
+    #[arg(long, value_name = "NAME")]
+    layer: Vec<String>,
+    /// What ${NAME} stands for in layers
+    #[arg(long, value_name = "NAME=VALUE", requires = "layer", value_parser = parse_fact)]
+    set: Vec<(String, String)>,
+    /// Take no drivers out of the server's repository
+    #[arg(long)]
+    no_drivers: bool,
+    /// Publish simple packages in driver store and driver database, as DISM does
+    #[arg(long, conflicts_with = "no_drivers")]
+    publish_drivers: bool,
+    /// Let unsigned drivers start the machine, for machines with test signing
+    #[arg(long, conflicts_with = "no_drivers")]
+    allow_unsigned: bool,
+    /// Deploy an image of a system in use, which was not generalised, for a machine that gets back what it had
+    #[arg(long)]
+    accept_in_use: bool,
+    /// Deploy even when nothing drives what the machine starts from
+    #[arg(long)]
+    accept_missing_drivers: bool,
+}
+
+impl WindowsOptions {
+    /// `None` when nothing was said, as for Linux images.
+    fn request(&self) -> Result<Option<WindowsRequest>, Failure> {
+        let settings = self.settings.as_deref().map(|path| {
+            let text = std::fs::read_to_string(path).map_err(|error| Failure::io("read", path, &error))?;
+            Ok::<_, Failure>(Secret::new(text))
+        });
+        let request = WindowsRequest {
+            drivers: if self.no_drivers { DriverRule::None } else { DriverRule::Match },
+            publish_drivers: self.publish_drivers,
+            allow_unsigned: self.allow_unsigned,
+            layers: self.layer.clone(),
+            facts: self.set.iter().cloned().collect(),
+            settings: settings.transpose()?,
+            accept_in_use: self.accept_in_use,
+            accept_missing_drivers: self.accept_missing_drivers,
+        };
+        Ok((request != WindowsRequest::default()).then_some(request))
+    }
+}
+
+fn parse_fact(text: &str) -> Result<(String, String), String> {
+    let parts = text.split_once('=').filter(|(name, _)| !name.is_empty());
+    let (name, value) = parts.ok_or("expected NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 /// List jobs, newest first
@@ -124,8 +190,8 @@ fn parse_disk(text: &str) -> Result<DiskRule, String> {
 }
 
 impl Create {
-    fn request(&self) -> JobRequest {
-        JobRequest {
+    fn request(&self) -> Result<JobRequest, Failure> {
+        Ok(JobRequest {
             machine: self.machine.clone(),
             image: self.image.0.clone(),
             image_index: self.image.1,
@@ -136,7 +202,8 @@ impl Create {
             max_machines: self.max_machines,
             then: if self.power_off { Afterwards::PowerOff } else { Afterwards::Reboot },
             wipe: self.wipe,
-        }
+            windows: self.windows.request()?,
+        })
     }
 }
 
@@ -172,7 +239,7 @@ pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
         Command::Create(create) => {
             let client = create.site.client()?;
             let image = create.site.image(&create.image.0)?;
-            let report = client.create_job(&JobRequest { image, ..create.request() })?;
+            let report = client.create_job(&JobRequest { image, ..create.request()? })?;
             print(common, &report)?;
         }
         Command::List(list) => {
@@ -210,6 +277,9 @@ fn print(common: &Common, report: &JobReport) -> Result<(), Failure> {
         );
         if let Some(expires) = request.expires {
             text.push_str(&format!("expires:   {}\n", time(expires)));
+        }
+        if let Some(windows) = request.windows.as_ref().filter(|windows| !windows.layers.is_empty()) {
+            text.push_str(&format!("layers:    {}\n", windows.layers.join(", ")));
         }
         for plan in &report.plans {
             text.push_str(&format!("plan:      {plan}\n"));

@@ -258,3 +258,31 @@ fn a_repository_takes_matches_and_gives_back() {
     std::fs::write(dir.join("pc.json"), "{}").unwrap();
     assert_eq!(fails(dir, &run(&["driver", "match", "--inventory", "pc.json", "--os", "10.0.22631"])).0, 5);
 }
+
+#[test]
+fn a_vendors_catalogue_says_which_pack_is_for_a_machine() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let catalogue = "<ModelList version=\"1.0\"><Model name=\"ThinkPad T14\"><Types><Type>20S0</Type></Types>\
+        <SCCM os=\"win11\" version=\"24H2\" date=\"2025-01-01\" crc=\"ABCD\" md5=\"ef\">https://vendor/t14.exe</SCCM></Model></ModelList>";
+    std::fs::write(dir.join("catalogv2.xml"), catalogue).unwrap();
+    std::fs::create_dir(dir.join("repository")).unwrap();
+    let said = ok(dir, &["driver", "catalogue", "import", "catalogv2.xml", "--repository", "repository"]);
+    assert_eq!(said, "catalogv2.xml: lenovo, 1 packs\n");
+    let find =
+        ["driver", "catalogue", "find", "--repository", "repository", "--vendor", "lenovo", "--key", "20s0"];
+    let found = json(dir, &find);
+    assert_eq!(
+        (found[0]["url"].as_str(), found[0]["sha256"].as_str()),
+        (Some("https://vendor/t14.exe"), Some("abcd"))
+    );
+    let (code, error) = fails(dir, &[&find[..], &["--windows", "10"]].concat());
+    assert_eq!(code, 3, "{error}");
+    let (code, error) = fails(
+        dir,
+        &["driver", "catalogue", "find", "--repository", "repository", "--vendor", "dell", "--key", "0B98"],
+    );
+    assert!(code == 3 && error.contains("import"), "{error}");
+    std::fs::write(dir.join("bad.xml"), "<a/>").unwrap();
+    assert_eq!(fails(dir, &["driver", "catalogue", "import", "bad.xml", "--repository", "repository"]).0, 5);
+}

@@ -52,7 +52,11 @@ impl Run<'_> {
         // The signed GRUB's built-in prefix is /EFI/debian, wherever it was started from.
         let stub = grub::esp_stub(&self.root_uuid()?).into_bytes();
         files.push(EspFile { path: "EFI/debian/grub.cfg".into(), content: stub });
+        self.write_esp(files)
+    }
 
+    /// Writes the partition whole, and keeps the files for reading back.
+    pub(super) fn write_esp(&mut self, files: Vec<EspFile>) -> Result<u64, StepError> {
         let bytes = files.iter().map(|file| file.content.size()).sum();
         let device = BlockDevice::open_rw(&self.partition_device(PartitionRole::Esp)?)?;
         self.with_esp(&files, |image| Ok(image.write(&device)?))?;

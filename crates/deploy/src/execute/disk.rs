@@ -121,9 +121,16 @@ impl Run<'_> {
     /// True when what stands on the disk is an earlier attempt at this same plan: its volume has the identity that
     /// derives from the seed. A retry needs no second permission.
     fn was_ours(&self, target: &Target) -> Result<bool, StepError> {
-        let index = partition_index(self.partitions, PartitionRole::Root)?;
+        let role = if self.plan.windows.is_some() { PartitionRole::Esp } else { PartitionRole::Root };
+        let index = partition_index(self.partitions, role)?;
         let Some(part) = target.layout.partitions.get(index) else { return Ok(false) };
-        let wanted = print_uuid(self.identity.volume_uuid(part.index()));
+        let wanted = match role {
+            PartitionRole::Esp => {
+                let serial = self.identity.fat_serial(part.index());
+                format!("{:04X}-{:04X}", serial >> 16, serial & 0xffff)
+            }
+            _ => print_uuid(self.identity.volume_uuid(part.index())),
+        };
         let window = gravure_io::Window::new(&target.device, part.range.start, part.size_bytes());
         let found = gravure_disk::recognise(&window)?;
         Ok(found.iter().any(|found| found.uuid.as_deref() == Some(wanted.as_str())))

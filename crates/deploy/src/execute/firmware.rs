@@ -9,6 +9,8 @@ use crate::failure::{StepError, chain, code};
 
 const LOADER: &str = "/EFI/debian/shimx64.efi";
 const TITLE: &str = "debian";
+/// As Windows' own setup calls it: firmware and tools know it by that name.
+const WINDOWS_TITLE: &str = "Windows Boot Manager";
 const BOOT_ORDER: &str = "BootOrder";
 
 impl Run<'_> {
@@ -30,7 +32,13 @@ impl Run<'_> {
         let index = partition_index(self.partitions, PartitionRole::Esp)?;
         let partition = self.target()?.layout.partitions.get(index);
         let partition = partition.ok_or_else(|| missing("the layout has no EFI system partition"))?;
-        let option = LoadOption::for_file(TITLE, partition, LOADER)?;
+        let option = match &self.serviced {
+            Some(windows) => LoadOption {
+                optional_data: windows.load_option_data.clone(),
+                ..LoadOption::for_file(WINDOWS_TITLE, partition, &windows.loader)?
+            },
+            None => LoadOption::for_file(TITLE, partition, LOADER)?,
+        };
 
         let names = variables.list()?.into_iter().filter(|(_, guid)| guid == GLOBAL);
         let taken: Vec<u16> = names.filter_map(|(name, _)| efi::boot_number(&name)).collect();

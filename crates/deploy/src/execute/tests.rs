@@ -28,6 +28,22 @@ fn the_planners_order_is_accepted() {
 }
 
 #[test]
+fn windows_is_serviced_before_the_disk_is_touched() {
+    let good = || crate::planner::windows_steps(Vec::new());
+    assert!(check_order(&good()).is_ok());
+    for (first, second) in [(0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (5, 6)] {
+        let mut steps = good();
+        steps.swap(first, second);
+        assert!(check_order(&steps).is_err(), "{first} and {second}");
+    }
+    for left_out in 0..7 {
+        let mut steps = good();
+        steps.remove(left_out);
+        assert!(check_order(&steps).is_err(), "without {}", good()[left_out].name());
+    }
+}
+
+#[test]
 fn a_table_before_the_verification_is_refused() {
     for (first, second) in [(6, 7), (0, 1), (3, 4), (2, 3), (5, 6), (4, 5)] {
         let mut steps = good();

@@ -1,5 +1,7 @@
 //! Host names from a template: `pc-{serial}` and the like, made into a name that every system accepts.
 
+use std::collections::BTreeMap;
+
 use gravure_model::identity::MachineIdentity;
 use gravure_model::inventory::Inventory;
 
@@ -12,13 +14,20 @@ const MAX_WIDTH: usize = 63;
 /// RFC 1123: one label.
 const MAX_NAME_BYTES: usize = 63;
 
+/// What is known of a machine.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Facts<'a> {
+    pub(super) inventory: &'a Inventory,
+    pub(super) identity: &'a MachineIdentity,
+    /// Number within the job, from 1.
+    pub(super) ordinal: u32,
+    /// What the site's table says, by column.
+    pub(super) table: &'a BTreeMap<String, String>,
+}
+
 /// Fills the template's fields and cleans the result: letters, digits and inner dashes, lower case.
-pub(super) fn fill(
-    template: &str,
-    inventory: &Inventory,
-    identity: &MachineIdentity,
-    ordinal: u32,
-) -> Result<String, Refusal> {
+pub(super) fn fill(template: &str, facts: Facts<'_>) -> Result<String, Refusal> {
+    let Facts { inventory, identity, ordinal, table } = facts;
     let refuse =
         |found: &str, why: String| Refusal::HostName { template: template.into(), found: found.into(), why };
     let mut filled = String::new();
@@ -39,10 +48,15 @@ pub(super) fn fill(
             "model" => inventory.smbios.system.product.clone(),
             "asset" => inventory.smbios.chassis.asset_tag.clone(),
             "n" => Some(ordinal.to_string()),
-            other => {
-                let why = format!("{{{other}}} is not one of {FIELDS}");
-                return Err(refuse(&filled, why));
-            }
+            other => match table.get(other) {
+                Some(value) => Some(value.clone()),
+                None => {
+                    let why = format!(
+                        "{{{other}}} is not one of {FIELDS}, and the site's names.csv has none for this machine"
+                    );
+                    return Err(refuse(&filled, why));
+                }
+            },
         };
         let value = value.ok_or_else(|| refuse(&filled, format!("the machine has no {name}")))?;
         let value = match width {
@@ -114,13 +128,22 @@ mod tests {
         inventory.smbios.system.product = Some("OptiPlex 7090 (SFF)".into());
         inventory.smbios.chassis.asset_tag = Some("INV-00815".into());
         let identity = MachineIdentity::new(None, Some("ABC/123 "), [Mac([0x52, 0x54, 0, 1, 2, 3])]);
+        let table = BTreeMap::from([("room".to_owned(), "B7".to_owned())]);
+        let facts = Facts { inventory: &inventory, identity: &identity, ordinal: 7, table: &table };
         let cases = [
             ("pc-{serial}", Ok("pc-abc-123")),
             ("{model}", Ok("optiplex-7090-sff")),
             ("Lab {n}", Ok("lab-7")),
             ("x{mac}", Ok("x525400010203")),
             ("pc-{uuid}", Err("the machine has no uuid")),
-            ("pc-{owner}", Err("{owner} is not one of {serial} {uuid} {mac} {model} {asset} {n}")),
+            (
+                "pc-{owner}",
+                Err(
+                    "{owner} is not one of {serial} {uuid} {mac} {model} {asset} {n}, and the site's names.csv has none for this machine",
+                ),
+            ),
+            ("{room}-{n:02}", Ok("b7-07")),
+            ("{room:1}{mac:4}", Ok("b0203")),
             ("pc-{serial:-3}", Ok("pc-123")),
             ("pc-{serial:2}", Ok("pc-ab")),
             ("pc-{serial:-20}", Ok("pc-abc123")),
@@ -137,7 +160,7 @@ mod tests {
             ("{n}", Err("a name of digits only is taken for an address")),
         ];
         for (template, wanted) in cases {
-            let found = fill(template, &inventory, &identity, 7);
+            let found = fill(template, facts);
             match (wanted, found) {
                 (Ok(wanted), Ok(found)) => assert_eq!(found, wanted),
                 (Err(wanted), Err(Refusal::HostName { why, .. })) => assert_eq!(why, wanted),
@@ -145,7 +168,7 @@ mod tests {
             }
         }
         let long = "a".repeat(64);
-        let refused = fill(&long, &inventory, &identity, 1).unwrap_err().to_string();
+        let refused = fill(&long, facts).unwrap_err().to_string();
         assert!(refused.ends_with("64 characters, 63 are allowed"), "{refused}");
     }
 }

@@ -12,7 +12,7 @@ pub const ROOT_LABEL: &str = "gravure-root";
 /// Label of the EFI system partition.
 pub(crate) const ESP_LABEL: &str = "ESP";
 
-const MIB: u64 = 1 << 20;
+pub(super) const MIB: u64 = 1 << 20;
 /// What vendors and Debian's installer give an EFI system partition.
 const ESP_BYTES: u64 = 512 * MIB;
 /// On disks below this the EFI system partition takes the small size.
@@ -27,9 +27,14 @@ const ROOT_SLACK_BYTES: u64 = 128 * MIB;
 /// Bytes a file costs beyond its content: half a block of waste and its inode, rounded up.
 const PER_FILE_BYTES: u64 = 4096;
 
+/// Size of the EFI system partition on a disk of that size.
+pub(super) fn esp_bytes(disk_bytes: u64) -> u64 {
+    if disk_bytes < SMALL_DISK_BYTES { SMALL_ESP_BYTES } else { ESP_BYTES }
+}
+
 /// Partitions in disk order.
 pub(super) fn partitions(firmware: FirmwareMode, disk_bytes: u64) -> Vec<PlannedPartition> {
-    let esp_bytes = if disk_bytes < SMALL_DISK_BYTES { SMALL_ESP_BYTES } else { ESP_BYTES };
+    let esp_bytes = esp_bytes(disk_bytes);
     let (role, size_bytes, label) = match firmware {
         FirmwareMode::Uefi => (PartitionRole::Esp, esp_bytes, ESP_LABEL),
         FirmwareMode::Bios => (PartitionRole::BiosBoot, BIOS_BOOT_BYTES, "bios-boot"),
@@ -55,6 +60,9 @@ pub(crate) fn disk_layout(
                 PartitionRole::Esp => Role::Esp,
                 PartitionRole::BiosBoot => Role::BiosBoot,
                 PartitionRole::Root => Role::LinuxRoot,
+                PartitionRole::MicrosoftReserved => Role::MicrosoftReserved,
+                PartitionRole::Windows => Role::MicrosoftData,
+                PartitionRole::Recovery => Role::WindowsRecovery,
             },
             size: partition
                 .size_bytes

@@ -1,10 +1,10 @@
 //! Every refusal once, and one whole plan.
 
 use gravure_model::Assurance;
-use gravure_model::descriptor::{DESCRIPTOR_VERSION, DescribedImage, RANGE_BYTES};
+use gravure_model::descriptor::{DESCRIPTOR_VERSION, DescribedImage, DescribedWindows, RANGE_BYTES};
 use gravure_model::identity::{Mac, MachineSelector};
 use gravure_model::inventory::{Disk, Firmware};
-use gravure_model::job::{Afterwards, DiskRule, JobRequest};
+use gravure_model::job::{Afterwards, DiskRule, JobRequest, WindowsRequest};
 
 use super::*;
 
@@ -22,6 +22,7 @@ fn job(change: impl FnOnce(&mut JobRequest)) -> Job {
         max_machines: None,
         then: Afterwards::Reboot,
         wipe: false,
+        windows: None,
     };
     change(&mut request);
     Job { id: "j1".into(), seed: "ab".repeat(32), request, created: Timestamp(1) }
@@ -68,6 +69,7 @@ fn image(system: SystemKind) -> CatalogImage {
                 file_count: 1000,
                 directory_count: 10,
                 content_bytes: GIB / 2,
+                windows: None,
             }],
         },
     }
@@ -82,6 +84,9 @@ fn request() -> PlanRequest {
         lifetime_seconds: 600,
         ordinal: 1,
         confirm: None,
+        drivers: Vec::new(),
+        layers: Vec::new(),
+        table: std::collections::BTreeMap::new(),
     }
 }
 
@@ -191,8 +196,77 @@ fn what_does_not_fit_or_is_not_there_is_refused() {
     let free = inventory(vec![disk("vda", 20 * GIB)]);
     let index = refused(&job(|job| job.image_index = 3), &free);
     assert!(index.contains("holds 1 images, image 3"), "{index}");
-    let windows = plan(&job(|_| {}), &free, &image(SystemKind::Windows), request()).unwrap_err();
-    assert_eq!(windows.code(), 9);
+    let unknown = plan(&job(|_| {}), &free, &image(SystemKind::Unknown), request()).unwrap_err();
+    assert_eq!(unknown.code(), 9);
     let nobody = PlanRequest { identity: MachineIdentity::default(), ..request() };
     assert_eq!(plan(&job(|_| {}), &free, &image(SystemKind::Linux), nobody), Err(Refusal::Nameless));
+}
+
+/// A Windows image with a recovery environment.
+fn windows() -> CatalogImage {
+    let mut image = image(SystemKind::Windows);
+    image.descriptor.images[0].windows = Some(DescribedWindows {
+        version: "10.0.22631".into(),
+        arch: "amd64".into(),
+        server: false,
+        has_recovery: true,
+    });
+    image
+}
+
+#[test]
+fn a_windows_plan_services_before_it_destroys() {
+    let confirm = Some(Confirm { server: "https://s".into(), token: gravure_model::Secret::new("t") });
+    let made = plan(
+        &job(|_| {}),
+        &inventory(vec![disk("vda", 64 * GIB)]),
+        &windows(),
+        PlanRequest { confirm, ..request() },
+    )
+    .unwrap();
+    let steps: Vec<&str> = made.steps.iter().map(Step::name).collect();
+    let wanted = [
+        "check_disk",
+        "service_windows",
+        "prepare",
+        "apply_volume",
+        "install_windows_boot",
+        "verify",
+        "write_table",
+        "firmware_entry",
+    ];
+    assert_eq!(steps, wanted);
+    assert_eq!(made.personality.confirm, None, "nothing in Windows could report");
+    let Step::Prepare { partitions } = &made.steps[2] else { panic!("{:?}", made.steps[2]) };
+    let roles: Vec<_> = partitions.iter().map(|partition| partition.role).collect();
+    let all = [
+        PartitionRole::Esp,
+        PartitionRole::MicrosoftReserved,
+        PartitionRole::Windows,
+        PartitionRole::Recovery,
+    ];
+    assert_eq!(roles, all);
+    // A small disk, or an image without one, gets no recovery partition.
+    let small = plan(&job(|_| {}), &inventory(vec![disk("vda", 20 * GIB)]), &windows(), request()).unwrap();
+    let Step::Prepare { partitions } = &small.steps[2] else { panic!("{:?}", small.steps[2]) };
+    assert_eq!(partitions.len(), 3);
+}
+
+#[test]
+fn what_windows_cannot_take_is_refused_before_anything_is_written() {
+    let mut machine = inventory(vec![disk("vda", 64 * GIB)]);
+    let long = job(|job| job.name = "a-name-of-17-char".into());
+    let refused = plan(&long, &machine, &windows(), request()).unwrap_err();
+    assert_eq!(refused.code(), 4);
+    assert!(refused.to_string().ends_with("names of 1 to 15 characters, this one has 17"), "{refused}");
+    let settings = job(|job| {
+        let settings = Some(gravure_model::Secret::new("owner = \"x\""));
+        job.windows = Some(WindowsRequest { settings, ..WindowsRequest::default() });
+    });
+    let refused = plan(&settings, &machine, &image(SystemKind::Linux), request()).unwrap_err();
+    assert!(refused.to_string().ends_with("holds a Linux system, which takes no answer file"), "{refused}");
+    machine.firmware.mode = FirmwareMode::Bios;
+    let refused = plan(&job(|_| {}), &machine, &windows(), request()).unwrap_err();
+    assert_eq!(refused.code(), 9);
+    assert!(refused.to_string().contains("cannot be made to start on a bios machine"), "{refused}");
 }

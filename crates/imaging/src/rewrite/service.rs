@@ -14,6 +14,7 @@ use super::new_file::{compression, form};
 use super::read_back::{self, cache_bytes};
 use super::tree_edit::TreeEdit;
 use super::{FormChange, ImageRules, ReadBack, Recompress, RewriteOptions, RewriteReport, TreeChange};
+use crate::archive::Archives;
 use crate::blob_reader::{BlobHandles, BlobReader};
 use crate::capture::{
     CaptureForm, Known, Missing, Placing, Reader, Reuse, StoreOptions, contents, names, now, random_guid,
@@ -42,6 +43,10 @@ pub struct ContentReader {
 }
 
 impl ContentReader {
+    pub(crate) fn new(archives: &Archives) -> Self {
+        Self { blobs: BlobReader::new(archives.clone(), cache_bytes(archives, default_threads())) }
+    }
+
     /// All bytes of a content, compared with its hash where that is known.
     pub fn read(&self, content: &ContentRef) -> Result<Vec<u8>, Error> {
         let (source, key) = match &content.origin {
@@ -84,8 +89,7 @@ impl<'f> ServicedImage<'f> {
 
     /// What gives the contents of the tree.
     pub fn reader(&self) -> ContentReader {
-        let archives = self.file.archives();
-        ContentReader { blobs: BlobReader::new(archives.clone(), cache_bytes(archives, default_threads())) }
+        self.file.contents()
     }
 
     /// What the XML document says of the image.

@@ -49,8 +49,10 @@ impl Observer for Screen {
         for message in messages {
             self.say(&message);
         }
-        if let Known::Warning { message, .. } = event {
-            self.line(&format!("Warning: {message}"));
+        match event {
+            Known::Warning { message, .. } => self.line(&format!("Warning: {message}")),
+            Known::Note { message, .. } => self.line(&message),
+            _ => {}
         }
     }
 }
@@ -101,9 +103,10 @@ impl Pace {
             Known::Verified { files, bytes, .. } => {
                 vec![Message::Verified { files: *files, megabytes: bytes / 1_000_000 }]
             }
-            Known::Progress { total_bytes: None, .. } | Known::Warning { .. } | Known::Leaving { .. } => {
-                Vec::new()
-            }
+            Known::Progress { total_bytes: None, .. }
+            | Known::Warning { .. }
+            | Known::Note { .. }
+            | Known::Leaving { .. } => Vec::new(),
         }
     }
 }

@@ -167,6 +167,8 @@ pub(super) async fn plan(
     let planner = Planner {
         db: &app.db,
         images: &app.images,
+        bundles: &app.bundles,
+        names: &app.names,
         signer: &app.signer,
         api_url: app.api_url(local),
         plan_minutes: app.limits.plan_minutes,

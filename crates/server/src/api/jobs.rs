@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use gravure_deploy::MACHINE_FACTS;
 use gravure_model::api::JobReport;
 use gravure_model::identity::MachineSelector;
 use gravure_model::job::{Job, JobRequest};
@@ -13,8 +14,10 @@ use gravure_model::{Assurance, Timestamp};
 use super::Problem;
 use super::operator::{Operator, Scope};
 use super::state::App;
+use crate::bundles::check_request;
 use crate::db::{self, Conn, JobRow};
 use crate::images::{ImageListing, Images};
+use crate::names::NameTable;
 use crate::secret::{hex, random};
 
 /// Longest host name template.
@@ -73,11 +76,12 @@ async fn report(conn: &mut Conn, job: JobRow) -> Result<JobReport, Problem> {
 pub(super) async fn create(
     State(app): State<Arc<App>>,
     operator: Operator,
-    Json(request): Json<JobRequest>,
+    Json(mut request): Json<JobRequest>,
 ) -> Result<(StatusCode, Json<JobReport>), Problem> {
     operator.may(Scope::Deploy)?;
     let now = Timestamp::now();
     check(&request, now)?;
+    check_windows(&app, &mut request)?;
     if !Images::is_image_name(&request.image) || !app.images.names()?.contains(&request.image) {
         return Err(Problem::not_found("image", &request.image)
             .cure(format!("put it into {} on the server", app.images.dir().display())));
@@ -106,7 +110,36 @@ pub(super) async fn create(
             tracing::warn!(image = name, %error, "image cannot be used");
         }
     });
+    let mut job = job;
+    if let Some(windows) = &mut job.request.windows {
+        windows.settings = None;
+    }
     Ok((StatusCode::CREATED, Json(JobReport { job, plans: Vec::new(), closed: false })))
+}
+
+/// What goes into a Windows image is checked now, not when the first machine stands there. Secrets raise what the machine must have
+/// proven, and are for one that is named.
+fn check_windows(app: &App, request: &mut JobRequest) -> Result<(), Problem> {
+    let Some(windows) = &request.windows else { return Ok(()) };
+    let has_secrets = check_request(windows).map_err(Problem::invalid)?;
+    let mut facts = windows.facts.clone();
+    if let Some(taken) = MACHINE_FACTS.iter().find(|name| facts.contains_key(**name)) {
+        return Err(Problem::invalid(format!("fact {taken} is one that each machine has of its own")));
+    }
+    let table = NameTable::read(&app.names).map_err(Problem::invalid)?;
+    facts.extend(table.fields().map(|name| (name.to_uppercase(), "x".to_owned())));
+    facts.extend(MACHINE_FACTS.iter().map(|name| ((*name).to_owned(), "x".to_owned())));
+    app.bundles.check_layers(&windows.layers, &facts).map_err(Problem::invalid)?;
+    if has_secrets {
+        if request.machine == MachineSelector::Any {
+            return Err(Problem::invalid(
+                "settings with passwords, keys or a join are not given to any machine",
+            )
+            .cure("make a job for each machine, or leave the secrets out"));
+        }
+        request.assurance = request.assurance.max(Assurance::Approved);
+    }
+    Ok(())
 }
 
 fn check(request: &JobRequest, now: Timestamp) -> Result<(), Problem> {

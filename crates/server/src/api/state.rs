@@ -1,5 +1,6 @@
 //! What all handlers share.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
@@ -11,6 +12,7 @@ use gravure_trust::PlanSigner;
 
 use super::Problem;
 use crate::boot::{Rules, ServerAddress};
+use crate::bundles::Bundles;
 use crate::config::Limits;
 use crate::db::{self, Db, SessionRow};
 use crate::images::Images;
@@ -21,6 +23,9 @@ use crate::tls::{ClientKey, LocalAddress};
 pub(crate) struct App {
     pub(crate) db: Db,
     pub(crate) images: Arc<Images>,
+    pub(crate) bundles: Arc<Bundles>,
+    /// The table of machines.
+    pub(crate) names: PathBuf,
     pub(crate) signer: PlanSigner,
     pub(crate) servers: Vec<ServerAddress>,
     pub(crate) limits: Limits,

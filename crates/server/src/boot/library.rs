@@ -13,6 +13,7 @@ use gravure_netboot::names::{RelativeName, normalise_name};
 use super::menu::{MenuFacts, Menus};
 use super::rules::{Choice, EXTRA, Facts, FirmwareKind, Rules, ipv4};
 use super::{subject, token};
+use crate::bundles::{Bundles, SERVED_AS};
 use crate::db::{self, Db, MachineRow};
 use crate::images::Images;
 use crate::{Error, arming, overlay};
@@ -32,6 +33,8 @@ pub(crate) struct BootLibrary {
     /// Kernel, initramfs, loaders; `None` while there is none.
     pub(crate) boot: Option<Directory>,
     pub(crate) images: Directory,
+    /// Driver packages and layers.
+    pub(crate) bundles: Directory,
     pub(crate) site_name: String,
     pub(crate) root_key: String,
     pub(crate) ca_pem: String,
@@ -104,6 +107,10 @@ impl BootLibrary {
                 (Some(&self.images), vec![image.to_owned()])
             }
             Some(("images", _)) => return Ok(Found::Nothing),
+            Some((SERVED_AS, bundle)) if Bundles::is_bundle_name(bundle) => {
+                (Some(&self.bundles), vec![bundle.to_owned()])
+            }
+            Some((SERVED_AS, _)) => return Ok(Found::Nothing),
             Some((EXTRA, file)) => (self.extra.as_ref(), vec![file.to_owned()]),
             Some(("boot", file)) => (self.boot.as_ref(), vec![file.to_owned()]),
             _ => (self.boot.as_ref(), vec![format!("{LOADERS}/{name}"), name]),

@@ -1,7 +1,7 @@
 //! Jobs.
 
-use gravure_model::Timestamp;
 use gravure_model::job::Job;
+use gravure_model::{Secret, Timestamp};
 use sqlx::Row;
 use sqlx::any::AnyRow;
 
@@ -32,12 +32,23 @@ impl JobRow {
     }
 }
 
-/// Enters a job.
+/// Enters a job. Its settings, which may be secret, are kept apart from what is shown of it.
 pub(crate) async fn add(conn: &mut Conn, job: &Job) -> Result<(), DbError> {
-    let sql = "INSERT INTO jobs (id, request, seed, created, expires) VALUES ($1, $2, $3, $4, $5)";
-    let query = sqlx::query(sql).bind(&job.id).bind(to_json("request", &job.request)?).bind(&job.seed);
-    query.bind(job.created.0).bind(job.request.expires.map(|at| at.0)).execute(conn).await?;
+    let mut request = job.request.clone();
+    let settings = request.windows.as_mut().and_then(|windows| windows.settings.take());
+    let sql =
+        "INSERT INTO jobs (id, request, seed, created, expires, settings) VALUES ($1, $2, $3, $4, $5, $6)";
+    let query = sqlx::query(sql).bind(&job.id).bind(to_json("request", &request)?).bind(&job.seed);
+    let query = query.bind(job.created.0).bind(request.expires.map(|at| at.0));
+    query.bind(settings.as_ref().map(Secret::reveal)).execute(conn).await?;
     Ok(())
+}
+
+/// The settings of a job; none once it is closed.
+pub(crate) async fn settings(conn: &mut Conn, id: &str) -> Result<Option<Secret>, DbError> {
+    let row = sqlx::query("SELECT settings FROM jobs WHERE id = $1").bind(id).fetch_optional(conn).await?;
+    let text: Option<String> = row.map(|row| row.try_get("settings")).transpose()?.flatten();
+    Ok(text.map(Secret::new))
 }
 
 /// All jobs, newest first.
@@ -62,9 +73,9 @@ pub(crate) async fn by_id(conn: &mut Conn, id: &str) -> Result<Option<JobRow>, D
     row.as_ref().map(JobRow::of).transpose()
 }
 
-/// Closes a job; false when it was closed already or does not exist.
+/// Closes a job, whose settings are forgotten; false when it was closed already or does not exist.
 pub(crate) async fn close(conn: &mut Conn, id: &str, now: Timestamp) -> Result<bool, DbError> {
-    let sql = "UPDATE jobs SET closed = $2 WHERE id = $1 AND closed IS NULL";
+    let sql = "UPDATE jobs SET closed = $2, settings = NULL WHERE id = $1 AND closed IS NULL";
     let done = sqlx::query(sql).bind(id).bind(now.0).execute(conn).await?;
     Ok(done.rows_affected() > 0)
 }

@@ -62,6 +62,17 @@ pub(crate) async fn by_id(conn: &mut Conn, id: &str) -> Result<Option<MachineRow
     row.as_ref().map(MachineRow::of).transpose()
 }
 
+/// Another machine than `machine` that was given this host name.
+pub(crate) async fn other_of_name(
+    conn: &mut Conn,
+    host_name: &str,
+    machine: &str,
+) -> Result<Option<String>, DbError> {
+    let sql = "SELECT id FROM machines WHERE host_name = $1 AND id <> $2 ORDER BY id";
+    let row = sqlx::query(sql).bind(host_name).bind(machine).fetch_optional(conn).await?;
+    Ok(row.map(|row| row.try_get("id")).transpose()?)
+}
+
 /// The machine that `identity` names, by the rules of [`MachineIdentity::matches`].
 pub(crate) async fn find(conn: &mut Conn, identity: &MachineIdentity) -> Result<Option<MachineRow>, DbError> {
     for (kind, value) in names(identity) {

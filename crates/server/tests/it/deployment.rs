@@ -23,6 +23,7 @@ fn job(machine: MachineSelector) -> JobRequest {
         max_machines: None,
         then: Afterwards::Reboot,
         wipe: false,
+        windows: None,
     }
 }
 

@@ -3,3 +3,4 @@
 mod common;
 mod deployment;
 mod menus;
+mod windows;

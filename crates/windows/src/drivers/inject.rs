@@ -20,8 +20,8 @@ pub use stage::DRIVERS_DIR;
 
 use super::database::ImageDriver;
 use super::manifest::Manifest;
-use super::matching::Candidate;
-use super::repository::Repository;
+use super::matching::{Candidate, matches};
+use super::packages::Packages;
 use crate::Error;
 use crate::image::WindowsImage;
 use crate::system::{SetupState, System};
@@ -167,7 +167,7 @@ pub(super) struct Chosen {
 /// Puts the packages of `repository` that `devices` need into `image`.
 pub fn inject(
     image: &mut WindowsImage<'_>,
-    repository: &Repository,
+    repository: &dyn Packages,
     devices: &[Device],
     options: InjectOptions,
 ) -> Result<InjectReport, Error> {
@@ -177,7 +177,7 @@ pub fn inject(
     let mut chosen: BTreeMap<String, Chosen> = BTreeMap::new();
     let mut reports = Vec::new();
     let mut not_done = Vec::new();
-    for (found, is_boot_device) in repository.matches(devices, &target)?.into_iter().zip(boot) {
+    for (found, is_boot_device) in matches(repository, devices, &target)?.into_iter().zip(boot) {
         let ids = DeviceIds {
             hardware: found.device.hardware_ids.clone(),
             compatible: found.device.compatible_ids.clone(),
@@ -252,7 +252,7 @@ pub fn inject(
 fn publish_all(
     image: &mut WindowsImage<'_>,
     system: &System,
-    repository: &Repository,
+    repository: &dyn Packages,
     chosen: &mut BTreeMap<String, Chosen>,
     reports: &mut [DeviceReport],
     not_done: &mut Vec<String>,

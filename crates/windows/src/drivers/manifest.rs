@@ -3,8 +3,10 @@
 use gravure_inf::{Arch, Date, DriverVersion, Inf};
 use serde::{Deserialize, Serialize};
 
+use crate::Error;
+
 /// Version of manifests.
-pub(super) const MANIFEST_VERSION: u32 = 1;
+const MANIFEST_VERSION: u32 = 1;
 
 /// A file of a package.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -102,8 +104,35 @@ impl Manifest {
     }
 }
 
+impl Manifest {
+    /// Reads a description, whose id must be `id` where that is known. `name` is for messages.
+    pub(super) fn parse(bytes: &[u8], id: Option<&str>, name: &str) -> Result<Self, Error> {
+        let corrupt = |expected: &str, found: String| Error::Corrupt {
+            path: name.to_owned(),
+            expected: expected.to_owned(),
+            found,
+        };
+        let manifest: Self = serde_json::from_slice(bytes)
+            .map_err(|error| corrupt("a package's description", error.to_string()))?;
+        if manifest.version != MANIFEST_VERSION {
+            return Err(corrupt("version 1", format!("version {}", manifest.version)));
+        }
+        let (found, id) = (id_of(&manifest.files), id.unwrap_or(&manifest.id));
+        if found != id || manifest.id != id {
+            return Err(corrupt(&format!("files of package {id}"), format!("files of package {found}")));
+        }
+        if let Some(bad) = manifest.files.iter().find(|file| !is_hash(&file.hash) || !is_plain(&file.path)) {
+            return Err(corrupt("hashes and paths below the package", bad.path.clone()));
+        }
+        if !manifest.files.iter().any(|file| file.path == manifest.inf) {
+            return Err(corrupt("an INF file among the files", manifest.inf.clone()));
+        }
+        Ok(manifest)
+    }
+}
+
 /// Hash over paths in lower case, lengths and hashes: the same files are the same package wherever they came from.
-pub(super) fn id_of(files: &[FileEntry]) -> String {
+fn id_of(files: &[FileEntry]) -> String {
     let mut hash = blake3::Hasher::new();
     for file in files {
         hash.update(file.path.to_lowercase().as_bytes());
@@ -112,4 +141,16 @@ pub(super) fn id_of(files: &[FileEntry]) -> String {
         hash.update(file.hash.as_bytes());
     }
     hash.finalize().to_hex().to_string()
+}
+
+/// 64 hexadecimal digits in lower case.
+pub(super) fn is_hash(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// A path that stays below where it starts.
+fn is_plain(path: &str) -> bool {
+    !path.is_empty()
+        && !path.contains(['\\', ':', '\0'])
+        && path.split('/').all(|part| !matches!(part, "" | "." | ".."))
 }

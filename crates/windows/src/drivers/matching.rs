@@ -3,11 +3,12 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
 
-use gravure_inf::{DeviceIds, Inf, MAX_FILE_BYTES, Rank, Signer, Target};
+use gravure_inf::{DeviceIds, Inf, Rank, Signer, Target};
 use gravure_model::inventory::Device;
 use serde::Serialize;
 
 use super::manifest::Manifest;
+use super::packages::Packages;
 use super::repository::Repository;
 use crate::Error;
 
@@ -54,63 +55,60 @@ impl DeviceMatch {
 }
 
 impl Repository {
-    /// Packages for each of `devices` on `target`. Devices without any are there with an empty list.
+    /// As [`matches`] for a repository.
     pub fn matches(&self, devices: &[Device], target: &Target) -> Result<Vec<DeviceMatch>, Error> {
-        let mut loaded: HashMap<String, (Manifest, Inf)> = HashMap::new();
-        let mut out = Vec::new();
-        for device in devices {
-            let ids = DeviceIds {
-                hardware: device.hardware_ids.clone(),
-                compatible: device.compatible_ids.clone(),
-            };
-            let names: BTreeSet<String> =
-                ids.hardware.iter().chain(&ids.compatible).flat_map(|id| self.candidates(id)).collect();
-            let mut candidates = Vec::new();
-            for name in names {
-                if !loaded.contains_key(&name) {
-                    loaded.insert(name.clone(), self.load(&name)?);
-                }
-                let Some((manifest, inf)) = loaded.get(&name) else { continue };
-                // What lacks files for this processor cannot be installed on it.
-                if !manifest.architectures.iter().any(|arch| arch == target.arch.as_str()) {
-                    continue;
-                }
-                let Some(best) = inf.matches(&ids, target, Signer::Trusted).into_iter().next() else {
-                    continue;
-                };
-                let version = inf.version();
-                let order = (best.rank, Reverse((version.date, version.version)), name.clone());
-                let install = inf.install(&best.model, target);
-                candidates.push((
-                    order,
-                    Candidate {
-                        package: name,
-                        inf: manifest.inf.clone(),
-                        rank: best.rank,
-                        matching_id: best.id,
-                        description: best.model.description,
-                        install: best.model.install,
-                        extension: manifest.extension,
-                        boot_critical: install.is_some_and(|install| install.is_boot_critical()),
-                        date: manifest.date.clone(),
-                        driver_version: manifest.driver_version.clone(),
-                    },
-                ));
-            }
-            candidates.sort_by(|(a, _), (b, _)| a.cmp(b));
-            let candidates = candidates.into_iter().map(|(_, candidate)| candidate).collect();
-            out.push(DeviceMatch { device: device.clone(), candidates });
-        }
-        Ok(out)
+        matches(self, devices, target)
     }
+}
 
-    pub(super) fn load(&self, id: &str) -> Result<(Manifest, Inf), Error> {
-        let manifest = self.package(id)?;
-        let limit = u64::try_from(MAX_FILE_BYTES).unwrap_or(u64::MAX);
-        let not_found = || Error::NotFound { what: "INF file of package", name: id.to_owned() };
-        let file = manifest.files.iter().find(|file| file.path == manifest.inf).ok_or_else(not_found)?;
-        let bytes = self.content(file, limit)?;
-        let inf = Inf::parse(&bytes).map_err(|source| Error::Inf { path: manifest.inf.clone(), source })?;
-        Ok((manifest, inf))
+/// Packages for each of `devices` on `target`. Devices without any are there with an empty list.
+pub fn matches(
+    packages: &dyn Packages,
+    devices: &[Device],
+    target: &Target,
+) -> Result<Vec<DeviceMatch>, Error> {
+    let mut loaded: HashMap<String, (Manifest, Inf)> = HashMap::new();
+    let mut out = Vec::new();
+    for device in devices {
+        let ids =
+            DeviceIds { hardware: device.hardware_ids.clone(), compatible: device.compatible_ids.clone() };
+        let names: BTreeSet<String> =
+            ids.hardware.iter().chain(&ids.compatible).flat_map(|id| packages.candidates(id)).collect();
+        let mut candidates = Vec::new();
+        for name in names {
+            if !loaded.contains_key(&name) {
+                loaded.insert(name.clone(), packages.load(&name)?);
+            }
+            let Some((manifest, inf)) = loaded.get(&name) else { continue };
+            // What lacks files for this processor cannot be installed on it.
+            if !manifest.architectures.iter().any(|arch| arch == target.arch.as_str()) {
+                continue;
+            }
+            let Some(best) = inf.matches(&ids, target, Signer::Trusted).into_iter().next() else {
+                continue;
+            };
+            let version = inf.version();
+            let order = (best.rank, Reverse((version.date, version.version)), name.clone());
+            let install = inf.install(&best.model, target);
+            candidates.push((
+                order,
+                Candidate {
+                    package: name,
+                    inf: manifest.inf.clone(),
+                    rank: best.rank,
+                    matching_id: best.id,
+                    description: best.model.description,
+                    install: best.model.install,
+                    extension: manifest.extension,
+                    boot_critical: install.is_some_and(|install| install.is_boot_critical()),
+                    date: manifest.date.clone(),
+                    driver_version: manifest.driver_version.clone(),
+                },
+            ));
+        }
+        candidates.sort_by(|(a, _), (b, _)| a.cmp(b));
+        let candidates = candidates.into_iter().map(|(_, candidate)| candidate).collect();
+        out.push(DeviceMatch { device: device.clone(), candidates });
     }
+    Ok(out)
 }

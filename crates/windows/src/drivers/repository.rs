@@ -9,18 +9,17 @@ use std::path::{Path, PathBuf};
 use gravure_inf::{Arch, Inf, MAX_FILE_BYTES};
 
 use super::index::{self, Index};
-use super::manifest::{FileEntry, MANIFEST_VERSION, Manifest, PackageSignature, id_of};
+use super::manifest::{FileEntry, Manifest, PackageSignature, is_hash};
+use super::packages::{
+    BUNDLE_FILES, BUNDLE_MANIFEST, MAX_MANIFEST_BYTES, MAX_PROGRAM_BYTES, Packages, Placed,
+};
 use crate::Error;
-use crate::signature::{Catalog, MAX_CATALOG_BYTES, Roots, embedded_signer};
+use crate::signature::{Catalog, MAX_CATALOG_BYTES, Roots};
 
 /// Marks a directory as a repository.
 const MARKER: &str = "gravure-drivers.json";
-/// Largest manifest read. One of the largest INF file has some 40,000 IDs: 2 MB.
-const MAX_MANIFEST_BYTES: u64 = 16 << 20;
 /// Largest index read: 100 million entries.
 const MAX_INDEX_BYTES: u64 = 2 << 30;
-/// Largest program that is looked into; the largest graphics driver has 100 MB.
-const MAX_PROGRAM_BYTES: u64 = 1 << 30;
 /// Who signs packages that passed Microsoft's hardware program.
 const HARDWARE_SIGNER: &str = "Microsoft Windows Hardware Compatibility Publisher";
 /// Bytes copied at once.
@@ -154,34 +153,6 @@ impl Repository {
             (Some(one), None) => self.package(one),
             _ => Err(Error::NotFound { what: "package", name: id.to_owned() }),
         }
-    }
-
-    /// The package `id`; what it says of its files must be what its id is made of.
-    pub(super) fn package(&self, id: &str) -> Result<Manifest, Error> {
-        let path = self.place_of(id);
-        let bytes = read(&path, MAX_MANIFEST_BYTES)?;
-        let corrupt = |expected: &str, found: String| Error::Corrupt {
-            path: path.display().to_string(),
-            expected: expected.to_owned(),
-            found,
-        };
-        let manifest: Manifest = serde_json::from_slice(&bytes)
-            .map_err(|error| corrupt("a package's description", error.to_string()))?;
-        if manifest.version != MANIFEST_VERSION {
-            return Err(corrupt("version 1", format!("version {}", manifest.version)));
-        }
-        let found = id_of(&manifest.files);
-        if found != id || manifest.id != id {
-            return Err(corrupt(&format!("files of package {id}"), format!("files of package {found}")));
-        }
-        let paths = manifest.files.iter().map(|file| &file.path);
-        if let Some(bad) = manifest.files.iter().find(|file| !is_hash(&file.hash) || !is_plain(&file.path)) {
-            return Err(corrupt("hashes and paths below the package", bad.path.clone()));
-        }
-        if !paths.into_iter().any(|path| *path == manifest.inf) {
-            return Err(corrupt("an INF file among the files", manifest.inf.clone()));
-        }
-        Ok(manifest)
     }
 
     /// Takes the package of the INF file at `path`: the file, its catalogues, and all files it copies. It counts from
@@ -371,24 +342,6 @@ impl Repository {
         Err(Error::Corrupt { path, expected, found: found.to_owned() })
     }
 
-    /// Whether a program carries a signature in itself.
-    pub(super) fn has_embedded_signature(&self, file: &FileEntry) -> Result<bool, Error> {
-        let bytes = self.content(file, MAX_PROGRAM_BYTES)?;
-        Ok(embedded_signer(&bytes).is_ok_and(|signed| signed.is_some()))
-    }
-
-    /// The content of a file, checked against its hash.
-    pub(super) fn content(&self, file: &FileEntry, max: u64) -> Result<Vec<u8>, Error> {
-        let path = self.object(&file.hash);
-        let bytes = read(&path, max)?;
-        let found = blake3::hash(&bytes).to_hex().to_string();
-        if found != file.hash {
-            let (path, expected) = (path.display().to_string(), format!("content {}", file.hash));
-            return Err(Error::Corrupt { path, expected, found: format!("content {found}") });
-        }
-        Ok(bytes)
-    }
-
     /// Makes the packages added since the last time part of the repository, and writes the index. One flush of the volume
     /// before and one after: contents are on the disk before a package names them, and it costs no flush a file.
     pub fn commit(&mut self) -> Result<(), Error> {
@@ -418,11 +371,6 @@ impl Repository {
         self.root.join("packages").join(format!("{id}.json"))
     }
 
-    /// Ids of packages that may name the ID.
-    pub(super) fn candidates(&self, id: &str) -> Vec<String> {
-        self.index.find(id)
-    }
-
     /// Writes all files of a package below `dir`, each checked; nothing there is replaced.
     pub fn export(&self, manifest: &Manifest, dir: &Path) -> Result<(), Error> {
         for file in &manifest.files {
@@ -434,6 +382,48 @@ impl Repository {
             out.write_all(&bytes).map_err(Error::io("write", &to))?;
         }
         Ok(())
+    }
+}
+
+impl Repository {
+    /// Writes a package into the empty directory `dir`, from which an image is made that [`super::BundledPackages`] takes:
+    /// its description, and its files in a directory below.
+    pub fn write_bundle(&self, manifest: &Manifest, dir: &Path) -> Result<(), Error> {
+        let place = dir.join(BUNDLE_MANIFEST);
+        let text = serde_json::to_vec(manifest).map_err(|error| Error::Io {
+            what: "describe",
+            path: place.display().to_string(),
+            source: error.into(),
+        })?;
+        fs::write(&place, text).map_err(Error::io("write", &place))?;
+        self.export(manifest, &dir.join(BUNDLE_FILES))
+    }
+}
+
+impl Packages for Repository {
+    fn candidates(&self, id: &str) -> Vec<String> {
+        self.index.find(id)
+    }
+
+    /// What the description says of its files must be what the id is made of.
+    fn package(&self, id: &str) -> Result<Manifest, Error> {
+        let path = self.place_of(id);
+        Manifest::parse(&read(&path, MAX_MANIFEST_BYTES)?, Some(id), &path.display().to_string())
+    }
+
+    fn content(&self, file: &FileEntry, max: u64) -> Result<Vec<u8>, Error> {
+        let path = self.object(&file.hash);
+        let bytes = read(&path, max)?;
+        let found = blake3::hash(&bytes).to_hex().to_string();
+        if found != file.hash {
+            let (path, expected) = (path.display().to_string(), format!("content {}", file.hash));
+            return Err(Error::Corrupt { path, expected, found: format!("content {found}") });
+        }
+        Ok(bytes)
+    }
+
+    fn place(&self, file: &FileEntry) -> Result<Placed, Error> {
+        self.checked_object(file).map(Placed::File)
     }
 }
 
@@ -478,18 +468,6 @@ impl<'a> Lookup<'a> {
         }
         Ok(self.dirs.entry(dir.to_owned()).or_default())
     }
-}
-
-/// 64 hexadecimal digits in lower case.
-fn is_hash(text: &str) -> bool {
-    text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-}
-
-/// A path that stays below where it starts.
-fn is_plain(path: &str) -> bool {
-    !path.is_empty()
-        && !path.contains(['\\', ':', '\0'])
-        && path.split('/').all(|part| !matches!(part, "" | "." | ".."))
 }
 
 /// A whole file of at most `max` bytes.

@@ -7,7 +7,8 @@ use gravure_tree::{ContentRef, Entry, Node, NodeId, Origin, SecurityId, Times};
 
 use super::{OutsideFile, WindowsImage};
 use crate::Error;
-use crate::journal::Change;
+use crate::drivers::Placed;
+use crate::journal::{Change, hex};
 
 impl WindowsImage<'_> {
     /// The node at a path, or `None`.
@@ -103,6 +104,49 @@ impl WindowsImage<'_> {
         let to = self.spelled(path);
         self.outside.push(OutsideFile { source: source.to_owned(), to });
         Ok(())
+    }
+
+    /// Puts a content at a path, wherever it is.
+    pub(crate) fn add_placed(&mut self, path: &str, placed: Placed) -> Result<(), Error> {
+        match placed {
+            Placed::File(source) => self.add_outside(path, &source),
+            Placed::Content(content) => self.copy_content(path, content),
+        }
+    }
+
+    /// The bytes of a content of a layer or package, at most `max`.
+    pub(crate) fn bytes_of(&self, content: &ContentRef, path: &str, max: u64) -> Result<Vec<u8>, Error> {
+        self.read_content(content, path, max)
+    }
+
+    /// Gives the file or directory at a path another security descriptor.
+    pub fn set_security(&mut self, path: &str, descriptor: &[u8]) -> Result<(), Error> {
+        let not_found = || Error::NotFound { what: "file of the image", name: path.to_owned() };
+        let node = self.find(path).ok_or_else(not_found)?;
+        let before = self.tree.node(node).security.and_then(|id| self.descriptor(id));
+        if before.as_deref() == Some(descriptor) {
+            return Ok(());
+        }
+        let id = self.tree.add_security_descriptor(descriptor).map_err(Error::tree(path))?;
+        self.tree.node_mut(node).security = Some(id);
+        let (path, before) = (self.spelled(path), before.as_deref().map(hex));
+        self.changes.push(Change::SecuritySet { path, before });
+        Ok(())
+    }
+
+    pub(super) fn set_security_unrecorded(
+        &mut self,
+        path: &str,
+        descriptor: Option<&[u8]>,
+    ) -> Result<(), Error> {
+        let Some(node) = self.find(path) else { return Ok(()) };
+        let id = descriptor.map(|bytes| self.tree.add_security_descriptor(bytes).map_err(Error::tree(path)));
+        self.tree.node_mut(node).security = id.transpose()?;
+        Ok(())
+    }
+
+    fn descriptor(&self, id: SecurityId) -> Option<std::sync::Arc<[u8]>> {
+        self.tree.security_descriptors().get(usize::try_from(id.0).ok()?).cloned()
     }
 
     /// Takes the file at a path away, for the record; says whether it was there.

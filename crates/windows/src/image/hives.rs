@@ -246,6 +246,26 @@ impl WindowsImage<'_> {
         Ok(true)
     }
 
+    /// Gives a key that is there another security descriptor.
+    pub fn set_key_security(&mut self, hive: HiveFile, key: &str, descriptor: &[u8]) -> Result<(), Error> {
+        let wrap = Error::hive(hive.path());
+        let open = self.open_hive(hive)?;
+        let changed = (|| {
+            let Some(id) = open.editor.find(key)? else { return Ok(None) };
+            let before = open.editor.key(id)?.security()?.to_vec();
+            if before == descriptor {
+                return Ok(None);
+            }
+            open.editor.set_security(id, descriptor)?;
+            Ok(Some(hex(&before)))
+        })()
+        .map_err(wrap)?;
+        if let Some(before) = changed {
+            self.changes.push(Change::KeySecuritySet { hive, key: key.to_owned(), before });
+        }
+        Ok(())
+    }
+
     pub(super) fn edit_unrecorded<T>(
         &mut self,
         hive: HiveFile,

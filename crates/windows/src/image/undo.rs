@@ -81,6 +81,17 @@ impl WindowsImage<'_> {
                 }
                 self.move_unrecorded(kept, path)
             }
+            Change::SecuritySet { path, before } => {
+                let before = before.as_deref().and_then(crate::journal::unhex);
+                self.set_security_unrecorded(path, before.as_deref())
+            }
+            Change::KeySecuritySet { hive, key, before } => {
+                let before = crate::journal::unhex(before).unwrap_or_default();
+                self.edit_unrecorded(*hive, |editor| match editor.find(key)? {
+                    Some(id) if !before.is_empty() => editor.set_security(id, &before),
+                    _ => Ok(()),
+                })
+            }
             Change::KeyAdded { hive, key } => self.edit_unrecorded(*hive, |editor| {
                 if let Some(id) = editor.find(key)? {
                     editor.delete_key(id)?;

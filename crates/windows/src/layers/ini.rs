@@ -50,7 +50,7 @@ impl IniRule {
         if texts.into_iter().flatten().any(|text| text.contains(['\r', '\n'])) {
             return Err(invalid(&self.file, "texts of one line", "several lines"));
         }
-        if matches!(self.when, When::IfNewer | When::IfDifferent) {
+        if self.when.is_of_files() {
             return Err(invalid(&self.file, "always, if-absent or if-present", "another condition"));
         }
         Ok(())

@@ -48,7 +48,7 @@ impl Eq for RegistryRule {}
 impl RegistryRule {
     pub(super) fn check(&self) -> Result<(), Error> {
         place(&self.key, "ControlSet001")?;
-        if matches!(self.when, When::IfNewer | When::IfDifferent) {
+        if self.when.is_of_files() {
             return Err(invalid(&self.key, "always, if-absent or if-present", "another condition"));
         }
         match (self.action, &self.value, &self.data) {
@@ -144,7 +144,7 @@ impl RegistryRule {
 }
 
 /// Hive and key in it of a key as people write it.
-fn place(key: &str, control_set: &str) -> Result<(HiveFile, String), Error> {
+pub(super) fn place(key: &str, control_set: &str) -> Result<(HiveFile, String), Error> {
     let bad = || invalid("key", "HKLM\\SOFTWARE, HKLM\\SYSTEM, HKU\\.DEFAULT or HKCU in front", key);
     let (root, rest) = key.split_once('\\').ok_or_else(bad)?;
     let (hive, rest) = match root.to_uppercase().as_str() {

@@ -1,9 +1,11 @@
 //! The integration tests of this crate, one module a subject, in one program: each program of its own costs seconds of linking.
 
 mod boot;
+mod bundles;
 mod driver_hives;
 mod fuzz_bodies;
 mod inject;
 mod layers;
+mod layers_more;
 mod repository;
 mod support;

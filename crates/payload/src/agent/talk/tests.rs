@@ -45,6 +45,7 @@ fn descriptor() -> Vec<u8> {
         file_count: 1,
         directory_count: 1,
         content_bytes: 10,
+        windows: None,
     };
     let descriptor = ImageDescriptor {
         version: DESCRIPTOR_VERSION,

@@ -145,6 +145,7 @@ fn describe(path: &Path) -> Result<ImageDescriptor, String> {
     if bytes.first() != Some(&7) {
         return Err(format!("WIM header at 0x0: expected 7, found {:?}", bytes.first()));
     }
+    let is_windows = path.file_name().is_some_and(|name| name == "windows.wim");
     let ranges =
         bytes.chunks(RANGE_BYTES as usize).map(|range| Digest(*blake3::hash(range).as_bytes())).collect();
     Ok(ImageDescriptor {
@@ -157,10 +158,11 @@ fn describe(path: &Path) -> Result<ImageDescriptor, String> {
         contents_checked: true,
         images: vec![DescribedImage {
             name: "test".into(),
-            system: SystemKind::Linux,
+            system: if is_windows { SystemKind::Windows } else { SystemKind::Linux },
             file_count: 10,
             directory_count: 2,
             content_bytes: 1 << 20,
+            windows: None,
         }],
     })
 }
@@ -229,12 +231,21 @@ impl Boot {
         machine: &Machine,
         token: Option<Secret>,
     ) -> Result<Welcome, Refusal> {
-        let hello = Hello {
-            nonce: self.nonce.clone(),
-            token,
-            payload_version: "test".into(),
-            inventory: machine.inventory(),
-        };
+        self.hello_with(site, machine, token, |_| {})
+    }
+
+    /// The same with an inventory that `change` has its way with.
+    pub fn hello_with(
+        &self,
+        site: &TestSite,
+        machine: &Machine,
+        token: Option<Secret>,
+        change: impl FnOnce(&mut Inventory),
+    ) -> Result<Welcome, Refusal> {
+        let mut inventory = machine.inventory();
+        change(&mut inventory);
+        let payload_version = "test".to_owned();
+        let hello = Hello { nonce: self.nonce.clone(), token, payload_version, inventory };
         self.post(site, "/v1/payload/hello", &hello)
     }
 

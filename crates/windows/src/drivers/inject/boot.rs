@@ -10,8 +10,8 @@ use crate::Error;
 use crate::drivers::database::DATABASE;
 use crate::drivers::manifest::{FileEntry, Manifest};
 use crate::drivers::matching::Candidate;
+use crate::drivers::packages::Packages;
 use crate::drivers::publication::{Publication, RecordEntry, data_of, file_name, service_values};
-use crate::drivers::repository::Repository;
 use crate::image::{HiveFile, WindowsImage};
 use crate::system::System;
 
@@ -56,7 +56,7 @@ struct Needed<'a> {
 pub(super) fn make_boot_critical(
     image: &mut WindowsImage<'_>,
     system: &System,
-    repository: &Repository,
+    repository: &dyn Packages,
     package: &mut Chosen,
     candidate: &Candidate,
     options: InjectOptions,
@@ -103,8 +103,8 @@ pub(super) fn make_boot_critical(
     };
     let name = published_name(image, system, &package.manifest)?;
     for Needed { service, file, file_name } in needed {
-        let source = repository.checked_object(file)?;
-        image.add_outside(&format!("Windows\\System32\\drivers\\{file_name}"), &source)?;
+        let placed = repository.place(file)?;
+        image.add_placed(&format!("Windows\\System32\\drivers\\{file_name}"), placed)?;
         let path = format!("System32\\drivers\\{file_name}");
         let starts_at_boot = Service { start: Some(0), ..service.clone() };
         put_service(image, system, &package.inf, &starts_at_boot, &name, Some(&path))?;

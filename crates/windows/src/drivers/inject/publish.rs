@@ -8,8 +8,8 @@ use super::boot::{config_scope, file_of, may_take, put_entries, put_registry, pu
 use super::{Chosen, InjectOptions, Level, Unsigned};
 use crate::Error;
 use crate::drivers::manifest::{FileEntry, Manifest};
+use crate::drivers::packages::Packages;
 use crate::drivers::publication::Publication;
-use crate::drivers::repository::Repository;
 use crate::image::{HiveFile, WindowsImage};
 use crate::system::System;
 
@@ -27,7 +27,7 @@ const NOTED: u32 = 5;
 pub(super) fn publish(
     image: &mut WindowsImage<'_>,
     system: &System,
-    repository: &Repository,
+    repository: &dyn Packages,
     package: &mut Chosen,
     options: InjectOptions,
 ) -> Result<Result<(), String>, Error> {
@@ -77,13 +77,13 @@ pub(super) fn publish(
     super::stage::put_files(image, repository, &package.manifest, &format!("{STORE}\\{store}"))?;
     let inf_file = package.manifest.files.iter().find(|file| file.path == package.manifest.inf);
     if let Some(file) = inf_file {
-        image.add_outside(&format!("Windows\\INF\\{published}"), &repository.checked_object(file)?)?;
+        image.add_placed(&format!("Windows\\INF\\{published}"), repository.place(file)?)?;
     }
     let by_name = |wanted: &str| {
         package.manifest.files.iter().find(|file| file.path.replace('/', "\\").eq_ignore_ascii_case(wanted))
     };
     if let Some(file) = catalog.as_deref().and_then(by_name) {
-        image.add_outside(&format!("{CATALOGS}\\oem{number}.cat"), &repository.checked_object(file)?)?;
+        image.add_placed(&format!("{CATALOGS}\\oem{number}.cat"), repository.place(file)?)?;
     }
     let models = &publication.models;
     for (_, install) in distinct(models) {
@@ -189,7 +189,7 @@ fn image_path(binary: &Place, store: &str) -> String {
 /// A file outside of the driver store, and the record of who put it there.
 fn put_reflected(
     image: &mut WindowsImage<'_>,
-    repository: &Repository,
+    repository: &dyn Packages,
     manifest: &Manifest,
     file: &FileCopy,
     published: &str,
@@ -201,7 +201,7 @@ fn put_reflected(
     let Some(entry) = manifest.files.iter().find(|known| known.path.eq_ignore_ascii_case(&source)) else {
         return Ok(());
     };
-    image.add_outside(path, &repository.checked_object(entry)?)?;
+    image.add_placed(path, repository.place(entry)?)?;
     let rest =
         path.get(8..).filter(|_| path.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("Windows\\")));
     let Some(rest) = rest.filter(|_| image.has_hive(HiveFile::Software)) else { return Ok(()) };
@@ -243,7 +243,7 @@ fn put_machine_entry(image: &mut WindowsImage<'_>, system: &System, entry: &RegE
 
 /// Whether Windows will load these files at its start; `Ok(Err(why))` when not.
 pub(super) fn check_signatures<'f>(
-    repository: &Repository,
+    repository: &dyn Packages,
     manifest: &Manifest,
     files: impl Iterator<Item = &'f FileEntry>,
     options: InjectOptions,

@@ -11,7 +11,7 @@ use super::Chosen;
 use crate::Error;
 use crate::answer::Position;
 use crate::drivers::manifest::{FileEntry, Manifest};
-use crate::drivers::repository::Repository;
+use crate::drivers::packages::Packages;
 use crate::image::{HiveFile, WindowsImage};
 use crate::system::{SetupState, System};
 
@@ -46,7 +46,7 @@ pub(super) fn directory_of(manifest: &Manifest) -> String {
 pub(super) fn stage(
     image: &mut WindowsImage<'_>,
     system: &System,
-    repository: &Repository,
+    repository: &dyn Packages,
     packages: &BTreeMap<String, Chosen>,
 ) -> Result<(), Error> {
     if packages.is_empty() {
@@ -87,13 +87,13 @@ pub(super) fn stage(
 /// All files of a package below a directory of the image, each checked first.
 pub(super) fn put_files(
     image: &mut WindowsImage<'_>,
-    repository: &Repository,
+    repository: &dyn Packages,
     manifest: &Manifest,
     directory: &str,
 ) -> Result<(), Error> {
     for file in &manifest.files {
-        let source = repository.checked_object(file)?;
-        image.add_outside(&format!("{directory}\\{}", file.path.replace('/', "\\")), &source)?;
+        image
+            .add_placed(&format!("{directory}\\{}", file.path.replace('/', "\\")), repository.place(file)?)?;
     }
     Ok(())
 }

@@ -1,0 +1,94 @@
+//! What is decided before the disk is touched. The whole way is walked by `tests/tests/vm_windows.rs`.
+
+use gravure_inf::{Arch, OsVersion, ProductType};
+use gravure_model::inventory::Device;
+use gravure_tree::ContentRef;
+
+use super::*;
+
+fn system(setup: SetupState) -> System {
+    System {
+        product_name: Some("Windows 11 Pro".into()),
+        edition: None,
+        version: OsVersion { major: 10, minor: 0, build: 22631 },
+        arch: Arch::Amd64,
+        product: ProductType::Workstation,
+        control_set: "ControlSet001".into(),
+        computer_name: None,
+        domain: None,
+        setup,
+    }
+}
+
+fn planned() -> PlannedWindows {
+    PlannedWindows {
+        drivers: Vec::new(),
+        publish_drivers: false,
+        allow_unsigned: false,
+        layers: Vec::new(),
+        facts: std::collections::BTreeMap::new(),
+        settings: None,
+        accept_in_use: false,
+        accept_missing_drivers: false,
+    }
+}
+
+#[test]
+fn a_system_in_use_is_not_multiplied_by_accident() {
+    assert_eq!(gate(&system(SetupState::Generalized), &planned()).unwrap(), None);
+    let note = gate(&system(SetupState::InSetup), &planned()).unwrap().unwrap();
+    assert!(note.contains("was not generalised"), "{note}");
+    let refused = gate(&system(SetupState::InUse), &planned()).unwrap_err();
+    assert_eq!(refused.code, code::REFUSED);
+    assert!(refused.cure.unwrap().contains("--accept-in-use"));
+    let accepted = PlannedWindows { accept_in_use: true, ..planned() };
+    let note = gate(&system(SetupState::InUse), &accepted).unwrap().unwrap();
+    assert!(note.contains("keeps its name"), "{note}");
+}
+
+#[test]
+fn a_machine_that_could_not_start_is_not_wiped() {
+    let device = |place: &str, parent: Option<&str>, is_boot_device| DeviceReport {
+        device: Device {
+            place: place.into(),
+            parent: parent.map(str::to_owned),
+            hardware_ids: vec!["PCI\\VEN_1&DEV_2".into()],
+            ..Device::default()
+        },
+        is_boot_device,
+        served: Served::Nothing,
+        extensions: Vec::new(),
+        notes: Vec::new(),
+    };
+    let report = |devices| InjectReport {
+        system: system(SetupState::Generalized),
+        devices,
+        packages: Vec::new(),
+        not_done: Vec::new(),
+    };
+    let (disk, other) = (device("vda", Some("0000:00:04.0"), false), device("0000:00:09.0", None, true));
+    assert!(
+        check_start(&report(vec![disk.clone(), other.clone()]), "vda", &planned()).is_ok(),
+        "not its controller"
+    );
+    let controller = device("0000:00:04.0", Some("0000:00:04.0"), true);
+    let all = || report(vec![disk.clone(), other.clone(), controller.clone()]);
+    let refused = check_start(&all(), "vda", &planned()).unwrap_err();
+    assert_eq!(refused.code, code::REFUSED);
+    assert!(refused.message.starts_with("0000:00:04.0 PCI\\VEN_1&DEV_2: no driver"), "{}", refused.message);
+    let accepted = PlannedWindows { accept_missing_drivers: true, ..planned() };
+    assert!(check_start(&all(), "vda", &accepted).is_ok());
+}
+
+#[test]
+fn recovery_files_stand_in_a_tree_of_their_own() {
+    let file =
+        |path: &str| BootFile { path: path.into(), content: ContentRef::inline(path.as_bytes().to_vec()) };
+    let files = [file("Recovery/WindowsRE/Winre.wim"), file("Recovery/WindowsRE/boot.sdi")];
+    let tree = boot::tree_of(&files, FileTime(7)).unwrap();
+    let paths: Vec<String> = tree.walk().map(|step| step.display_path().to_string()).collect();
+    let wanted =
+        ["/Recovery", "/Recovery/WindowsRE", "/Recovery/WindowsRE/Winre.wim", "/Recovery/WindowsRE/boot.sdi"];
+    assert_eq!(paths, wanted);
+    assert!(boot::tree_of(&[file("a"), file("a")], FileTime(7)).is_err());
+}

@@ -1,0 +1,137 @@
+//! What is different about Windows: its partitions, its steps, the names its setup takes (windows-servicing 3.3, 5).
+
+use std::collections::BTreeMap;
+
+use gravure_model::descriptor::DescribedImage;
+use gravure_model::inventory::FirmwareMode;
+use gravure_model::job::{DriverRule, Job};
+pub(super) use gravure_model::plan::PlannedWindows;
+use gravure_model::plan::{PartitionRole, PlannedBundle, PlannedPartition, Step};
+
+use super::host_name::Facts;
+use super::layout::{MIB, esp_bytes};
+use super::{CatalogImage, Refusal};
+
+/// Label of the Windows volume.
+const WINDOWS_LABEL: &str = "Windows";
+/// Between the partitions, where Windows expects it.
+const RESERVED_BYTES: u64 = 16 * MIB;
+/// Room for a recovery environment, whose image has some 600 MB, and its updates.
+const RECOVERY_BYTES: u64 = 1024 * MIB;
+/// Smaller disks keep the recovery environment on the Windows volume.
+const RECOVERY_FROM_BYTES: u64 = 32 << 30;
+
+/// Whether the image can be made to start in this mode.
+pub(super) fn check_firmware(
+    image: &CatalogImage,
+    index: u32,
+    firmware: FirmwareMode,
+) -> Result<(), Refusal> {
+    match firmware {
+        FirmwareMode::Uefi => Ok(()),
+        FirmwareMode::Bios => Err(Refusal::Firmware {
+            path: image.path.clone(),
+            index,
+            firmware: firmware.as_str(),
+            why: "its boot sectors are Microsoft's, and images of files do not hold them".to_owned(),
+        }),
+    }
+}
+
+/// A Linux image takes nothing of what a job may say for Windows.
+pub(super) fn check_unwanted(image: &CatalogImage, index: u32, job: &Job) -> Result<(), Refusal> {
+    let Some(windows) = &job.request.windows else { return Ok(()) };
+    let unwanted = [
+        (windows.settings.is_some(), "answer file"),
+        (!windows.layers.is_empty(), "layers by this way"),
+        (windows.publish_drivers, "Windows drivers"),
+    ];
+    match unwanted.into_iter().find(|(is_there, _)| *is_there) {
+        Some((_, what)) => Err(Refusal::NotForLinux { path: image.path.clone(), index, what }),
+        None => Ok(()),
+    }
+}
+
+/// System, reserved, Windows, and recovery directly behind it, where Windows can make either larger.
+pub(super) fn partitions(disk_bytes: u64, described: &DescribedImage) -> Vec<PlannedPartition> {
+    let one = |role, size_bytes, label: &str| PlannedPartition { role, size_bytes, label: label.to_owned() };
+    let mut out = vec![
+        one(PartitionRole::Esp, Some(esp_bytes(disk_bytes)), "EFI system partition"),
+        one(PartitionRole::MicrosoftReserved, Some(RESERVED_BYTES), "Microsoft reserved partition"),
+        one(PartitionRole::Windows, None, "Basic data partition"),
+    ];
+    let has_recovery = described.windows.as_ref().is_some_and(|windows| windows.has_recovery);
+    if has_recovery && disk_bytes >= RECOVERY_FROM_BYTES {
+        out.push(one(PartitionRole::Recovery, Some(RECOVERY_BYTES), "Recovery"));
+    }
+    out
+}
+
+/// What setup would stop at in its middle is refused before anything is written.
+pub(super) fn check_name(template: &str, name: &str) -> Result<(), Refusal> {
+    gravure_windows::check_computer_name(name).map_err(|_| Refusal::HostName {
+        template: template.to_owned(),
+        found: name.to_owned(),
+        why: format!(
+            "Windows takes names of 1 to {} characters, this one has {}",
+            gravure_windows::MAX_COMPUTER_NAME,
+            name.len()
+        ),
+    })
+}
+
+/// The image is read and serviced before the disk is touched: most of what can go wrong with it goes wrong there.
+pub(super) fn steps(partitions: Vec<PlannedPartition>) -> Vec<Step> {
+    vec![
+        Step::CheckDisk {},
+        Step::ServiceWindows {},
+        Step::Prepare { partitions },
+        Step::ApplyVolume { partition: PartitionRole::Windows, label: WINDOWS_LABEL.to_owned() },
+        Step::InstallWindowsBoot {},
+        Step::Verify {},
+        Step::WriteTable {},
+        Step::FirmwareEntry {},
+    ]
+}
+
+/// What layers may name of every machine, beside the job's own facts.
+pub const MACHINE_FACTS: [&str; 8] =
+    ["COMPUTER_NAME", "SERIAL", "UUID", "MAC", "MANUFACTURER", "MODEL", "SKU", "ASSET"];
+
+/// What the site's table says of the machine, the job's facts, and those of the machine; what a machine does not tell is empty.
+pub(super) fn facts(job: &Job, machine: Facts<'_>, name: &str) -> BTreeMap<String, String> {
+    let (smbios, identity) = (&machine.inventory.smbios, machine.identity);
+    let text = |value: &Option<String>| value.clone().unwrap_or_default();
+    let mac = identity.macs.first().map(|mac| mac.to_string().replace(':', "")).unwrap_or_default();
+    let values = [
+        name.to_owned(),
+        text(&identity.serial),
+        text(&identity.uuid),
+        mac,
+        text(&smbios.system.manufacturer),
+        text(&smbios.system.product),
+        text(&smbios.system.sku),
+        text(&smbios.chassis.asset_tag),
+    ];
+    let mut facts: BTreeMap<String, String> =
+        machine.table.iter().map(|(name, value)| (name.to_uppercase(), value.clone())).collect();
+    let asked = job.request.windows.as_ref().map(|windows| windows.facts.clone()).unwrap_or_default();
+    facts.extend(asked);
+    facts.extend(MACHINE_FACTS.iter().map(|name| (*name).to_owned()).zip(values));
+    facts
+}
+
+/// What goes into the system.
+pub(super) fn planned(job: &Job, drivers: Vec<PlannedBundle>, layers: Vec<PlannedBundle>) -> PlannedWindows {
+    let asked = job.request.windows.clone().unwrap_or_default();
+    PlannedWindows {
+        drivers: if asked.drivers == DriverRule::None { Vec::new() } else { drivers },
+        publish_drivers: asked.publish_drivers,
+        allow_unsigned: asked.allow_unsigned,
+        layers,
+        facts: asked.facts,
+        settings: asked.settings,
+        accept_in_use: asked.accept_in_use,
+        accept_missing_drivers: asked.accept_missing_drivers,
+    }
+}

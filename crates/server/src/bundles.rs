@@ -1,0 +1,309 @@
+//! Driver packages and layers as payloads fetch them: each a WIM of its own with a descriptor, made once from the site's driver
+//! repository and layer directory. What is in them is checked like an image, byte range by byte range, and only what goes onto a disk
+//! is fetched.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+use gravure_imaging::{CaptureOptions, Compression, Method, capture_directory, describe};
+use gravure_inf::{Arch, OsVersion, ProductType, Target};
+use gravure_model::Ctl;
+use gravure_model::descriptor::{DescribedImage, ImageDescriptor};
+use gravure_model::event::Silent;
+use gravure_model::inventory::Inventory;
+use gravure_model::job::{DriverRule, WindowsRequest};
+use gravure_model::plan::PlannedBundle;
+use gravure_windows::drivers::{Manifest, Packages as _, Repository};
+use gravure_windows::layers::{LAYER_FILE, Layer};
+use tokio::sync::Mutex;
+
+use crate::Error;
+
+/// Below it bundles are served.
+pub(crate) const SERVED_AS: &str = "bundles";
+/// Chunks that the volume of a Windows system can keep as they are, and that compress at the speed of disks.
+const CHUNK_BYTES: u32 = 16 << 10;
+/// Deepest directory of a layer.
+const MAX_DEPTH: usize = 32;
+/// Where an image does not say which Windows it holds: what every package of today is for.
+const USUAL: OsVersion = OsVersion { major: 10, minor: 0, build: 26100 };
+
+/// The site's drivers and layers.
+pub(crate) struct Bundles {
+    drivers: PathBuf,
+    layers: PathBuf,
+    dir: PathBuf,
+    /// One at a time: making one uses the whole disk anyway.
+    making: Arc<Mutex<()>>,
+}
+
+impl fmt::Debug for Bundles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Bundles({})", self.dir.display())
+    }
+}
+
+impl Bundles {
+    /// Of the repository `drivers` and the directory `layers`, either of which may not be there; bundles go into `dir`.
+    pub(crate) fn new(drivers: PathBuf, layers: PathBuf, dir: PathBuf) -> Result<Self, Error> {
+        std::fs::create_dir_all(&dir).map_err(|source| Error::io("create", &dir, source))?;
+        Ok(Self { drivers, layers, dir, making: Arc::default() })
+    }
+
+    /// Where bundles are.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Whether a name can be that of a bundle.
+    pub(crate) fn is_bundle_name(name: &str) -> bool {
+        let stem = name.strip_suffix(".wim").unwrap_or_default();
+        (stem.starts_with("driver-") || stem.starts_with("layer-")) && stem.bytes().all(is_plain)
+    }
+
+    /// Bundles of the packages that fit a machine's devices on the Windows of an image. Whether the image has better ones shows
+    /// when its driver database is read.
+    pub(crate) async fn drivers(
+        &self,
+        inventory: &Inventory,
+        image: &DescribedImage,
+        rule: DriverRule,
+    ) -> Result<Vec<PlannedBundle>, Error> {
+        if rule == DriverRule::None || !self.drivers.is_dir() {
+            return Ok(Vec::new());
+        }
+        let (root, dir, devices) = (self.drivers.clone(), self.dir.clone(), inventory.devices.clone());
+        let target = target_of(image);
+        self.blocking("driver repository", move || {
+            let failed = |error: gravure_windows::Error| chain(&error);
+            let repository = match Repository::open(&root) {
+                Err(gravure_windows::Error::NotFound { .. }) => return Ok(Vec::new()),
+                other => other.map_err(failed)?,
+            };
+            let mut chosen = BTreeMap::new();
+            for found in repository.matches(&devices, &target).map_err(failed)? {
+                for candidate in found.chosen() {
+                    if !chosen.contains_key(&candidate.package) {
+                        let manifest = repository.package(&candidate.package).map_err(failed)?;
+                        chosen.insert(candidate.package.clone(), manifest);
+                    }
+                }
+            }
+            chosen.values().map(|manifest| of_package(&repository, manifest, &dir)).collect()
+        })
+        .await
+    }
+
+    /// Bundles of layers, in the order of their names given.
+    pub(crate) async fn layers(&self, names: &[String]) -> Result<Vec<PlannedBundle>, Error> {
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (names, layers, dir) = (names.to_vec(), self.layers.clone(), self.dir.clone());
+        self.blocking("layers", move || names.iter().map(|name| of_layer(&layers, name, &dir)).collect())
+            .await
+    }
+
+    /// Checks layers before any machine gets them. `facts` must have all that they may name.
+    pub(crate) fn check_layers(
+        &self,
+        names: &[String],
+        facts: &BTreeMap<String, String>,
+    ) -> Result<(), String> {
+        for name in names {
+            let base = layer_directory(&self.layers, name)?;
+            let path = base.join(LAYER_FILE);
+            let text = std::fs::read_to_string(&path).map_err(|error| format!("layer {name}: {error}"))?;
+            Layer::parse(&text, &base, facts).map_err(|error| format!("layer {name}: {}", chain(&error)))?;
+        }
+        Ok(())
+    }
+
+    async fn blocking(
+        &self,
+        what: &str,
+        work: impl FnOnce() -> Result<Vec<PlannedBundle>, String> + Send + 'static,
+    ) -> Result<Vec<PlannedBundle>, Error> {
+        let alone = Arc::clone(&self.making).lock_owned().await;
+        let made = tokio::task::spawn_blocking(move || {
+            let _alone = alone;
+            work()
+        });
+        let made = made.await.unwrap_or_else(|error| Err(error.to_string()));
+        made.map_err(|message| Error::Bundle { what: what.to_owned(), message })
+    }
+}
+
+/// What the requests of a job must be like.
+pub(crate) fn check_request(request: &WindowsRequest) -> Result<bool, String> {
+    let text = request.settings.as_ref().map_or("", |settings| settings.reveal());
+    let settings = gravure_windows::answer::AnswerSettings::from_toml(text).map_err(|error| chain(&error))?;
+    if settings.computer_name.is_some() {
+        return Err("settings: computer-name is what the job's name template gives".to_owned());
+    }
+    Ok(settings.has_secrets())
+}
+
+fn target_of(image: &DescribedImage) -> Target {
+    let said = image.windows.as_ref();
+    let version = said.and_then(|windows| windows.version.parse().ok()).unwrap_or(USUAL);
+    let arch = said.and_then(|windows| windows.arch.parse().ok()).unwrap_or(Arch::Amd64);
+    let product = match said {
+        Some(windows) if windows.server => ProductType::Server,
+        _ => ProductType::Workstation,
+    };
+    Target { product, ..Target::client(arch, version) }
+}
+
+fn of_package(repository: &Repository, manifest: &Manifest, dir: &Path) -> Result<PlannedBundle, String> {
+    let file = format!("driver-{}.wim", manifest.id);
+    let descriptor = made(dir, &file, |temporary| {
+        repository.write_bundle(manifest, temporary).map_err(|error| chain(&error))?;
+        Ok(temporary.to_owned())
+    })?;
+    Ok(PlannedBundle { name: manifest.inf.clone(), path: format!("/{SERVED_AS}/{file}"), descriptor })
+}
+
+/// A layer is named by what its files were like, so that a change makes another bundle and a running plan keeps its own.
+fn of_layer(layers: &Path, name: &str, dir: &Path) -> Result<PlannedBundle, String> {
+    let base = layer_directory(layers, name)?;
+    let mut state = blake3::Hasher::new();
+    stamp(&base, 0, &mut state).map_err(|error| format!("layer {name}: {error}"))?;
+    let state = state.finalize().to_hex();
+    let file = format!("layer-{name}-{}.wim", state.get(..16).unwrap_or_default());
+    let descriptor = made(dir, &file, |_| Ok(base.clone()))?;
+    Ok(PlannedBundle { name: name.to_owned(), path: format!("/{SERVED_AS}/{file}"), descriptor })
+}
+
+fn layer_directory(layers: &Path, name: &str) -> Result<PathBuf, String> {
+    let is_fine = !name.is_empty() && !name.starts_with('.') && name.bytes().all(is_plain);
+    let base = layers.join(name);
+    if !is_fine || !base.join(LAYER_FILE).is_file() {
+        return Err(format!("layer {name:?}: no {LAYER_FILE} of it in {}", layers.display()));
+    }
+    Ok(base)
+}
+
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.')
+}
+
+/// Names, lengths and times of all files.
+fn stamp(dir: &Path, depth: usize, state: &mut blake3::Hasher) -> std::io::Result<()> {
+    let mut entries: Vec<_> = std::fs::read_dir(dir)?.collect::<Result<_, _>>()?;
+    entries.sort_by_key(std::fs::DirEntry::file_name);
+    for entry in entries {
+        let facts = std::fs::metadata(entry.path())?;
+        state.update(entry.file_name().as_encoded_bytes()).update(&[0]);
+        if facts.is_dir() && depth < MAX_DEPTH {
+            stamp(&entry.path(), depth.saturating_add(1), state)?;
+            state.update(&[1]);
+            continue;
+        }
+        let since = facts.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
+        state.update(&facts.len().to_le_bytes()).update(&since.as_nanos().to_le_bytes());
+    }
+    Ok(())
+}
+
+/// The descriptor of the bundle `file`, which is made when it is not there, of the directory that `fill` gives; it may fill the one
+/// it gets.
+fn made(
+    dir: &Path,
+    file: &str,
+    fill: impl FnOnce(&Path) -> Result<PathBuf, String>,
+) -> Result<ImageDescriptor, String> {
+    let (place, kept) = (dir.join(file), dir.join(format!("{file}.descriptor")));
+    if let Some(known) = known(&place, &kept) {
+        return Ok(known);
+    }
+    let io = |error: std::io::Error| format!("{}: {error}", dir.display());
+    let work = tempfile::Builder::new().prefix(".making-").tempdir_in(dir).map_err(io)?;
+    let content = work.path().join("content");
+    std::fs::create_dir(&content).map_err(io)?;
+    let source = fill(&content)?;
+    let options = CaptureOptions {
+        compression: Compression::new(Method::Xpress, CHUNK_BYTES).ok(),
+        name: file.to_owned(),
+        source_date_epoch: None,
+        ..CaptureOptions::default()
+    };
+    let new = work.path().join("bundle.wim");
+    let failed = |error: gravure_imaging::Error| chain(&error);
+    capture_directory(&source, &new, &options, &Ctl::default(), &Silent).map_err(failed)?;
+    let descriptor = describe(&new, &Ctl::default(), &Silent).map_err(failed)?;
+    let text = serde_json::to_vec(&descriptor).map_err(|error| error.to_string())?;
+    // The descriptor comes last: one without its file, or of another size, is not taken.
+    std::fs::rename(&new, &place).map_err(io)?;
+    let beside = work.path().join("descriptor");
+    std::fs::write(&beside, text).and_then(|()| std::fs::rename(&beside, &kept)).map_err(io)?;
+    tracing::info!(bundle = file, bytes = descriptor.size_bytes, "bundle is ready");
+    Ok(descriptor)
+}
+
+fn known(place: &Path, kept: &Path) -> Option<ImageDescriptor> {
+    let descriptor: ImageDescriptor = serde_json::from_slice(&std::fs::read(kept).ok()?).ok()?;
+    let size = std::fs::metadata(place).ok()?.len();
+    (size == descriptor.size_bytes).then_some(descriptor)
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_bundles_lead_nowhere_else() {
+        assert!(Bundles::is_bundle_name("driver-0a1b.wim") && Bundles::is_bundle_name("layer-a_b.c-12.wim"));
+        for name in
+            ["driver-0a.wim.descriptor", "driver-../x.wim", "x.wim", "layer-a b.wim", ".making-1/bundle.wim"]
+        {
+            assert!(!Bundles::is_bundle_name(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_layer_that_changes_is_another_bundle_and_the_old_one_stays() {
+        let temporary = tempfile::tempdir().unwrap();
+        let (layers, dir) = (temporary.path().join("layers"), temporary.path().join("bundles"));
+        std::fs::create_dir_all(layers.join("school")).unwrap();
+        std::fs::create_dir(&dir).unwrap();
+        let text = |version: u32| {
+            format!(
+                "[layer]\nid = \"school\"\nversion = {version}\n[[file]]\nto = 'C:\\x'\ntext = \"${{ROOM}}\"\n"
+            )
+        };
+        std::fs::write(layers.join("school/layer.toml"), text(1)).unwrap();
+        let first = of_layer(&layers, "school", &dir).unwrap();
+        assert_eq!(of_layer(&layers, "school", &dir).unwrap(), first, "made once");
+        std::fs::write(layers.join("school/layer.toml"), text(22)).unwrap();
+        let second = of_layer(&layers, "school", &dir).unwrap();
+        assert_ne!(first.path, second.path);
+        for bundle in [&first, &second] {
+            let file = bundle.path.strip_prefix("/bundles/").unwrap();
+            assert!(Bundles::is_bundle_name(file), "{file}");
+            assert_eq!(std::fs::metadata(dir.join(file)).unwrap().len(), bundle.descriptor.size_bytes);
+        }
+        for name in ["", "..", "a/b", "none"] {
+            assert!(of_layer(&layers, name, &dir).is_err(), "{name}");
+        }
+        let bundles = Bundles::new(temporary.path().join("none"), layers, dir).unwrap();
+        let names = ["school".to_owned()];
+        let unknown = bundles.check_layers(&names, &BTreeMap::new()).unwrap_err();
+        assert!(unknown.contains("ROOM"), "{unknown}");
+        bundles.check_layers(&names, &BTreeMap::from([("ROOM".to_owned(), "B7".to_owned())])).unwrap();
+    }
+}

@@ -1,0 +1,195 @@
+//! An image in the shape of a generalised Windows whose boot manager is a stand-in: a GRUB with an NTFS driver of its own, which says
+//! on the serial line what it finds. Beside it a signed driver package for the disk controller of the virtual machines.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use gravure_hive::{CreateOptions, Data, Editor, Hive, ValueType};
+use gravure_nttypes::{FileTime, NtName, SecurityDescriptor};
+use gravure_testkit::signing::{Authority, program};
+
+/// virtio-blk as QEMU's machines have it, in its transitional and its modern form.
+const CONTROLLERS: [&str; 2] = ["PCI\\VEN_1AF4&DEV_1001", "PCI\\VEN_1AF4&DEV_1042"];
+/// Files that the stand-in reads from the Windows volume, with strokes as GRUB names them.
+pub const READ_BY_STAND_IN: [&str; 6] = [
+    "/Windows/System32/config/SYSTEM",
+    "/Windows/System32/config/SOFTWARE",
+    "/Windows/System32/drivers/vblk.sys",
+    "/Windows/System32/winload.efi",
+    "/Windows/Panther/unattend.xml",
+    "/Windows/Gravure/room.txt",
+];
+/// What each line of the stand-in starts with.
+pub const STAND_IN: &str = "stand-in:";
+
+/// Modules of the stand-in: FAT for the system partition, NTFS for Windows.
+const MODULES: &str = "part_gpt fat ntfs ntfscomp search search_fs_file regexp hashsum gcry_sha256 echo cat serial terminfo \
+                       terminal halt test normal configfile";
+
+/// The stand-in's commands.
+fn stand_in_text() -> String {
+    let mut text = String::from(
+        "serial --unit=0 --speed=115200\nterminal_output serial\nterminfo -g 250x60 serial dumb\n\
+         regexp --set=1:system '^\\(([^)]*)\\)' \"$cmdpath\"\n\
+         search --no-floppy --set=windows --file /Windows/System32/config/SYSTEM\n",
+    );
+    text.push_str(&format!("echo \"{STAND_IN} started from $cmdpath, Windows is $windows\"\n"));
+    text.push_str(&format!(
+        "echo \"{STAND_IN} boot store\"\nhashsum --hash sha256 \"($system)/EFI/Microsoft/Boot/BCD\"\n"
+    ));
+    for file in READ_BY_STAND_IN {
+        text.push_str(&format!("echo \"{STAND_IN} {file}\"\nhashsum --hash sha256 \"($windows){file}\"\n"));
+    }
+    text.push_str(&format!("echo \"{STAND_IN} answers\"\ncat \"($windows)/Windows/Panther/unattend.xml\"\n"));
+    text.push_str(&format!("echo \"{STAND_IN} end\"\nhalt\n"));
+    text
+}
+
+fn hive(values: &[(&str, &str, Data)]) -> Result<Vec<u8>> {
+    let options = CreateOptions {
+        minor: 5,
+        root_name: "ROOT".into(),
+        security: SecurityDescriptor::from_sddl("O:BAG:BAD:(A;CI;KA;;;BA)(A;CI;KR;;;BU)")?,
+        now: FileTime(1),
+    };
+    let mut editor = Editor::new(Hive::create(&options)?, FileTime(1))?;
+    for (key, name, data) in values {
+        let id = editor.create(key)?;
+        editor.set_value(id, &NtName::from(*name), data)?;
+    }
+    Ok(editor.finish()?)
+}
+
+fn system_hive() -> Result<Vec<u8>> {
+    let storage = "ControlSet001\\Control\\Class\\{4d36e97b-e325-11ce-bfc1-08002be10318}\\Properties\\\
+                   {6a3433f4-5626-40e8-a9b9-dbd9ecd2884b}\\0003";
+    hive(&[
+        ("Select", "Current", Data::dword(1)),
+        ("Select", "Default", Data::dword(1)),
+        ("Setup", "SetupType", Data::dword(2)),
+        ("Setup", "CmdLine", Data::sz("oobe\\windeploy.exe")),
+        ("Setup", "SystemSetupInProgress", Data::dword(1)),
+        ("ControlSet001\\Control\\Session Manager\\Environment", "PROCESSOR_ARCHITECTURE", Data::sz("AMD64")),
+        ("ControlSet001\\Control\\ProductOptions", "ProductType", Data::sz("WinNT")),
+        ("ControlSet001\\Control\\ComputerName\\ComputerName", "ComputerName", Data::sz("TEMPLATE")),
+        (storage, "", Data { kind: ValueType(0xffff_0011), bytes: vec![0xff] }),
+        ("ControlSet001\\Services\\storahci", "Start", Data::dword(0)),
+        ("ControlSet001\\Services\\storahci\\StartOverride", "0", Data::dword(3)),
+        ("DriverDatabase", "Version", Data::dword(0x0a00_0000)),
+        ("DriverDatabase", "Architecture", Data::dword(9)),
+        ("DriverDatabase", "OemInfMap", Data::binary(vec![0xc0])),
+        ("DriverDatabase\\DeviceIds\\PCI\\CC_0106", "mshdc.inf", Data::binary(vec![1, 0xff, 0, 0])),
+        ("DriverDatabase\\DriverInfFiles\\mshdc.inf", "Active", Data::sz("mshdc.inf_amd64_1")),
+    ])
+}
+
+fn software_hive() -> Result<Vec<u8>> {
+    let current = "Microsoft\\Windows NT\\CurrentVersion";
+    hive(&[
+        (current, "CurrentMajorVersionNumber", Data::dword(10)),
+        (current, "CurrentMinorVersionNumber", Data::dword(0)),
+        (current, "CurrentBuildNumber", Data::sz("22631")),
+        (current, "ProductName", Data::sz("Windows 11 Pro")),
+        ("Microsoft\\Windows\\CurrentVersion", "DevicePath", Data::expand_sz("%SystemRoot%\\inf")),
+        (
+            "Microsoft\\Windows\\CurrentVersion\\Setup\\State",
+            "ImageState",
+            Data::sz("IMAGE_STATE_GENERALIZE_RESEAL_TO_OOBE"),
+        ),
+    ])
+}
+
+/// Makes the stand-in with `grub-mkstandalone`.
+fn stand_in(dir: &Path) -> Result<Vec<u8>> {
+    let (config, output) = (dir.join("stand-in.cfg"), dir.join("stand-in.efi"));
+    std::fs::write(&config, stand_in_text())?;
+    let made = Command::new("grub-mkstandalone")
+        .args(["--format=x86_64-efi", "--locales=", "--themes=", "--fonts=", "--compress=no"])
+        .arg(format!("--install-modules={MODULES}"))
+        .arg(format!("--modules={MODULES}"))
+        .arg(format!("--output={}", output.display()))
+        .arg(format!("boot/grub/grub.cfg={}", config.display()))
+        .output()
+        .context("cannot start grub-mkstandalone")?;
+    ensure!(made.status.success(), "grub-mkstandalone: {}", String::from_utf8_lossy(&made.stderr));
+    std::fs::read(&output).context("cannot read the stand-in")
+}
+
+/// Writes the image's files below `dir` and gives that directory.
+pub fn windows_files(dir: &Path) -> Result<PathBuf> {
+    let root = dir.join("windows");
+    // Compresses well, and is larger than a cluster: it goes onto the volume as the image has it.
+    let library: Vec<u8> = (0..400_000u32).flat_map(|n| (n / 300).to_le_bytes()).collect();
+    let files: Vec<(&str, Vec<u8>)> = vec![
+        ("Windows/System32/config/SYSTEM", system_hive()?),
+        ("Windows/System32/config/SOFTWARE", software_hive()?),
+        (
+            "Windows/System32/config/DRIVERS",
+            hive(&[("DriverDatabase", "Version", Data::dword(0x0a00_0000))])?,
+        ),
+        ("Windows/System32/drivers/storahci.sys", program(b"storahci")),
+        ("Windows/System32/winload.efi", program(b"winload")),
+        ("Windows/System32/library.dll", library),
+        ("Windows/System32/Recovery/Winre.wim", b"stands for a recovery environment".to_vec()),
+        ("Windows/Boot/DVD/EFI/boot.sdi", vec![7; 70_000]),
+        ("Windows/Boot/EFI/bootmgfw.efi", stand_in(dir)?),
+        ("Windows/Boot/EFI/de-DE/bootmgfw.efi.mui", b"texts".to_vec()),
+        ("Windows/Boot/Fonts/wgl4_boot.ttf", b"font".to_vec()),
+        ("Windows/INF/oem2.inf", b"taken".to_vec()),
+        ("Users/Public/desktop.ini", b"[.ShellClassInfo]\r\n".to_vec()),
+    ];
+    for (path, content) in files {
+        let path = root.join(path);
+        std::fs::create_dir_all(path.parent().context("a path in the image")?)?;
+        std::fs::write(&path, content)?;
+    }
+    Ok(root)
+}
+
+/// Arguments of `gravure` that make a WIM of the files, which says of itself what Windows' own say.
+pub fn capture_arguments(files: &Path, image: &Path) -> Vec<String> {
+    let mut out = vec!["wim".to_owned(), "capture".to_owned()];
+    out.extend([files.display().to_string(), image.display().to_string(), "Windows 11 Pro".to_owned()]);
+    out.push("--compress=LZX".to_owned());
+    for property in
+        ["ARCH=9", "PRODUCTTYPE=WinNT", "VERSION/MAJOR=10", "VERSION/MINOR=0", "VERSION/BUILD=22631"]
+    {
+        out.extend(["--image-property".to_owned(), format!("WINDOWS/{property}")]);
+    }
+    out
+}
+
+/// A signed driver package for the disk controller, and the certificate that its signer leads to.
+#[derive(Debug)]
+pub struct DriverPackage {
+    /// Its directory.
+    pub dir: PathBuf,
+    /// The certificate.
+    pub certificate: PathBuf,
+}
+
+/// Writes the package below `dir`.
+pub fn driver_package(dir: &Path) -> Result<DriverPackage> {
+    let place = dir.join("vblk");
+    std::fs::create_dir_all(&place)?;
+    let models: String = CONTROLLERS.iter().map(|id| format!("%dev%=Inst,{id}\r\n")).collect();
+    let inf = format!(
+        "[Version]\r\nSignature=\"$Windows NT$\"\r\nClass=SCSIAdapter\r\nClassGuid={{4d36e97b-e325-11ce-bfc1-08002be10318}}\r\n\
+         Provider=%mfg%\r\nCatalogFile=vblk.cat\r\nDriverVer=03/04/2024,1.2.3.4\r\nPnpLockdown=1\r\n\
+         [Manufacturer]\r\n%mfg%=M,NTamd64\r\n[M.NTamd64]\r\n{models}\
+         [Inst]\r\nCopyFiles=files\r\n[Inst.Services]\r\nAddService=vblk,2,svc\r\n\
+         [svc]\r\nServiceType=1\r\nStartType=0\r\nErrorControl=1\r\nServiceBinary=%12%\\vblk.sys\r\nLoadOrderGroup=SCSI Miniport\r\n\
+         [files]\r\nvblk.sys\r\n[SourceDisksNames]\r\n1=disk\r\n[SourceDisksFiles]\r\nvblk.sys=1\r\n\
+         [DestinationDirs]\r\nfiles=12\r\n[Strings]\r\nmfg=\"Maker\"\r\ndev=\"Block device of the tests\"\r\n"
+    );
+    let driver = program(b"a driver that no Windows will run");
+    let authority = Authority::new("Gravure Test Root");
+    let signer = authority.signer("Gravure Test Publisher");
+    std::fs::write(place.join("vblk.inf"), &inf)?;
+    std::fs::write(place.join("vblk.sys"), &driver)?;
+    std::fs::write(place.join("vblk.cat"), signer.catalog(&[inf.as_bytes(), &driver]))?;
+    let certificate = dir.join("root.cer");
+    std::fs::write(&certificate, authority.certificate())?;
+    Ok(DriverPackage { dir: place, certificate })
+}
