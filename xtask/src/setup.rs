@@ -4,6 +4,7 @@
 
 mod checks;
 mod packages;
+pub(crate) mod python;
 
 use std::io::{BufRead, BufReader, IsTerminal};
 use std::process::{Command, Stdio};
@@ -33,13 +34,17 @@ pub(crate) struct Options {
 /// Runs the command.
 pub(crate) fn run(options: &Options) -> Result<()> {
     if options.list {
-        console::table(
-            &packages::NEEDED.iter().map(|(n, why)| vec![(*n).into(), (*why).into()]).collect::<Vec<_>>(),
-        );
+        let mut rows: Vec<Vec<String>> =
+            packages::NEEDED.iter().map(|(n, why)| vec![(*n).into(), (*why).into()]).collect();
+        rows.extend(python::rows());
+        console::table(&rows);
         return Ok(());
     }
     if options.check {
-        let missing = packages::missing()?;
+        let mut missing = packages::missing()?;
+        if !python::is_complete() {
+            missing.push("oracles from PyPI");
+        }
         if missing.is_empty() {
             console::note("everything needed is installed");
             return Ok(());
@@ -65,6 +70,7 @@ pub(crate) fn ensure() -> Result<()> {
     };
     toolchain()?;
     checks::programs()?;
+    python::ensure()?;
     step.done(outcome);
     Ok(())
 }

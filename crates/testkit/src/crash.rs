@@ -145,7 +145,8 @@ impl<D: WriteAt> WriteAt for RecordingDisk<D> {
     }
 
     fn discard(&self, range: Range<u64>) -> io::Result<()> {
-        // What is read then is not defined: the old bytes are one answer, and the worst.
+        // What is read then is not defined; zeros here and old bytes there is the worst answer.
+        self.note(Change::Zeros(range.clone()));
         self.disk.discard(range)
     }
 

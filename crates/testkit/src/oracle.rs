@@ -32,6 +32,42 @@ pub fn oracle(program: &str) -> Option<Command> {
     None
 }
 
+/// A command for the Python module `module` of those that `cargo xtask setup` installs, or `None` after a loud skip. Its arguments follow;
+/// a script of one's own may import the module when it is run by [`python_oracle_script`].
+///
+/// # Panics
+/// When it is missing and oracles are required.
+pub fn python_oracle(module: &str) -> Option<Command> {
+    let mut command = python(module)?;
+    command.args(["-m", module]);
+    Some(command)
+}
+
+/// A command for `script`, which imports `module`.
+///
+/// # Panics
+/// When it is missing and oracles are required.
+pub fn python_oracle_script(module: &str, script: &str) -> Option<Command> {
+    let mut command = python(module)?;
+    command.args(["-c", script]);
+    Some(command)
+}
+
+fn python(module: &str) -> Option<Command> {
+    let given = std::env::var_os("GRAVURE_PYTHON_ORACLES").map(PathBuf::from);
+    let dir = given.unwrap_or_else(|| {
+        PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/oracles/python"))
+    });
+    let path = dir.join(module.replace('.', "/"));
+    if path.is_dir() || path.with_extension("py").is_file() {
+        let mut command = oracle("python3")?;
+        command.env("PYTHONPATH", dir).env("PYTHONDONTWRITEBYTECODE", "1");
+        return Some(command);
+    }
+    skipped(&format!("the Python module {module} is not there; `cargo xtask setup` installs it"));
+    None
+}
+
 /// Where `program` stands in `PATH` or the system directories.
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();

@@ -44,6 +44,7 @@ pub(super) fn run(settings: &Settings, selection: &[&str], harness: &[&str]) -> 
     cargo.args(["test", "--no-fail-fast"]).args(selection).args(["--", "--show-output"]).args(harness);
     cargo.env("GRAVURE_SEED", settings.seed.to_string());
     cargo.env("GRAVURE_PAYLOAD_DIR", payload::output_dir());
+    cargo.env("GRAVURE_PYTHON_ORACLES", crate::setup::python::dir());
     cargo.env("GRAVURE_BIN", super::program_path());
     cargo.env("GRAVURE_TEST_IMAGE", image::path(super::TEST_RECIPE));
     if settings.full {

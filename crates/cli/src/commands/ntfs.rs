@@ -1,10 +1,13 @@
-//! `gravure ntfs`: volumes checked and looked at.
+//! `gravure ntfs`: volumes checked, looked at, and given another label, serial number or size.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use gravure_imaging::{ErrorKind, Finding, Severity, Strictness, VolumeState, check_volume, volume_info};
+use gravure_imaging::{
+    ErrorKind, Finding, Severity, Strictness, VolumeState, check_volume, grow_volume, set_volume_label,
+    set_volume_serial, volume_info,
+};
 use serde::Serialize;
 
 use crate::exit::Failure;
@@ -14,7 +17,7 @@ use crate::{Common, interrupt};
 /// Findings that people are shown.
 const MAX_LINES: usize = 100;
 
-/// Check NTFS volumes, and show what they are
+/// Check NTFS volumes, show what they are, give them another label, serial number or size
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     #[command(subcommand)]
@@ -25,6 +28,9 @@ pub(crate) struct Options {
 enum Command {
     Check(CheckOptions),
     Info(InfoOptions),
+    Label(LabelOptions),
+    Serial(SerialOptions),
+    Grow(GrowOptions),
 }
 
 /// Check every structure of a volume; nothing is written
@@ -56,6 +62,59 @@ struct CheckOptions {
 struct InfoOptions {
     /// Partition or file
     volume: PathBuf,
+}
+
+/// Show the label of a volume, or give it another
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "A volume that is dirty, hibernated or mounted is refused; a power cut leaves the old or the new label.
+
+Examples:
+  gravure ntfs label /dev/sda3
+  gravure ntfs label /dev/sda3 Windows
+  gravure ntfs label volume.ntfs ''                  none"
+)]
+struct LabelOptions {
+    /// Partition or file
+    volume: PathBuf,
+    /// The new label, at most 32 units of UTF-16; none when it is empty
+    new: Option<String>,
+}
+
+/// Show the serial number of a volume, or give it another
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Windows shows the last eight digits. BCD entries and drive letters of Windows go by the disk's table, not by this number.
+
+Examples:
+  gravure ntfs serial /dev/sda3
+  gravure ntfs serial volume.ntfs 01DA5C3F7B2E9A40"
+)]
+struct SerialOptions {
+    /// Partition or file
+    volume: PathBuf,
+    /// The new number, up to 16 hexadecimal digits
+    #[arg(value_parser = parse_serial)]
+    new: Option<u64>,
+}
+
+/// Make a volume as large as its partition or file
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Nothing is moved but the volume's own bitmap. The boot sector is the last write: until then the volume is the old one.
+The volume is checked before and after. Damaged, dirty, hibernated and mounted ones are refused (exit code 4). The partition table is not
+changed: make the partition larger first.
+
+Examples:
+  gravure ntfs grow /dev/sda3
+  gravure ntfs grow volume.ntfs --size 60G           the file is made longer first"
+)]
+struct GrowOptions {
+    /// Partition or file
+    volume: PathBuf,
+    /// New size of a file, with K, M, G or T
+    #[arg(long, value_name = "SIZE", value_parser = super::apply::parse_size)]
+    size: Option<u64>,
 }
 
 /// A finding for programs.
@@ -111,6 +170,9 @@ pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
     match &options.command {
         Command::Check(options) => check(&options.volume, options.strict, common),
         Command::Info(options) => info(options, common),
+        Command::Label(options) => label(options, common),
+        Command::Serial(options) => serial(options, common),
+        Command::Grow(options) => grow(options, common),
     }
 }
 
@@ -235,6 +297,67 @@ fn info(options: &InfoOptions, common: &Common) -> Result<ExitCode, Failure> {
             info.records,
             info.record_bytes
         )
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn parse_serial(text: &str) -> Result<u64, String> {
+    let digits = text.strip_prefix("0x").unwrap_or(text).replace('-', "");
+    if digits.is_empty() || digits.len() > 16 {
+        return Err("1 to 16 hexadecimal digits are needed".to_owned());
+    }
+    u64::from_str_radix(&digits, 16).map_err(|_| "1 to 16 hexadecimal digits are needed".to_owned())
+}
+
+#[derive(Debug, Serialize)]
+struct Label {
+    volume: PathBuf,
+    label: String,
+}
+
+fn label(options: &LabelOptions, common: &Common) -> Result<ExitCode, Failure> {
+    if let Some(new) = &options.new {
+        set_volume_label(&options.volume, &new.as_str().into())?;
+    }
+    let label = volume_info(&options.volume)?.volume.label().to_string();
+    let label = Label { volume: options.volume.clone(), label };
+    output::document(common.format, &label, |label| label.label.clone())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+#[derive(Debug, Serialize)]
+struct Serial {
+    volume: PathBuf,
+    serial: String,
+}
+
+fn serial(options: &SerialOptions, common: &Common) -> Result<ExitCode, Failure> {
+    if let Some(new) = options.new {
+        set_volume_serial(&options.volume, new)?;
+    }
+    let serial = volume_info(&options.volume)?.volume.boot().serial;
+    let serial = Serial { volume: options.volume.clone(), serial: format!("{serial:016X}") };
+    output::document(common.format, &serial, |serial| serial.serial.clone())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+#[derive(Debug, Serialize)]
+struct Grown {
+    volume: PathBuf,
+    old_bytes: u64,
+    bytes: u64,
+}
+
+fn grow(options: &GrowOptions, common: &Common) -> Result<ExitCode, Failure> {
+    let grown = grow_volume(&options.volume, options.size, &interrupt::ctl())?;
+    let grown = Grown { volume: options.volume.clone(), old_bytes: grown.old_bytes, bytes: grown.bytes };
+    output::document(common.format, &grown, |grown| {
+        let volume = grown.volume.display();
+        if grown.old_bytes == grown.bytes {
+            format!("{volume}: {}, as large as its place", bytes(grown.bytes))
+        } else {
+            format!("{volume}: {}, before {}; checked", bytes(grown.bytes), bytes(grown.old_bytes))
+        }
     })?;
     Ok(ExitCode::SUCCESS)
 }

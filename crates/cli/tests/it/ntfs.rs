@@ -153,3 +153,46 @@ fn contents_are_copied_compressed_and_held_against_a_descriptor() {
     assert_eq!(fails(dir, &["image", "describe", "a.wim", "--progress", "none"]).0, 5);
     assert!(!dir.join("a.wim.descriptor").exists());
 }
+
+#[test]
+fn a_volume_gets_another_label_serial_number_and_size() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    std::fs::create_dir(dir.join("source")).unwrap();
+    std::fs::write(dir.join("source/file"), vec![7; 100_000]).unwrap();
+    ok(dir, &["capture", "source", "a.wim", "--progress", "none"]);
+    ok(dir, &["apply", "a.wim", "v.ntfs", "--size", "16M", "--label", "System", "--progress", "none"]);
+    assert_eq!(ok(dir, &["ntfs", "label", "v.ntfs"]).trim(), "System");
+    assert_eq!(ok(dir, &["ntfs", "label", "v.ntfs", "Other name"]).trim(), "Other name");
+    assert_eq!(ok(dir, &["ntfs", "label", "v.ntfs", ""]).trim(), "");
+    assert_eq!(ok(dir, &["ntfs", "serial", "v.ntfs", "01DA5C3F7B2E9A40"]).trim(), "01DA5C3F7B2E9A40");
+    let json: serde_json::Value =
+        serde_json::from_str(&ok(dir, &["ntfs", "serial", "v.ntfs", "--format", "json"])).unwrap();
+    assert_eq!(json["serial"].as_str(), Some("01DA5C3F7B2E9A40"));
+    for bad in ["", "x", "11112222333344445"] {
+        assert_eq!(fails(dir, &["ntfs", "serial", "v.ntfs", bad]).0, 2, "{bad}");
+    }
+    assert_eq!(fails(dir, &["ntfs", "label", "v.ntfs", &"x".repeat(33)]).0, 2);
+    assert_eq!(fails(dir, &["ntfs", "label", "absent", "x"]).0, 3);
+
+    let text = ok(dir, &["ntfs", "grow", "v.ntfs"]);
+    assert!(text.contains("as large as its place"), "{text}");
+    assert_eq!(fails(dir, &["ntfs", "grow", "v.ntfs", "--size", "15M"]).0, 2);
+    let json: serde_json::Value =
+        serde_json::from_str(&ok(dir, &["ntfs", "grow", "v.ntfs", "--size", "80M", "--format", "json"]))
+            .unwrap();
+    let sizes = (json["old_bytes"].as_u64().unwrap(), json["bytes"].as_u64().unwrap());
+    assert_eq!(sizes, ((16 << 20) - 4096, (80 << 20) - 4096));
+    let text = ok(dir, &["ntfs", "check", "v.ntfs", "--strict"]);
+    assert!(text.starts_with("v.ntfs: sound, 0 errors, 0 notes, state: clean; "), "{text}");
+    ok(dir, &["capture", "v.ntfs", "b.wim", "--progress", "none"]);
+    let ignore = ["--ignore", "owner", "--ignore", "mode", "--ignore", "attributes", "--ignore", "security"];
+    ok(dir, &[&["diff", "a.wim", "b.wim", "--progress", "none"], &ignore[..]].concat());
+
+    let file = std::fs::File::options().read(true).write(true).open(dir.join("v.ntfs")).unwrap();
+    file.write_all_at(&[0; 4096], log_offset(&file)).unwrap();
+    for arguments in [&["ntfs", "grow", "v.ntfs"][..], &["ntfs", "label", "v.ntfs", "x"]] {
+        let (code, _, error) = fails(dir, arguments);
+        assert_eq!(code, 4, "{error}");
+    }
+}

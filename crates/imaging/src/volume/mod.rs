@@ -2,8 +2,8 @@
 //! threads, boot sectors come last.
 //!
 //! Order, and what a crash between leaves: the old boot sectors are zeroed and that is made durable (no volume); contents and
-//! metadata are written and made durable (no volume); everything is read back and checked (no volume); boot sectors are written and made
-//! durable (the volume). A target is never both mountable and incomplete.
+//! metadata are written and made durable (no volume); everything is read back and checked (no volume); the copy of the boot sector is
+//! written and made durable, then the boot sector (the volume). A target is never both mountable and incomplete.
 
 mod compact;
 mod device;
@@ -151,6 +151,8 @@ pub fn apply_to_volume(
     meter.expect(reads.total_bytes);
 
     write(device, &plan.wipes())?;
+    // A disk may discard before it writes: the old boot sector must not outlive what it leads to.
+    device.sync().map_err(Error::io("sync", device.name()))?;
     device.discard(0..device.size()).map_err(Error::io("discard", device.name()))?;
     device.sync().map_err(Error::io("sync", device.name()))?;
     let explained = |error| damage::explain(error, image.archives(), Some(image.tree()), &reads);
@@ -184,7 +186,10 @@ pub fn apply_to_volume(
         }
         VolumeVerify::Decode | VolumeVerify::Descriptor | VolumeVerify::Nothing => 0,
     };
-    write(device, &plan.boot_sectors())?;
+    let [copy, boot] = plan.boot_sectors();
+    write(device, &[copy])?;
+    device.sync().map_err(Error::io("sync", device.name()))?;
+    write(device, &[boot])?;
     device.sync().map_err(Error::io("sync", device.name()))?;
 
     let notes = plan.notes();

@@ -442,9 +442,9 @@ fn a_torn_volume_is_none_and_a_lying_disk_is_found_out() {
         let is_whole = left[512..left.len() - 512] == complete[512..complete.len() - 512];
         assert!(is_whole || !has_boot_sector(&left), "cut at {at} of {count}");
     }
-    // The first four are the two wipes, which the boot sectors overwrite in the end, and a discard and a sync, which have no bytes
-    // that could be wrong.
-    for at in (4..count - 3).step_by(usize::try_from(count / 4).unwrap()) {
+    // The first five are the two wipes, which the boot sectors overwrite in the end, and a discard and two syncs, which have no bytes
+    // that could be wrong; the last five are the boot sectors and the syncs around them.
+    for at in (5..count - 5).step_by(usize::try_from(count / 4).unwrap()) {
         // What is written is whole clusters, so the first bit is never behind the end of a content.
         for fault in [Fault::Flip { bit: 3 }, Fault::Lie] {
             let disk = Disk(FaultyDisk::new(blank(), Operation::Write, at, fault));

@@ -21,6 +21,8 @@ mod solid;
 mod sparse;
 mod vectors;
 mod volume;
+mod volume_cuts;
+mod volume_trees;
 #[path = "../../../ntfs/tests/it/support/mod.rs"]
 mod windows;
 mod windows_interop;

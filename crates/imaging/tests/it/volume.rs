@@ -6,6 +6,7 @@ use std::process::Command;
 
 use crate::common::{capture, open, sample};
 use crate::disk::{Disk, has_boot_sector};
+use crate::windows::{self, Builder, compare, file, noise};
 use gravure_imaging::{
     CaptureOptions, Collisions, Error, ErrorKind, ExistingData, VolumeApplyOptions, VolumeDevice, VolumeFile,
     VolumeReport, apply_to_volume,
@@ -13,7 +14,8 @@ use gravure_imaging::{
 use gravure_io::MemoryDisk;
 use gravure_model::Ctl;
 use gravure_model::event::Silent;
-use gravure_nttypes::FileTime;
+use gravure_ntfs::VolumeOptions;
+use gravure_nttypes::{FileAttributes, FileTime, NtName};
 use gravure_testkit::{Fault, FaultyDisk, Operation, oracle};
 
 const VOLUME_BYTES: usize = 96 << 20;
@@ -99,7 +101,7 @@ fn a_volume_torn_at_any_write_is_none_or_complete() {
     apply(&image, &counting, &destroying).unwrap();
     let (count, complete) = (counting.0.count(Operation::Write), counting.0.into_inner().to_vec());
     assert!(count > 20 && has_boot_sector(&complete));
-    // The last four are the boot sectors and two syncs around them; before the first sync the old volume may stand.
+    // The last five are the boot sectors and the syncs around them; before the first sync the old volume may stand.
     let step = (count / 8).max(1);
     let cuts = (0..count).step_by(usize::try_from(step).unwrap()).chain(count - 6..count);
     for at in cuts {
@@ -134,4 +136,41 @@ fn nothing_is_written_to_a_volume_that_is_too_small_or_cannot_hold_the_tree() {
     assert_eq!(why, "1 things that NTFS cannot hold\n/name: name equals \"NAME\" but for case");
     let why = refuse(4 << 20, Collisions::Keep);
     assert!(why.starts_with("volume too small: ") && why.ends_with(" more needed"), "{why}");
+}
+
+/// Zeros of sparse files are found before the volume is laid out; contents that come as a whole, and in pieces.
+#[test]
+fn zeros_of_sparse_files_get_no_clusters() {
+    let mut b = Builder::new(3);
+    let root = b.tree.root();
+    let unit = |n: usize| noise(n << 16, n as u64);
+    let contents = [
+        [unit(1), vec![0; 300_000], unit(1)].concat(),
+        vec![0; 5 << 20],
+        [vec![0; 2 << 20], unit(3), vec![0; 1_500_001], unit(2), vec![0; 70_000]].concat(),
+        unit(9),
+    ];
+    for (n, content) in contents.iter().enumerate() {
+        let mut node = file(content);
+        node.attributes |= FileAttributes::SPARSE;
+        b.add(root, &format!("sparse {n}"), None, node);
+    }
+    // The same content, not sparse here.
+    b.file(root, "plain", &contents[2]);
+    let dir = tempfile::tempdir().unwrap();
+    let (source, image) = (dir.path().join("source.ntfs"), dir.path().join("x.wim"));
+    let made = VolumeOptions { label: NtName::default(), ..windows::options(32 << 20) };
+    std::fs::write(&source, windows::volume(&b.tree, &made).0).unwrap();
+    capture(&source, &image, &CaptureOptions::default());
+
+    let disk = Disk::used(32 << 20);
+    let destroying = VolumeApplyOptions { existing: ExistingData::Destroy, ..options() };
+    let report = apply(&image, &disk, &destroying).unwrap();
+    // Units with data: two, none, nine in as many as they touch, nine; and the plain copy.
+    assert!(report.used_bytes < 8_500_000, "{report:?}");
+    let plain: u64 = contents.iter().map(|content| content.len() as u64).sum();
+    assert!(report.verified_bytes > plain + contents[2].len() as u64, "{report:?}");
+    let bytes = disk.bytes();
+    let (volume, scan) = compare::scan(&bytes);
+    assert_eq!(compare::compare(&b.tree, &bytes, &volume, &scan), 5);
 }

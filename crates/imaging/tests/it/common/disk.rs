@@ -8,8 +8,8 @@ use gravure_imaging::{Error, VolumeDevice};
 use gravure_io::{MemoryDisk, ReadAt, WriteAt};
 use gravure_testkit::{Fault, FaultyDisk, Operation};
 
-/// A disk in memory that may fail.
-pub(crate) struct Disk(pub(crate) FaultyDisk<MemoryDisk>);
+/// A disk in memory, by default one that may fail.
+pub(crate) struct Disk<D = FaultyDisk<MemoryDisk>>(pub(crate) D);
 
 impl Disk {
     /// Full of what somebody else left.
@@ -27,7 +27,7 @@ impl Disk {
     }
 }
 
-impl ReadAt for Disk {
+impl<D: ReadAt> ReadAt for Disk<D> {
     fn size(&self) -> u64 {
         self.0.size()
     }
@@ -36,7 +36,7 @@ impl ReadAt for Disk {
     }
 }
 
-impl WriteAt for Disk {
+impl<D: WriteAt> WriteAt for Disk<D> {
     fn block_size(&self) -> u32 {
         512
     }
@@ -54,7 +54,7 @@ impl WriteAt for Disk {
     }
 }
 
-impl VolumeDevice for Disk {
+impl<D: ReadAt + WriteAt> VolumeDevice for Disk<D> {
     fn sector_bytes(&self) -> u32 {
         512
     }

@@ -125,6 +125,56 @@ pub fn streams(list: &[(&str, &[u8])]) -> Vec<NamedStream> {
 /// attributes, sparse files, odd names, deep and large directories, many descriptors.
 pub fn windows_tree(large_directory: usize) -> Tree {
     let mut b = Builder::new(1500);
+    add_windows(&mut b, large_directory);
+    b.tree
+}
+
+/// The same and components as Windows keeps them: `nodes` files and directories in all and more, three in ten of them in one
+/// directory, a descriptor for every forty, each component's files linked from where they are used.
+pub fn large_tree(nodes: usize) -> Tree {
+    let mut b = Builder::new((nodes / 40).max(1500));
+    add_windows(&mut b, nodes * 3 / 10);
+    let descriptors = u32::try_from(b.tree.security_descriptors().len()).unwrap();
+    let root = b.tree.root();
+    let system = b.tree.lookup("/Windows/System32").unwrap();
+    let store = b.tree.lookup("/Windows/WinSxS").unwrap();
+    let used = b.directory(root, "Used");
+    let mut n = 0u32;
+    while b.tree.node_count() < nodes {
+        n += 1;
+        let hash = n.wrapping_mul(2_654_435_761);
+        let name = format!(
+            "amd64_microsoft-windows-component-{n}_31bf3856ad364e35_10.0.19041.{}_none_{hash:08x}",
+            n % 4000
+        );
+        let component = b.directory(store, &name);
+        let place = if n % 3 == 0 { system } else { used };
+        for part in 0..3 {
+            // Small files as manifests are, some with content of their own, some with one that many have.
+            let len = usize::try_from(hash.rotate_left(part) % 900).unwrap()
+                + if hash % 50 == part { 9000 } else { 0 };
+            let mut node =
+                file(&noise(len, if hash % 4 == 0 { 1 } else { u64::from(n) * 3 + u64::from(part) }));
+            node.security = Some(SecurityId((n * 3 + part) % descriptors));
+            node.attributes = match hash.rotate_left(3 * part) % 8 {
+                0 => FileAttributes::HIDDEN | FileAttributes::SYSTEM,
+                1 => FileAttributes::READ_ONLY | FileAttributes::ARCHIVE,
+                _ => FileAttributes::ARCHIVE,
+            };
+            if hash.rotate_left(part) % 40 == 7 {
+                node.named_streams = streams(&[("Zone.Identifier", b"[ZoneTransfer]\r\nZoneId=3\r\n")]);
+            }
+            let short = format!("C{n:05X}~{part}.DLL");
+            let id = b.add(component, &format!("component {n} part {part}.dll"), Some(short.as_str()), node);
+            for copy in 0..hash.rotate_left(7) % 3 {
+                b.link(place, &format!("component {n} part {part} copy {copy}.dll"), id);
+            }
+        }
+    }
+    b.tree
+}
+
+fn add_windows(b: &mut Builder, large_directory: usize) {
     let root = b.tree.root();
     let windows = b.add(root, "Windows", None, directory());
     let system = b.directory(windows, "System32");
@@ -223,7 +273,6 @@ pub fn windows_tree(large_directory: usize) -> Tree {
     b.file(deep, "at the bottom", &noise(10_000, 14));
     let longest = "n".repeat(255);
     b.file(root, &longest, b"longest name");
-    b.tree
 }
 
 /// The stream of a compressed file: table of chunks, chunks.

@@ -1,15 +1,13 @@
 //! Sparse files: zeros get no clusters, everybody reads them all the same.
 #![allow(clippy::unwrap_used, clippy::disallowed_types, reason = "tests start programs and write files")]
 
-mod support;
-
 use std::process::Command;
 
+use crate::support::{Builder, ZeroGuide, compare, file, noise, options, shapes, volume_with};
 use gravure_ntfs::{CheckObserver, Finding, Part, Place, Strictness, VolumeOptions, VolumePlan, check};
 use gravure_nttypes::FileAttributes;
 use gravure_testkit::oracle;
 use gravure_tree::{NodeId, Tree};
-use support::{Builder, ZeroGuide, compare, file, noise, options, shapes, volume_with};
 
 const UNIT: usize = 64 << 10;
 

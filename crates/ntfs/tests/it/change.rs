@@ -1,8 +1,7 @@
 //! Volumes given another label, serial number and size: right afterwards, and at every write on the way.
 #![allow(clippy::unwrap_used, clippy::disallowed_types, reason = "tests start programs and write files")]
 
-mod support;
-
+use crate::support::{Builder, compare, noise, options, shapes, volume};
 use gravure_io::MemoryDisk;
 use gravure_ntfs::{
     CheckObserver, CheckReport, Error, Finding, Rule, SectorSize, Strictness, Volume, VolumeOptions, check,
@@ -11,7 +10,6 @@ use gravure_ntfs::{
 use gravure_nttypes::NtName;
 use gravure_testkit::{Fault, FaultyDisk, Operation, Random, RecordingDisk, Survives, oracle};
 use gravure_tree::Tree;
-use support::{Builder, compare, noise, options, shapes, volume};
 
 #[derive(Default)]
 struct Keep {
