@@ -81,7 +81,7 @@ pub(super) fn check_name(template: &str, name: &str) -> Result<(), Refusal> {
 }
 
 /// The image is read and serviced before the disk is touched: most of what can go wrong with it goes wrong there.
-pub(super) fn steps(partitions: Vec<PlannedPartition>) -> Vec<Step> {
+pub(crate) fn steps(partitions: Vec<PlannedPartition>) -> Vec<Step> {
     vec![
         Step::CheckDisk {},
         Step::ServiceWindows {},

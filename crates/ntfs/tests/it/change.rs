@@ -24,6 +24,7 @@ impl CheckObserver for Keep {
     }
 }
 
+#[expect(clippy::ptr_arg, reason = "`ReadAt` is for vectors")]
 fn found(bytes: &Vec<u8>, strictness: Strictness) -> (CheckReport, Keep) {
     let mut keep = Keep::default();
     (check(bytes, strictness, &mut keep).unwrap(), keep)
@@ -116,7 +117,7 @@ fn other_programs_accept_volumes_that_grew() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("volume.ntfs");
     let run = |program: &str, arguments: &[&str]| {
-        let Some(mut command) = oracle(program) else { return None };
+        let mut command = oracle(program)?;
         let output = command.args(arguments).arg(&path).env("LC_ALL", "C.UTF-8").output().unwrap();
         let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
         assert!(output.status.success(), "{program}: {text}");
@@ -153,8 +154,8 @@ fn other_programs_accept_volumes_that_grew() {
 }
 
 /// States of a disk after a cut at every change, torn there, and with what was not flushed in any order.
-fn cuts(before: &Vec<u8>, change: impl Fn(&RecordingDisk<MemoryDisk>), mut judge: impl FnMut(Vec<u8>, &str)) {
-    let disk = RecordingDisk::new(MemoryDisk::from_bytes(before.clone()));
+fn cuts(before: &[u8], change: impl Fn(&RecordingDisk<MemoryDisk>), mut judge: impl FnMut(Vec<u8>, &str)) {
+    let disk = RecordingDisk::new(MemoryDisk::from_bytes(before.to_vec()));
     change(&disk);
     let recording = disk.into_recording();
     let mut random = Random::new(11);
@@ -213,11 +214,11 @@ fn a_growth_that_fails_can_be_done_again() {
     let (bytes, _) = volume(&tree, &VolumeOptions { cluster_bytes: Some(512), ..options(7 << 20) });
     let before = enlarged(bytes, 13 << 20);
     let sectors = (13 << 20) / 512;
-    let counting = FaultyDisk::counting(MemoryDisk::from_bytes(before.clone()));
+    let counting = FaultyDisk::counting(MemoryDisk::from_bytes(before.to_vec()));
     grow(&counting, sectors).unwrap();
     for at in 0..counting.count(Operation::Write) {
         for fault in [Fault::Fail, Fault::Short { bytes: 512 }] {
-            let disk = FaultyDisk::new(MemoryDisk::from_bytes(before.clone()), Operation::Write, at, fault);
+            let disk = FaultyDisk::new(MemoryDisk::from_bytes(before.to_vec()), Operation::Write, at, fault);
             let error = grow(&disk, sectors).unwrap_err();
             assert!(matches!(error, Error::Write { .. }), "{error}");
             grow(&disk, sectors).unwrap();

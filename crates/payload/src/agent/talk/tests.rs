@@ -87,6 +87,7 @@ fn plan(id: &str, nonce: &str) -> Plan {
             wipe: true,
         },
         personality: Personality { host_name: "pc-1".into(), machine_id: "0".repeat(32), confirm: None },
+        windows: None,
         steps: Vec::new(),
         then: Afterwards::Reboot,
     }
