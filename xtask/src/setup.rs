@@ -4,6 +4,7 @@
 
 mod checks;
 mod packages;
+mod python;
 
 use std::io::{BufRead, BufReader, IsTerminal};
 use std::process::{Command, Stdio};
@@ -33,13 +34,13 @@ pub(crate) struct Options {
 /// Runs the command.
 pub(crate) fn run(options: &Options) -> Result<()> {
     if options.list {
-        console::table(
-            &packages::NEEDED.iter().map(|(n, why)| vec![(*n).into(), (*why).into()]).collect::<Vec<_>>(),
-        );
+        let packages = packages::NEEDED.iter().map(|(n, why)| vec![(*n).into(), (*why).into()]);
+        console::table(&packages.chain(python::rows()).collect::<Vec<_>>());
         return Ok(());
     }
     if options.check {
-        let missing = packages::missing()?;
+        let mut missing = packages::missing()?;
+        missing.extend(python::missing());
         if missing.is_empty() {
             console::note("everything needed is installed");
             return Ok(());
@@ -63,6 +64,7 @@ pub(crate) fn ensure() -> Result<()> {
         install(&missing)?;
         format!("{} packages installed", missing.len())
     };
+    python::ensure()?;
     toolchain()?;
     checks::programs()?;
     step.done(outcome);
