@@ -4,6 +4,7 @@
 
 mod checks;
 mod packages;
+mod pip_programs;
 pub(crate) mod python;
 
 use std::io::{BufRead, BufReader, IsTerminal};
@@ -37,6 +38,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         let mut rows: Vec<Vec<String>> =
             packages::NEEDED.iter().map(|(n, why)| vec![(*n).into(), (*why).into()]).collect();
         rows.extend(python::rows());
+        rows.extend(pip_programs::rows());
         console::table(&rows);
         return Ok(());
     }
@@ -45,6 +47,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         if !python::is_complete() {
             missing.push("oracles from PyPI");
         }
+        missing.extend(pip_programs::missing());
         if missing.is_empty() {
             console::note("everything needed is installed");
             return Ok(());
@@ -71,6 +74,7 @@ pub(crate) fn ensure() -> Result<()> {
     toolchain()?;
     checks::programs()?;
     python::ensure()?;
+    pip_programs::ensure()?;
     step.done(outcome);
     Ok(())
 }

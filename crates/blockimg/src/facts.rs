@@ -34,6 +34,9 @@ pub struct Facts {
     pub table: Option<PartitionTable>,
     /// The partitions of a disk, or the one volume.
     pub volumes: Vec<Volume>,
+    /// File images, where [`Scope::Files`] says that there are some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<FileImages>,
     /// Image this one was made after; both share content.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<ChunkId>,
@@ -71,6 +74,34 @@ pub enum Scope {
     /// One partition, or a disk without a table.
     #[default]
     Volume,
+    /// The bytes of an uncompressed WIM file: file images.
+    Files,
+}
+
+/// The WIM that file images came from, and what is in it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct FileImages {
+    /// How it was compressed: `none`, or method and chunk size as `lzx:32768`.
+    pub compression: String,
+    /// Contents were compressed together.
+    #[serde(default)]
+    pub is_solid: bool,
+    /// In their order.
+    pub images: Vec<FileImage>,
+}
+
+/// A file image.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct FileImage {
+    /// Its name.
+    pub name: String,
+    /// In words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// Files in it.
+    pub files: u64,
+    /// Bytes of them, each name counted.
+    pub bytes: u64,
 }
 
 /// A partition table, all in bytes.

@@ -241,6 +241,22 @@ impl ImageFile {
         Ok(Self { facts, root, id, signature, directory, len })
     }
 
+    /// The end of the file or manifest in `source` with `signature` in the place of any that is there: from which byte on it goes.
+    /// Everything before stays; what is behind it then has to go.
+    pub fn signed_end(source: &dyn ReadAt, signature: &[u8]) -> Result<(u64, Vec<u8>), Error> {
+        let mut bytes = [0; END_BYTES];
+        let end = u64::try_from(END_BYTES).unwrap_or(u64::MAX);
+        let trailer_at = source.size().saturating_sub(end);
+        source.read_exact_at(trailer_at, &mut bytes).map_err(Error::io("read trailer", trailer_at))?;
+        let old = Trailer::parse(&bytes, trailer_at)?;
+        let offset = if old.signature == 0 { trailer_at } else { old.signature };
+        let frame = FrameEncoder::new(3)?.single(FrameKind::Signature, signature)?;
+        let mut out = Vec::new();
+        frame.write(&mut out);
+        out.extend_from_slice(&Trailer { signature: offset, ..old }.to_bytes());
+        Ok((offset, out))
+    }
+
     /// Whether this is a manifest: content lies in a store.
     pub fn is_manifest(&self) -> bool {
         self.directory.is_empty() && !self.root.regions.is_empty()

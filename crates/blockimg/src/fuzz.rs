@@ -83,3 +83,16 @@ pub fn pack(data: &[u8]) {
         let _ = Frame::read(&source, entry.frame_offset);
     }
 }
+
+/// Images of partclone: read to their end or refused.
+pub fn partclone(data: &[u8]) {
+    let Ok(mut reader) = crate::PartcloneReader::open(data) else { return };
+    let most = reader.used_in_map();
+    let mut blocks = 0u64;
+    while let Ok(Some(strip)) = reader.next_strip() {
+        let bytes = strip.runs().fold(0usize, |sum, (_, bytes)| sum.saturating_add(bytes.len()));
+        assert!(bytes > 0);
+        blocks = blocks.saturating_add(1);
+        assert!(blocks <= most);
+    }
+}

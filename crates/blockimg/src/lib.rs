@@ -22,6 +22,7 @@ mod table;
 
 mod file;
 mod pack;
+mod partclone;
 
 #[doc(hidden)]
 pub mod fuzz;
@@ -36,6 +37,7 @@ pub use file::{
 pub use frame::{Entry, Frame, FrameHeader, FrameKind};
 pub use id::{BadId, ChunkId};
 pub use pack::{PackBuilder, PackEntry, PackIndex, by_id, max_pack_bytes, read_pack};
+pub use partclone::{PartcloneHeader, PartcloneReader, PartcloneStrip, is_partclone};
 pub use region::{FinishedRegion, RegionBuilder};
 pub use root::{Region, Root};
 pub use table::{

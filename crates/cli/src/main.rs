@@ -13,6 +13,7 @@ mod interrupt;
 mod mounting;
 mod output;
 mod progress;
+mod stored;
 mod target;
 
 use std::process::ExitCode;
@@ -80,6 +81,7 @@ enum Command {
     #[command(alias = "umount")]
     Unmount(commands::unmount::Options),
     Image(commands::image::Options),
+    Nbd(commands::nbd::Options),
     Init(commands::init::Options),
     Doctor(commands::doctor::Options),
     Media(commands::media::Options),
@@ -125,6 +127,7 @@ fn main() -> ExitCode {
         Command::Mount(options) => commands::mount::run(&options, &common),
         Command::Unmount(options) => commands::unmount::run(&options),
         Command::Image(options) => commands::image::run(&options, &common),
+        Command::Nbd(options) => commands::nbd::run(&options, &common),
         Command::Init(options) => commands::init::run(&options, &common),
         Command::Media(options) => commands::media::run(&options, &common),
         Command::Doctor(options) => commands::doctor::run(&options, &common),

@@ -12,6 +12,7 @@ use gravure_io::FileAt;
 use gravure_model::Ctl;
 
 use crate::exit::Failure;
+use crate::stored;
 
 /// How standard input is called on the command line, and in messages.
 pub(crate) const STDIN: &str = "-";
@@ -36,6 +37,10 @@ impl FromStr for ImageName {
         let Some((file, image)) = text.rsplit_once(':') else { return Ok(whole()) };
         if file.is_empty() || image.is_empty() || image.starts_with("//") || image.contains('/') {
             return Ok(whole());
+        }
+        if stored::is_store(file) {
+            // One name for an image in a store, so that what follows may say which image of a WIM in it is meant.
+            return Ok(Self { file: format!("{file}#{image}"), which: Which::Only });
         }
         let which = image.parse().map_or_else(|_| Which::Name(image.to_owned()), Which::Number);
         Ok(Self { file: file.to_owned(), which })
@@ -75,7 +80,7 @@ impl ImageName {
 
     /// Whether the file is fetched from a web server.
     fn is_remote(&self) -> bool {
-        is_address(&self.file)
+        stored::is_address(&self.file)
     }
 
     /// Opens the file, with other parts and references.
@@ -93,7 +98,7 @@ impl ImageName {
         ctl: &Ctl,
     ) -> Result<(), Failure> {
         for reference in references {
-            match reference.to_str().filter(|name| is_address(name)) {
+            match reference.to_str().filter(|name| stored::is_address(name)) {
                 Some(url) => file.add_reference_at(Arc::new(fetch(url, ctl)?), url)?,
                 None => file.add_reference(reference)?,
             }
@@ -118,10 +123,6 @@ impl ImageName {
     }
 }
 
-fn is_address(text: &str) -> bool {
-    text.starts_with("http://") || text.starts_with("https://")
-}
-
 /// Opens a file by path or address, or standard input when it is a file. A split set at an address has its other parts
 /// beside it.
 pub(crate) fn open(name: &str, ctl: &Ctl) -> Result<ImageFile, Failure> {
@@ -135,7 +136,11 @@ pub(crate) fn open(name: &str, ctl: &Ctl) -> Result<ImageFile, Failure> {
         let file = file.map_err(|error| Failure::io("open", Path::new(STDIN_NAME), &error))?;
         return Ok(ImageFile::open(Arc::new(file), STDIN_NAME)?);
     }
-    if !is_address(name) {
+    if stored::is_block_name(name) {
+        let image = ImageName { file: name.to_owned(), which: Which::Only };
+        return Ok(stored::open(&image, ctl)?.into_file_images()?);
+    }
+    if !stored::is_address(name) {
         return Ok(ImageFile::open_path(Path::new(name))?);
     }
     let first = ImageFile::open(Arc::new(fetch(name, ctl)?), name)?;
@@ -178,6 +183,10 @@ mod tests {
             ("http://server:80/x.wim:3", "http://server:80/x.wim", Which::Number(3)),
             ("http://server:80/x.wim", "http://server:80/x.wim", Which::Only),
             ("x.wim:", "x.wim:", Which::Only),
+            ("s.gim/:pro", "s.gim/#pro", Which::Only),
+            ("s.gim/#pro", "s.gim/#pro", Which::Only),
+            ("s.gim/#pro:2", "s.gim/#pro", Which::Number(2)),
+            ("http://server/s.gim/#pro:2", "http://server/s.gim/#pro", Which::Number(2)),
         ];
         for (text, file, which) in cases {
             let Ok(name) = text.parse::<ImageName>();

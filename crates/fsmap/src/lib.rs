@@ -14,6 +14,7 @@ mod map;
 mod probe;
 
 mod extents;
+mod list;
 mod overlay;
 mod owners;
 mod runs;
@@ -38,6 +39,7 @@ pub mod fuzz;
 
 pub use error::{Error, Reason};
 pub use extents::FileExtent;
+pub use list::{ListKind, Listed, list};
 pub use map::{Basis, Exclusions, Fallback, NestedVolume, Options, UsedMap, map};
 pub use overlay::{Overlaid, Overlay};
 pub use owners::{Owned, Owner, owners};

@@ -355,6 +355,14 @@ impl Image {
     }
 }
 
+/// Whether a file begins as a WIM does, pipable or not.
+pub fn is_wim(path: &Path) -> bool {
+    let mut head = [0; 8];
+    let read =
+        std::fs::File::open(path).and_then(|file| std::os::unix::fs::FileExt::read_exact_at(&file, &mut head, 0));
+    read.is_ok() && (head == *b"MSWIM\0\0\0" || head == *b"WLPWM\0\0\0")
+}
+
 fn open_file(path: &Path) -> Result<Arc<dyn ReadAt>, Error> {
     let file = FileAt::open(path).map_err(Error::io("open", path.display()))?;
     if path.is_dir() {

@@ -43,13 +43,15 @@ mod rewrite;
 mod verify;
 mod volume;
 
+mod import;
+
 mod remote;
 
 pub use apply::{ApplyOptions, ApplyReport, DamagedContent, Durability, apply_to_directory};
 pub use block::{
-    BadSectors, BlockApplyOptions, BlockApplyReport, BlockCapture, BlockCaptureOptions, BlockCaptureReport,
-    BlockImage, BlockLayout, BlockPlan, BlockPlanOptions, BlockSource, BlockStream, BlockVerify,
-    BlockVerifyReport, Delta, Keep, NameHits, apply_block_image, apply_block_stream, is_block_image, no_hits,
+    Advice, Alike, BadSectors, BlockApplyOptions, BlockApplyReport, BlockCapture, BlockCaptureOptions, BlockCaptureReport,
+    BlockImage, BlockImageAt, BlockLayout, BlockPlan, BlockPlanOptions, BlockSource, BlockStream, BlockVerify,
+    BlockVerifyReport, Delta, FilesImport, FilesImportOptions, ImageKind, Keep, Misfit, NameHits, advise, apply_block_image, apply_block_stream, hardware_of, is_block_image, misfits, no_hits,
     store_error_kind, verify_block_image, whole_device,
 };
 pub use capture::{
@@ -69,11 +71,13 @@ pub use extract::{
 };
 pub use glob::NameCase;
 pub use gravure_codec::Level;
+pub use gravure_fsmap::{ListKind, Listed};
 pub use gravure_ntfs::{
     CheckReport, Collisions, Finding, Severity, Strictness, Unclean, VolumeState, WofAlgorithm,
 };
 pub use gravure_wim::{Compression, Method};
-pub use image::{Image, ImageFile, Which};
+pub use import::{Expanded, ImportKind, expand, open_disk, vdisk_error};
+pub use image::{Image, ImageFile, Which, is_wim};
 pub use integrity::IntegrityChange;
 pub use meter::default_threads;
 pub use mount::{MountLog, MountOptions, MountedImage, StreamNames, Unmount, is_mounted, unmount};

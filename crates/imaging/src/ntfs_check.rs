@@ -78,6 +78,19 @@ pub fn volume_info(path: &Path) -> Result<VolumeInfo, Error> {
     Ok(VolumeInfo { volume, used_clusters })
 }
 
+/// As [`volume_tree`] for a volume from anywhere, such as a block image; one that was not left in order is read as it stands.
+pub(crate) fn source_tree(
+    source: Box<dyn gravure_io::ReadAt>,
+    name: &str,
+    ctl: &Ctl,
+) -> Result<Tree, Error> {
+    let context = Context { ctl, observer: &gravure_model::event::Silent, threads: 1 };
+    let meter = Meter::start(&context, "scan");
+    let options = ScanOptions { unclean: crate::UncleanVolumes::Read, ..ScanOptions::default() };
+    let scanned = NtfsSource::scan_source(source, name.to_owned(), SourceId(u32::MAX), &options, &meter, ctl);
+    Ok(scanned?.0)
+}
+
 /// The files of the NTFS volume at `path`, to be listed: contents have sizes but no hashes. What is odd comes second.
 pub fn volume_tree(
     path: &Path,

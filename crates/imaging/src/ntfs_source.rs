@@ -110,7 +110,7 @@ impl NtfsSource {
         Self::scan_source(source, name, id, options, meter, ctl)
     }
 
-    fn scan_source(
+    pub(crate) fn scan_source(
         source: Box<dyn ReadAt>,
         name: String,
         id: SourceId,

@@ -41,6 +41,17 @@ impl<T: ReadAt> ReadAt for Window<T> {
         let outer = self.outer(Self::range_of(offset, buf))?;
         self.inner.read_exact_at(outer.start, buf)
     }
+
+    fn next_data(&self, offset: u64) -> io::Result<Option<Range<u64>>> {
+        if offset >= self.len {
+            return Ok(None);
+        }
+        let outer = self.outer(offset..self.len)?;
+        let Some(data) = self.inner.next_data(outer.start)? else { return Ok(None) };
+        let (start, end) = (data.start.max(outer.start), data.end.min(outer.end));
+        let inside = |at: u64| at.saturating_sub(self.start);
+        Ok((start < end).then(|| inside(start)..inside(end)))
+    }
 }
 
 impl<T: WriteAt> WriteAt for Window<T> {
@@ -70,6 +81,28 @@ impl<T: WriteAt> WriteAt for Window<T> {
 mod tests {
     use super::*;
     use crate::MemoryDisk;
+
+    #[test]
+    fn holes_show_through() {
+        struct Holes;
+        impl ReadAt for Holes {
+            fn size(&self) -> u64 {
+                100
+            }
+            fn read_exact_at(&self, _: u64, _: &mut [u8]) -> io::Result<()> {
+                Ok(())
+            }
+            fn next_data(&self, offset: u64) -> io::Result<Option<Range<u64>>> {
+                Ok((offset < 60).then(|| offset.max(40)..60))
+            }
+        }
+        let next = |start, len, offset| Window::new(Holes, start, len).next_data(offset).unwrap();
+        assert_eq!(next(30, 50, 0), Some(10..30));
+        assert_eq!(next(30, 20, 15), Some(15..20));
+        assert_eq!(next(0, 40, 0), None);
+        assert_eq!(next(70, 30, 0), None);
+        assert_eq!(next(30, 20, 20), None);
+    }
 
     #[test]
     fn nothing_leaves_the_window() {

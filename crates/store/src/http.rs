@@ -1,9 +1,9 @@
 //! A store on any web server that knows ranges: read-only, with `catalog.json` in place of listings.
 
-use std::io::{self, Read as _};
+use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
+use gravure_fetch::{FetchError, Patience, Request, read_file, read_range};
 use gravure_io::ReadAt;
 
 use crate::Error;
@@ -12,23 +12,22 @@ use crate::store::{CATALOG, Catalog};
 
 /// Bytes of a catalogue: 70 bytes for each pack.
 const MAX_CATALOG_BYTES: u64 = 64 << 20;
-/// Times a request is made before it counts as failed.
-const ATTEMPTS: u32 = 4;
 
 /// A store below an address.
 #[derive(Debug)]
 pub struct HttpObjects {
     url: String,
     agent: ureq::Agent,
+    patience: Patience,
     catalog: Catalog,
 }
 
 impl HttpObjects {
     /// The store at `url`; its catalogue is fetched.
-    pub fn open(agent: ureq::Agent, url: &str) -> Result<Self, Error> {
+    pub fn open(agent: ureq::Agent, url: &str, patience: Patience) -> Result<Self, Error> {
         let url = url.trim_end_matches('/').to_owned();
-        let mut this = Self { url, agent, catalog: Catalog::default() };
-        let bytes = this.get(CATALOG, None, MAX_CATALOG_BYTES)?;
+        let mut this = Self { url, agent, patience, catalog: Catalog::default() };
+        let bytes = this.get(CATALOG, MAX_CATALOG_BYTES)?;
         let catalog = serde_json::from_slice(&bytes).map_err(|error| Error::Corrupt {
             name: this.address(CATALOG),
             expected: "a catalogue".to_owned(),
@@ -38,81 +37,23 @@ impl HttpObjects {
         Ok(this)
     }
 
-    /// An agent with timeouts that suit packs.
-    pub fn agent() -> ureq::Agent {
-        let config = ureq::Agent::config_builder()
-            .timeout_connect(Some(Duration::from_secs(10)))
-            .timeout_recv_response(Some(Duration::from_secs(30)))
-            .timeout_per_read(Some(Duration::from_secs(30)))
-            .http_status_as_error(false)
-            .build();
-        ureq::Agent::new_with_config(config)
-    }
-
     fn address(&self, name: &str) -> String {
         format!("{}/{}", self.url, name.replace(' ', "%20"))
     }
 
-    fn get(&self, name: &str, range: Option<(u64, u64)>, limit: u64) -> Result<Vec<u8>, Error> {
+    fn get(&self, name: &str, limit: u64) -> Result<Vec<u8>, Error> {
         let url = self.address(name);
-        get(&self.agent, &url, range, limit).map_err(|failed| match failed {
-            Failed::NotFound => Error::no_object(name, &self.url),
-            Failed::Other(why) => Error::Network { url, why },
+        let request = Request { agent: &self.agent, url: &url, headers: &Vec::new };
+        read_file(&request, limit, &self.patience).map_err(|error| match error {
+            FetchError::NotFound { .. } => Error::no_object(name, &self.url),
+            error => fetch_error(error),
         })
     }
 }
 
-enum Failed {
-    NotFound,
-    Other(String),
-}
-
-/// Fetches bytes `range.0` to `range.1` (exclusive), or all.
-fn get(agent: &ureq::Agent, url: &str, range: Option<(u64, u64)>, limit: u64) -> Result<Vec<u8>, Failed> {
-    let mut why = String::new();
-    for _ in 0..ATTEMPTS {
-        let mut request = agent.get(url);
-        if let Some((start, end)) = range {
-            request = request.header("range", format!("bytes={start}-{}", end - 1));
-        }
-        let response = match request.call() {
-            Ok(response) => response,
-            Err(error) => {
-                why = error.to_string();
-                continue;
-            }
-        };
-        let status = response.status().as_u16();
-        let is_whole = range.is_none_or(|(start, _)| start == 0);
-        match status {
-            404 => return Err(Failed::NotFound),
-            206 => {}
-            200 if is_whole => {}
-            500..=599 | 429 => {
-                why = format!("status {status}");
-                continue;
-            }
-            status => return Err(Failed::Other(format!("status {status}"))),
-        }
-        let expected = range.map(|(start, end)| end - start);
-        let mut bytes = Vec::new();
-        let body = response.into_body().into_reader();
-        match body.take(expected.unwrap_or(limit.saturating_add(1))).read_to_end(&mut bytes) {
-            Ok(_) if expected.is_some_and(|expected| bytes.len() as u64 != expected) => {
-                why = format!("{} bytes came, expected {}", bytes.len(), expected.unwrap_or(0));
-            }
-            Ok(_) if bytes.len() as u64 > limit => {
-                return Err(Failed::Other(format!("more than {limit} bytes")));
-            }
-            Ok(_) => return Ok(bytes),
-            Err(error) => why = error.to_string(),
-        }
-    }
-    Err(Failed::Other(format!("{why}, {ATTEMPTS} times")))
-}
-
 struct HttpSource {
     agent: ureq::Agent,
+    patience: Patience,
     url: String,
     size: u64,
 }
@@ -125,18 +66,13 @@ impl ReadAt for HttpSource {
     fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
         let end = offset.checked_add(buf.len() as u64).filter(|end| *end <= self.size);
         let end = end.ok_or(io::ErrorKind::UnexpectedEof)?;
-        if buf.is_empty() {
-            return Ok(());
-        }
-        let limit = buf.len() as u64;
-        match get(&self.agent, &self.url, Some((offset, end)), limit) {
-            Ok(bytes) => {
-                buf.copy_from_slice(&bytes);
-                Ok(())
-            }
-            Err(Failed::NotFound) => Err(io::Error::new(io::ErrorKind::NotFound, self.url.clone())),
-            Err(Failed::Other(why)) => Err(io::Error::other(format!("{}: {why}", self.url))),
-        }
+        let request = Request { agent: &self.agent, url: &self.url, headers: &Vec::new };
+        let bytes = read_range(&request, self.size, offset..end, &self.patience).map_err(|error| match error {
+            FetchError::NotFound { url } => io::Error::new(io::ErrorKind::NotFound, url),
+            error => io::Error::other(error),
+        })?;
+        buf.copy_from_slice(&bytes);
+        Ok(())
     }
 }
 
@@ -147,11 +83,11 @@ impl Objects for HttpObjects {
 
     fn open(&self, name: &str) -> Result<Arc<dyn ReadAt>, Error> {
         if let Some((_, size)) = self.catalog.objects.iter().find(|(listed, _)| listed == name) {
-            let (agent, url) = (self.agent.clone(), self.address(name));
-            return Ok(Arc::new(HttpSource { agent, url, size: *size }));
+            let (agent, patience) = (self.agent.clone(), self.patience.clone());
+            return Ok(Arc::new(HttpSource { agent, patience, url: self.address(name), size: *size }));
         }
         // Shards of an index are listed like all the rest; what is not is small.
-        Ok(Arc::new(self.get(name, None, MAX_CATALOG_BYTES)?))
+        Ok(Arc::new(self.get(name, MAX_CATALOG_BYTES)?))
     }
 
     fn put_new(&self, name: &str, _bytes: &[u8]) -> Result<Put, Error> {
@@ -193,5 +129,14 @@ impl HttpObjects {
     fn read_only(&self, name: &str) -> Error {
         let why = "a store on a web server is read-only".to_owned();
         Error::Refused { what: format!("writing {}", self.address(name)), why }
+    }
+}
+
+/// What kept a server from giving something, as an error of ours.
+pub(crate) fn fetch_error(error: FetchError) -> Error {
+    match error {
+        FetchError::NotFound { url } => Error::no_object("file", &url),
+        FetchError::Network { url, why } => Error::Network { url, why },
+        _ => Error::Interrupted(gravure_model::Cancelled),
     }
 }

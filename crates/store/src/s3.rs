@@ -1,25 +1,23 @@
 //! A store in a bucket of an S3-compatible server (path style, Signature Version 4).
 //!
-//! Own requests over the project's HTTP client rather than the `object_store` crate: that one is asynchronous and brings a second HTTP
+//! Own requests over the project's HTTP client (`gravure-fetch`) rather than the `object_store` crate: that one is asynchronous and brings a second HTTP
 //! client and TLS stack, which the payload would have to carry; a store needs six kinds of requests.
 
 use std::fmt;
 use std::io::{self, Read as _};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use gravure_fetch::{Attempt, FetchError, Headers, Patience, read_range};
 use gravure_io::ReadAt;
 use gravure_model::Secret;
 use quick_xml::events::Event;
 use sha2::{Digest, Sha256};
 
 use crate::Error;
+use crate::http::fetch_error;
 use crate::objects::{Listed, Objects, Put, Session, unique_name};
 
-/// Times a request is made before it counts as failed.
-const ATTEMPTS: u32 = 4;
-/// Pause before the first repetition; doubled each time.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// Bytes of an object without a range.
 const MAX_OBJECT_BYTES: u64 = 256 << 20;
 /// Bytes of an answer that is XML.
@@ -63,6 +61,7 @@ pub struct S3Objects {
 #[derive(Debug)]
 struct Shared {
     agent: ureq::Agent,
+    patience: Patience,
     config: S3Config,
     host: String,
     name: String,
@@ -83,27 +82,26 @@ struct Request<'a> {
     object: &'a str,
     /// Sorted by name, not encoded.
     query: &'a [(&'a str, &'a str)],
-    range: Option<(u64, u64)>,
     only_new: bool,
     body: &'a [u8],
 }
 
 impl<'a> Request<'a> {
     fn new(method: &'a str, object: &'a str) -> Self {
-        Self { method, object, query: &[], range: None, only_new: false, body: &[] }
+        Self { method, object, query: &[], only_new: false, body: &[] }
     }
 }
 
 impl S3Objects {
     /// The store in the bucket of `config`; nothing is asked yet.
-    pub fn new(agent: ureq::Agent, config: S3Config) -> Self {
+    pub fn new(agent: ureq::Agent, config: S3Config, patience: Patience) -> Self {
         let endpoint = config.endpoint.trim_end_matches('/').to_owned();
         let host = endpoint.split_once("://").map_or(endpoint.as_str(), |(_, host)| host).to_owned();
         let mut name = format!("{endpoint}/{}", config.bucket);
         if !config.prefix.is_empty() {
             name.push_str(&format!("/{}", config.prefix.trim_matches('/')));
         }
-        Self { shared: Arc::new(Shared { agent, config: S3Config { endpoint, ..config }, host, name }) }
+        Self { shared: Arc::new(Shared { agent, patience, config: S3Config { endpoint, ..config }, host, name }) }
     }
 
     /// Makes the bucket. One that is there is fine.
@@ -131,26 +129,12 @@ impl Shared {
 
     /// Sends a request, again where the connection or the server failed.
     fn send(&self, request: &Request<'_>) -> Result<Answer, Error> {
-        let mut pause = FIRST_PAUSE;
-        let mut why = String::new();
-        for attempt in 0..ATTEMPTS {
-            if attempt > 0 {
-                std::thread::sleep(pause);
-                pause *= 2;
-            }
-            match self.attempt(request) {
-                Ok(answer) if answer.status >= 500 || answer.status == 429 => {
-                    why = format!("status {}", answer.status);
-                }
-                Ok(answer) => return Ok(answer),
-                Err(error) => why = error,
-            }
-        }
         let url = format!("{}/{}", self.name, request.object);
-        Err(Error::Network { url, why: format!("{why}, {ATTEMPTS} times") })
+        self.patience.persist(&url, &|| false, || self.attempt(request, &url)).map_err(fetch_error)
     }
 
-    fn attempt(&self, request: &Request<'_>) -> Result<Answer, String> {
+    /// Path, query and address of a request.
+    fn place(&self, request: &Request<'_>) -> (String, String, String) {
         let mut path = format!("/{}", encode(&self.config.bucket));
         if !request.object.is_empty() {
             path.push_str(&format!("/{}", encode_path(&self.key(request.object))));
@@ -160,44 +144,47 @@ impl Shared {
         let query = query.join("&");
         let mark = if query.is_empty() { "" } else { "?" };
         let url = format!("{}{path}{mark}{query}", self.config.endpoint);
+        (path, query, url)
+    }
+
+    /// The headers that say who asks, as of now.
+    fn headers(&self, request: &Request<'_>, path: &str, query: &str) -> Headers {
         let hash = hex(&Sha256::digest(request.body));
         let time = Utc::now();
-        let authorization = self.sign(request.method, &path, &query, &hash, time);
-        let mut builder = ureq::http::Request::builder()
-            .method(request.method)
-            .uri(url)
-            .header("x-amz-date", time.stamp())
-            .header("x-amz-content-sha256", hash)
-            .header("authorization", authorization);
-        if let Some((start, end)) = request.range {
-            builder = builder.header("range", format!("bytes={start}-{}", end - 1));
+        let authorization = self.sign(request.method, path, query, &hash, time);
+        vec![("x-amz-date", time.stamp()), ("x-amz-content-sha256", hash), ("authorization", authorization)]
+    }
+
+    fn attempt(&self, request: &Request<'_>, shown: &str) -> Result<Answer, Attempt> {
+        let (path, query, url) = self.place(request);
+        let mut builder = ureq::http::Request::builder().method(request.method).uri(url);
+        for (name, value) in self.headers(request, &path, &query) {
+            builder = builder.header(name, value);
         }
         if request.only_new {
             builder = builder.header("if-none-match", "*");
         }
-        let response = if request.method == "PUT" {
-            builder
-                .body(request.body)
-                .map_err(|error| error.to_string())
-                .and_then(|request| self.agent.run(request).map_err(|error| error.to_string()))?
-        } else {
-            builder
-                .body(())
-                .map_err(|error| error.to_string())
-                .and_then(|request| self.agent.run(request).map_err(|error| error.to_string()))?
+        let invalid = |error: ureq::http::Error| {
+            Attempt::Fail(FetchError::Network { url: shown.to_owned(), why: error.to_string() })
         };
+        let response = if request.method == "PUT" {
+            self.agent.run(builder.body(request.body).map_err(invalid)?)
+        } else {
+            self.agent.run(builder.body(()).map_err(invalid)?)
+        };
+        let response = response.map_err(|error| Attempt::of(shown, &error))?;
         let status = response.status().as_u16();
+        if status >= 500 && status != 501 || status == 429 {
+            return Err(Attempt::again(format!("status {status}")));
+        }
         let len = response.headers().get("content-length").and_then(|len| len.to_str().ok()?.parse().ok());
         let mut body = Vec::new();
         if request.method != "HEAD" {
-            let limit = match request.range {
-                Some((start, end)) if status == 206 => end - start,
-                _ => MAX_OBJECT_BYTES,
-            };
-            let read = response.into_body().into_reader().take(limit).read_to_end(&mut body);
-            read.map_err(|error| error.to_string())?;
+            let read = response.into_body().into_reader().take(MAX_OBJECT_BYTES).read_to_end(&mut body);
+            read.map_err(|error| Attempt::again(error.to_string()))?;
             if len.is_some_and(|len| len != body.len() as u64) {
-                return Err(format!("{} bytes came of {}", body.len(), len.unwrap_or(0)));
+                let why = format!("{} bytes came of {}", body.len(), len.unwrap_or(0));
+                return Err(Attempt::again(why));
             }
         }
         Ok(Answer { status, len, body })
@@ -407,19 +394,15 @@ impl ReadAt for S3Source {
     fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
         let end = offset.checked_add(buf.len() as u64).filter(|end| *end <= self.size);
         let end = end.ok_or(io::ErrorKind::UnexpectedEof)?;
-        if buf.is_empty() {
-            return Ok(());
-        }
-        let request = Request { range: Some((offset, end)), ..Request::new("GET", &self.name) };
-        let answer = self.shared.send(&request).map_err(io::Error::other)?;
-        match answer.status {
-            206 if answer.body.len() == buf.len() => buf.copy_from_slice(&answer.body),
-            200 if offset == 0 && answer.body.len() >= buf.len() => {
-                buf.copy_from_slice(&answer.body[..buf.len()]);
-            }
-            404 => return Err(io::ErrorKind::NotFound.into()),
-            status => return Err(io::Error::other(self.shared.unexpected(&self.name, status, &[]))),
-        }
+        let request = Request::new("GET", &self.name);
+        let (path, query, url) = self.shared.place(&request);
+        let headers = || self.shared.headers(&request, &path, &query);
+        let ranged = gravure_fetch::Request { agent: &self.shared.agent, url: &url, headers: &headers };
+        let bytes = read_range(&ranged, self.size, offset..end, &self.shared.patience).map_err(|error| match error {
+            FetchError::NotFound { url } => io::Error::new(io::ErrorKind::NotFound, url),
+            error => io::Error::other(error),
+        })?;
+        buf.copy_from_slice(&bytes);
         Ok(())
     }
 }

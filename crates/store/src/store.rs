@@ -176,6 +176,17 @@ impl Store {
         ImageFile::open(&bytes).map_err(Error::format(&object))
     }
 
+    /// Puts a signature into the manifest of an image, in the place of any that is there.
+    pub fn sign_image(&self, name: &str, signature: &[u8]) -> Result<(), Error> {
+        let object = image_name(name);
+        let mut bytes = read_whole(&*self.objects, &object, MAX_MANIFEST_BYTES)?;
+        let (offset, end) = ImageFile::signed_end(&bytes, signature).map_err(Error::format(&object))?;
+        bytes.truncate(usize::try_from(offset).unwrap_or(usize::MAX));
+        bytes.extend_from_slice(&end);
+        ImageFile::open(&bytes).map_err(Error::format(&object))?;
+        self.put_image(name, &bytes, OnExisting::Replace)
+    }
+
     /// Removes an image. Its content stays until the next collection.
     pub fn remove_image(&self, name: &str) -> Result<(), Error> {
         self.image(name).map(drop).or_else(|error| match error {

@@ -24,6 +24,8 @@ pub enum Purpose {
     Image,
     /// The server's time.
     Time,
+    /// A block image, by its id.
+    BlockImage,
 }
 
 impl Purpose {
@@ -34,6 +36,7 @@ impl Purpose {
             Self::Plan => "plan",
             Self::Image => "image",
             Self::Time => "time",
+            Self::BlockImage => "block-image",
         }
     }
 
@@ -44,6 +47,7 @@ impl Purpose {
             Self::Plan => "plan",
             Self::Image => "image descriptor",
             Self::Time => "server time",
+            Self::BlockImage => "block image",
         }
     }
 }

@@ -7,10 +7,12 @@
 #![warn(clippy::arithmetic_side_effects, clippy::as_conversions, clippy::indexing_slicing)]
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, clippy::as_conversions, clippy::indexing_slicing))]
 
+mod block_image;
 mod chain;
 mod envelope;
 mod key;
 
+pub use block_image::{accept_block_image, sign_block_image};
 pub use chain::{PlanExpectation, PlanSigner, TrustedPlanKey, Verdict};
 pub use envelope::Purpose;
 pub use key::{PublicKey, SigningKey};

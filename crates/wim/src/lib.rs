@@ -48,7 +48,7 @@ pub use resource::{ResourceFlags, ResourceHeader};
 pub use solid::SolidHeader;
 pub use wim::{ImageIndex, Wim};
 pub use write::{
-    BlobOutcome, ChunkData, CopyOutcome, PipableWriter, TablesWritten, WimTarget, WimWriter, WriteOptions,
-    Written, references,
+    BlobOutcome, ChunkData, CopyOutcome, PipableWriter, PlainContent, PlainFrame, TablesWritten, WimTarget,
+    WimWriter, WriteOptions, Written, references,
 };
 pub use xml::{Element, XmlNode, split_step};

@@ -7,6 +7,7 @@
 
 mod finish;
 mod pipable;
+mod plain;
 mod resource;
 mod rewrite;
 mod sets;
@@ -34,6 +35,7 @@ use crate::wim::{ImageIndex, Wim};
 
 pub use finish::{TablesWritten, Written};
 pub use pipable::PipableWriter;
+pub use plain::{PlainContent, PlainFrame};
 use resource::OpenResource;
 pub use rewrite::{CopyOutcome, references};
 use sets::SetPart;

@@ -31,6 +31,7 @@ pub(super) const NEEDED: &[(&str, &str)] = &[
     ("ipxe-qemu", "boot ROMs of QEMU's network cards, for BIOS machines"),
     ("kmod", "oracle: reads the module lists of the payload"),
     ("liblnk-utils", "oracle: lnkinfo reads the shortcuts we write"),
+    ("libnbd-bin", "oracle: nbdinfo and nbdcopy read what `gravure nbd` serves"),
     ("libwin-hivex-perl", "oracle: hivexregedit merges the .reg texts we write"),
     ("lvm2", "oracle: pvck reads the physical volumes we map"),
     ("mmdebstrap", "builds Debian images"),

@@ -18,6 +18,7 @@ use serde::Serialize;
 use crate::exit::{Failure, done_or_partial};
 use crate::output::{self, bytes, rate};
 use crate::progress::Reporter;
+use crate::stored::{check_trust, is_of_device};
 use crate::target::{ImageName, STDIN, Source};
 use crate::{Common, descriptor, interrupt};
 
@@ -31,7 +32,8 @@ A partition, an existing regular file or a new one that ends in .img, .raw or .n
 mountable before everything on it was written and checked.
 
 A block image (.gim) is restored onto a disk, partition or file: what stands there already is kept, the rest is written and read
-back, boot sectors and partition table come last. Interrupted, it goes on where it was when it is run again.
+back, boot sectors and partition table come last. Interrupted, it goes on where it was when it is run again. A machine whose architecture, firmware
+or storage controller would keep the image's system from starting is refused, unless --any-hardware says otherwise.
 
 Windows 10 and later read files that are compressed as images compress them (\"CompactOS\"). With --compact=auto (the default)
 contents are copied onto the volume as the image has them when it says that it holds such a Windows; what starts before Windows
@@ -107,6 +109,15 @@ pub(crate) struct Options {
     /// Block images: what may stay of what the target holds already
     #[arg(long, value_enum, default_value_t = OnTarget::Auto)]
     delta: OnTarget,
+    /// Images in stores and .gim files: public key that must have signed the image
+    #[arg(long, value_name = "FILE")]
+    trust: Option<PathBuf>,
+    /// Block images: restore them also onto hardware on which their system may not start
+    #[arg(long)]
+    any_hardware: bool,
+    /// Block images: inventory (JSON) of the machine that the target belongs to [default: this one, when the target is a device]
+    #[arg(long, value_name = "FILE")]
+    machine: Option<PathBuf>,
     /// Destroy what the partition or file holds
     #[arg(long)]
     yes: bool,
@@ -234,15 +245,21 @@ struct LossLine {
 }
 
 pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failure> {
-    if options.block || super::block::is_block_name(&options.image.file) {
+    if options.block || is_of_device(&options.image, &interrupt::ctl())? {
         return super::block::apply(
             &options.image,
             &options.target,
             options.size,
             block_options(options),
+            &super::block::Conditions {
+                trust: options.trust.as_deref(),
+                any_hardware: options.any_hardware,
+                machine: options.machine.as_deref(),
+            },
             common,
         );
     }
+    check_trust(&options.image, options.trust.as_deref(), &interrupt::ctl())?;
     let ctl = interrupt::ctl();
     let reporter = Reporter::new(common.progress);
     let is_volume = is_volume(&options.target);

@@ -5,98 +5,25 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use gravure_blockimg::ChunkId;
 use gravure_blockimg::facts::{Facts, Hardware, Volume};
 use gravure_imaging::{
-    BlockApplyOptions, BlockApplyReport, BlockCapture, BlockCaptureOptions, BlockCaptureReport, BlockImage,
-    BlockPlan, BlockPlanOptions, BlockSource, BlockStream, ErrorKind, HttpAt, Keep, RemoteOptions,
-    VolumeFile, Which, agent, apply_block_image, apply_block_stream, is_block_image, store_error_kind,
-    verify_block_image,
+    BlockApplyOptions, BlockApplyReport, BlockCapture, BlockCaptureOptions, BlockCaptureReport, BlockImageAt, BlockPlan,
+    BlockPlanOptions, BlockSource, BlockStream, ErrorKind, Keep, ListKind, VolumeFile, Which, apply_block_image,
+    apply_block_stream, hardware_of, misfits, verify_block_image,
 };
-use gravure_io::FileAt;
 use gravure_linux::disks::Roots;
 use gravure_linux::machine;
-use gravure_model::Ctl;
-use gravure_store::{CollectOptions, HttpObjects, LocalObjects, OnExisting, Store};
+use gravure_store::{CollectOptions, OnExisting};
 use serde::Serialize;
 
 use crate::exit::{Failure, chain, done_or_partial};
 use crate::output::{self, Row, bytes, rate};
 use crate::progress::Reporter;
+use super::image::advise::read_inventory;
+use crate::stored::{check_signature, is_store, open, open_store, split, store_failure};
 use crate::target::{ImageName, STDIN};
 use crate::{Common, interrupt};
-
-/// Whether a name is that of a block image or of a store of them.
-pub(super) fn is_block_name(name: &str) -> bool {
-    let plain = name.trim_end_matches('/');
-    plain.to_ascii_lowercase().ends_with(".gim") || is_block_image(Path::new(plain))
-}
-
-/// Whether a name is that of a store: a directory, or an address that ends in a slash.
-fn is_store(name: &str) -> bool {
-    name.ends_with('/') || Path::new(name).is_dir()
-}
-
-fn is_address(name: &str) -> bool {
-    name.starts_with("http://") || name.starts_with("https://")
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "as `map_err` has it")]
-fn store_failure(error: gravure_store::Error) -> Failure {
-    Failure::new(store_error_kind(&error), chain(&error))
-}
-
-/// Opens the store that a name says.
-pub(super) fn open_store(name: &str) -> Result<Arc<Store>, Failure> {
-    let store = if is_address(name) {
-        HttpObjects::open(HttpObjects::agent(), name).and_then(|objects| Store::open(Arc::new(objects)))
-    } else {
-        Store::open(Arc::new(LocalObjects::new(Path::new(name))))
-    };
-    let store = store.map_err(store_failure)?;
-    store.warnings().iter().for_each(|warning| eprintln!("warning: {warning}"));
-    Ok(Arc::new(store))
-}
-
-/// What a name of an image says within a store.
-fn stored_name(store: &Store, which: &Which) -> Result<String, Failure> {
-    match which {
-        Which::Name(name) => Ok(name.clone()),
-        Which::Number(number) => Ok(number.to_string()),
-        _ => {
-            let images = store.images().map_err(store_failure)?;
-            match images.as_slice() {
-                [only] => Ok(only.name.clone()),
-                [] => Err(Failure::new(
-                    ErrorKind::NotFound,
-                    format!("{}: no image in this store", store.name()),
-                )),
-                several => {
-                    let names: Vec<&str> = several.iter().take(10).map(|image| image.name.as_str()).collect();
-                    let message = format!("{} holds {} images", store.name(), several.len());
-                    Err(Failure::new(ErrorKind::Usage, message)
-                        .with_cure(format!("say which, as STORE:NAME, of: {}", names.join(", "))))
-                }
-            }
-        }
-    }
-}
-
-/// Opens an image.
-fn open(image: &ImageName, ctl: &Ctl) -> Result<BlockImage, Failure> {
-    if is_store(&image.file) {
-        let store = open_store(&image.file)?;
-        let name = stored_name(&store, &image.which)?;
-        return Ok(BlockImage::open_stored(store, &name)?);
-    }
-    let source: Arc<dyn gravure_io::ReadAt> = if is_address(&image.file) {
-        let options = RemoteOptions { ctl: ctl.clone(), ..RemoteOptions::default() };
-        Arc::new(HttpAt::unverified(agent(), &image.file, &options)?)
-    } else {
-        let path = Path::new(&image.file);
-        Arc::new(FileAt::open(path).map_err(|error| Failure::io("open", path, &error))?)
-    };
-    Ok(BlockImage::open(source, &image.file)?)
-}
 
 /// What `capture` says.
 pub(super) struct Capture<'a> {
@@ -109,6 +36,10 @@ pub(super) struct Capture<'a> {
     pub(super) replace: bool,
     pub(super) threads: Option<usize>,
     pub(super) created_unix_seconds: Option<i64>,
+    /// Image that it is made after.
+    pub(super) parent: Option<&'a ImageName>,
+    /// Inventory of the machine that the source belongs to.
+    pub(super) machine: Option<&'a Path>,
 }
 
 #[derive(Debug, Serialize)]
@@ -140,7 +71,11 @@ pub(super) fn capture(wanted: &Capture<'_>, common: &Common) -> Result<ExitCode,
         created_unix_seconds: wanted.created_unix_seconds.or_else(now),
         keep: wanted.keep,
         // Of a file nobody knows which machine it belongs to.
-        hardware: is_device.then(hardware),
+        hardware: match wanted.machine {
+            Some(path) => Some(hardware_of(&read_inventory(path)?)),
+            None => is_device.then(hardware),
+        },
+        parent: parent(wanted)?,
     };
     let plan = BlockPlan::new(source, &options, &ctl).map_err(|error| {
         let is_refused = error.kind() == ErrorKind::Refused;
@@ -214,7 +149,26 @@ pub(super) fn capture(wanted: &Capture<'_>, common: &Common) -> Result<ExitCode,
     Ok(done_or_partial(report.skipped))
 }
 
-fn now() -> Option<i64> {
+/// The image that was named as the parent, or the one whose place the new one takes.
+fn parent(wanted: &Capture<'_>) -> Result<Option<ChunkId>, Failure> {
+    let ctl = interrupt::ctl();
+    if let Some(parent) = wanted.parent {
+        return Ok(Some(open(parent, &ctl)?.id()));
+    }
+    let target = wanted.image.display().to_string();
+    if !wanted.replace || !is_store(&target) {
+        return Ok(None);
+    }
+    let replaced = ImageName { file: format!("{target}#{}", wanted.name), which: Which::Only };
+    match open(&replaced, &ctl) {
+        Ok(image) => Ok(Some(image.id())),
+        Err(failure) if failure.code == ErrorKind::NotFound.exit_code() => Ok(None),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// Seconds since 1970.
+pub(crate) fn now() -> Option<i64> {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok()?;
     i64::try_from(since.as_secs()).ok()
 }
@@ -232,20 +186,7 @@ fn capture_line(image: &str, report: &BlockCaptureReport) -> String {
 
 /// What of this machine has to be alike elsewhere.
 fn hardware() -> Hardware {
-    let inventory = machine::collect(&Roots::default()).inventory;
-    let controllers = inventory.pci.iter().filter(|device| device.class >> 16 == 1);
-    Hardware {
-        architecture: std::env::consts::ARCH.to_owned(),
-        firmware: inventory.firmware.mode.as_str().to_owned(),
-        manufacturer: inventory.smbios.system.manufacturer.clone(),
-        product: inventory.smbios.system.product.clone(),
-        storage_controllers: controllers
-            .map(|device| {
-                format!("pci:{:04x}:{:04x} class {:06x}", device.vendor, device.device, device.class)
-            })
-            .collect(),
-        ..Hardware::default()
-    }
+    hardware_of(&machine::collect(&Roots::default()).inventory)
 }
 
 #[derive(Debug, Serialize)]
@@ -266,23 +207,72 @@ struct Applied {
     warnings: Vec<String>,
 }
 
+/// What must hold before an image is restored.
+pub(super) struct Conditions<'a> {
+    /// Public key that must have signed it.
+    pub(super) trust: Option<&'a Path>,
+    /// The machine may be any.
+    pub(super) any_hardware: bool,
+    /// Inventory of the machine that the target belongs to.
+    pub(super) machine: Option<&'a Path>,
+}
+
+impl Conditions<'_> {
+    /// Refuses a machine on which the image's system would not start. Of a file nobody knows where it will go.
+    fn check_hardware(&self, facts: &Facts, target: &Path) -> Result<(), Failure> {
+        use std::os::unix::fs::FileTypeExt as _;
+        if facts.hardware.is_none() {
+            return Ok(());
+        }
+        let is_device = std::fs::metadata(target).is_ok_and(|it| it.file_type().is_block_device());
+        let target = match self.machine {
+            Some(path) => hardware_of(&read_inventory(path)?),
+            None if is_device => hardware(),
+            None => return Ok(()),
+        };
+        let misfits = misfits(facts, &target);
+        for misfit in misfits.iter().filter(|misfit| !misfit.is_fatal || self.any_hardware) {
+            eprintln!("warning: {misfit}");
+        }
+        let fatal: Vec<String> =
+            misfits.iter().filter(|misfit| misfit.is_fatal).map(ToString::to_string).collect();
+        if fatal.is_empty() || self.any_hardware {
+            return Ok(());
+        }
+        let message = format!("refused: the system in this image would not start here: {}", fatal.join("; "));
+        Err(Failure::new(ErrorKind::Refused, message).with_cure(
+            "take a WIM, which gets the drivers of each machine (`gravure image advise`), or insist with --any-hardware",
+        ))
+    }
+}
+
 /// Restores an image, or a stream from standard input, onto a device or file.
 pub(super) fn apply(
     image: &ImageName,
     target: &Path,
     size: Option<u64>,
     mut how: BlockApplyOptions,
+    conditions: &Conditions<'_>,
     common: &Common,
 ) -> Result<ExitCode, Failure> {
     let ctl = interrupt::ctl();
     let reporter = Reporter::new(common.progress);
     how.is_blank = !target.exists();
     let report = if image.file == STDIN {
+        if conditions.trust.is_some() {
+            let message = "the signature of a stream comes last, when all of it has been written";
+            return Err(Failure::new(ErrorKind::Unsupported, message).with_cure("restore from a file or store"));
+        }
         let stream = BlockStream::open(io::stdin(), "standard input")?;
+        conditions.check_hardware(stream.facts(), target)?;
         let device = VolumeFile::open(target, new_size(target, size, stream.facts()))?;
         apply_block_stream(stream, &device, &how, &ctl, &reporter)
     } else {
         let opened = open(image, &ctl)?;
+        if let Some(key) = conditions.trust {
+            check_signature(&opened, key)?;
+        }
+        conditions.check_hardware(opened.facts(), target)?;
         let device = VolumeFile::open(target, new_size(target, size, opened.facts()))?;
         apply_block_image(&opened, &device, &how, &ctl, &reporter)
     };
@@ -350,6 +340,8 @@ struct Info<'a> {
     sector_bytes: u32,
     regions: usize,
     file_bytes: Option<u64>,
+    /// Key that the signature names; whether it is right, `verify --trust` says.
+    signed_by: Option<String>,
     facts: &'a Facts,
     outcome: &'a gravure_blockimg::facts::Outcome,
 }
@@ -387,6 +379,10 @@ pub(super) fn info(image: &ImageName, common: &Common) -> Result<ExitCode, Failu
         sector_bytes: root.sector_bytes,
         regions: root.regions.len(),
         file_bytes: opened.file_bytes(),
+        signed_by: opened.signature().and_then(|signature| {
+            let envelope: serde_json::Value = serde_json::from_slice(signature).ok()?;
+            Some(envelope.get("key")?.as_str()?.to_owned())
+        }),
         facts: opened.facts(),
         outcome: &root.outcome,
     };
@@ -451,6 +447,12 @@ fn info_text(info: &Info<'_>) -> String {
             volume.basis
         ));
         volume.notes.iter().for_each(|note| text.push_str(&format!("   {note}\n")));
+    }
+    if let Some(parent) = &facts.parent {
+        text.push_str(&format!("made after image {parent}\n"));
+    }
+    if info.signed_by.is_some() {
+        text.push_str(&format!("signed by key {}\n", info.signed_by.as_deref().unwrap_or_default()));
     }
     if let Some(hardware) = &facts.hardware {
         let product = hardware.product.as_deref().unwrap_or("unknown machine");
@@ -585,6 +587,52 @@ pub(super) fn list(image: &ImageName, common: &Common) -> Result<ExitCode, Failu
     Ok(ExitCode::SUCCESS)
 }
 
+/// An entry of a directory on a partition.
+#[derive(Debug, Serialize)]
+struct EntryLine {
+    name: String,
+    kind: &'static str,
+    size_bytes: u64,
+}
+
+impl Row for EntryLine {
+    fn columns() -> &'static [&'static str] {
+        &["name", "kind", "size_bytes"]
+    }
+
+    fn cells(&self) -> Vec<String> {
+        vec![self.name.clone(), self.kind.to_owned(), self.size_bytes.to_string()]
+    }
+}
+
+/// A directory on a partition of an image.
+pub(super) fn browse(
+    image: &ImageName,
+    number: Option<u32>,
+    path: &str,
+    common: &Common,
+) -> Result<ExitCode, Failure> {
+    let ctl = interrupt::ctl();
+    let opened = Arc::new(BlockImageAt::new(open(image, &ctl)?));
+    let listed = opened.list(number, path, &ctl).map_err(|error| {
+        let is_usage = error.kind() == ErrorKind::Usage;
+        let failure = Failure::from(error);
+        if is_usage { failure.with_cure(format!("`gravure ls {}` lists them", image.file)) } else { failure }
+    })?;
+    let rows = listed.into_iter().map(|entry| EntryLine {
+        name: entry.name,
+        kind: match entry.kind {
+            ListKind::Directory => "directory",
+            ListKind::File => "file",
+            ListKind::Link => "link",
+            ListKind::Other => "other",
+        },
+        size_bytes: entry.size,
+    });
+    output::listing(common.format, rows, |row| format!("{:9} {:>14} {}", row.kind, row.size_bytes, row.name))?;
+    Ok(ExitCode::SUCCESS)
+}
+
 #[derive(Debug, Serialize)]
 struct Deleted {
     store: String,
@@ -593,14 +641,15 @@ struct Deleted {
 
 /// Takes an image out of a store; a block image in a file is the file.
 pub(super) fn delete(image: &ImageName, common: &Common) -> Result<ExitCode, Failure> {
-    if !is_store(&image.file) {
-        let message = format!("{}: a block image is alone in its file", image.file);
-        return Err(Failure::new(ErrorKind::Usage, message).with_cure("remove the file"));
-    }
-    let store = open_store(&image.file)?;
-    let name = stored_name(&store, &image.which)?;
-    store.remove_image(&name).map_err(store_failure)?;
-    let deleted = Deleted { store: image.file.clone(), image: name };
+    let Some((store, name)) = split(&image.file) else {
+        let (message, cure) = match is_store(&image.file) {
+            true => (format!("{}: which image?", image.file), "say it as STORE#NAME"),
+            false => (format!("{}: a block image is alone in its file", image.file), "remove the file"),
+        };
+        return Err(Failure::new(ErrorKind::Usage, message).with_cure(cure));
+    };
+    open_store(store)?.remove_image(name).map_err(store_failure)?;
+    let deleted = Deleted { store: store.to_owned(), image: name.to_owned() };
     output::document(common.format, &deleted, |deleted| {
         format!(
             "{}: {} deleted; `gravure optimize {}` frees the place",

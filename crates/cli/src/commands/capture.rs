@@ -21,6 +21,7 @@ use super::rewrite::unfinished;
 use crate::exit::{Failure, done_or_partial};
 use crate::output::{self, bytes, rate};
 use crate::progress::Reporter;
+use crate::stored::is_block_name;
 use crate::target::ImageName;
 use crate::{Common, interrupt};
 
@@ -110,6 +111,12 @@ pub(crate) struct Options {
     /// Block images in a store: take the place of the image of this name
     #[arg(long)]
     replace: bool,
+    /// Block images: image that this one is made after [default: the one whose place it takes]
+    #[arg(long, value_name = "IMAGE")]
+    parent: Option<ImageName>,
+    /// Block images: inventory (JSON) of the machine that the source belongs to [default: this one, when the source is a device]
+    #[arg(long, value_name = "FILE")]
+    machine: Option<PathBuf>,
     /// Threads; one for each processor by default
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -256,7 +263,7 @@ struct Captured {
 
 pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failure> {
     let name = options.name.clone().unwrap_or_else(|| default_name(&options.source));
-    if options.block || block::is_block_name(&options.image.to_string_lossy()) {
+    if options.block || is_block_name(&options.image.to_string_lossy()) {
         let wanted = block::Capture {
             source: &options.source,
             image: &options.image,
@@ -267,6 +274,8 @@ pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
             replace: options.replace,
             threads: options.threads,
             created_unix_seconds: epoch()?,
+            parent: options.parent.as_ref(),
+            machine: options.machine.as_deref(),
         };
         return block::capture(&wanted, common);
     }

@@ -7,6 +7,7 @@ use gravure_imaging::{Deletion, delete};
 use super::rewrite::{Writing, print, recovering, unfinished};
 use crate::exit::{Failure, done_or_partial};
 use crate::progress::Reporter;
+use crate::stored::is_block_name;
 use crate::target::ImageName;
 use crate::{Common, interrupt};
 
@@ -35,7 +36,7 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failure> {
-    if super::block::is_block_name(&options.image.file) {
+    if is_block_name(&options.image.file) {
         return super::block::delete(&options.image, common);
     }
     let ctl = interrupt::ctl();

@@ -1,7 +1,11 @@
 //! `gravure image`: images built from recipes, and their descriptors.
 
+pub(crate) mod advise;
 mod boot;
+mod export;
+mod import;
 mod service;
+mod sign;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -22,7 +26,7 @@ use crate::{Common, interrupt};
 /// Package lists younger than this are not fetched again.
 const LISTS_FRESH: Duration = Duration::from_secs(3600);
 
-/// Build images from recipes, put drivers and settings into them, describe them
+/// Build images from recipes, put drivers and settings into them, describe them, take them into stores and out again
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     #[command(subcommand)]
@@ -35,6 +39,11 @@ enum Command {
     Describe(DescribeOptions),
     Service(Box<service::Options>),
     Boot(Box<boot::Options>),
+    Import(Box<import::Options>),
+    Export(Box<export::Options>),
+    Advise(advise::Options),
+    Key(sign::KeyOptions),
+    Sign(sign::SignOptions),
 }
 
 /// Build a Debian system from a recipe and capture it
@@ -87,6 +96,11 @@ pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
         Command::Describe(options) => describe_image(options, common),
         Command::Service(options) => service::run(options, common),
         Command::Boot(options) => boot::run(options, common),
+        Command::Import(options) => import::run(options, common),
+        Command::Export(options) => export::run(options, common),
+        Command::Advise(options) => advise::run(options, common),
+        Command::Key(options) => sign::make_key(options, common),
+        Command::Sign(options) => sign::sign(options, common),
     }
 }
 

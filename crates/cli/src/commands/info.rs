@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::exit::Failure;
 use crate::output::{self, bytes};
+use crate::stored::is_of_device;
 use crate::target::{ImageName, Source};
 use crate::{Common, interrupt};
 
@@ -63,7 +64,7 @@ struct ImageLine {
 }
 
 pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failure> {
-    if super::block::is_block_name(&options.image.file) {
+    if is_of_device(&options.image, &interrupt::ctl())? {
         return super::block::info(&options.image, common);
     }
     let which = &options.image.which;

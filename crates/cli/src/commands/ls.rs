@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::exit::Failure;
 use crate::output::{self, Row};
+use crate::stored::{self, is_of_device};
 use crate::target::ImageName;
 use crate::{Common, interrupt};
 
@@ -19,7 +20,10 @@ use crate::{Common, interrupt};
   gravure ls debian.wim
   gravure ls install.wim:1 /Windows/Boot --depth all
   gravure ls debian.wim:1 --format csv > files.csv
-  gravure ls /dev/sda3 /Windows --depth one              an NTFS volume, which is read without mounting it")]
+  gravure ls /dev/sda3 /Windows --depth one              an NTFS volume, which is read without mounting it
+  gravure ls disk.gim                                    partitions of a block image
+  gravure ls disk.gim:2/etc                              a directory on its second partition (NTFS, FAT, ext2/3/4)
+  gravure ls /srv/store.gim/#golden:1/EFI")]
 pub(crate) struct Options {
     /// Image file, with :NUMBER or :NAME when it holds several; or an NTFS volume, a partition or file
     image: ImageName,
@@ -94,7 +98,10 @@ impl Row for Line {
 }
 
 pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failure> {
-    if super::block::is_block_name(&options.image.file) {
+    if let Some((image, number, path)) = stored::split_part(&options.image, &options.path, &interrupt::ctl())? {
+        return super::block::browse(&image, number, &path, common);
+    }
+    if is_of_device(&options.image, &interrupt::ctl())? {
         return super::block::list(&options.image, common);
     }
     let (tree, warnings) = open(options)?;

@@ -25,6 +25,7 @@ pub(crate) mod ls;
 pub(crate) mod machine;
 pub(crate) mod media;
 pub(crate) mod mount;
+pub(crate) mod nbd;
 pub(crate) mod ntfs;
 pub(crate) mod optimize;
 pub(crate) mod plan;

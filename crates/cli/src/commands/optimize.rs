@@ -8,6 +8,7 @@ use gravure_imaging::optimize;
 use super::rewrite::{Remaking, print, recovering, unfinished};
 use crate::exit::{Failure, done_or_partial};
 use crate::progress::Reporter;
+use crate::stored::is_block_name;
 use crate::{Common, interrupt};
 
 /// Write an image file anew: without gaps and unused content, or compressed in another way
@@ -32,7 +33,7 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failure> {
-    if super::block::is_block_name(&options.file.to_string_lossy()) {
+    if is_block_name(&options.file.to_string_lossy()) {
         return super::block::collect(&options.file.to_string_lossy(), common);
     }
     let ctl = interrupt::ctl();

@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::exit::{Failure, chain};
 use crate::output::{self, bytes, rate};
 use crate::progress::Reporter;
+use crate::stored::{check_trust, is_of_device};
 use crate::target::{ImageName, Source};
 use crate::{Common, interrupt};
 
@@ -32,6 +33,9 @@ pub(crate) struct Options {
     /// Further files that content may lie in
     #[arg(long = "ref", value_name = "FILE")]
     references: Vec<PathBuf>,
+    /// Public key that must have signed the image (block images and images in stores)
+    #[arg(long, value_name = "FILE")]
+    trust: Option<PathBuf>,
     /// Threads; one for each processor by default
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -51,7 +55,8 @@ struct Verdict {
 }
 
 pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failure> {
-    if super::block::is_block_name(&options.image.file) {
+    check_trust(&options.image, options.trust.as_deref(), &interrupt::ctl())?;
+    if is_of_device(&options.image, &interrupt::ctl())? {
         return super::block::verify(&options.image, options.threads, common);
     }
     let path = Path::new(&options.image.file);

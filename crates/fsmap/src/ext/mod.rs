@@ -4,6 +4,7 @@ mod files;
 mod groups;
 mod inode;
 mod journal;
+mod list;
 mod names;
 mod superblock;
 
@@ -165,4 +166,18 @@ pub(crate) fn owners(
     let over = overlay.as_ref().unwrap_or(&none).over(dev);
     let sb = Superblock::read(&over)?;
     names::owners(&over, &sb, ranges, goes_on)
+}
+
+/// The entries of a directory.
+pub(crate) fn list(
+    dev: &dyn ReadAt,
+    probe: &Probe,
+    path: &str,
+    goes_on: &dyn Fn() -> bool,
+) -> Result<Option<Vec<crate::Listed>>, Error> {
+    let (overlay, _) = replayed(dev, probe, goes_on)?;
+    let none = Overlay::new();
+    let over = overlay.as_ref().unwrap_or(&none).over(dev);
+    let sb = Superblock::read(&over)?;
+    list::list(&over, &sb, path, goes_on)
 }

@@ -13,7 +13,7 @@ use crate::field::{le16, le32, size, slice, u8};
 use crate::owners::{Claims, Names};
 use crate::{Error, Owned};
 
-const ROOT: u32 = 2;
+pub(super) const ROOT: u32 = 2;
 const FILE_TYPE_DIRECTORY: u8 = 2;
 /// Feature: entries say what kind of file they name.
 const INCOMPAT_FILETYPE: u32 = 0x2;
@@ -212,7 +212,7 @@ impl Tree<'_> {
 }
 
 /// Length of an entry; blocks of 64 KiB need more than 16 bits, and the two lowest are free.
-fn record_len(stored: u16, block_len: usize) -> usize {
+pub(super) fn record_len(stored: u16, block_len: usize) -> usize {
     if block_len < 65536 {
         return stored.into();
     }

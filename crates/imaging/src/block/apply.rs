@@ -221,13 +221,16 @@ pub(super) fn check_target(
     device: &dyn VolumeDevice,
 ) -> Result<(), Error> {
     let refuse = |why: String| Error::Refused { what: format!("applying {image} to {}", device.name()), why };
+    if scope == gravure_blockimg::facts::Scope::Files {
+        return Err(refuse("it holds files, not the content of a device".to_owned()));
+    }
     if device.size() < size {
         return Err(refuse(format!("the image needs {size} bytes, the target has {}", device.size())));
     }
     if device.sector_bytes() != sector_bytes {
         let what = match scope {
             gravure_blockimg::facts::Scope::Disk => "partition table and file systems are",
-            gravure_blockimg::facts::Scope::Volume => "file system is",
+            _ => "file system is",
         };
         return Err(refuse(format!(
             "its {what} made for sectors of {sector_bytes} bytes, the target has {}",

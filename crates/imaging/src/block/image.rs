@@ -34,9 +34,26 @@ impl std::fmt::Debug for BlockImage {
 
 /// Where a frame is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum FrameAt {
+pub(super) enum FrameAt {
     File { offset: u64, len: u32 },
     Store(Place),
+}
+
+impl FrameAt {
+    /// Pack and offset; the pack of a file is zeros.
+    pub(super) fn key(&self) -> (ChunkId, u64) {
+        match self {
+            Self::File { offset, .. } => (ChunkId([0; 32]), *offset),
+            Self::Store(place) => (place.pack, place.entry.frame_offset),
+        }
+    }
+}
+
+/// Where a chunk is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Placed {
+    pub(super) at: FrameAt,
+    pub(super) entry: u32,
 }
 
 /// A frame that is wanted, and what of it goes where.
@@ -102,6 +119,16 @@ impl BlockImage {
     /// BLAKE3 of the root.
     pub fn id(&self) -> ChunkId {
         self.file.id
+    }
+
+    /// Whether it keeps file images: the bytes of an uncompressed WIM.
+    pub fn holds_files(&self) -> bool {
+        self.file.facts.scope == gravure_blockimg::facts::Scope::Files
+    }
+
+    /// A signature over the root, as it came.
+    pub fn signature(&self) -> Option<&[u8]> {
+        self.file.signature.as_deref()
     }
 
     /// Whether content lies in a store.
@@ -195,9 +222,48 @@ impl BlockImage {
         Ok(frames)
     }
 
+    /// Where the chunks of region `index` are, by position of their extents: as the file says, nothing for one in a store.
+    pub(super) fn places(
+        &self,
+        decoder: &mut FrameDecoder,
+        index: usize,
+        extents: &[Extent],
+    ) -> Result<HashMap<usize, Placed>, Error> {
+        let Content::File(source) = &self.content else { return Ok(HashMap::new()) };
+        let data = extents.iter().enumerate().filter(|(_, extent)| extent.id().is_some());
+        let data: Vec<usize> = data.map(|(at, _)| at).collect();
+        if data.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let locations = self.file.locations(source, decoder, index, extents);
+        let locations = locations.map_err(blockimg(&self.name))?;
+        let placed = locations.into_iter().map(|place| Placed {
+            at: FrameAt::File { offset: place.frame_offset, len: place.frame_len },
+            entry: place.entry,
+        });
+        Ok(data.into_iter().zip(placed).collect())
+    }
+
+    /// Where a chunk is in the store.
+    pub(super) fn find(&self, id: &ChunkId) -> Result<Placed, Error> {
+        match &self.content {
+            Content::Store(store) => {
+                let place = store.find(id).map_err(store_error)?;
+                let place = place.ok_or_else(|| store_error(store.no_chunk(id)))?;
+                Ok(Placed { at: FrameAt::Store(place), entry: place.entry.entry })
+            }
+            Content::File(_) => Err(Error::NotFound { what: "chunk", which: id.to_string() }),
+        }
+    }
+
     /// Fetches a frame; it is not decoded yet.
     pub(super) fn fetch(&self, fetch: &Fetch) -> Result<Frame, Error> {
-        match &fetch.at {
+        self.frame(&fetch.at)
+    }
+
+    /// The frame at a place, not decoded yet.
+    pub(super) fn frame(&self, at: &FrameAt) -> Result<Frame, Error> {
+        match at {
             FrameAt::Store(place) => match &self.content {
                 Content::Store(store) => store.frame(place).map_err(store_error),
                 Content::File(_) => Err(Error::Other {

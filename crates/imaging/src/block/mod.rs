@@ -1,7 +1,12 @@
 //! Block images: devices captured by their used blocks and restored, from and to files, streams and stores.
 
+mod advise;
 mod apply;
+mod at;
+mod browse;
 mod capture;
+mod files;
+mod fit;
 mod image;
 mod plan;
 mod source;
@@ -21,8 +26,12 @@ use gravure_store::{OnExisting, Store};
 use crate::output_file::OutputFile;
 use crate::{Error, ErrorKind};
 
+pub use advise::{Advice, Alike, ImageKind, advise};
 pub use apply::{BlockApplyOptions, BlockApplyReport, BlockVerify, Delta, apply_block_image};
+pub use at::BlockImageAt;
 pub use capture::{BadSectors, BlockCaptureOptions, BlockCaptureReport, BlockLayout, NameHits};
+pub use files::{FilesImport, FilesImportOptions};
+pub use fit::{Misfit, hardware_of, misfits};
 pub use image::BlockImage;
 pub use plan::{BlockPlan, BlockPlanOptions, Keep};
 pub use source::BlockSource;
@@ -125,7 +134,7 @@ pub fn is_block_image(path: &Path) -> bool {
 }
 
 /// For `map_err` after a call of `gravure-blockimg`.
-fn blockimg<'a>(name: impl ToString + 'a) -> impl FnOnce(gravure_blockimg::Error) -> Error + 'a {
+pub(crate) fn blockimg<'a>(name: impl ToString + 'a) -> impl FnOnce(gravure_blockimg::Error) -> Error + 'a {
     move |source| {
         let what = name.to_string();
         match source {

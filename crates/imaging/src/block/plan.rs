@@ -33,6 +33,8 @@ pub struct BlockPlanOptions {
     pub keep: Keep,
     /// The machine it is made on.
     pub hardware: Option<Hardware>,
+    /// Image that it is made after.
+    pub parent: Option<gravure_blockimg::ChunkId>,
 }
 
 /// Which bytes are kept.
@@ -102,7 +104,8 @@ impl BlockPlan {
             scope,
             table,
             volumes: Vec::new(),
-            parent: None,
+            files: None,
+            parent: options.parent,
             hardware: options.hardware.clone(),
         };
         let mut this = Self { source, parts: Vec::new(), layout: BlockLayout::default(), facts };

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+pub use gravure_fetch::agent;
 use gravure_io::ReadAt;
 use gravure_model::Ctl;
 use gravure_model::descriptor::{ImageDescriptor, RANGE_BYTES};
@@ -69,17 +70,6 @@ impl fmt::Debug for HttpAt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HttpAt").field("url", &self.shared.fetcher.url()).finish_non_exhaustive()
     }
-}
-
-/// An agent with the timeouts this module counts on. Callers that pin a CA make their own.
-pub fn agent() -> ureq::Agent {
-    let config = ureq::Agent::config_builder()
-        .timeout_connect(Some(Duration::from_secs(10)))
-        .timeout_recv_response(Some(Duration::from_secs(30)))
-        .timeout_per_read(Some(Duration::from_secs(30)))
-        .http_status_as_error(false)
-        .build();
-    ureq::Agent::new_with_config(config)
 }
 
 impl HttpAt {

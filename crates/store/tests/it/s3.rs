@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::support::{contents, read_image, store_image};
+use gravure_fetch::{Patience, agent};
 use gravure_model::{Ctl, Secret};
 use gravure_store::{
-    CachedObjects, CollectOptions, ErrorKind, HttpObjects, LocalObjects, Objects, OnExisting, Put, S3Config,
+    CachedObjects, CollectOptions, ErrorKind, LocalObjects, Objects, OnExisting, Put, S3Config,
     S3Objects, Store,
 };
 use gravure_testkit::{Running, oracle};
@@ -18,7 +19,7 @@ fn a_bucket_is_a_store() {
     let line = server.console().wait_for("Running on http://", Duration::from_secs(60)).unwrap();
     let endpoint = line.split_whitespace().find(|word| word.starts_with("http://")).unwrap().to_owned();
     let objects = S3Objects::new(
-        HttpObjects::agent(),
+        agent(),
         S3Config {
             endpoint,
             bucket: "images".to_owned(),
@@ -27,6 +28,7 @@ fn a_bucket_is_a_store() {
             access_key: "key".to_owned(),
             secret_key: Secret::new("hidden"),
         },
+        Patience::default(),
     );
     assert!(!format!("{objects:?}").contains("hidden"));
     objects.create_bucket().unwrap();

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::support::{CrashFiles, content, contents, read_image, store_image, write_contents};
 use gravure_blockimg::{ChunkId, FrameDecoder};
+use gravure_fetch::{Patience, agent};
 use gravure_model::Ctl;
 use gravure_store::{
     CachedObjects, CollectOptions, ErrorKind, FailoverObjects, HttpObjects, LocalObjects, Objects,
@@ -179,8 +180,10 @@ fn serve(dir: PathBuf, break_every: u64) -> String {
                     let status = if range.is_some() { "206 Partial Content" } else { "200 OK" };
                     let (start, end) = range.unwrap_or((0, bytes.len() as u64));
                     let body = &bytes[start as usize..end as usize];
+                    let place = format!("content-range: bytes {start}-{}/{}", end.saturating_sub(1), bytes.len());
+                    let place = if range.is_some() { place } else { "x-whole: 1".to_owned() };
                     let head = format!(
-                        "HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+                        "HTTP/1.1 {status}\r\ncontent-length: {}\r\n{place}\r\nconnection: close\r\n\r\n",
                         body.len()
                     );
                     [head.as_bytes(), body].concat()
@@ -203,7 +206,7 @@ fn a_web_server_serves_a_store_even_if_it_breaks_off() {
     store_image(&store, "one", &numbers, OnExisting::Refuse).unwrap();
     store.collect(&CollectOptions::default(), &Ctl::default()).unwrap();
     let url = serve(dir.path().to_owned(), 3);
-    let far = Arc::new(HttpObjects::open(HttpObjects::agent(), &format!("{url}/")).unwrap());
+    let far = Arc::new(HttpObjects::open(agent(), &format!("{url}/"), Patience::default()).unwrap());
     let store = Store::open(far.clone()).unwrap();
     assert_eq!(store.warnings(), Vec::<String>::new());
     assert_eq!(read_image(&store, "one").unwrap(), contents(&numbers));

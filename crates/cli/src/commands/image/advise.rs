@@ -1,0 +1,97 @@
+//! `gravure image advise`: partition image or WIM for these machines, and why.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use gravure_imaging::{Advice, ErrorKind, ImageKind, advise};
+use gravure_model::inventory::Inventory;
+
+use crate::exit::Failure;
+use crate::output::{self, bytes};
+use crate::stored;
+use crate::target::ImageName;
+use crate::{Common, interrupt};
+
+/// Bytes of an inventory at most.
+const MAX_INVENTORY_BYTES: u64 = 16 << 20;
+
+/// Say whether a group of machines is served better by a partition image or by a WIM, and why
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "From inventories (gravure inventory show --format json): how alike the machines are in what a copied system needs: architecture, firmware,
+storage controller, sector size, model, size of the disk. With --image also whether that image starts on each of them.
+
+Examples:
+  gravure image advise --group lab/                    a directory of inventories
+  gravure image advise --group pc1.json pc2.json --format json
+  gravure image advise --group lab/ --image /srv/store.gim/#golden"
+)]
+pub(super) struct Options {
+    /// Inventories (JSON), or directories of them
+    #[arg(long, value_name = "PATH", num_args = 1.., required = true)]
+    group: Vec<PathBuf>,
+    /// A block image that is there already
+    #[arg(long, value_name = "IMAGE")]
+    image: Option<ImageName>,
+}
+
+/// Reads an inventory.
+pub(crate) fn read_inventory(path: &Path) -> Result<Inventory, Failure> {
+    let text = stored::small_file(path, MAX_INVENTORY_BYTES)?;
+    serde_json::from_str(&text).map_err(|error| {
+        Failure::new(ErrorKind::Usage, format!("{}: no inventory: {error}", path.display()))
+            .with_cure("`gravure inventory show --format json` writes one")
+    })
+}
+
+fn files(group: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
+    let mut out = Vec::new();
+    for path in group {
+        if !path.is_dir() {
+            out.push(path.clone());
+            continue;
+        }
+        let failed = |error: std::io::Error| Failure::io("list", path, &error);
+        for entry in std::fs::read_dir(path).map_err(failed)? {
+            let file = entry.map_err(failed)?.path();
+            if file.extension().is_some_and(|extension| extension == "json") {
+                out.push(file);
+            }
+        }
+    }
+    out.sort();
+    Ok(out)
+}
+
+pub(super) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failure> {
+    let mut machines = Vec::new();
+    for path in files(&options.group)? {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        machines.push((name, read_inventory(&path)?));
+    }
+    if machines.is_empty() {
+        let message = "no inventory (*.json) in what --group names";
+        return Err(Failure::new(ErrorKind::NotFound, message));
+    }
+    let image = options.image.as_ref().map(|image| stored::open(image, &interrupt::ctl())).transpose()?;
+    let advice = advise(&machines, image.as_ref().map(|image| image.facts()));
+    output::document(common.format, &advice, text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn text(advice: &Advice) -> String {
+    let kind = match advice.image {
+        ImageKind::Partition => "partition image",
+        ImageKind::Wim => "WIM",
+    };
+    let mut out = format!("advice: {kind}\n");
+    advice.reasons.iter().for_each(|reason| out.push_str(&format!("because {reason}\n")));
+    advice.cautions.iter().for_each(|caution| out.push_str(&format!("mind that {caution}\n")));
+    for group in &advice.groups {
+        let (count, disk) = (group.machines.len(), bytes(group.smallest_disk_bytes));
+        let names: Vec<&str> = group.machines.iter().take(8).map(String::as_str).collect();
+        let more = if count > names.len() { ", ..." } else { "" };
+        out.push_str(&format!("{count} x {}, smallest disk {disk}: {}{more}\n", group.like, names.join(", ")));
+    }
+    out
+}

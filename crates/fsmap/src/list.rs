@@ -1,0 +1,41 @@
+//! What is in a directory: names, kinds and sizes, for whoever looks into an image without restoring it.
+
+use gravure_io::ReadAt;
+
+use crate::{Error, Kind, State, ext, probe};
+
+/// What an entry is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListKind {
+    /// A directory.
+    Directory,
+    /// A regular file.
+    File,
+    /// A symbolic link.
+    Link,
+    /// A device, pipe or socket.
+    Other,
+}
+
+/// An entry of a directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub kind: ListKind,
+    /// Bytes of a file; 0 for all else.
+    pub size: u64,
+}
+
+/// The entries of the directory at `path` (`/` between the parts) of the ext2/3/4 file system in `dev`, ascending by name, or the file itself;
+/// `None` when there is none. An unreplayed journal is replayed into memory.
+pub fn list(dev: &dyn ReadAt, path: &str, goes_on: &dyn Fn() -> bool) -> Result<Option<Vec<Listed>>, Error> {
+    let probe = probe(dev)?;
+    match (probe.kind, probe.state) {
+        (Kind::Ext2 | Kind::Ext3 | Kind::Ext4, State::Clean | State::NeedsReplay) => {
+            ext::list(dev, &probe, path, goes_on)
+        }
+        (kind, _) => Err(Error::Unsupported { what: "listing of", value: kind.name().to_owned() }),
+    }
+}

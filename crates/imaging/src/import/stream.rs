@@ -1,0 +1,84 @@
+//! Files in pieces, compressed or not, as one stream.
+
+use std::fs::File;
+use std::io::{self, BufReader, Chain, Cursor, Read};
+use std::path::PathBuf;
+
+use crate::Error;
+
+/// Bytes that tell what a stream is.
+const HEAD_BYTES: usize = 16;
+/// zstd streams of `--long` windows up to 128 MiB are read.
+const MAX_WINDOW_LOG: u32 = 27;
+
+/// Files one after the other.
+struct Joined {
+    paths: std::vec::IntoIter<PathBuf>,
+    open: Option<File>,
+}
+
+impl Read for Joined {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        loop {
+            if let Some(file) = &mut self.open {
+                match file.read(buf)? {
+                    0 => self.open = None,
+                    read => return Ok(read),
+                }
+            }
+            match self.paths.next() {
+                Some(path) => self.open = Some(File::open(path)?),
+                None => return Ok(0),
+            }
+        }
+    }
+}
+
+/// Whether a word is the extension of a kind of compression, not a piece's number.
+pub(super) fn is_extension(word: &str) -> bool {
+    ["gz", "bz2", "lzo", "lzma", "xz", "lz4", "lrz", "zst", "zstd", "lz"].contains(&word)
+}
+
+/// The content of `paths` one after the other, decompressed.
+pub(super) fn open(paths: &[PathBuf]) -> Result<Box<dyn Read>, Error> {
+    let name = paths.first().map_or_else(String::new, |path| path.display().to_string());
+    let mut input = Joined { paths: paths.to_vec().into_iter(), open: None };
+    let mut head = Vec::new();
+    (&mut input).take(HEAD_BYTES as u64).read_to_end(&mut head).map_err(Error::io("read", &name))?;
+    let compression = match head.as_slice() {
+        [0x1f, 0x8b, ..] => "gzip",
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => "zstd",
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => "xz",
+        [0x04, 0x22, 0x4d, 0x18, ..] => "lz4",
+        [b'B', b'Z', b'h', ..] => "bzip2",
+        [0x89, b'L', b'Z', b'O', ..] => "lzop",
+        [b'L', b'R', b'Z', b'I', ..] => "lrzip",
+        [0x5d, 0, 0, ..] => "lzma",
+        _ => "",
+    };
+    let input: Chain<Cursor<Vec<u8>>, Joined> = Cursor::new(head).chain(input);
+    let input = BufReader::with_capacity(1 << 20, input);
+    match compression {
+        "" => Ok(Box::new(input)),
+        "gzip" => Ok(Box::new(BufReader::with_capacity(1 << 20, flate2::bufread::MultiGzDecoder::new(input)))),
+        "zstd" => {
+            let mut decoder = zstd::Decoder::with_buffer(input).map_err(Error::io("read", &name))?;
+            decoder.window_log_max(MAX_WINDOW_LOG).map_err(Error::io("read", &name))?;
+            Ok(Box::new(decoder))
+        }
+        other => Err(Error::Unsupported { what: "compression of the image", value: format!("{other}: {name}") }),
+    }
+}
+
+/// Whether it is an image of partclone.
+pub(super) fn is_partclone(paths: &[PathBuf]) -> Result<bool, Error> {
+    let mut input = match open(paths) {
+        Ok(input) => input,
+        Err(Error::Unsupported { .. }) => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    let mut head = Vec::new();
+    // What does not decompress is nothing of ours.
+    let _ = (&mut input).take(HEAD_BYTES as u64).read_to_end(&mut head);
+    Ok(gravure_blockimg::is_partclone(&head))
+}
