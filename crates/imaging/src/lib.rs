@@ -46,9 +46,11 @@ mod remote;
 
 pub use apply::{ApplyOptions, ApplyReport, DamagedContent, Durability, apply_to_directory};
 pub use block::{
-    BadSectors, BlockApplyOptions, BlockApplyReport, BlockCapture, BlockCaptureOptions, BlockCaptureReport,
-    BlockImage, BlockLayout, BlockPlan, BlockPlanOptions, BlockSource, BlockStream, BlockVerify,
-    BlockVerifyReport, Delta, Keep, NameHits, apply_block_image, apply_block_stream, is_block_image, no_hits,
+    BLOCK_FORMAT, BadSectors, BlockApplyOptions, BlockApplyReport, BlockCapture, BlockCaptureOptions,
+    BlockCaptureReport, BlockImage, BlockLayout, BlockPlan, BlockPlanOptions, BlockSource, BlockStream,
+    BlockVerify, BlockVerifyReport, Delta, FileSystemKind, FinishReport, FitOptions, FitPlan, FitReport,
+    FittedPartition, Growth, Keep, NameHits, apply_block_image, apply_block_stream, describe_block_image,
+    finish_file_systems, has_to_be_fitted, is_block_image, is_described_block_image, no_hits,
     store_error_kind, verify_block_image, whole_device,
 };
 pub use capture::{

@@ -2,6 +2,8 @@
 
 mod apply;
 mod capture;
+mod described;
+mod fit;
 mod image;
 mod plan;
 mod source;
@@ -23,6 +25,12 @@ use crate::{Error, ErrorKind};
 
 pub use apply::{BlockApplyOptions, BlockApplyReport, BlockVerify, Delta, apply_block_image};
 pub use capture::{BadSectors, BlockCaptureOptions, BlockCaptureReport, BlockLayout, NameHits};
+pub use described::{BLOCK_FORMAT, describe_block_image, is_described_block_image};
+pub use fit::{
+    FinishReport, FitOptions, FitPlan, FitReport, FittedPartition, finish_file_systems, has_to_be_fitted,
+};
+pub use gravure_disk::transfer::Growth;
+pub use gravure_fsmap::Kind as FileSystemKind;
 pub use image::BlockImage;
 pub use plan::{BlockPlan, BlockPlanOptions, Keep};
 pub use source::BlockSource;
