@@ -3,7 +3,7 @@
 /// Plain bytes of a chunk at most: larger ones save little and make small changes costly (block-imaging 6.4).
 pub const MAX_CHUNK_BYTES: u32 = 1 << 20;
 
-/// Chunks up to this size share a frame with their neighbours; one by one zstd does badly on them.
+/// Chunks below this size share a frame with their neighbours; one by one zstd does badly on them.
 pub const SMALL_CHUNK_BYTES: u32 = 64 << 10;
 
 /// Plain bytes of such a shared frame: whoever wants one chunk has to decode so much.

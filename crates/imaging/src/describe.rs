@@ -22,8 +22,11 @@ const HEADER_BYTES: u64 = 208;
 /// Step in which tables are hashed.
 const STEP_BYTES: usize = 256 << 10;
 
-/// Describes the file `path`: a WIM in one part, with all content it refers to.
+/// Describes the file `path`: a WIM in one part with all content it refers to, or a block image.
 pub fn describe(path: &Path, ctl: &Ctl, observer: &dyn Observer) -> Result<ImageDescriptor, Error> {
+    if crate::is_block_image(path) {
+        return crate::describe_block_image(path, ctl, observer);
+    }
     let file = ImageFile::open_path(path)?;
     describe_file(&file, ctl, observer)
 }

@@ -49,10 +49,13 @@ mod remote;
 
 pub use apply::{ApplyOptions, ApplyReport, DamagedContent, Durability, apply_to_directory};
 pub use block::{
-    Advice, Alike, BadSectors, BlockApplyOptions, BlockApplyReport, BlockCapture, BlockCaptureOptions, BlockCaptureReport,
-    BlockImage, BlockImageAt, BlockLayout, BlockPlan, BlockPlanOptions, BlockSource, BlockStream, BlockVerify,
-    BlockVerifyReport, Delta, FilesImport, FilesImportOptions, ImageKind, Keep, Misfit, NameHits, advise, apply_block_image, apply_block_stream, hardware_of, is_block_image, misfits, no_hits,
-    store_error_kind, verify_block_image, whole_device,
+    Advice, Alike, BLOCK_FORMAT, BadSectors, BlockApplyOptions, BlockApplyReport, BlockCapture,
+    BlockCaptureOptions, BlockCaptureReport, BlockImage, BlockImageAt, BlockLayout, BlockPlan,
+    BlockPlanOptions, BlockSource, BlockStream, BlockVerify, BlockVerifyReport, Delta, FileSystemKind,
+    FilesImport, FilesImportOptions, FinishReport, FitOptions, FitPlan, FitReport, FittedPartition, Growth,
+    ImageKind, Keep, Misfit, NameHits, advise, apply_block_image, apply_block_stream, describe_block_image,
+    finish_file_systems, hardware_of, has_to_be_fitted, is_block_image, is_described_block_image, misfits,
+    no_hits, store_error_kind, verify_block_image, whole_device,
 };
 pub use capture::{
     AppendOptions, CaptureForm, CaptureOptions, CaptureReport, CaptureSource, Earlier, Integrity, append,
@@ -76,8 +79,8 @@ pub use gravure_ntfs::{
     CheckReport, Collisions, Finding, Severity, Strictness, Unclean, VolumeState, WofAlgorithm,
 };
 pub use gravure_wim::{Compression, Method};
-pub use import::{Expanded, ImportKind, expand, open_disk, vdisk_error};
 pub use image::{Image, ImageFile, Which, is_wim};
+pub use import::{Expanded, ImportKind, expand, open_disk, vdisk_error};
 pub use integrity::IntegrityChange;
 pub use meter::default_threads;
 pub use mount::{MountLog, MountOptions, MountedImage, StreamNames, Unmount, is_mounted, unmount};

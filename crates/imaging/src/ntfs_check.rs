@@ -79,11 +79,7 @@ pub fn volume_info(path: &Path) -> Result<VolumeInfo, Error> {
 }
 
 /// As [`volume_tree`] for a volume from anywhere, such as a block image; one that was not left in order is read as it stands.
-pub(crate) fn source_tree(
-    source: Box<dyn gravure_io::ReadAt>,
-    name: &str,
-    ctl: &Ctl,
-) -> Result<Tree, Error> {
+pub(crate) fn source_tree(source: Box<dyn gravure_io::ReadAt>, name: &str, ctl: &Ctl) -> Result<Tree, Error> {
     let context = Context { ctl, observer: &gravure_model::event::Silent, threads: 1 };
     let meter = Meter::start(&context, "scan");
     let options = ScanOptions { unclean: crate::UncleanVolumes::Read, ..ScanOptions::default() };

@@ -13,6 +13,7 @@ pub mod xattr;
 
 pub mod block;
 pub mod disks;
+pub mod grow;
 pub mod loopdev;
 pub mod mount;
 pub mod partition;

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 
+use crate::Error;
 use crate::export::{Export, MAX_READ_BYTES, PREFERRED_BYTES};
 use crate::wire::{
     FLAG_FIXED, FLAG_NO_ZEROES, INFO_BLOCK_SIZE, INFO_DESCRIPTION, INFO_EXPORT, INIT_MAGIC, META_CONTEXT,
@@ -10,7 +11,6 @@ use crate::wire::{
     REP_ERR_UNKNOWN, REP_ERR_UNSUPPORTED, REP_INFO, REP_META, REP_SERVER, TRANSMISSION, bytes, len32, send,
     skip, u32, u64,
 };
-use crate::Error;
 
 /// Bytes of an option that are looked at: names have 4096 at most.
 const MAX_OPTION_BYTES: u32 = 64 << 10;
@@ -67,7 +67,8 @@ pub(crate) fn negotiate<'a>(
             OPT_EXPORT_NAME => {
                 // The old way: there is no answer for a name that is not known.
                 let found = session.find(&data);
-                let found = found.ok_or_else(|| Error::client("name of an export", "one of ours", text(&data)))?;
+                let found =
+                    found.ok_or_else(|| Error::client("name of an export", "one of ours", text(&data)))?;
                 let mut reply = found.source.size().to_be_bytes().to_vec();
                 reply.extend_from_slice(&TRANSMISSION.to_be_bytes());
                 if !no_zeroes {

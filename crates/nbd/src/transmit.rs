@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::ops::Range;
 
+use crate::Error;
 use crate::export::MAX_READ_BYTES;
 use crate::negotiate::Chosen;
 use crate::wire::{
@@ -11,7 +12,6 @@ use crate::wire::{
     EOVERFLOW, EPERM, META_ID, REQUEST_MAGIC, SIMPLE_REPLY_MAGIC, STATE_HOLE, len32, send, skip, u16, u32,
     u64,
 };
-use crate::Error;
 
 /// Stretches told in one answer.
 const MAX_STATES: usize = 1024;

@@ -96,7 +96,8 @@ pub(crate) fn bytes(input: &mut dyn Read, len: u32, what: &'static str) -> Resul
 
 /// Reads `len` bytes and forgets them.
 pub(crate) fn skip(input: &mut dyn Read, len: u32, what: &'static str) -> Result<(), Error> {
-    let skipped = std::io::copy(&mut input.take(len.into()), &mut std::io::sink()).map_err(Error::io(what))?;
+    let skipped =
+        std::io::copy(&mut input.take(len.into()), &mut std::io::sink()).map_err(Error::io(what))?;
     if skipped != u64::from(len) {
         return Err(Error::io(what)(std::io::ErrorKind::UnexpectedEof.into()));
     }

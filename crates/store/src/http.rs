@@ -67,10 +67,11 @@ impl ReadAt for HttpSource {
         let end = offset.checked_add(buf.len() as u64).filter(|end| *end <= self.size);
         let end = end.ok_or(io::ErrorKind::UnexpectedEof)?;
         let request = Request { agent: &self.agent, url: &self.url, headers: &Vec::new };
-        let bytes = read_range(&request, self.size, offset..end, &self.patience).map_err(|error| match error {
-            FetchError::NotFound { url } => io::Error::new(io::ErrorKind::NotFound, url),
-            error => io::Error::other(error),
-        })?;
+        let bytes =
+            read_range(&request, self.size, offset..end, &self.patience).map_err(|error| match error {
+                FetchError::NotFound { url } => io::Error::new(io::ErrorKind::NotFound, url),
+                error => io::Error::other(error),
+            })?;
         buf.copy_from_slice(&bytes);
         Ok(())
     }

@@ -101,7 +101,9 @@ impl S3Objects {
         if !config.prefix.is_empty() {
             name.push_str(&format!("/{}", config.prefix.trim_matches('/')));
         }
-        Self { shared: Arc::new(Shared { agent, patience, config: S3Config { endpoint, ..config }, host, name }) }
+        Self {
+            shared: Arc::new(Shared { agent, patience, config: S3Config { endpoint, ..config }, host, name }),
+        }
     }
 
     /// Makes the bucket. One that is there is fine.
@@ -398,10 +400,13 @@ impl ReadAt for S3Source {
         let (path, query, url) = self.shared.place(&request);
         let headers = || self.shared.headers(&request, &path, &query);
         let ranged = gravure_fetch::Request { agent: &self.shared.agent, url: &url, headers: &headers };
-        let bytes = read_range(&ranged, self.size, offset..end, &self.shared.patience).map_err(|error| match error {
-            FetchError::NotFound { url } => io::Error::new(io::ErrorKind::NotFound, url),
-            error => io::Error::other(error),
-        })?;
+        let bytes =
+            read_range(&ranged, self.size, offset..end, &self.shared.patience).map_err(
+                |error| match error {
+                    FetchError::NotFound { url } => io::Error::new(io::ErrorKind::NotFound, url),
+                    error => io::Error::other(error),
+                },
+            )?;
         buf.copy_from_slice(&bytes);
         Ok(())
     }

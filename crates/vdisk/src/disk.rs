@@ -82,7 +82,10 @@ impl Inner for Vhdx {}
 
 impl std::fmt::Debug for VirtualDisk {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("VirtualDisk").field("kind", &self.kind).field("size", &self.size).finish_non_exhaustive()
+        f.debug_struct("VirtualDisk")
+            .field("kind", &self.kind)
+            .field("size", &self.size)
+            .finish_non_exhaustive()
     }
 }
 

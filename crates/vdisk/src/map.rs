@@ -11,10 +11,7 @@ pub(crate) enum Place {
     /// In the file, from this byte on.
     File(u64),
     /// Compressed: bytes of the file, the whole of one cluster.
-    Compressed {
-        offset: u64,
-        len: u64,
-    },
+    Compressed { offset: u64, len: u64 },
 }
 
 /// A disk that says where its bytes are, stretch by stretch.

@@ -58,7 +58,10 @@ impl Qcow2 {
         }
         let unsupported = |what, value: u64| Err(Error::Unsupported { what, value: value.to_string() });
         if be64(&header, 8) != 0 {
-            return Err(Error::Unsupported { what: "backing file", value: "a chain of qcow2 files".to_owned() });
+            return Err(Error::Unsupported {
+                what: "backing file",
+                value: "a chain of qcow2 files".to_owned(),
+            });
         }
         if be32(&header, 32) != 0 {
             return unsupported("encryption of qcow2", be32(&header, 32).into());
@@ -91,14 +94,17 @@ impl Qcow2 {
                 is_zstd = match header.get(104) {
                     Some(0) => false,
                     Some(1) => true,
-                    other => return unsupported("compression of qcow2", other.copied().unwrap_or(255).into()),
+                    other => {
+                        return unsupported("compression of qcow2", other.copied().unwrap_or(255).into());
+                    }
                 };
             }
         }
         let entries_bits = cluster_bits.saturating_sub(3);
         let reach = cluster_bits.saturating_add(entries_bits);
         let needed = size.checked_shr(reach).unwrap_or(0);
-        let needed = if size & (1u64 << reach).wrapping_sub(1) == 0 { needed } else { needed.saturating_add(1) };
+        let needed =
+            if size & (1u64 << reach).wrapping_sub(1) == 0 { needed } else { needed.saturating_add(1) };
         let count = u64::from(be32(&header, 36));
         let bytes = needed.saturating_mul(8);
         if count < needed || bytes > MAX_TABLE_BYTES {

@@ -73,7 +73,10 @@ impl Vhd {
                 let blocks = Some(Blocks::read(&*source, be64(&footer, 16), size)?);
                 Ok(Self { source, size, blocks })
             }
-            4 => Err(Error::Unsupported { what: "differencing disk", value: "a chain of VHD files".to_owned() }),
+            4 => Err(Error::Unsupported {
+                what: "differencing disk",
+                value: "a chain of VHD files".to_owned(),
+            }),
             other => Err(Error::Unsupported { what: "type of VHD", value: other.to_string() }),
         }
     }
@@ -107,7 +110,8 @@ impl Blocks {
             return Err(Error::corrupt("block table", offset, expected, count));
         }
         let table_at = be64(&header, 16);
-        let table = source.read_vec_at(table_at, narrow(bytes)).map_err(Error::io("block table", table_at))?;
+        let table =
+            source.read_vec_at(table_at, narrow(bytes)).map_err(Error::io("block table", table_at))?;
         let table = table.chunks_exact(4).map(|entry| be32(entry, 0)).collect();
         let bitmap_bytes = block_bytes.div_ceil(SECTOR * 8).next_multiple_of(SECTOR);
         Ok(Self { block_bytes, bitmap_bytes, table })
@@ -157,4 +161,3 @@ pub(crate) fn fixed_footer(size: u64) -> Vec<u8> {
     footer[64..68].copy_from_slice(&sum.to_be_bytes());
     footer
 }
-

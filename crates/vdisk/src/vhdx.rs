@@ -72,14 +72,15 @@ impl Vhdx {
                 best = Some((number, header));
             }
         }
-        let (_, header) = best.ok_or_else(|| {
-            Error::corrupt("VHDX headers", 64 * KIB, "one with its checksum", "none")
-        })?;
+        let (_, header) =
+            best.ok_or_else(|| Error::corrupt("VHDX headers", 64 * KIB, "one with its checksum", "none"))?;
         if le16(&header, 66) != 1 {
             return Err(Error::Unsupported { what: "version of VHDX", value: le16(&header, 66).to_string() });
         }
         if header.get(48..64) != Some(&[0; 16]) {
-            return Err(Error::Unclean("its log has changes that are not in place; open it once where it was made"));
+            return Err(Error::Unclean(
+                "its log has changes that are not in place; open it once where it was made",
+            ));
         }
         let (bat, metadata) = regions(source)?;
         let items = Items::read(source, metadata)?;
@@ -88,7 +89,10 @@ impl Vhdx {
         let parameters = items.field(&ITEM_PARAMETERS, 8, "file parameters")?;
         let (block, flags) = (le32(parameters, 0), le32(parameters, 4));
         if flags & 2 != 0 {
-            return Err(Error::Unsupported { what: "differencing disk", value: "a chain of VHDX files".to_owned() });
+            return Err(Error::Unsupported {
+                what: "differencing disk",
+                value: "a chain of VHDX files".to_owned(),
+            });
         }
         if sector_bytes != 512 && sector_bytes != 4096 {
             return Err(Error::corrupt("sector size", metadata.0, "512 or 4096", sector_bytes));

@@ -13,7 +13,9 @@ const NEEDED: [(&str, &str, &str); 1] =
 
 /// Rows for `setup --list`.
 pub(super) fn rows() -> impl Iterator<Item = Vec<String>> {
-    NEEDED.iter().map(|(program, package, why)| vec![format!("{program} (pip: {package})"), (*why).to_owned()])
+    NEEDED
+        .iter()
+        .map(|(program, package, why)| vec![format!("{program} (pip: {package})"), (*why).to_owned()])
 }
 
 /// Programs that are not there.
@@ -27,7 +29,14 @@ pub(super) fn ensure() -> Result<()> {
     for (program, package, _) in NEEDED.iter().filter(|(program, ..)| process::find(program).is_none()) {
         console::note(format!("installing {package} with pip, for {program}"));
         let output = Command::new("python3")
-            .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--break-system-packages"])
+            .args([
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+                "--break-system-packages",
+            ])
             .arg(package)
             .env("PIP_ROOT_USER_ACTION", "ignore")
             .stdin(Stdio::null())
@@ -35,8 +44,13 @@ pub(super) fn ensure() -> Result<()> {
             .context("cannot start python3")?;
         if !output.status.success() || process::find(program).is_none() {
             bail!(Remedy::new(
-                format!("pip did not bring {program}:\n{}", process::tail(&String::from_utf8_lossy(&output.stderr))),
-                format!("install it yourself: python3 -m pip install '{package}', and put {program} into PATH"),
+                format!(
+                    "pip did not bring {program}:\n{}",
+                    process::tail(&String::from_utf8_lossy(&output.stderr))
+                ),
+                format!(
+                    "install it yourself: python3 -m pip install '{package}', and put {program} into PATH"
+                ),
             ));
         }
     }

@@ -16,7 +16,8 @@ pub(crate) fn ok(dir: &Path, arguments: &[&str]) -> String {
 }
 
 pub(crate) fn json(dir: &Path, arguments: &[&str]) -> serde_json::Value {
-    serde_json::from_str(&ok(dir, &[arguments, &["--format", "json", "--progress", "none"]].concat())).unwrap()
+    serde_json::from_str(&ok(dir, &[arguments, &["--format", "json", "--progress", "none"]].concat()))
+        .unwrap()
 }
 
 /// Exit code and standard error of a command that must fail.

@@ -182,10 +182,17 @@ pub fn apply_block_image(
         device.drop_cache()?;
         verified = run.verify(Part::Body)?;
     }
-    write_late(device, late, &counts)?;
-    if options.verify == BlockVerify::Full {
-        device.drop_cache()?;
-        verified += run.verify(Part::Late)?;
+    let finished = write_late(device, late, &counts).and_then(|()| match options.verify {
+        BlockVerify::Full => device.drop_cache().and_then(|()| run.verify(Part::Late)),
+        BlockVerify::Decode => Ok(0),
+    });
+    match finished {
+        Ok(bytes) => verified += bytes,
+        Err(error) => {
+            // What is not known to be right must not start; the first error is the one that is told.
+            drop(run.late.erase(device));
+            return Err(error);
+        }
     }
     let unreadable_bytes = root.outcome.unreadable_bytes;
     if unreadable_bytes > 0 {

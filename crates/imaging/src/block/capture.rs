@@ -450,7 +450,8 @@ impl Assembler<'_> {
         }
         self.new_bytes += len;
         let entry = Entry { id, len: content.len() as u32 };
-        let place = if entry.len > SMALL_CHUNK_BYTES {
+        // A whole piece of what belongs to no file stands alone: in a frame with others, each of them would be fetched with it.
+        let place = if entry.len >= SMALL_CHUNK_BYTES {
             let number = self.next_number;
             self.next_number += 1;
             self.send(Event::Frame { number, entries: vec![entry], plain: content.to_vec() })?;

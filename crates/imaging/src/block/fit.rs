@@ -1,152 +1,595 @@
-//! How far a machine is from the one an image was made on: what decides whether a system that is copied block by block starts there.
-//! Windows starts only where it has a boot driver for the storage controller, so its kind matters; Linux carries drivers for all.
+//! A block image of a whole disk onto a disk that is larger, smaller, or has sectors of another size; new identifiers for the table.
+//!
+//! Partitions are restored as they are, at the places that [`gravure_disk::transfer`] finds; the source was never shrunk for it. The table
+//! is computed anew for this disk and written last, behind what its partitions need to be started from their new places: the count of
+//! hidden sectors in boot sectors of NTFS and FAT, the sectors that GRUB's boot code names.
+//!
+//! Order, and what a crash between leaves: both ends of the disk are zeroed (nothing that looks bootable); partitions are restored and read
+//! back (no table); boot sectors are patched (no table); table, its first sector last.
 
-use gravure_blockimg::facts::{Facts, Hardware};
-use gravure_model::inventory::{Inventory, PciDevice};
+mod device;
+mod kernel;
+mod peek;
+mod references;
 
-/// Class of controllers for mass storage.
-const CLASS_STORAGE: u32 = 1;
+use std::ops::Range;
 
-/// Something that is not as on the machine the image was made on.
+use gravure_blockimg::facts::Scope;
+use gravure_disk::mbr::BOOT_CODE_BYTES;
+use gravure_disk::transfer::{self, Growth, Names, Placed, Resident};
+use gravure_disk::{DiskShape, Guid, Identity, Layout, Table, TableImage};
+use gravure_fsmap::{Kind, Probe};
+use gravure_io::{ReadAt, Window};
+use gravure_model::Ctl;
+use gravure_model::event::Observer;
+
+use super::apply::{BlockApplyOptions, BlockApplyReport, BlockVerify, LATE_BYTES, refuse_data};
+use super::image::BlockImage;
+use crate::volume::{ExistingData, VolumeDevice};
+use crate::{Error, ErrorKind};
+use device::Relocated;
+use peek::Peek;
+
+pub use kernel::{FinishReport, finish_file_systems};
+
+/// Kept behind a file system when its partition becomes smaller: copies of boot sectors and labels of arrays stand there.
+const BEHIND_BYTES: u64 = 1 << 20;
+
+/// What is made of the disk.
+#[derive(Debug, Clone, Default)]
+pub struct FitOptions {
+    /// What becomes of room that is left.
+    pub growth: Growth,
+    /// Seed of new identifiers for disk and partitions; those of the image when `None`.
+    pub identity: Option<[u8; 32]>,
+}
+
+/// A partition at its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Misfit {
-    /// `architecture`, `firmware`, `storage controller`, `model`.
-    pub what: &'static str,
-    /// As on the source.
-    pub source: String,
-    /// As on the target.
-    pub target: String,
-    /// The system will not start; else it may want drivers.
-    pub is_fatal: bool,
+pub struct FittedPartition {
+    /// Number in the table; 0 for a device without one.
+    pub number: u32,
+    /// What is on it.
+    pub content: Kind,
+    /// Where it was, bytes.
+    pub from: Range<u64>,
+    /// Where it is, bytes.
+    pub to: Range<u64>,
 }
 
-impl std::fmt::Display for Misfit {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: the image is of {}, this is {}", self.what, self.source, self.target)
-    }
+/// What a restore onto another disk came to.
+#[derive(Debug, Clone, Default)]
+pub struct FitReport {
+    /// The partitions' contents.
+    pub apply: BlockApplyReport,
+    /// Where they are.
+    pub partitions: Vec<FittedPartition>,
+    /// Identifiers of the table that changed: old and new.
+    pub renamed: Vec<(String, String)>,
+    /// Files of FAT partitions that name the new ones now.
+    pub changed: Vec<(u32, String)>,
+    /// What people should know.
+    pub notes: Vec<String>,
 }
 
-/// What of a machine has to be alike elsewhere.
-pub fn hardware_of(inventory: &Inventory) -> Hardware {
-    let architecture = &inventory.cpu.architecture;
-    Hardware {
-        architecture: if architecture.is_empty() {
-            std::env::consts::ARCH.to_owned()
-        } else {
-            architecture.clone()
-        },
-        firmware: inventory.firmware.mode.as_str().to_owned(),
-        manufacturer: inventory.smbios.system.manufacturer.clone(),
-        product: inventory.smbios.system.product.clone(),
-        storage_controllers: controllers(&inventory.pci),
-        ..Hardware::default()
-    }
+/// A disk as it is to be: decided before a byte is written.
+#[derive(Debug)]
+pub struct FitPlan {
+    table: SourceTable,
+    placed: Vec<Placed>,
+    partitions: Vec<FittedPartition>,
+    new: NewTable,
+    renamed: Vec<(String, String)>,
+    notes: Vec<String>,
+    sectors: [u32; 2],
 }
 
-/// The storage controllers among PCI devices, as they stand in images: `pci:8086:a102 class 010601`.
-fn controllers(devices: &[PciDevice]) -> Vec<String> {
-    let storage = devices.iter().filter(|device| device.class >> 16 == CLASS_STORAGE);
-    let mut out: Vec<String> = storage
-        .map(|device| format!("pci:{:04x}:{:04x} class {:06x}", device.vendor, device.device, device.class))
-        .collect();
-    out.sort();
-    out.dedup();
-    out
+#[derive(Debug)]
+enum SourceTable {
+    Gpt,
+    Mbr,
 }
 
-/// How a controller is driven: those with a standard interface by class, others by vendor and device.
-pub(super) fn driven_by(controller: &str) -> String {
-    let (device, class) = controller.split_once(" class ").unwrap_or((controller, ""));
-    match class.get(..4) {
-        Some("0101") => "IDE".to_owned(),
-        Some("0106") => "AHCI".to_owned(),
-        Some("0108") => "NVMe".to_owned(),
-        _ => device.to_owned(),
-    }
+#[derive(Debug)]
+enum NewTable {
+    Gpt(Box<Layout>),
+    Mbr(Box<[u8; 512]>),
 }
 
-fn list(words: &[String]) -> String {
-    if words.is_empty() { "none".to_owned() } else { words.join(", ") }
+/// Whether `image` has to be fitted to a device of this shape: a whole disk of another size or sector size.
+pub fn has_to_be_fitted(image: &BlockImage, device: &dyn VolumeDevice) -> bool {
+    image.facts().scope == Scope::Disk
+        && (image.root().size != device.size() || image.root().sector_bytes != device.sector_bytes())
 }
 
-/// Holds the machine an image was made on against another one.
-pub fn misfits(facts: &Facts, target: &Hardware) -> Vec<Misfit> {
-    let Some(source) = &facts.hardware else { return Vec::new() };
-    let mut out = Vec::new();
-    let mut differ = |what, source: &str, target: &str, is_fatal| {
-        if !source.is_empty() && !target.is_empty() && source != target {
-            let (source, target) = (source.to_owned(), target.to_owned());
-            out.push(Misfit { what, source, target, is_fatal });
-        }
-    };
-    differ("architecture", &source.architecture, &target.architecture, true);
-    let is_whole = facts.scope == gravure_blockimg::facts::Scope::Disk;
-    // One partition may belong to any machine.
-    differ("firmware", &source.firmware, &target.firmware, is_whole);
-    let text = |value: &Option<String>| value.clone().unwrap_or_default();
-    differ("model", &text(&source.product), &text(&target.product), false);
-    let kinds = |list: &[String]| {
-        let mut kinds: Vec<String> = list.iter().map(|controller| driven_by(controller)).collect();
-        kinds.sort();
-        kinds.dedup();
-        kinds
-    };
-    let (before, now) = (kinds(&source.storage_controllers), kinds(&target.storage_controllers));
-    if !before.is_empty() && !now.is_empty() && !now.iter().any(|kind| before.contains(kind)) {
-        let has_windows = facts.volumes.iter().any(|volume| volume.content.eq_ignore_ascii_case("ntfs"));
-        out.push(Misfit {
-            what: "storage controller",
-            source: list(&before),
-            target: list(&now),
-            is_fatal: has_windows,
-        });
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use gravure_blockimg::facts::{Scope, Volume};
-
-    fn hardware(firmware: &str, controllers: &[&str]) -> Hardware {
-        Hardware {
-            architecture: "x86_64".into(),
-            firmware: firmware.into(),
-            product: Some("A".into()),
-            storage_controllers: controllers.iter().map(ToString::to_string).collect(),
-            ..Hardware::default()
-        }
-    }
-
-    fn facts(content: &str, scope: Scope) -> Facts {
-        let ahci = hardware("uefi", &["pci:8086:a102 class 010601"]);
-        let volumes = vec![Volume { content: content.into(), ..Volume::default() }];
-        Facts { scope, volumes, hardware: Some(ahci), ..Facts::default() }
-    }
-
-    #[test]
-    fn what_keeps_a_system_from_starting() {
-        let windows = facts("ntfs", Scope::Disk);
-        let names = |facts: &Facts, target: &Hardware| -> Vec<(&str, bool)> {
-            misfits(facts, target).iter().map(|misfit| (misfit.what, misfit.is_fatal)).collect()
+impl FitPlan {
+    /// Decides where everything goes on `device`. Nothing is written.
+    pub fn new(image: &BlockImage, device: &dyn VolumeDevice, options: &FitOptions) -> Result<Self, Error> {
+        let root = image.root();
+        let refuse = |why: String| Error::Refused {
+            what: format!("applying {} to {}", image.name(), device.name()),
+            why,
         };
-        // Another AHCI controller is driven alike.
-        assert_eq!(names(&windows, &hardware("uefi", &["pci:1022:7901 class 010601"])), []);
-        let nvme = hardware("uefi", &["pci:144d:a808 class 010802"]);
-        assert_eq!(names(&windows, &nvme), [("storage controller", true)]);
-        assert_eq!(names(&facts("ext4", Scope::Disk), &nvme), [("storage controller", false)]);
-        let both = hardware("uefi", &["pci:144d:a808 class 010802", "pci:8086:a282 class 010601"]);
-        assert_eq!(names(&windows, &both), []);
-        // RAID controllers have no standard.
-        let raid = hardware("uefi", &["pci:8086:282a class 010400"]);
-        assert_eq!(names(&windows, &raid), [("storage controller", true)]);
-        let mut bios = hardware("bios", &["pci:1022:7901 class 010601"]);
-        bios.product = Some("B".into());
-        assert_eq!(names(&windows, &bios), [("firmware", true), ("model", false)]);
-        assert_eq!(names(&facts("ntfs", Scope::Volume), &bios), [("firmware", false), ("model", false)]);
-        bios.architecture = "aarch64".into();
-        assert!(names(&windows, &bios).contains(&("architecture", true)));
-        assert_eq!(names(&Facts::default(), &bios), []);
+        if image.facts().scope != Scope::Disk {
+            return Err(refuse("it is no image of a whole disk".to_owned()));
+        }
+        let old_sector = root.sector_bytes;
+        let shape = DiskShape { size_bytes: device.size(), sector_bytes: device.sector_bytes() };
+        let peek = Peek::new(image)?;
+        let table = Table::read(&peek, old_sector).map_err(disk_error(image.name()))?;
+        let bytes = |lba: u64| lba.saturating_mul(u64::from(old_sector));
+        let listed: Vec<(u32, Range<u64>, bool)> = match &table {
+            Table::Gpt { gpt, .. } => gpt
+                .entries
+                .iter()
+                .map(|entry| (entry.number, bytes(entry.first_lba)..bytes(entry.last_lba + 1), true))
+                .collect(),
+            Table::Mbr(mbr) => mbr
+                .entries
+                .iter()
+                .filter(|entry| entry.number <= 4)
+                .map(|entry| {
+                    let is_plain = !matches!(entry.kind, 0x05 | 0x0f | 0x85);
+                    let start = bytes(entry.first_lba);
+                    (entry.number, start..start.saturating_add(bytes(entry.sectors)), is_plain)
+                })
+                .collect(),
+            other => return Err(refuse(format!("its own table cannot be moved: {other}"))),
+        };
+        let mut residents = Vec::new();
+        let mut partitions = Vec::new();
+        for (number, range, is_plain) in listed {
+            let range = range.start..range.end.min(root.size);
+            if range.is_empty() {
+                return Err(refuse(format!("partition {number} lies outside of it")));
+            }
+            let probe = is_plain.then(|| probe(&peek, &range)).transpose()?;
+            if old_sector != shape.sector_bytes {
+                check_sectors(number, probe.as_ref(), shape.sector_bytes, is_plain).map_err(refuse)?;
+            }
+            let len = range.end - range.start;
+            let size = probe.as_ref().map_or(len, |probe| probe.size.saturating_add(BEHIND_BYTES).min(len));
+            let content = probe.as_ref().map_or(Kind::Unknown, |probe| probe.kind);
+            let at_least = if is_sized(content) { size } else { len };
+            residents.push(Resident {
+                number,
+                range: range.clone(),
+                at_least,
+                can_grow: is_sized(content) && !is_recovery(image, &range),
+            });
+            partitions.push(FittedPartition { number, content, from: range.clone(), to: range });
+        }
+        let area = match &table {
+            Table::Gpt { .. } => transfer::gpt_area(shape).map_err(disk_error(device.name()))?,
+            _ => transfer::mbr_area(shape),
+        };
+        let mut placed = transfer::place(&residents, &area, options.growth).map_err(|error| {
+            refuse(format!("{error}; its partitions cannot be smaller than the file systems in them"))
+        })?;
+        placed.sort_by_key(|one| one.from.start);
+        for partition in &mut partitions {
+            if let Some(one) = placed.iter().find(|one| one.number == partition.number) {
+                partition.to = one.to.clone();
+            }
+        }
+        let mut this = Self {
+            table: SourceTable::Gpt,
+            placed,
+            partitions,
+            new: NewTable::Mbr(Box::new([0; 512])),
+            renamed: Vec::new(),
+            notes: Vec::new(),
+            sectors: [old_sector, shape.sector_bytes],
+        };
+        let identity = options.identity.map(Identity::new);
+        this.make_table(&table, &peek, shape, identity.as_ref(), device.name())?;
+        this.describe();
+        Ok(this)
+    }
+
+    fn make_table(
+        &mut self,
+        table: &Table,
+        peek: &Peek<'_>,
+        shape: DiskShape,
+        identity: Option<&Identity>,
+        name: &str,
+    ) -> Result<(), Error> {
+        let mut rename = |old: String, new: String| {
+            if old != new {
+                self.renamed.push((old, new));
+            }
+        };
+        match table {
+            Table::Gpt { gpt, .. } => {
+                let names = identity.map_or(Names::Kept, Names::New);
+                let layout =
+                    transfer::gpt_layout(gpt, &self.placed, shape, names).map_err(disk_error(name))?;
+                rename(gpt.disk_guid.to_string(), layout.disk_guid.to_string());
+                for entry in &gpt.entries {
+                    let new: Option<Guid> = layout
+                        .partitions
+                        .iter()
+                        .find(|partition| partition.number == entry.number)
+                        .map(|partition| partition.unique_guid);
+                    rename(entry.unique_guid.to_string(), new.unwrap_or(entry.unique_guid).to_string());
+                }
+                self.new = NewTable::Gpt(Box::new(layout));
+            }
+            Table::Mbr(mbr) => {
+                self.table = SourceTable::Mbr;
+                let mut first = [0; 512];
+                peek.read_exact_at(0, &mut first).map_err(Error::io("read", name))?;
+                let signature = identity.map(Identity::mbr_signature);
+                let sector = transfer::mbr_sector(&first, mbr, &self.placed, shape.sector_bytes, signature)
+                    .map_err(disk_error(name))?;
+                if let Some(signature) = signature {
+                    // As PARTUUID has it.
+                    for entry in &mbr.entries {
+                        rename(
+                            format!("{:08x}-{:02x}", mbr.disk_signature, entry.number),
+                            format!("{signature:08x}-{:02x}", entry.number),
+                        );
+                    }
+                }
+                self.new = NewTable::Mbr(Box::new(sector));
+            }
+            Table::Empty | Table::BrokenGpt { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn describe(&mut self) {
+        for one in &self.placed {
+            let mut words = Vec::new();
+            if one.is_moved() {
+                words.push(format!("moved from {:#x} to {:#x}", one.from.start, one.to.start));
+            }
+            if one.is_resized() {
+                words.push(format!(
+                    "resized from {} to {} bytes",
+                    one.from.end - one.from.start,
+                    one.size_bytes()
+                ));
+            }
+            if !words.is_empty() {
+                self.notes.push(format!("partition {} {}", one.number, words.join(", ")));
+            }
+        }
+        let [old, new] = self.sectors;
+        if old != new {
+            self.notes.push(format!("table written for sectors of {new} bytes, not {old}"));
+        }
+    }
+
+    /// Where partitions go.
+    pub fn partitions(&self) -> &[FittedPartition] {
+        &self.partitions
+    }
+
+    /// The GPT that the disk will have; `None` where it is an MBR.
+    pub fn layout(&self) -> Option<&Layout> {
+        match &self.new {
+            NewTable::Gpt(layout) => Some(layout),
+            NewTable::Mbr(_) => None,
+        }
+    }
+
+    /// What people should know.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// Restores `image`, the one this was made for, onto `device`, likewise.
+    pub fn apply(
+        self,
+        image: &BlockImage,
+        device: &dyn VolumeDevice,
+        options: &BlockApplyOptions,
+        ctl: &Ctl,
+        observer: &dyn Observer,
+    ) -> Result<FitReport, Error> {
+        if options.existing == ExistingData::Refuse && !options.is_blank {
+            refuse_data(device)?;
+        }
+        erase_ends(device)?;
+        let root = image.root();
+        let view = Relocated::new(device, root.size, root.sector_bytes, &self.placed);
+        // What the disk held was judged above, by its own addresses.
+        let inner = BlockApplyOptions { existing: ExistingData::Destroy, ..options.clone() };
+        let apply = super::apply::apply_block_image(image, &view, &inner, ctl, observer)?;
+        ctl.check()?;
+        let mut notes = self.notes.clone();
+        let mut patches = self.patches(device, &view, &mut notes)?;
+        let changed = self.fix_references(device, &mut patches, &mut notes)?;
+        for partition in self.placed.iter().filter(|one| one.size_bytes() > one.from.end - one.from.start) {
+            let old_len = partition.from.end - partition.from.start;
+            let rest = partition.to.start + old_len..partition.to.end;
+            device.discard(rest).map_err(Error::io("discard", device.name()))?;
+        }
+        for (offset, bytes) in &patches {
+            device.write_all_at(*offset, bytes).map_err(Error::io("write", device.name()))?;
+        }
+        device.sync().map_err(Error::io("sync", device.name()))?;
+        self.write_table(device, &view, &mut notes)?;
+        if options.verify == BlockVerify::Full {
+            device.drop_cache()?;
+            for (offset, bytes) in &patches {
+                expect(device, *offset, bytes, "boot sector")?;
+            }
+            match &self.new {
+                NewTable::Gpt(layout) => {
+                    let table = TableImage::new(layout, Some(&boot_code(&view)?));
+                    let table = self.with_grub(table, &view)?;
+                    table.verify(device).map_err(disk_error(device.name()))?;
+                }
+                NewTable::Mbr(first) => expect(device, 0, &first[..], "partition table")?,
+            }
+        }
+        Ok(FitReport { apply, partitions: self.partitions, renamed: self.renamed, changed, notes })
+    }
+
+    /// Table, from the end to the front, its first sector last.
+    fn write_table(
+        &self,
+        device: &dyn VolumeDevice,
+        view: &Relocated<'_>,
+        notes: &mut Vec<String>,
+    ) -> Result<(), Error> {
+        let name = device.name();
+        let [old, new] = self.sectors;
+        let first = self.placed.iter().map(|one| one.from.start).min().unwrap_or(0);
+        let free = self.placed.iter().map(|one| one.to.start).min().unwrap_or(0);
+        let table_end = match &self.new {
+            NewTable::Gpt(layout) => layout.first_usable_lba * u64::from(new),
+            NewTable::Mbr(_) => 512,
+        };
+        // Boot loaders of old disks stand between table and first partition.
+        if old == new {
+            for (offset, bytes) in view.spare(&(table_end..first.min(free))) {
+                device.write_all_at(offset, &bytes).map_err(Error::io("write", name))?;
+            }
+        } else if boot_code(view)?.iter().any(|byte| *byte != 0) {
+            notes.push(format!(
+                "boot code for a BIOS is not taken over, for it counts in sectors of {old} bytes"
+            ));
+        }
+        device.sync().map_err(Error::io("sync", name))?;
+        match &self.new {
+            NewTable::Gpt(layout) => {
+                let table = TableImage::new(layout, Some(&boot_code(view)?));
+                self.with_grub(table, view)?.write(device).map_err(disk_error(name))
+            }
+            NewTable::Mbr(first) => {
+                let mut sector = vec![0; new as usize];
+                sector[..512].copy_from_slice(&first[..]);
+                device.write_all_at(0, &sector).map_err(Error::io("write", name))?;
+                device.sync().map_err(Error::io("sync", name))
+            }
+        }
+    }
+
+    /// The table with GRUB's boot code naming the new place of its core image.
+    fn with_grub(&self, table: TableImage, view: &Relocated<'_>) -> Result<TableImage, Error> {
+        let NewTable::Gpt(layout) = &self.new else { return Ok(table) };
+        let [old, new] = self.sectors;
+        if old != new {
+            return Ok(TableImage::new(layout, None));
+        }
+        let mut code = boot_code(view)?;
+        if let Some(moved) = self.moved_core(&code) {
+            let lba = moved.to.start / u64::from(new);
+            transfer::grub::set_sector(&mut code, transfer::grub::BOOT_KERNEL_SECTOR, lba);
+            return Ok(TableImage::new(layout, Some(&code)));
+        }
+        Ok(table)
+    }
+
+    /// The partition that moved and whose first sector GRUB's boot code names.
+    fn moved_core(&self, code: &[u8]) -> Option<&Placed> {
+        let named = transfer::grub::sector(code, transfer::grub::BOOT_KERNEL_SECTOR)?;
+        let [old, new] = self.sectors;
+        self.placed
+            .iter()
+            .filter(|_| old == new)
+            .find(|one| one.is_moved() && one.from.start / u64::from(old) == named)
+    }
+
+    /// Boot stores and menus on FAT partitions that name identifiers of the old table; the pieces go to `patches`.
+    fn fix_references(
+        &self,
+        device: &dyn VolumeDevice,
+        patches: &mut Vec<(u64, Vec<u8>)>,
+        notes: &mut Vec<String>,
+    ) -> Result<Vec<(u32, String)>, Error> {
+        let mut changed = Vec::new();
+        if self.renamed.is_empty() {
+            return Ok(changed);
+        }
+        for one in &self.partitions {
+            if !matches!(one.content, Kind::Fat16 | Kind::Fat32) {
+                continue;
+            }
+            let volume = Window::new(device, one.to.start, one.to.end - one.to.start);
+            let found = references::on_fat(&volume, &self.renamed)?;
+            patches.extend(found.pieces.into_iter().map(|(offset, bytes)| (one.to.start + offset, bytes)));
+            changed.extend(found.files.into_iter().map(|path| (one.number, path)));
+            notes.extend(found.notes.into_iter().map(|note| format!("partition {}: {note}", one.number)));
+        }
+        if matches!(self.table, SourceTable::Mbr)
+            && self.partitions.iter().any(|one| one.content == Kind::Ntfs)
+        {
+            notes.push(
+                "boot stores on NTFS that name the disk's old signature are not changed: see `gravure bcd`"
+                    .to_owned(),
+            );
+        }
+        Ok(changed)
+    }
+
+    /// What has to change in partitions because of their new places: offset on the disk and bytes.
+    fn patches(
+        &self,
+        device: &dyn VolumeDevice,
+        view: &Relocated<'_>,
+        notes: &mut Vec<String>,
+    ) -> Result<Vec<(u64, Vec<u8>)>, Error> {
+        let mut out = Vec::new();
+        let [old, new] = self.sectors.map(u64::from);
+        for (partition, one) in self.placed.iter().filter_map(|one| {
+            self.partitions.iter().find(|partition| partition.number == one.number).map(|it| (it, one))
+        }) {
+            if !one.is_moved() && old == new {
+                continue;
+            }
+            let hidden = u32::try_from(one.to.start / new).unwrap_or(u32::MAX);
+            for at in boot_sectors(device, partition.content, one)? {
+                let mut sector = device.read_vec_at(at, 512).map_err(Error::io("read", device.name()))?;
+                if sector[510..512] == [0x55, 0xaa] {
+                    sector[0x1c..0x20].copy_from_slice(&hidden.to_le_bytes());
+                    out.push((at, sector));
+                }
+            }
+        }
+        if let Some(core) = self.moved_core(&boot_code(view)?) {
+            let at = core.to.start;
+            let mut sector = device.read_vec_at(at, 512).map_err(Error::io("read", device.name()))?;
+            let next = |range: &Range<u64>| range.start / new + 1;
+            let list = transfer::grub::CORE_BLOCK_LIST;
+            if transfer::grub::sector(&sector, list) == Some(next(&core.from)) {
+                transfer::grub::set_sector(&mut sector, list, next(&core.to));
+                out.push((at, sector));
+                notes.push("GRUB's boot code names the new place of its core image".to_owned());
+            }
+        }
+        Ok(out)
+    }
+}
+
+/// Boot code of the old first sector.
+fn boot_code(view: &Relocated<'_>) -> Result<[u8; BOOT_CODE_BYTES], Error> {
+    let mut code = [0; BOOT_CODE_BYTES];
+    view.read_exact_at(0, &mut code).map_err(Error::io("read", "memory"))?;
+    Ok(code)
+}
+
+/// Where boot sectors with a count of hidden sectors stand: the first one, and its copy.
+fn boot_sectors(device: &dyn VolumeDevice, content: Kind, one: &Placed) -> Result<Vec<u64>, Error> {
+    let first = one.to.start;
+    let boot = || device.read_vec_at(first, 512).map_err(Error::io("read", device.name()));
+    Ok(match content {
+        Kind::Fat12 | Kind::Fat16 => vec![first],
+        Kind::Fat32 => {
+            let boot = boot()?;
+            let sector = u64::from(u16::from_le_bytes([boot[11], boot[12]]));
+            let copy = u64::from(u16::from_le_bytes([boot[0x32], boot[0x33]]));
+            let copy = (copy > 0 && copy < 32).then(|| first + copy * sector);
+            std::iter::once(first).chain(copy).collect()
+        }
+        Kind::Ntfs => {
+            let boot = boot()?;
+            let sector = u64::from(u16::from_le_bytes([boot[11], boot[12]]));
+            let mut count = [0; 8];
+            count.copy_from_slice(&boot[0x28..0x30]);
+            // Behind the last sector that the volume counts.
+            let copy = first.saturating_add(u64::from_le_bytes(count).saturating_mul(sector));
+            let is_inside = copy > first && copy.saturating_add(512) <= one.to.end;
+            std::iter::once(first).chain(is_inside.then_some(copy)).collect()
+        }
+        _ => Vec::new(),
+    })
+}
+
+fn expect(device: &dyn VolumeDevice, offset: u64, expected: &[u8], what: &'static str) -> Result<(), Error> {
+    let found = device.read_vec_at(offset, expected.len()).map_err(Error::io("read", device.name()))?;
+    if found == expected {
+        return Ok(());
+    }
+    Err(Error::Differs {
+        path: format!("{} at {offset:#x}", device.name()),
+        what,
+        expected: "what was written".to_owned(),
+        found: "other bytes".to_owned(),
+        more: 0,
+    })
+}
+
+/// From here on the disk is nothing.
+fn erase_ends(device: &dyn VolumeDevice) -> Result<(), Error> {
+    let size = device.size();
+    for range in [0..LATE_BYTES.min(size), size.saturating_sub(LATE_BYTES)..size] {
+        device.zero_range(range).map_err(Error::io("zero", device.name()))?;
+    }
+    device.sync().map_err(Error::io("sync", device.name()))
+}
+
+fn probe(peek: &Peek<'_>, range: &Range<u64>) -> Result<Probe, Error> {
+    let window = Window::new(peek, range.start, range.end - range.start);
+    gravure_fsmap::probe(&window).map_err(|error| Error::Other {
+        what: format!("look at the partition at {:#x}", range.start),
+        source: error.into(),
+        kind: ErrorKind::Integrity,
+    })
+}
+
+/// File systems that say how large they are, and can become larger.
+fn is_sized(kind: Kind) -> bool {
+    matches!(kind, Kind::Ext2 | Kind::Ext3 | Kind::Ext4 | Kind::Xfs | Kind::Btrfs | Kind::Ntfs)
+}
+
+/// A partition to repair the system with: nobody wants it larger.
+fn is_recovery(image: &BlockImage, range: &Range<u64>) -> bool {
+    let recovery = gravure_disk::guid::WINDOWS_RECOVERY.to_string();
+    image.facts().volumes.iter().any(|volume| {
+        volume.offset_bytes == range.start
+            && volume
+                .partition_type
+                .as_ref()
+                .is_some_and(|kind| kind.eq_ignore_ascii_case(&recovery) || kind == "27")
+    })
+}
+
+/// Whether what is on a partition can be read in sectors of another size.
+fn check_sectors(number: u32, probe: Option<&Probe>, sector: u32, is_plain: bool) -> Result<(), String> {
+    let Some(probe) = probe.filter(|_| is_plain) else {
+        return Err(format!(
+            "the logical partitions in partition {number} count in sectors of another size than the target's {sector}"
+        ));
+    };
+    let name = probe.kind.name();
+    let made_for = match probe.kind {
+        // Blocks of these are all that matters.
+        Kind::Ext2 | Kind::Ext3 | Kind::Ext4 | Kind::Btrfs => probe.block_size,
+        Kind::Unknown | Kind::Swap => return Ok(()),
+        Kind::Xfs => probe.sector_size,
+        // Equal or nothing: firmware and Windows read them in their own sectors.
+        _ => match probe.sector_size {
+            Some(own) if own == sector => return Ok(()),
+            own => {
+                let own = own.map_or_else(|| "another size".to_owned(), |own| format!("{own} bytes"));
+                return Err(format!(
+                    "the {name} volume on partition {number} was made for sectors of {own}, the target has {sector}"
+                ));
+            }
+        },
+    };
+    match made_for {
+        Some(unit) if unit >= sector => Ok(()),
+        unit => Err(format!(
+            "the {name} volume on partition {number} has units of {} bytes, less than the target's sectors of {sector}",
+            unit.unwrap_or(0)
+        )),
+    }
+}
+
+fn disk_error<'a>(name: &'a str) -> impl FnOnce(gravure_disk::Error) -> Error + 'a {
+    move |source| {
+        let kind = match &source {
+            gravure_disk::Error::Io { .. } => ErrorKind::Io,
+            gravure_disk::Error::Unsupported { .. } => ErrorKind::Unsupported,
+            gravure_disk::Error::DoesNotFit { .. } => ErrorKind::Refused,
+            _ => ErrorKind::Integrity,
+        };
+        Error::Other { what: format!("partition table of {name}"), source: source.into(), kind }
     }
 }

@@ -5,9 +5,11 @@ mod apply;
 mod at;
 mod browse;
 mod capture;
+mod described;
 mod files;
 mod fit;
 mod image;
+mod misfit;
 mod plan;
 mod source;
 mod stream;
@@ -30,9 +32,15 @@ pub use advise::{Advice, Alike, ImageKind, advise};
 pub use apply::{BlockApplyOptions, BlockApplyReport, BlockVerify, Delta, apply_block_image};
 pub use at::BlockImageAt;
 pub use capture::{BadSectors, BlockCaptureOptions, BlockCaptureReport, BlockLayout, NameHits};
+pub use described::{BLOCK_FORMAT, describe_block_image, is_described_block_image};
 pub use files::{FilesImport, FilesImportOptions};
-pub use fit::{Misfit, hardware_of, misfits};
+pub use fit::{
+    FinishReport, FitOptions, FitPlan, FitReport, FittedPartition, finish_file_systems, has_to_be_fitted,
+};
+pub use gravure_disk::transfer::Growth;
+pub use gravure_fsmap::Kind as FileSystemKind;
 pub use image::BlockImage;
+pub use misfit::{Misfit, hardware_of, misfits};
 pub use plan::{BlockPlan, BlockPlanOptions, Keep};
 pub use source::BlockSource;
 pub use stream::{BlockStream, apply_block_stream};

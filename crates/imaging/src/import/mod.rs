@@ -194,9 +194,12 @@ fn incomplete(dir: &Path, what: &str) -> Error {
 /// The parts of a file that was split: `name`, or `name.aa`, `name.ab` and so on, or `name.000`.
 fn parts_of(dir: &Path, name: &str, all: &[String]) -> Vec<PathBuf> {
     let is_part = |other: &str| {
-        let Some(rest) = other.strip_prefix(name).and_then(|rest| rest.strip_prefix('.')) else { return false };
+        let Some(rest) = other.strip_prefix(name).and_then(|rest| rest.strip_prefix('.')) else {
+            return false;
+        };
         let is_letters = rest.len() >= 2 && rest.bytes().all(|byte| byte.is_ascii_lowercase());
-        is_letters && !stream::is_extension(rest) || rest.len() == 3 && rest.bytes().all(|byte| byte.is_ascii_digit())
+        is_letters && !stream::is_extension(rest)
+            || rest.len() == 3 && rest.bytes().all(|byte| byte.is_ascii_digit())
     };
     if all.iter().any(|other| other == name) {
         return vec![dir.join(name)];

@@ -56,12 +56,17 @@ pub(super) fn expand(
     (&mut input).take(16).read_to_end(&mut head).map_err(Error::io("read", &name))?;
     let is_partclone = is_partclone(&head);
     let input = std::io::Cursor::new(head).chain(input);
-    if is_partclone { blocks(input, &name, offset, room, job) } else { bytes(input, &name, offset, room, job) }
+    if is_partclone {
+        blocks(input, &name, offset, room, job)
+    } else {
+        bytes(input, &name, offset, room, job)
+    }
 }
 
 fn refuse_size(name: &str, size: u64, room: Option<u64>) -> Result<(), Error> {
     let Some(room) = room.filter(|room| size > *room) else { return Ok(()) };
-    let (what, source) = (name.to_owned(), format!("expected at most {room} bytes of its partition, found {size}"));
+    let (what, source) =
+        (name.to_owned(), format!("expected at most {room} bytes of its partition, found {size}"));
     Err(Error::Other { what, source: source.into(), kind: ErrorKind::Integrity })
 }
 

@@ -89,6 +89,9 @@ mod tests {
         assert!(!dump.is_gpt);
         assert_eq!(dump.entries.len(), 1);
         assert_eq!((dump.entries[0].kind.as_str(), dump.end()), ("7", 3048));
-        assert_eq!(Dump::parse("/dev/sda : start=1\nnothing\n/dev/sda1 : start=x, size=1\n"), Dump::default());
+        assert_eq!(
+            Dump::parse("/dev/sda : start=1\nnothing\n/dev/sda1 : start=x, size=1\n"),
+            Dump::default()
+        );
     }
 }

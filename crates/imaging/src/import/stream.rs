@@ -60,13 +60,17 @@ pub(super) fn open(paths: &[PathBuf]) -> Result<Box<dyn Read>, Error> {
     let input = BufReader::with_capacity(1 << 20, input);
     match compression {
         "" => Ok(Box::new(input)),
-        "gzip" => Ok(Box::new(BufReader::with_capacity(1 << 20, flate2::bufread::MultiGzDecoder::new(input)))),
+        "gzip" => {
+            Ok(Box::new(BufReader::with_capacity(1 << 20, flate2::bufread::MultiGzDecoder::new(input))))
+        }
         "zstd" => {
             let mut decoder = zstd::Decoder::with_buffer(input).map_err(Error::io("read", &name))?;
             decoder.window_log_max(MAX_WINDOW_LOG).map_err(Error::io("read", &name))?;
             Ok(Box::new(decoder))
         }
-        other => Err(Error::Unsupported { what: "compression of the image", value: format!("{other}: {name}") }),
+        other => {
+            Err(Error::Unsupported { what: "compression of the image", value: format!("{other}: {name}") })
+        }
     }
 }
 

@@ -48,10 +48,12 @@ fn expected(bytes: &[u8], layout: &BlockLayout) -> Vec<u8> {
 fn every_place_reads_as_a_restored_device_would() {
     let (bytes, layout) = device();
     let expected = expected(&bytes, &layout);
-    let source = Source { name: "test".into(), size_bytes: SIZE as u64, sector_bytes: 512, ..Source::default() };
+    let source =
+        Source { name: "test".into(), size_bytes: SIZE as u64, sector_bytes: 512, ..Source::default() };
     let volumes = vec![Volume { size_bytes: SIZE as u64, ..Volume::default() }];
     let facts = Facts { version: 1, scope: Scope::Volume, source, volumes, ..Facts::default() };
-    let capture = BlockCapture { source: &bytes, name: "test", layout: &layout, facts: &facts, hits: &no_hits };
+    let capture =
+        BlockCapture { source: &bytes, name: "test", layout: &layout, facts: &facts, hits: &no_hits };
     let options = BlockCaptureOptions::default();
     let mut file = Vec::new();
     capture.to_stream(&mut file, "memory", &options, &Ctl::default(), &Silent).unwrap();
@@ -68,7 +70,8 @@ fn every_place_reads_as_a_restored_device_would() {
         assert_eq!(disk.size(), SIZE as u64);
         let mut random = Random::new(4);
         for _ in 0..300 {
-            let len = usize::try_from(1 + random.below([1, 600, 70_000, 3 << 20][random.below(4) as usize])).unwrap();
+            let len = usize::try_from(1 + random.below([1, 600, 70_000, 3 << 20][random.below(4) as usize]))
+                .unwrap();
             let at = usize::try_from(random.below((SIZE - len) as u64)).unwrap();
             assert!(disk.read_vec_at(at as u64, len).unwrap() == expected[at..at + len], "{len} at {at}");
         }

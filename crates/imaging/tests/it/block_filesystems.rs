@@ -39,16 +39,11 @@ fn populate(dir: &Path, seed: u64) -> Vec<PathBuf> {
             let bits = 6 + number + random.below(8);
             let len = random.below(1 << bits.min(21));
             let is_noise = random.once_in(2);
-            let content: Vec<u8> =
-                (0..len)
-                    .map(|at| {
-                        if is_noise {
-                            random.below(256) as u8
-                        } else {
-                            b"words and words\n"[at as usize % 16]
-                        }
-                    })
-                    .collect();
+            let mut content: Vec<u8> =
+                b"words and words\n".iter().copied().cycle().take(len as usize).collect();
+            if is_noise {
+                random.fill(&mut content);
+            }
             let path = PathBuf::from(name).join(format!("file{number}.bin"));
             std::fs::write(dir.join(&path), content).unwrap();
             out.push(path);
@@ -126,7 +121,7 @@ fn ext4_comes_back_with_every_file() {
     let (tree, image) = (dir.path().join("tree"), dir.path().join("ext4"));
     std::fs::create_dir(&tree).unwrap();
     let files = populate(&tree, 1);
-    sparse(&image, 256 * MIB);
+    sparse(&image, 96 * MIB);
     run(mkfs.args(["-q", "-F", "-d"]).arg(&tree).arg(&image));
     // Some are gone again; their blocks are free and full.
     let gone = &files[3];
@@ -136,7 +131,7 @@ fn ext4_comes_back_with_every_file() {
     // 1: something was put right, such as counts that debugfs leaves behind.
     let put_right = Command::new(fsck.get_program()).arg("-fy").arg(&image).output().unwrap();
     assert!(put_right.status.code().is_some_and(|code| code <= 1), "{put_right:?}");
-    let restored = round_trip(dir.path(), &image, 60 * MIB);
+    let restored = round_trip(dir.path(), &image, 40 * MIB);
     run(fsck.arg("-fn").arg(&restored));
     let out = dir.path().join("out");
     std::fs::create_dir(&out).unwrap();
@@ -157,7 +152,7 @@ fn ntfs_comes_back_with_every_file() {
     let (tree, image) = (dir.path().join("tree"), dir.path().join("ntfs"));
     std::fs::create_dir(&tree).unwrap();
     let files = populate(&tree, 2);
-    sparse(&image, 128 * MIB);
+    sparse(&image, 72 * MIB);
     run(mkntfs.args(["-Q", "-F", "-q"]).arg(&image));
     let name = |file: &Path| file.display().to_string().replace('/', "_");
     for file in &files {
@@ -167,7 +162,7 @@ fn ntfs_comes_back_with_every_file() {
             .arg(tree.join(file))
             .arg(name(file)));
     }
-    let restored = round_trip(dir.path(), &image, 60 * MIB);
+    let restored = round_trip(dir.path(), &image, 40 * MIB);
     run(fix.arg("-n").arg(&restored));
     for file in &files {
         let output =
@@ -193,11 +188,11 @@ fn fat32_comes_back_with_every_file() {
     let (tree, image) = (dir.path().join("tree"), dir.path().join("fat"));
     std::fs::create_dir(&tree).unwrap();
     let files = populate(&tree, 3);
-    sparse(&image, 128 * MIB);
-    run(mkfs.args(["-F", "32"]).arg(&image));
+    sparse(&image, 72 * MIB);
+    run(mkfs.args(["-F", "32", "-s", "1"]).arg(&image));
     let program = mcopy.get_program().to_owned();
     run(mcopy.args(["-s", "-i"]).arg(&image).args([tree.join("a"), tree.join("b")]).arg("::/"));
-    let restored = round_trip(dir.path(), &image, 60 * MIB);
+    let restored = round_trip(dir.path(), &image, 40 * MIB);
     run(fsck.arg("-n").arg(&restored));
     let out = dir.path().join("out");
     std::fs::create_dir(&out).unwrap();
@@ -291,12 +286,13 @@ fn file_systems_share_the_content_of_their_files_in_a_store() {
     // Large enough that metadata does not count.
     let mut random = Random::new(77);
     for number in 0..12 {
-        let content: Vec<u8> = (0..2_000_000 + number * 1000).map(|_| random.below(256) as u8).collect();
+        let mut content = vec![0; 2_000_000 + number * 1000];
+        random.fill(&mut content);
         std::fs::write(tree.join(format!("file{number}")), content).unwrap();
     }
-    sparse(&ext4, 128 * MIB);
+    sparse(&ext4, 64 * MIB);
     run(mke2fs.args(["-q", "-F", "-d"]).arg(&tree).arg(&ext4));
-    sparse(&ntfs, 128 * MIB);
+    sparse(&ntfs, 64 * MIB);
     run(mkntfs.args(["-Q", "-F", "-q"]).arg(&ntfs));
     for number in 0..12 {
         let name = format!("file{number}");

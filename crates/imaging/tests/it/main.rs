@@ -1,7 +1,9 @@
 //! The integration tests of this crate, one module a subject, in one program: each program of its own costs seconds of linking.
 
 mod block_at;
+mod block_crash;
 mod block_filesystems;
+mod block_fit;
 mod block_images;
 mod common;
 mod compact;

@@ -25,6 +25,12 @@ pub(crate) const BLKDISCARD: Writes<[u64; 2]> = Writes(0x1277, PhantomData);
 pub(crate) const BLKPBSZGET: Reads<libc::c_uint> = Reads(0x127b, PhantomData);
 /// Start and length in bytes.
 pub(crate) const BLKZEROOUT: Writes<[u64; 2]> = Writes(0x127f, PhantomData);
+// From the file systems' own headers (<linux/ext4.h>, <xfs/xfs_fs.h>, <linux/btrfs.h>), the same encoding.
+/// New count of blocks.
+pub(crate) const EXT4_IOC_RESIZE_FS: Writes<u64> = Writes(0x4008_6610, PhantomData);
+pub(crate) const XFS_IOC_FSGEOMETRY: Reads<XfsGeometry> = Reads(0x8100_587e, PhantomData);
+pub(crate) const XFS_IOC_FSGROWFSDATA: Writes<XfsGrowData> = Writes(0x4010_586e, PhantomData);
+pub(crate) const BTRFS_IOC_RESIZE: Writes<BtrfsArguments> = Writes(0x5000_9403, PhantomData);
 pub(crate) const LOOP_CLR_FD: Plain = Plain(0x4c01);
 pub(crate) const LOOP_CONFIGURE: Writes<LoopConfig> = Writes(0x4c0a, PhantomData);
 pub(crate) const LOOP_CTL_GET_FREE: Plain = Plain(0x4c82);
@@ -78,8 +84,38 @@ pub(crate) struct LoopConfig {
 }
 const _: () = assert!(size_of::<LoopConfig>() == 304);
 
+/// `struct xfs_fsop_geom` of version 5, of which the first fields are used.
+#[repr(C)]
+#[derive(Default)]
+pub(crate) struct XfsGeometry {
+    pub(crate) block_bytes: u32,
+    pub(crate) before: [u32; 6], // up to the size of inodes
+    pub(crate) most_inodes_percent: u32,
+    pub(crate) data_blocks: u64,
+    pub(crate) rest: [u64; 27],
+}
+const _: () = assert!(size_of::<XfsGeometry>() == 256);
+
+/// `struct xfs_growfs_data`.
+#[repr(C)]
+pub(crate) struct XfsGrowData {
+    pub(crate) blocks: u64,
+    pub(crate) most_inodes_percent: u32,
+    pub(crate) padding: u32,
+}
+const _: () = assert!(size_of::<XfsGrowData>() == 16);
+
+/// `struct btrfs_ioctl_vol_args`.
+#[repr(C)]
+pub(crate) struct BtrfsArguments {
+    pub(crate) fd: i64,
+    pub(crate) name: [u8; 4088],
+}
+const _: () = assert!(size_of::<BtrfsArguments>() == 4096);
+
 /// Integers: every bit pattern that the kernel may write is valid.
 pub(crate) trait PlainInteger: Default {}
+impl PlainInteger for XfsGeometry {}
 impl PlainInteger for libc::c_int {}
 impl PlainInteger for libc::c_uint {}
 impl PlainInteger for u64 {}

@@ -51,13 +51,8 @@ fn named(name: &str, rest: &[u8]) -> Vec<u8> {
 
 fn talk(client: &[u8]) -> (Vec<u8>, Result<(), Error>) {
     let mut output = Vec::new();
-    let exports = [Export {
-        name: "disk",
-        description: "a disk",
-        source: &Disk,
-        sector_bytes: 512,
-        on_error: &|_| (),
-    }];
+    let exports =
+        [Export { name: "disk", description: "a disk", source: &Disk, sector_bytes: 512, on_error: &|_| () }];
     let ended = serve(&mut &*client, &mut output, &exports);
     (output, ended)
 }
@@ -103,7 +98,8 @@ fn an_old_client_reads() {
     for (cookie, error, data) in
         [(7u64, 0u32, expected.as_slice()), (8, 22, b""), (9, 5, b""), (10, 1, b""), (11, 0, b"")]
     {
-        let head = [0x6744_6698u32.to_be_bytes().as_slice(), &error.to_be_bytes(), &cookie.to_be_bytes()].concat();
+        let head =
+            [0x6744_6698u32.to_be_bytes().as_slice(), &error.to_be_bytes(), &cookie.to_be_bytes()].concat();
         assert_eq!(rest[..16], head, "{cookie}");
         assert_eq!(&rest[16..16 + data.len()], data);
         rest = &rest[16 + data.len()..];
@@ -171,7 +167,10 @@ fn whoever_breaks_the_rules_is_shown_the_door() {
         (vec![], "flags of the client"),
         (vec![0xff; 4], "flags of the client: expected bits 0 and 1"),
         ([hello.clone(), vec![1; 16]].concat(), "option: expected \"IHAVEOPT\""),
-        ([hello.clone(), option(1, b"other")].concat(), "name of an export: expected one of ours, found other"),
+        (
+            [hello.clone(), option(1, b"other")].concat(),
+            "name of an export: expected one of ours, found other",
+        ),
         ([hello.clone(), option(1, b""), vec![9; 28]].concat(), "request: expected its magic"),
     ];
     for (client, message) in cases {
@@ -188,7 +187,10 @@ fn any_bytes_end() {
     let seed = [
         3u32.to_be_bytes().to_vec(),
         option(8, b""),
-        option(10, &named("first", &[1u32.to_be_bytes().as_slice(), &named("base:allocation", b"")].concat())),
+        option(
+            10,
+            &named("first", &[1u32.to_be_bytes().as_slice(), &named("base:allocation", b"")].concat()),
+        ),
         option(7, &named("first", &[0, 0])),
         request(7, 1, 0, 4096),
         request(0, 2, 0, 4096),

@@ -80,8 +80,7 @@ impl ImageSource for Content {
             false => (usual.connections, usual.read_ahead, usual.kept_ranges),
         };
         let ctl = self.ctl.clone();
-        let options =
-            RemoteOptions { connections, read_ahead, kept_ranges, patience: CONTENT_PATIENCE, ctl };
+        let options = RemoteOptions { connections, read_ahead, kept_ranges, patience: CONTENT_PATIENCE, ctl };
         let source = HttpAt::verified(gravure_imaging::agent(), &url, descriptor, &options);
         source.map(|source| Arc::new(source) as Arc<dyn ReadAt>).map_err(|error| chain(&error))
     }

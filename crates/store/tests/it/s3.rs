@@ -7,8 +7,8 @@ use crate::support::{contents, read_image, store_image};
 use gravure_fetch::{Patience, agent};
 use gravure_model::{Ctl, Secret};
 use gravure_store::{
-    CachedObjects, CollectOptions, ErrorKind, LocalObjects, Objects, OnExisting, Put, S3Config,
-    S3Objects, Store,
+    CachedObjects, CollectOptions, ErrorKind, LocalObjects, Objects, OnExisting, Put, S3Config, S3Objects,
+    Store,
 };
 use gravure_testkit::{Running, oracle};
 

@@ -180,7 +180,8 @@ fn serve(dir: PathBuf, break_every: u64) -> String {
                     let status = if range.is_some() { "206 Partial Content" } else { "200 OK" };
                     let (start, end) = range.unwrap_or((0, bytes.len() as u64));
                     let body = &bytes[start as usize..end as usize];
-                    let place = format!("content-range: bytes {start}-{}/{}", end.saturating_sub(1), bytes.len());
+                    let place =
+                        format!("content-range: bytes {start}-{}/{}", end.saturating_sub(1), bytes.len());
                     let place = if range.is_some() { place } else { "x-whole: 1".to_owned() };
                     let head = format!(
                         "HTTP/1.1 {status}\r\ncontent-length: {}\r\n{place}\r\nconnection: close\r\n\r\n",

@@ -69,9 +69,11 @@ fn qemu_reads_our_files() {
         plain.resize(size, 0);
         plain[size - 1] = 7;
         std::fs::write(dir.join("plain.raw"), &plain).unwrap();
-        for (name, kind, format, sector) in
-            [("a.qcow2", Kind::Qcow2, "qcow2", 512), ("a.vhdx", Kind::Vhdx, "vhdx", 512), ("b.vhdx", Kind::Vhdx, "vhdx", 4096)]
-        {
+        for (name, kind, format, sector) in [
+            ("a.qcow2", Kind::Qcow2, "qcow2", 512),
+            ("a.vhdx", Kind::Vhdx, "vhdx", 512),
+            ("b.vhdx", Kind::Vhdx, "vhdx", 4096),
+        ] {
             if size % sector as usize != 0 {
                 continue;
             }

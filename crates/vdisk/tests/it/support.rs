@@ -53,7 +53,8 @@ pub(crate) fn write(
     sector_bytes: u32,
     path: &std::path::Path,
 ) -> Result<Written, gravure_vdisk::Error> {
-    let file = std::fs::File::options().read(true).write(true).create(true).truncate(true).open(path).unwrap();
+    let file =
+        std::fs::File::options().read(true).write(true).create(true).truncate(true).open(path).unwrap();
     let target = FileAt::new(file).unwrap();
     match kind {
         Kind::Qcow2 => write_qcow2(disk, &target, &mut |_| Ok(())),

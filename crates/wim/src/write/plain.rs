@@ -63,12 +63,8 @@ impl PlainFrame {
         for blob in blobs {
             push_entry(&mut tables, place(blob, ResourceFlags::default()), 1, blob.references, blob.sha1)?;
         }
-        let table = |offset, size| ResourceHeader {
-            stored_size: size,
-            flags: ResourceFlags::METADATA,
-            offset,
-            size,
-        };
+        let table =
+            |offset, size| ResourceHeader { stored_size: size, flags: ResourceFlags::METADATA, offset, size };
         let blob_table = table(tables_offset, tables.size());
         let xml_offset = tables_offset.saturating_add(tables.size());
         let mut info = info.clone();
