@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::time::SystemTime;
 
 use gravure_netboot::names::RelativeName;
-use hyper::body::Bytes;
+use bytes::Bytes;
 
 /// By which way a file is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

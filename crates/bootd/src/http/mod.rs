@@ -1,7 +1,8 @@
 //! HTTP as firmware and loaders need it: exact lengths, never chunked, and connections that end by reset.
 
-mod body;
+mod channel;
 mod connection;
+mod request;
 mod respond;
 
 use std::net::SocketAddr;
