@@ -4,6 +4,7 @@
 
 mod disk;
 mod qmp;
+mod variables;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
@@ -15,6 +16,7 @@ use crate::{Console, Lab, Random, Running, accelerator};
 
 pub use disk::{Bus, Disk};
 pub use qmp::{Qmp, QmpListener};
+pub use variables::Variable;
 
 /// Where Debian keeps the UEFI firmware.
 const OVMF_DIR: &str = "/usr/share/OVMF";
@@ -77,6 +79,10 @@ pub struct VmOptions {
     pub network: NetworkBoot,
     /// Serial number in its SMBIOS table.
     pub serial: String,
+    /// Variables that its UEFI firmware has besides its own when it starts first.
+    pub variables: Vec<Variable>,
+    /// A signature list of authorities that its firmware trusts for HTTPS.
+    pub https_authorities: Option<PathBuf>,
     /// Whether a reboot ends it.
     pub end_on_reboot: bool,
     /// Whether it has a screen, for screenshots.
@@ -96,6 +102,8 @@ impl VmOptions {
             boot: BootOrder::NetworkFirst,
             network: NetworkBoot::Pxe,
             serial: format!("GRV-{name}"),
+            variables: Vec::new(),
+            https_authorities: None,
             end_on_reboot: false,
             screen: false,
         }
@@ -227,6 +235,7 @@ fn firmware_args(options: &VmOptions, dir: &Path) -> Result<Vec<String>> {
         let from = Path::new(OVMF_DIR).join(variables);
         let copied = std::fs::copy(&from, &own);
         copied.with_context(|| format!("cannot copy {}; `cargo xtask setup` installs it", from.display()))?;
+        variables::enrol(&own, &options.variables)?;
     }
     let mut args = vec!["-machine".to_owned(), machine.to_owned()];
     args.extend(["-drive".into(), format!("if=pflash,format=raw,unit=0,readonly=on,file={OVMF_DIR}/{code}")]);
@@ -242,6 +251,9 @@ fn firmware_args(options: &VmOptions, dir: &Path) -> Result<Vec<String>> {
     };
     for name in without {
         args.extend(["-fw_cfg".into(), format!("name=opt/org.tianocore/{name},string=no")]);
+    }
+    if let Some(list) = &options.https_authorities {
+        args.extend(["-fw_cfg".into(), format!("name=etc/edk2/https/cacerts,file={}", list.display())]);
     }
     Ok(args)
 }

@@ -24,6 +24,8 @@ pub enum Purpose {
     Image,
     /// The server's time.
     Time,
+    /// An order on a medium that deploys without a server.
+    OfflineJob,
 }
 
 impl Purpose {
@@ -34,6 +36,7 @@ impl Purpose {
             Self::Plan => "plan",
             Self::Image => "image",
             Self::Time => "time",
+            Self::OfflineJob => "offline-job",
         }
     }
 
@@ -44,6 +47,7 @@ impl Purpose {
             Self::Plan => "plan",
             Self::Image => "image descriptor",
             Self::Time => "server time",
+            Self::OfflineJob => "order of the medium",
         }
     }
 }

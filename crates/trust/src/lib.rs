@@ -11,7 +11,7 @@ mod chain;
 mod envelope;
 mod key;
 
-pub use chain::{PlanExpectation, PlanSigner, TrustedPlanKey, Verdict};
+pub use chain::{OfflineVerdict, PlanExpectation, PlanSigner, TrustedPlanKey, Verdict};
 pub use envelope::Purpose;
 pub use key::{PublicKey, SigningKey};
 

@@ -1,5 +1,6 @@
 //! The bytes of one connection: plain, with file content sent by the kernel out of its page cache, or encrypted.
 
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -9,6 +10,8 @@ use bytes::Bytes;
 use gravure_linux::bulk;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
+
+use super::Covered;
 
 /// Bytes sent before others have their turn: a quarter of a millisecond at memory speed.
 const TURN_BYTES: u64 = 512 << 10;
@@ -42,10 +45,20 @@ impl Body {
 }
 
 /// A connection.
-#[derive(Debug)]
 pub(super) enum Channel {
     /// Nothing between us and the network.
     Plain(TcpStream),
+    /// Encrypted on its way.
+    Covered(Box<dyn Covered>),
+}
+
+impl fmt::Debug for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Plain(_) => "Plain",
+            Self::Covered(_) => "Covered",
+        })
+    }
 }
 
 impl Channel {
@@ -53,6 +66,7 @@ impl Channel {
     pub(super) async fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Plain(stream) => stream.read(buf).await,
+            Self::Covered(stream) => stream.read(buf).await,
         }
     }
 
@@ -69,6 +83,7 @@ impl Channel {
                 self.write_more(head).await?;
                 match self {
                     Self::Plain(stream) => send_file(stream, file, *start, *len).await,
+                    Self::Covered(stream) => copy_file(&mut **stream, file, *start, *len).await,
                 }
             }
         }
@@ -78,12 +93,17 @@ impl Channel {
     pub(super) async fn finish(&mut self) -> io::Result<()> {
         match self {
             Self::Plain(stream) => stream.shutdown().await,
+            Self::Covered(stream) => stream.shutdown().await,
         }
     }
 
     async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self {
             Self::Plain(stream) => stream.write_all(bytes).await,
+            Self::Covered(stream) => {
+                stream.write_all(bytes).await?;
+                stream.flush().await
+            }
         }
     }
 
@@ -98,8 +118,31 @@ impl Channel {
                 }
                 Ok(())
             }
+            Self::Covered(stream) => stream.write_all(bytes).await,
         }
     }
+}
+
+/// Sends the same through whatever covers the connection, which needs the bytes in this program.
+async fn copy_file(stream: &mut dyn Covered, file: &Arc<File>, start: u64, len: u64) -> io::Result<()> {
+    let (mut offset, end) = (start, start.saturating_add(len));
+    let mut buf = vec![0; SCRATCH_BYTES];
+    while offset < end {
+        let len = usize::try_from(end.saturating_sub(offset)).unwrap_or(usize::MAX).min(SCRATCH_BYTES);
+        let piece = buf.get_mut(..len).unwrap_or_default();
+        if !bulk::read_cached(file, piece, offset).is_ok_and(|read| read == len) {
+            let file = Arc::clone(file);
+            let read = tokio::task::spawn_blocking(move || {
+                buf.resize(len, 0);
+                file.read_exact_at(&mut buf, offset).map(|()| buf)
+            });
+            buf = read.await.map_err(io::Error::other)??;
+            buf.resize(SCRATCH_BYTES, 0);
+        }
+        stream.write_all(buf.get(..len).unwrap_or_default()).await?;
+        offset = offset.saturating_add(len as u64);
+    }
+    stream.flush().await
 }
 
 /// Sends `start..start + len`, never waiting for a disk on the event loop.

@@ -13,11 +13,14 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use super::Cover;
 use super::channel::Channel;
 use super::request::{Heads, Next};
 use super::respond::{Answer, respond};
 use crate::{Connection, Library, NoteKind, Presence};
 
+/// A handshake that takes longer is an idle scanner's; firmware under emulation needs two seconds.
+const HANDSHAKE: Duration = Duration::from_secs(20);
 /// A client that has not asked its next question whole after so long has gone.
 const SILENCE: Duration = Duration::from_secs(75);
 /// A client that takes nothing of its answer for so long has gone, whether or not its system still says it is alive.
@@ -33,6 +36,7 @@ pub(super) async fn run(
     peer: SocketAddr,
     library: Arc<dyn Library>,
     presence: Arc<Presence>,
+    cover: Option<Arc<dyn Cover>>,
     mut connection: Connection,
     mut stop: watch::Receiver<bool>,
 ) {
@@ -42,7 +46,7 @@ pub(super) async fn run(
         Err(error) => return tracing::debug!(%peer, %error, "HTTP connection"),
     };
     let served = tokio::select! {
-        served = serve(stream, &*library, &presence, &mut stop) => served,
+        served = serve(stream, &*library, &presence, cover.as_deref(), &mut stop) => served,
         () = connection.ended() => Ok(()),
     };
     if let Err(error) = served {
@@ -65,10 +69,22 @@ async fn serve(
     stream: TcpStream,
     library: &dyn Library,
     presence: &Presence,
+    cover: Option<&dyn Cover>,
     stop: &mut watch::Receiver<bool>,
 ) -> io::Result<()> {
     let (local, peer) = (stream.local_addr()?, stream.peer_addr()?);
-    let mut channel = Channel::Plain(stream);
+    let mut channel = match cover {
+        None => Channel::Plain(stream),
+        Some(cover) => {
+            let covered =
+                timeout(HANDSHAKE, cover.cover(stream)).await.map_err(|_| io::ErrorKind::TimedOut)?;
+            Channel::Covered(covered.inspect_err(|error| {
+                // What firmware that does not know the site's authority does is worth a word.
+                presence.note(peer.ip(), NoteKind::Trouble, || format!("HTTPS did not come about: {error}"));
+            })?)
+        }
+    };
+    let by = if cover.is_some() { "HTTPS" } else { "HTTP" };
     let mut heads = Heads::default();
     loop {
         let next = tokio::select! {
@@ -79,7 +95,7 @@ async fn serve(
             Next::Request(request) => {
                 let answer = respond(library, presence, &request, local, peer).await;
                 let sent = channel.send(&answer.head(Some(&request), SystemTime::now()), &answer.body).await;
-                tell(presence, peer, &answer, sent.as_ref().err());
+                tell(presence, peer, by, &answer, sent.as_ref().err());
                 sent?;
                 if !request.keep {
                     break;
@@ -99,14 +115,14 @@ async fn serve(
 
 /// For the machine's journal: what it got, or that a transfer broke off. Parts are of images, in their thousands; what boots
 /// is fetched whole.
-fn tell(presence: &Presence, peer: SocketAddr, answer: &Answer, broken: Option<&io::Error>) {
+fn tell(presence: &Presence, peer: SocketAddr, by: &str, answer: &Answer, broken: Option<&io::Error>) {
     let (Some(name), 200, 1..) = (&answer.name, answer.status, answer.body.len()) else { return };
     match broken {
-        None => presence.fetched(peer.ip(), || format!("fetched {name} by HTTP")),
+        None => presence.fetched(peer.ip(), || format!("fetched {name} by {by}")),
         Some(error) => {
             let len = answer.body.len();
             presence.note(peer.ip(), NoteKind::Trouble, || {
-                format!("did not get all {len} bytes of {name} by HTTP: {error}")
+                format!("did not get all {len} bytes of {name} by {by}: {error}")
             });
         }
     }

@@ -5,13 +5,27 @@ mod connection;
 mod request;
 mod respond;
 
+use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use crate::{Error, Library, Presence};
+
+/// A connection that encrypts.
+pub trait Covered: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Covered for T {}
+
+/// Puts TLS around connections. Whoever has the certificates brings it: firmware wants other suites than browsers.
+pub trait Cover: Send + Sync + 'static {
+    /// Shakes hands.
+    fn cover(&self, stream: TcpStream) -> Pin<Box<dyn Future<Output = io::Result<Box<dyn Covered>>> + Send>>;
+}
 
 const SERVICE: &str = "HTTP";
 /// Connections one address may hold: a payload fetches on a handful.
@@ -27,6 +41,7 @@ pub struct Service {
     listener: TcpListener,
     library: Arc<dyn Library>,
     presence: Arc<Presence>,
+    cover: Option<Arc<dyn Cover>>,
 }
 
 impl std::fmt::Debug for Service {
@@ -38,7 +53,13 @@ impl std::fmt::Debug for Service {
 impl Service {
     /// Serves `library` to those who connect to `listener`.
     pub fn new(listener: TcpListener, library: Arc<dyn Library>, presence: Arc<Presence>) -> Self {
-        Self { listener, library, presence }
+        Self { listener, library, presence, cover: None }
+    }
+
+    /// The same by HTTPS.
+    pub fn covered(mut self, cover: Arc<dyn Cover>) -> Self {
+        self.cover = Some(cover);
+        self
     }
 
     /// Where it listens.
@@ -75,6 +96,7 @@ impl Service {
             peer,
             Arc::clone(&self.library),
             Arc::clone(&self.presence),
+            self.cover.clone(),
             connection,
             stop,
         ));

@@ -81,14 +81,16 @@ impl Heads {
 /// Length of the head at the beginning of `bytes` with the empty line that ends it.
 fn head_end(bytes: &[u8], from: usize) -> Option<usize> {
     let found = bytes.get(from..)?;
-    found.iter().enumerate().filter(|(_, byte)| **byte == b'\n').find_map(|(at, _)| {
-        match found.get(at.saturating_add(1)..)? {
+    found
+        .iter()
+        .enumerate()
+        .filter(|(_, byte)| **byte == b'\n')
+        .find_map(|(at, _)| match found.get(at.saturating_add(1)..)? {
             [b'\n', ..] => Some(at.saturating_add(2)),
             [b'\r', b'\n', ..] => Some(at.saturating_add(3)),
             _ => None,
-        }
-    })
-    .map(|end| from.saturating_add(end))
+        })
+        .map(|end| from.saturating_add(end))
 }
 
 fn parse(head: &[u8]) -> Next {
@@ -177,9 +179,13 @@ mod tests {
         ] {
             assert_eq!(request(text).keep, keep, "{text:?}");
         }
-        let head = request("HEAD //a?b=c:d HTTP/1.1\r\nHost: x\r\nRANGE: bytes=1-2\r\nIf-Range: \"e\"\r\n\r\n");
+        let head =
+            request("HEAD //a?b=c:d HTTP/1.1\r\nHost: x\r\nRANGE: bytes=1-2\r\nIf-Range: \"e\"\r\n\r\n");
         assert_eq!((head.method, head.target.as_str()), (Method::Head, "//a?b=c:d"));
-        assert_eq!((head.range.as_deref(), head.if_range.as_deref()), (Some(&b"bytes=1-2"[..]), Some(&b"\"e\""[..])));
+        assert_eq!(
+            (head.range.as_deref(), head.if_range.as_deref()),
+            (Some(&b"bytes=1-2"[..]), Some(&b"\"e\""[..]))
+        );
     }
 
     #[test]

@@ -102,9 +102,8 @@ pub(super) async fn respond(
         Found::File { file, len, modified } => stored(file, len, &etag(len, modified), media, request),
     };
     if answer.status == 404 && !is_expected_probe(&name) {
-        presence.note(peer.ip(), NoteKind::Missing, || {
-            format!("asked for {name} by HTTP, which is not there")
-        });
+        presence
+            .note(peer.ip(), NoteKind::Missing, || format!("asked for {name} by HTTP, which is not there"));
     }
     tracing::debug!(%peer, %name, status = answer.status, ?asking, "HTTP");
     answer.name = Some(name);

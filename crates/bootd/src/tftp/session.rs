@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use gravure_linux::udp::{self, UdpOptions};
 use gravure_netboot::Millis;
 use gravure_netboot::http::parse_target;
@@ -13,7 +14,6 @@ use gravure_netboot::names::{is_expected_probe, normalise_name};
 use gravure_netboot::tftp::{
     Blocks, End, ErrorCode, Input, Mode, Output, Repeat, Request, Send, Transfer, error_packet, to_netascii,
 };
-use bytes::Bytes;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio::time::sleep_until;

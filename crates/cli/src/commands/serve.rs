@@ -70,7 +70,7 @@ async fn serve(config: &Config) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn describe(path: &Path) -> Result<ImageDescriptor, String> {
+pub(crate) fn describe(path: &Path) -> Result<ImageDescriptor, String> {
     gravure_imaging::describe(path, &Ctl::default(), &Silent).map_err(|error| chain(&error))
 }
 
