@@ -8,7 +8,8 @@ use anyhow::{Result, ensure};
 use gravure_e2e::{BOOT_PATIENCE, BootSite, SERVER, changed_payload, damage};
 use gravure_model::Assurance;
 use gravure_testkit::{
-    BootOrder, Bus, Disk, Firmware, NetworkBoot, SiteDhcp, Variable, Vm, VmOptions, full_run, in_full_run, in_sample,
+    BootOrder, Bus, Disk, Firmware, NetworkBoot, SiteDhcp, Variable, Vm, VmOptions, full_run, in_full_run,
+    in_sample,
 };
 use serde_json::json;
 
@@ -236,7 +237,8 @@ fn signed(
     let variables = enrol(scene.key_file("secureboot/site.esl")?);
     let https_authorities = https.then(|| scene.site.dir().join("keys/https.esl"));
     let network = NetworkBoot::Http;
-    let options = VmOptions { network, variables, https_authorities, ..VmOptions::new("pc", Firmware::UefiSecureBoot) };
+    let options =
+        VmOptions { network, variables, https_authorities, ..VmOptions::new("pc", Firmware::UefiSecureBoot) };
     let vm = scene.switch_on_with(&options)?;
     Ok(Some((scene, vm)))
 }

@@ -117,11 +117,12 @@ pub struct FrameHeader {
     pub entries: Vec<Entry>,
 }
 
-/// The fixed part of a header: enough to know how much follows.
+/// The fixed part of a header: enough to know how much follows. Numbers are not judged before the checksum is: damage must not
+/// look like a newer version.
 #[derive(Debug, Clone, Copy)]
 struct Fixed {
-    kind: FrameKind,
-    encoding: Encoding,
+    kind: u8,
+    encoding: (u8, u8),
     entries: u32,
     stored: u32,
     plain: u32,
@@ -218,29 +219,17 @@ impl Fixed {
         if magic != MAGIC {
             return Err(Error::corrupt("frame", offset, "\"GFRM\"", format!("{magic:02x?}")));
         }
-        let number = cursor.u8().map_err(short)?;
-        let kind = FrameKind::ALL.into_iter().find(|kind| kind.number() == number);
-        let kind =
-            kind.ok_or_else(|| Error::Unsupported { what: "kind of frame", value: number.to_string() })?;
-        let (encoding, parameter) = (cursor.u8().map_err(short)?, cursor.u8().map_err(short)?);
-        let encoding = Encoding::from_numbers(encoding, parameter)?;
+        let kind = cursor.u8().map_err(short)?;
+        let encoding = (cursor.u8().map_err(short)?, cursor.u8().map_err(short)?);
         cursor.u8().map_err(short)?;
         let entries = cursor.u32().map_err(short)?;
         let stored = cursor.u32().map_err(short)?;
         let plain = cursor.u32().map_err(short)?;
         cursor.u32().map_err(short)?;
         let check = cursor.array().map_err(short)?;
-        let max_entries = if kind == FrameKind::Data { MAX_ENTRIES } else { 1 };
-        if entries == 0 || entries > max_entries {
-            let expected = format!("1 to {max_entries}");
+        if entries == 0 || entries > MAX_ENTRIES {
+            let expected = format!("1 to {MAX_ENTRIES}");
             return Err(Error::corrupt("entries of a frame", offset, expected, entries));
-        }
-        if plain > kind.max_plain() {
-            return Err(Error::limit(kind.name(), offset, plain.into(), kind.max_plain().into()));
-        }
-        if stored == 0 || stored > encoding.max_stored(plain) {
-            let expected = format!("1 to {} stored bytes", encoding.max_stored(plain));
-            return Err(Error::corrupt("frame", offset, expected, stored));
         }
         Ok(Self { kind, encoding, entries, stored, plain, check })
     }
@@ -262,8 +251,19 @@ impl Fixed {
             let expected = format!("checksum {:02x?}", self.check);
             return Err(Error::corrupt("frame header", offset, expected, format!("{found:02x?}")));
         }
+        let kind = FrameKind::ALL.into_iter().find(|kind| kind.number() == self.kind);
+        let kind =
+            kind.ok_or_else(|| Error::Unsupported { what: "kind of frame", value: self.kind.to_string() })?;
+        let encoding = Encoding::from_numbers(self.encoding.0, self.encoding.1)?;
+        if self.plain > kind.max_plain() {
+            return Err(Error::limit(kind.name(), offset, self.plain.into(), kind.max_plain().into()));
+        }
+        if self.stored == 0 || self.stored > encoding.max_stored(self.plain) {
+            let expected = format!("1 to {} stored bytes", encoding.max_stored(self.plain));
+            return Err(Error::corrupt("frame", offset, expected, self.stored));
+        }
         let entries: Vec<Entry> = bytes.chunks_exact(ENTRY_BYTES).filter_map(entry).collect();
-        FrameHeader::new(self.kind, self.encoding, self.stored, entries)
+        FrameHeader::new(kind, encoding, self.stored, entries)
             .ok()
             .filter(|header| header.plain == self.plain)
             .ok_or_else(|| {

@@ -1,5 +1,5 @@
 //! Bodies for fuzzing: any bytes must give a chunk or an error, in bounded time and memory. Replayed as plain tests in
-//! `tests/fuzz_bodies.rs`.
+//! `tests/it/fuzz_bodies.rs`.
 
 use crate::{Decoder, Encoder, Level, Method};
 

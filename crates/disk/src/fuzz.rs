@@ -1,4 +1,4 @@
-//! Bodies for fuzzing: any bytes must give a value or an error. Replayed as plain tests in `tests/fuzz_bodies.rs`.
+//! Bodies for fuzzing: any bytes must give a value or an error. Replayed as plain tests in `tests/it/fuzz_bodies.rs`.
 
 use crate::efi::{LoadOption, parse_order};
 use crate::fat::FatVolume;

@@ -1,5 +1,5 @@
 //! Bodies for fuzzing: any bytes must give a map that keeps the rules, or an error, in bounded time and memory. Replayed as plain
-//! tests in `tests/fuzz_bodies.rs`.
+//! tests in `tests/it/fuzz_bodies.rs`.
 
 use gravure_io::ReadAt;
 

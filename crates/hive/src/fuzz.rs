@@ -1,5 +1,5 @@
 //! Bodies for fuzzing: any bytes must give a value or an error, in bounded time and memory. Replayed as plain tests in
-//! `tests/fuzz_bodies.rs`.
+//! `tests/it/fuzz_bodies.rs`.
 
 use gravure_nttypes::{FileTime, NtName, SecurityDescriptor};
 use zerocopy::FromBytes as _;

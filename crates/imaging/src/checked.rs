@@ -36,7 +36,10 @@ impl<S: ReadAt> CheckedAt<S> {
         if !fits || count != descriptor.ranges.len() as u64 || source.size() < descriptor.size_bytes {
             return Err(Error::Usage {
                 what: format!("descriptor of {name}"),
-                expected: format!("{count} ranges of 1 to {RANGE_BYTES} bytes within {} bytes", source.size()),
+                expected: format!(
+                    "{count} ranges of 1 to {RANGE_BYTES} bytes within {} bytes",
+                    source.size()
+                ),
                 found: format!(
                     "{} of {range_bytes} bytes, {} in all",
                     descriptor.ranges.len(),
@@ -125,7 +128,10 @@ mod tests {
             format: "wim".into(),
             size_bytes: content.len() as u64,
             range_bytes: range,
-            ranges: content.chunks(range as usize).map(|part| Digest(*blake3::hash(part).as_bytes())).collect(),
+            ranges: content
+                .chunks(range as usize)
+                .map(|part| Digest(*blake3::hash(part).as_bytes()))
+                .collect(),
             tables: Digest([0; 32]),
             contents_checked: false,
             images: Vec::new(),

@@ -3,6 +3,7 @@
 //!
 //! This file holds one test, so that nothing else runs in its process.
 
+#[path = "it/common/mod.rs"]
 mod common;
 
 use common::{capture, damage, large_sample, peak_bytes};

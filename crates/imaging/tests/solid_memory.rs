@@ -4,6 +4,7 @@
 //! This file holds one test, so that nothing else runs in its process.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
+#[path = "it/common/mod.rs"]
 mod common;
 
 use std::fs;

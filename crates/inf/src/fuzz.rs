@@ -1,5 +1,5 @@
 //! Bodies for fuzzing: any bytes must give a file or an error, in bounded time and memory. Replayed as plain tests in
-//! `tests/fuzz_bodies.rs`.
+//! `tests/it/fuzz_bodies.rs`.
 
 use crate::limits::{MAX_FIELD_CHARS, MAX_FILE_BYTES};
 use crate::{Arch, DeviceIds, Inf, ProductType, Signer, Target};

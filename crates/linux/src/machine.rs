@@ -10,7 +10,7 @@ mod network;
 mod storage;
 mod uevent;
 
-use gravure_model::inventory::{LoaderAuthorities, Firmware, FirmwareMode, INVENTORY_VERSION, Inventory};
+use gravure_model::inventory::{Firmware, FirmwareMode, INVENTORY_VERSION, Inventory, LoaderAuthorities};
 use gravure_probe::{procfs, smbios};
 
 use crate::disks::Roots;
@@ -126,9 +126,7 @@ fn authorities(variables: &EfiVariables, warnings: &mut Vec<String>) -> Option<L
         }
     };
     match gravure_efi::keys::microsoft(&db) {
-        Ok(found) => {
-            Some(LoaderAuthorities { microsoft_2011: found.of_2011, microsoft_2023: found.of_2023 })
-        }
+        Ok(found) => Some(LoaderAuthorities { microsoft_2011: found.of_2011, microsoft_2023: found.of_2023 }),
         Err(error) => {
             warnings.push(format!("firmware variable db: {error}"));
             None

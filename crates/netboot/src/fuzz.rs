@@ -1,5 +1,5 @@
 //! Fuzz bodies: each takes any bytes and must neither panic nor break a promise checked here. They run as plain tests
-//! over a small corpus and random input (`tests/fuzz_bodies.rs`); a fuzzer may call them as they are.
+//! over a small corpus and random input (`tests/it/fuzz_bodies.rs`); a fuzzer may call them as they are.
 
 /// DHCP: the server's decision in every mode and at both ports, and the client with the same bytes as an answer.
 pub mod dhcp {

@@ -12,5 +12,5 @@ pub(crate) use library::{BootLibrary, ServerAddress, site_settings};
 pub(crate) use menu::{KERNEL_ARGUMENTS, Menus, title};
 pub(crate) use policy::boot_table;
 pub(crate) use rules::{Choice, Facts, Rules, SitePolicy, ipv4};
-pub(crate) use shim::Shims;
 pub use rules::{Entry, EntryKind, FirmwareKind, Rule};
+pub(crate) use shim::Shims;

@@ -82,7 +82,10 @@ const MAX_LIFETIME_SECONDS: i64 = 366 * 86_400;
 async fn offline(config: &Config, order: &OfflineOrder, describe: Arc<Describe>) -> Result<Offline, Error> {
     let refused = |message: String| Error::Image { image: order.request.image.clone(), message };
     if !(1..=MAX_LIFETIME_SECONDS).contains(&order.lifetime_seconds) {
-        let message = format!("a medium may live for a second to 366 days, {} s were asked for", order.lifetime_seconds);
+        let message = format!(
+            "a medium may live for a second to 366 days, {} s were asked for",
+            order.lifetime_seconds
+        );
         return Err(refused(message));
     }
     let keys = Keys::load(&KeyFiles::in_dir(&config.paths.keys))?;
@@ -101,7 +104,8 @@ async fn offline(config: &Config, order: &OfflineOrder, describe: Arc<Describe>)
         created: now,
     };
     let id = job.id.clone();
-    let signed = OfflineJob { version: OFFLINE_VERSION, job, image: ready.catalog.digest, created: now, expires };
+    let signed =
+        OfflineJob { version: OFFLINE_VERSION, job, image: ready.catalog.digest, created: now, expires };
     let db = Db::open(&config.paths.database).await?;
     let mut transaction = db.write().await?;
     let detail = format!(
@@ -332,7 +336,8 @@ fn copy_image(offline: &Offline, to: &dyn WriteAt) -> Result<(), Error> {
     let failed = |source| Error::io("copy", &offline.image, source);
     let from = FileAt::open(&offline.image).map_err(failed)?;
     if from.size() != offline.image_bytes {
-        let message = format!("it has {} bytes now, {} when it was described", from.size(), offline.image_bytes);
+        let message =
+            format!("it has {} bytes now, {} when it was described", from.size(), offline.image_bytes);
         return Err(Error::Image { image: offline.image.display().to_string(), message });
     }
     let mut buf = vec![0; COPY_BYTES];

@@ -47,7 +47,10 @@ fn main() {
         println!("test {name} ... ok");
         run += 1;
     }
-    println!("\ntest result: ok. {run} passed; 0 failed; 0 ignored; 0 measured; {} filtered out", cases.len() - run);
+    println!(
+        "\ntest result: ok. {run} passed; 0 failed; 0 ignored; 0 measured; {} filtered out",
+        cases.len() - run
+    );
 }
 
 // ---- the server, inside the namespace -------------------------------------------------------------------------------
@@ -402,13 +405,19 @@ fn firmware_https() {
         openssl.args(["-CAfile", authority, "-verify_ip", SERVER, "-verify_return_error"]);
         let said = output(openssl);
         let text = String::from_utf8_lossy(&said.stderr).into_owned();
-        assert!(text.contains(&format!("Ciphersuite: {suite}")) && text.contains("Verification: OK"), "{suite}: {text}");
+        assert!(
+            text.contains(&format!("Ciphersuite: {suite}")) && text.contains("Verification: OK"),
+            "{suite}: {text}"
+        );
     }
     for refused in [&["-tls1_1"][..], &["-tls1_2", "-cipher", "DES-CBC3-SHA:@SECLEVEL=0"]] {
         let mut openssl = client.command("openssl");
         openssl.args(["s_client", "-connect", "10.77.0.1:443", "-brief"]).args(refused);
         let said = output(openssl);
-        assert!(!String::from_utf8_lossy(&said.stderr).contains("CONNECTION ESTABLISHED"), "{refused:?}: {said:?}");
+        assert!(
+            !String::from_utf8_lossy(&said.stderr).contains("CONNECTION ESTABLISHED"),
+            "{refused:?}: {said:?}"
+        );
     }
     // A machine that nobody knows registers: shim asks with two slashes, firmware for the length first.
     let url = "https://10.77.0.1//uki/gravure.efi";
@@ -416,7 +425,12 @@ fn firmware_https() {
     let head = curl(&client, &[&tls[..], &["-I", url]].concat());
     assert!(String::from_utf8_lossy(&head.stdout).contains("Content-Length: 5000003\r\n"), "{head:?}");
     let whole = curl(&client, &[&tls[..], &[url]].concat());
-    assert!(whole.stdout == image, "{} bytes, {:?}", whole.stdout.len(), String::from_utf8_lossy(&whole.stderr));
+    assert!(
+        whole.stdout == image,
+        "{} bytes, {:?}",
+        whole.stdout.len(),
+        String::from_utf8_lossy(&whole.stderr)
+    );
     let part = curl(&client, &[&tls[..], &["-r", "1000000-2999999", url]].concat());
     assert!(part.stdout == image[1_000_000..3_000_000]);
     // Not by TFTP, whatever is asked.

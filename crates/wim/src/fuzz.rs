@@ -1,5 +1,5 @@
 //! Bodies for fuzzing: any bytes must give a value or an error, in bounded time and memory. Replayed as plain tests
-//! in `tests/fuzz_bodies.rs`.
+//! in `tests/it/fuzz_bodies.rs`.
 
 use gravure_io::{Cursor, MemoryDisk, ReadAt};
 use gravure_nttypes::Guid;

@@ -1,5 +1,5 @@
 //! Bodies for fuzzing every parser of outside bytes here: nothing may panic, loop for long or take memory that the input does not
-//! justify. `tests/fuzz_bodies.rs` runs them as plain tests.
+//! justify. `tests/it/fuzz_bodies.rs` runs them as plain tests.
 
 use std::collections::BTreeMap;
 use std::path::Path;

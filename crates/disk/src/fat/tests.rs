@@ -1,4 +1,4 @@
-//! Building and reading back in memory. Foreign readers are in `tests/fat_oracles.rs`.
+//! Building and reading back in memory. Foreign readers are in `tests/it/fat_oracles.rs`.
 
 use gravure_io::{MemoryDisk, WriteAt};
 use proptest::prelude::*;

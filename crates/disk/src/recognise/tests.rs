@@ -1,4 +1,4 @@
-//! Signatures made by hand; those of real tools are in `tests/recognise_oracles.rs`.
+//! Signatures made by hand; those of real tools are in `tests/it/recognise_oracles.rs`.
 
 use super::*;
 

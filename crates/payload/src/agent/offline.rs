@@ -20,11 +20,11 @@ use gravure_model::messages::Message;
 use gravure_model::site::{OFFLINE_PATH, OFFLINE_VERSION, OfflinePart};
 use gravure_trust::{TrustedPlanKey, Verdict};
 
+use super::Leave;
 use super::engine::Engine;
 use super::screen::Screen;
 use super::settings::Settings;
 use super::talk::{Failed, describe_disk};
-use super::Leave;
 use crate::files::chain;
 
 /// Longest order read: the descriptor of a terabyte has 18 MB of hashes.
@@ -64,7 +64,8 @@ pub(super) fn run(
     screen.line(&format!("This medium of site {} deploys without a server", settings.site.name));
     let failed = match deploy(part, settings, inventory, engine, screen) {
         Ok(()) => {
-            screen.line("Deployed and verified. The machine switches off: take the medium out, then start it.");
+            screen
+                .line("Deployed and verified. The machine switches off: take the medium out, then start it.");
             return Leave::PowerOff;
         }
         Err(failed) => failed,
@@ -137,7 +138,8 @@ fn judge(part: &OfflinePart, settings: &Settings, inventory: &Inventory) -> Resu
 fn find(guid: &str, sys: &Path, dev: &Path) -> Result<FileAt, Failed> {
     for _ in 0..MEDIUM_PATIENCE {
         let names = std::fs::read_dir(sys).into_iter().flatten().filter_map(Result::ok);
-        let devices = names.map(|entry| dev.join(entry.file_name())).filter_map(|path| FileAt::open(&path).ok());
+        let devices =
+            names.map(|entry| dev.join(entry.file_name())).filter_map(|path| FileAt::open(&path).ok());
         if let Some(found) = devices.into_iter().find(|device| table_guid(device).as_deref() == Some(guid)) {
             return Ok(found);
         }
@@ -199,7 +201,9 @@ mod tests {
     #[test]
     fn the_medium_is_known_by_its_table() {
         let mut medium = table(0);
-        medium[568..584].copy_from_slice(&[0x28, 0x73, 0x2a, 0xc1, 0x1f, 0xf8, 0xd2, 0x11, 0xba, 0x4b, 0, 0xa0, 0xc9, 0x3e, 0xc9, 0x3b]);
+        medium[568..584].copy_from_slice(&[
+            0x28, 0x73, 0x2a, 0xc1, 0x1f, 0xf8, 0xd2, 0x11, 0xba, 0x4b, 0, 0xa0, 0xc9, 0x3e, 0xc9, 0x3b,
+        ]);
         assert_eq!(table_guid(&medium).as_deref(), Some("c12a7328-f81f-11d2-ba4b-00a0c93ec93b"));
         medium[512] = b'X';
         assert_eq!(table_guid(&medium), None);

@@ -128,8 +128,12 @@ fn held_back(app: &App, client: IpAddr, hello: &Hello) -> Option<String> {
         FirmwareMode::Uefi => FirmwareKind::Uefi,
         FirmwareMode::Bios => FirmwareKind::Bios,
     };
-    let facts =
-        Facts { identity: Some(&identity), firmware: Some(firmware), address: ipv4(client), known: Some(false) };
+    let facts = Facts {
+        identity: Some(&identity),
+        firmware: Some(firmware),
+        address: ipv4(client),
+        known: Some(false),
+    };
     let (rule, choice) = app.rules.choose(&facts)?;
     (*choice == Choice::Quarantine).then(|| rule.to_owned())
 }

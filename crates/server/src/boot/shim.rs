@@ -69,7 +69,10 @@ impl Shims {
                     words(Microsoft { of_2011: trusted.microsoft_2011, of_2023: trusted.microsoft_2023 });
                 let have: Vec<String> =
                     self.described().into_iter().map(|(name, by)| format!("{name}: {by}")).collect();
-                (NAME, Some(format!("this machine's firmware trusts {trusts}; there are {}", have.join(", "))))
+                (
+                    NAME,
+                    Some(format!("this machine's firmware trusts {trusts}; there are {}", have.join(", "))),
+                )
             }
         }
     }

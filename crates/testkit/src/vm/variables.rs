@@ -57,7 +57,8 @@ struct Place {
 pub(super) fn enrol(path: &Path, variables: &[Variable]) -> Result<()> {
     let mut store = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     for variable in variables {
-        set(&mut store, variable).with_context(|| format!("variable {} in {}", variable.name, path.display()))?;
+        set(&mut store, variable)
+            .with_context(|| format!("variable {} in {}", variable.name, path.display()))?;
     }
     std::fs::write(path, store).with_context(|| format!("cannot write {}", path.display()))
 }
@@ -93,7 +94,10 @@ fn find(store: &[u8], name: &[u8], vendor: &[u8; 16]) -> Result<(Option<Place>, 
     };
     ensure!(store.get(40..44) == Some(b"_FVH"), "no firmware volume");
     let start = number(48)? & 0xffff;
-    ensure!(store.get(start..start + 16) == Some(&from_printed(STORE)[..]), "no store of authenticated variables");
+    ensure!(
+        store.get(start..start + 16) == Some(&from_printed(STORE)[..]),
+        "no store of authenticated variables"
+    );
     let end = (start + number(start + 16)?).min(store.len());
     let mut at = (start + STORE_HEADER_BYTES).next_multiple_of(4);
     let mut found = None;

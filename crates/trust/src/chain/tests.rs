@@ -170,7 +170,12 @@ fn order(machine: gravure_model::identity::MachineSelector) -> OfflineJob {
     };
     OfflineJob {
         version: OFFLINE_VERSION,
-        job: gravure_model::job::Job { id: "o1".into(), seed: "00".repeat(32), request, created: Timestamp(100) },
+        job: gravure_model::job::Job {
+            id: "o1".into(),
+            seed: "00".repeat(32),
+            request,
+            created: Timestamp(100),
+        },
         image: Digest(*blake3::hash(&descriptor_bytes()).as_bytes()),
         created: Timestamp(100),
         expires: Timestamp(200_000_000),

@@ -1,0 +1,381 @@
+//! Block images: round trips, what is moved, and what every fault leaves.
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::disk::Disk;
+
+use gravure_blockimg::facts::{Facts, Scope, Source, Volume};
+use gravure_imaging::{
+    BlockApplyOptions, BlockApplyReport, BlockCapture, BlockCaptureOptions, BlockCaptureReport, BlockImage,
+    BlockLayout, BlockStream, BlockVerify, Delta, Error, ErrorKind, ExistingData, apply_block_image,
+    apply_block_stream, no_hits, verify_block_image, whole_device,
+};
+use gravure_io::ReadAt;
+use gravure_model::Ctl;
+use gravure_model::event::Silent;
+use gravure_store::{LocalObjects, OnExisting, Store};
+use gravure_testkit::{Fault, Operation, Random};
+
+const MIB: usize = 1 << 20;
+
+/// A device of a few MiB: text, noise, zeros, repetitions.
+fn device(seed: u64, size: usize) -> Vec<u8> {
+    let mut random = Random::new(seed);
+    let mut out = Vec::with_capacity(size);
+    while out.len() < size {
+        let len = usize::try_from(4096 * (1 + random.below(64))).unwrap();
+        match random.below(4) {
+            0 => out.resize(out.len() + len, 0),
+            1 => out.extend((0..len).map(|_| random.below(256) as u8)),
+            2 if out.len() > 2 * len => out.extend_from_within(out.len() - 2 * len..out.len() - len),
+            _ => out.extend((0..len).map(|at| b"some text that repeats "[at % 23] ^ (at >> 12) as u8)),
+        }
+    }
+    out.truncate(size);
+    // A boot sector.
+    out[510..512].copy_from_slice(&[0x55, 0xaa]);
+    out
+}
+
+fn facts(size: usize) -> Facts {
+    let source =
+        Source { name: "test".into(), size_bytes: size as u64, sector_bytes: 512, ..Source::default() };
+    Facts {
+        version: 1,
+        name: "test".into(),
+        scope: Scope::Volume,
+        source,
+        volumes: vec![Volume { size_bytes: size as u64, ..Volume::default() }],
+        ..Facts::default()
+    }
+}
+
+fn capture_options(threads: usize) -> BlockCaptureOptions {
+    BlockCaptureOptions { threads: Some(threads), ..BlockCaptureOptions::default() }
+}
+
+fn with_capture<T>(
+    source: &dyn ReadAt,
+    layout: &BlockLayout,
+    work: impl FnOnce(&BlockCapture<'_>) -> T,
+) -> T {
+    let facts = facts(source.size() as usize);
+    work(&BlockCapture { source, name: "test", layout, facts: &facts, hits: &no_hits })
+}
+
+fn capture(source: &dyn ReadAt, layout: &BlockLayout, threads: usize) -> (Vec<u8>, BlockCaptureReport) {
+    let mut out = Vec::new();
+    let report = with_capture(source, layout, |capture| {
+        capture.to_stream(&mut out, "memory", &capture_options(threads), &Ctl::default(), &Silent)
+    });
+    (out, report.unwrap())
+}
+
+fn open(bytes: &[u8]) -> Result<BlockImage, Error> {
+    BlockImage::open(Arc::new(bytes.to_vec()), "image")
+}
+
+fn apply_options() -> BlockApplyOptions {
+    BlockApplyOptions { threads: Some(2), existing: ExistingData::Destroy, ..BlockApplyOptions::default() }
+}
+
+fn apply(image: &BlockImage, disk: &Disk, options: &BlockApplyOptions) -> Result<BlockApplyReport, Error> {
+    apply_block_image(image, disk, options, &Ctl::default(), &Silent)
+}
+
+#[test]
+fn a_device_comes_back_from_a_file_a_stream_and_a_store() {
+    for size in [512, 100 * 1024, 3 * MIB + 512, 70 * MIB] {
+        let source = device(size as u64, size);
+        let layout = whole_device(size as u64);
+        let (file, report) = capture(&source, &layout, 1);
+        assert_eq!(report.data_bytes + report.zero_bytes, size as u64);
+        assert_eq!(capture(&source, &layout, 4).0, file, "the bytes do not depend on the threads");
+        let image = open(&file).unwrap();
+        assert_eq!(report.id, Some(image.id()));
+        let disk = Disk::used(size + 5 * 512);
+        let applied = apply(&image, &disk, &apply_options()).unwrap();
+        assert_eq!(disk.bytes()[..size], source, "{size} bytes from a file");
+        assert!(applied.is_verified);
+        assert_eq!((applied.tree, applied.verified_bytes), (report.tree, size as u64));
+
+        let disk = Disk::used(size);
+        let stream = BlockStream::open(file.as_slice(), "stream").unwrap();
+        apply_block_stream(stream, &disk, &apply_options(), &Ctl::default(), &Silent).unwrap();
+        assert!(disk.bytes() == source, "{size} bytes from a stream");
+
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(Store::open(Arc::new(LocalObjects::new(dir.path()))).unwrap());
+        let into_store = |name: &str| {
+            with_capture(&source, &layout, |capture| {
+                let options = capture_options(2);
+                capture.to_store(&store, name, OnExisting::Refuse, &options, &Ctl::default(), &Silent)
+            })
+        };
+        let stored = into_store("one").unwrap();
+        assert_eq!((stored.tree, stored.id), (report.tree, report.id));
+        assert_eq!(into_store("two").unwrap().new_bytes, 0, "nothing of a second capture is new");
+        assert_eq!(into_store("two").unwrap_err().kind(), ErrorKind::Refused);
+        let store = Arc::new(Store::open(Arc::new(LocalObjects::new(dir.path()))).unwrap());
+        let image = BlockImage::open_stored(store, "two").unwrap();
+        let disk = Disk::used(size);
+        apply(&image, &disk, &apply_options()).unwrap();
+        assert!(disk.bytes() == source, "{size} bytes from a store");
+        let verified = verify_block_image(&image, None, &Ctl::default(), &Silent).unwrap();
+        assert_eq!((verified.damage.len(), verified.tree), (0, report.tree));
+    }
+}
+
+#[test]
+fn a_redeploy_moves_only_what_differs() {
+    let size = 40 * MIB;
+    let old = device(1, size);
+    let mut new = old.clone();
+    let mut random = Random::new(9);
+    // A tenth of the device, in pieces of 512 KiB, with content of the same kind.
+    let other = device(2, size);
+    for _ in 0..size / 10 / (MIB / 2) {
+        let at = usize::try_from(random.below((2 * size / MIB) as u64)).unwrap() * (MIB / 2);
+        new[at..at + MIB / 2].copy_from_slice(&other[at..at + MIB / 2]);
+    }
+    let (file, _) = capture(&new, &whole_device(size as u64), 2);
+    let image = open(&file).unwrap();
+    let disk = Disk::with(old, Operation::Write, u64::MAX, Fault::Fail);
+    let report = apply(&image, &disk, &apply_options()).unwrap();
+    assert!(disk.bytes() == new);
+    let share = |bytes: u64, of: u64| bytes as f64 / of as f64;
+    let (fetched, written) =
+        (share(report.fetched_bytes, file.len() as u64), share(report.written_bytes, report.data_bytes));
+    assert!(fetched <= 0.30 && written <= 0.20, "fetched {fetched:.3}, written {written:.3}");
+    // On a device that holds nothing of it the sample says so, and everything comes.
+    let report = apply(&image, &Disk::used(size), &apply_options()).unwrap();
+    assert_eq!((report.written_bytes, report.kept_bytes), (report.data_bytes, 0));
+    // And where it stands already, only what comes last is written.
+    let report = apply(&image, &disk, &apply_options()).unwrap();
+    assert!(report.written_bytes < 4 * MIB as u64, "{}", report.written_bytes);
+}
+
+/// The first and last MiB of a device whose restore did not end must be nothing.
+fn assert_not_bootable(disk: &[u8], size: usize, context: &str) {
+    assert!(disk[..512].iter().all(|byte| *byte == 0), "{context}: first sector");
+    let _ = size;
+}
+
+#[test]
+fn a_restore_that_fails_anywhere_is_not_bootable_and_completes_on_its_next_run() {
+    let size = 4 * MIB;
+    let source = device(3, size);
+    let (file, _) = capture(&source, &whole_device(size as u64), 1);
+    let image = open(&file).unwrap();
+    let options = BlockApplyOptions { threads: Some(1), ..apply_options() };
+    let counting = Disk::used(size);
+    apply(&image, &counting, &options).unwrap();
+    let writes = counting.0.count(Operation::Write);
+    assert!(writes > 20);
+    // The first and the last operations, and a sample of those between; all in full runs.
+    let step = if gravure_testkit::full_run() { 1 } else { 9 };
+    let sampled = (0..writes).filter(|at| at % step == 0 || *at < 8 || *at + 8 > writes);
+    for at in sampled {
+        for fault in [Fault::Fail, Fault::PowerCut { bytes: 700 }, Fault::Lie, Fault::Flip { bit: 12345 }] {
+            let disk = Disk::with(vec![0xaa; size], Operation::Write, at, fault);
+            let result = apply(&image, &disk, &options);
+            let context = format!("{fault:?} at {at} of {writes}");
+            let bytes = disk.bytes();
+            match result {
+                // A sync that lies, and a flip or lie that changes nothing.
+                Ok(_) => assert!(bytes == source, "{context}"),
+                Err(error) => {
+                    let is_last = bytes == source;
+                    let is_untouched = bytes.iter().all(|byte| *byte == 0xaa);
+                    if !is_last
+                        && !is_untouched
+                        && at > 1
+                        && !matches!(fault, Fault::Flip { .. } | Fault::Lie)
+                    {
+                        assert_not_bootable(&bytes, size, &format!("{context}: {error}"));
+                    }
+                }
+            }
+            let again = Disk::with(bytes, Operation::Write, u64::MAX, Fault::Fail);
+            apply(&image, &again, &options).unwrap();
+            assert!(again.bytes() == source, "{context}: next run");
+        }
+    }
+}
+
+#[test]
+fn a_device_that_cannot_be_read_back_is_not_called_done() {
+    let size = 3 * MIB;
+    let source = device(4, size);
+    let (file, _) = capture(&source, &whole_device(size as u64), 1);
+    let image = open(&file).unwrap();
+    let options = BlockApplyOptions { threads: Some(1), delta: Delta::Never, ..apply_options() };
+    let counting = Disk::used(size);
+    apply(&image, &counting, &options).unwrap();
+    for at in 0..counting.0.count(Operation::Read) {
+        for fault in [Fault::Fail, Fault::Flip { bit: 999 }] {
+            let disk = Disk::with(vec![0xaa; size], Operation::Read, at, fault);
+            let result = apply(&image, &disk, &options);
+            assert!(result.is_err(), "{fault:?} at {at}");
+            // Nothing is read before the body is written, and the ends come after it was read back.
+            if disk.bytes() != source {
+                assert_not_bootable(&disk.bytes(), size, &format!("{fault:?} at {at}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn damaged_images_never_look_restored() {
+    let size = 2 * MIB + 4096;
+    let source = device(5, size);
+    let (file, _) = capture(&source, &whole_device(size as u64), 1);
+    let mut random = Random::new(5);
+    let options = apply_options();
+    for round in 0..150 {
+        let mut bad = file.clone();
+        let is_cut = round % 3 == 0;
+        if is_cut {
+            bad.truncate(usize::try_from(random.below(file.len() as u64)).unwrap());
+        } else {
+            let at = usize::try_from(random.below(file.len() as u64)).unwrap();
+            bad[at] ^= 1 << random.below(8);
+        }
+        let disk = Disk::used(size);
+        let applied = open(&bad).and_then(|image| apply(&image, &disk, &options));
+        check_outcome(&applied, &disk, &source, is_cut, round);
+        if let Ok(image) = open(&bad) {
+            let damage = verify_block_image(&image, Some(2), &Ctl::default(), &Silent);
+            let is_sound = damage.is_ok_and(|report| report.damage.is_empty());
+            assert_eq!(is_sound, applied.is_ok(), "round {round}: verify and apply agree");
+        }
+        let disk = Disk::used(size);
+        let applied = BlockStream::open(bad.as_slice(), "stream")
+            .and_then(|stream| apply_block_stream(stream, &disk, &options, &Ctl::default(), &Silent));
+        check_outcome(&applied, &disk, &source, is_cut, round);
+    }
+}
+
+fn check_outcome(
+    applied: &Result<BlockApplyReport, Error>,
+    disk: &Disk,
+    source: &[u8],
+    is_cut: bool,
+    round: u64,
+) {
+    let bytes = disk.bytes();
+    match applied {
+        Ok(_) => assert!(bytes == source && !is_cut, "round {round}"),
+        Err(error) => {
+            let untouched = bytes.iter().all(|byte| *byte == 0xaa);
+            assert!(untouched || bytes[..512].iter().all(|byte| *byte == 0), "round {round}: {error}");
+            assert!(
+                matches!(error.kind(), ErrorKind::Integrity | ErrorKind::Unsupported),
+                "round {round}: {error:?}"
+            );
+        }
+    }
+}
+
+/// A source with sectors that fail, some only at first.
+struct Failing {
+    bytes: Vec<u8>,
+    bad: Range<u64>,
+    once: std::sync::Mutex<Vec<u64>>,
+}
+
+impl ReadAt for Failing {
+    fn size(&self) -> u64 {
+        self.bytes.size()
+    }
+    fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        let range = offset..offset + buf.len() as u64;
+        let mut once = self.once.lock().unwrap();
+        let before = once.len();
+        once.retain(|at| !range.contains(at));
+        if once.len() < before || (range.start < self.bad.end && range.end > self.bad.start) {
+            return Err(io::Error::other("bad sector"));
+        }
+        self.bytes.read_exact_at(offset, buf)
+    }
+}
+
+#[test]
+fn bad_sectors_are_tried_again_and_recorded() {
+    let size = 4 * MIB;
+    let bytes = device(6, size);
+    let bad = 1_000_448..1_003_520;
+    let source = Failing { bytes: bytes.clone(), bad: bad.clone(), once: vec![5000, 3_000_000].into() };
+    let layout = whole_device(size as u64);
+    let mut file = Vec::new();
+    let capture_facts = facts(size);
+    let hits = |range: &Range<u64>| vec![format!("file at {}", range.start)];
+    let capture =
+        BlockCapture { source: &source, name: "test", layout: &layout, facts: &capture_facts, hits: &hits };
+    let report =
+        capture.to_stream(&mut file, "memory", &capture_options(2), &Ctl::default(), &Silent).unwrap();
+    assert_eq!((report.unreadable_bytes, report.skipped), (bad.end - bad.start, 1));
+    let image = open(&file).unwrap();
+    let outcome = &image.root().outcome;
+    let found: u64 = outcome.unreadable.iter().map(|place| place.size_bytes).sum();
+    assert_eq!((outcome.unreadable[0].offset_bytes, found), (bad.start, bad.end - bad.start));
+    assert_eq!(outcome.unreadable[0].hits, [format!("file at {}", bad.start)]);
+    let disk = Disk::used(size);
+    let applied = apply(&image, &disk, &apply_options()).unwrap();
+    assert_eq!(applied.unreadable_bytes, bad.end - bad.start);
+    let mut expected = bytes;
+    expected[bad.start as usize..bad.end as usize].fill(0);
+    assert!(disk.bytes() == expected);
+    let options =
+        BlockCaptureOptions { bad_sectors: gravure_imaging::BadSectors::Refuse, ..capture_options(1) };
+    let refused = capture.to_stream(&mut Vec::new(), "memory", &options, &Ctl::default(), &Silent);
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::Io);
+}
+
+/// Takes so many bytes and no more, as a full disk does.
+struct Full(usize);
+
+impl io::Write for Full {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.0 = self.0.checked_sub(buf.len()).ok_or(io::ErrorKind::StorageFull)?;
+        Ok(buf.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_full_disk_ends_a_capture_wherever_it_is() {
+    let size = 2 * MIB;
+    let source = device(7, size);
+    let layout = whole_device(size as u64);
+    let (file, _) = capture(&source, &layout, 1);
+    for room in (0..file.len()).step_by(file.len() / 37) {
+        let result = with_capture(&source, &layout, |capture| {
+            capture.to_stream(&mut Full(room), "memory", &capture_options(2), &Ctl::default(), &Silent)
+        });
+        assert_eq!(result.unwrap_err().kind(), ErrorKind::Io, "{room}");
+    }
+}
+
+#[test]
+fn targets_that_do_not_fit_or_hold_data_are_refused() {
+    let size = MIB;
+    let (file, _) = capture(&device(8, size), &whole_device(size as u64), 1);
+    let image = open(&file).unwrap();
+    let small = apply(&image, &Disk::used(size - 512), &apply_options()).unwrap_err();
+    let message = "refused: applying image to disk: the image needs 1048576 bytes, the target has 1048064";
+    assert_eq!(small.to_string(), message);
+    let disk = Disk::used(size);
+    let options = BlockApplyOptions { existing: ExistingData::Refuse, ..apply_options() };
+    let refused = apply(&image, &disk, &options).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Refused);
+    assert!(disk.bytes().iter().all(|byte| *byte == 0xaa), "nothing was written");
+    let options = BlockApplyOptions { verify: BlockVerify::Decode, ..apply_options() };
+    let report = apply(&image, &disk, &options).unwrap();
+    assert!(!report.is_verified);
+}

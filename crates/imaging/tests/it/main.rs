@@ -1,0 +1,28 @@
+//! The integration tests of this crate, one module a subject, in one program: each program of its own costs seconds of linking.
+
+mod block_filesystems;
+mod block_images;
+mod common;
+mod compact;
+mod damage;
+#[path = "common/disk.rs"]
+mod disk;
+mod forms;
+mod interop;
+mod mounts;
+mod ntfs_source;
+mod oracles;
+mod pipes;
+mod remote;
+mod rewrite;
+mod round_trip;
+mod solid;
+#[path = "common/sparse.rs"]
+mod sparse;
+mod vectors;
+mod volume;
+#[path = "../../../ntfs/tests/it/support/mod.rs"]
+mod windows;
+mod windows_interop;
+#[path = "../../../wim/tests/it/support/windows_tree.rs"]
+mod windows_tree;

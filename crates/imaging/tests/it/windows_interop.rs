@@ -1,0 +1,321 @@
+//! What Windows knows of files survives every layout, whoever writes it and whoever reads it: attributes, times, security
+//! descriptors, streams, short names, object ids, links. And the volume sink keeps it, as wimlib sees a volume.
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+use crate::windows_tree;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::common::{apply, capture, damage, open, run, verify};
+use gravure_imaging::{
+    Aspect, CaptureForm, CaptureOptions, Change, Compression, CompressionChange, DiffOptions, ExportOptions,
+    FormChange, Image, ImageFile, IntegrityChange, Level, Method, RewriteOptions, Selection, Side,
+    VolumeApplyOptions, VolumeFile, apply_to_volume, diff, export, split,
+};
+use gravure_io::FileAt;
+use gravure_model::Ctl;
+use gravure_model::event::Silent;
+use gravure_nttypes::{FileAttributes, FileTime, Guid, NtName};
+use gravure_testkit::{Random, oracle};
+use gravure_tree::{ContentRef, NamedStream, Node, Origin, SecurityId, Times, Tree};
+use gravure_wim::{ImageInfo, Metadata, WimWriter, WriteOptions};
+
+/// A file with an image that has of everything.
+fn write(tree: &Tree, path: &Path) {
+    let file = fs::File::options().read(true).write(true).create_new(true).open(path).unwrap();
+    let file = FileAt::new(file).unwrap();
+    let options = WriteOptions {
+        compression: Some(Compression::XPRESS_32K),
+        guid: Guid([7; 16]),
+        links_fixed: false,
+        allow_missing_blobs: false,
+    };
+    let mut writer = WimWriter::create(&file, &options).unwrap();
+    let mut tree = tree.clone();
+    let mut todo = vec![tree.root()];
+    while let Some(id) = todo.pop() {
+        todo.extend(tree.children(id).iter().map(|entry| entry.node));
+        for content in tree.node_mut(id).contents_mut() {
+            if let Origin::Inline(bytes) = &content.origin {
+                content.sha1 = Some(writer.add_blob(bytes, Level::Fast).unwrap());
+            }
+        }
+    }
+    let metadata = Metadata::from_tree(&tree).unwrap();
+    writer.add_image(&metadata, ImageInfo::new("test"), Level::Fast).unwrap();
+    writer.finish_with_integrity().unwrap();
+}
+
+/// Every difference between two images.
+fn changes(a: &Image, b: &Image, ignore: &[Aspect]) -> Vec<(String, Change)> {
+    let options = DiffOptions { ignore: ignore.to_vec(), ..DiffOptions::default() };
+    diff(Side::Image(a), Side::Image(b), &options, &Ctl::default(), &Silent).unwrap().changes
+}
+
+/// The same in words.
+fn differences(a: &Image, b: &Image) -> Vec<String> {
+    changes(a, b, &[]).iter().map(|it| format!("{it:?}")).collect()
+}
+
+/// What wimlib says of an image but for where in the file things lie.
+fn listing(image: &Path) -> Option<Vec<String>> {
+    let mut wimlib = oracle("wimlib-imagex")?;
+    let text = run(wimlib.arg("dir").arg(image).args(["1", "--detailed"]));
+    let of_place = [
+        "Compressed size",
+        "Offset in WIM",
+        "Solid resource",
+        "Solid offset",
+        "Flags",
+        "Part Number",
+        "Reference Count",
+        "Link Group",
+    ];
+    let is_kept = |line: &&str| !of_place.iter().any(|field| line.starts_with(field));
+    Some(text.lines().filter(is_kept).map(str::to_owned).collect())
+}
+
+struct Layout {
+    name: &'static str,
+    form: CaptureForm,
+    compression: Option<Compression>,
+    for_wimlib: &'static [&'static str],
+}
+
+fn layouts() -> Vec<Layout> {
+    let new = |method, size| Compression::new(method, size).unwrap();
+    let normal =
+        |name, compression, for_wimlib| Layout { name, form: CaptureForm::Normal, compression, for_wimlib };
+    vec![
+        normal("none", None, &["--compress=none"]),
+        normal("XPRESS", Some(Compression::XPRESS_32K), &["--compress=XPRESS"]),
+        normal("LZX", Some(Compression::LZX_32K), &["--compress=LZX"]),
+        normal("LZMS", Some(new(Method::Lzms, 1 << 17)), &["--compress=LZMS"]),
+        Layout {
+            name: "solid",
+            form: CaptureForm::Solid(new(Method::Lzms, 1 << 20)),
+            compression: Some(new(Method::Lzms, 1 << 17)),
+            for_wimlib: &["--solid", "--solid-chunk-size=1M"],
+        },
+        Layout {
+            name: "pipable",
+            form: CaptureForm::Pipable,
+            compression: Some(Compression::LZX_32K),
+            for_wimlib: &["--compress=LZX", "--pipable"],
+        },
+    ]
+}
+
+#[test]
+fn metadata_survives_every_layout_by_every_writer_for_every_reader() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = dir.path().join("base.wim");
+    write(&windows_tree::windows_tree(), &base);
+    let expected = open(&base);
+    assert!(differences(&expected, &open(&base)).is_empty());
+    let Some(expected_listing) = listing(&base) else { return };
+    assert!(expected_listing.len() > 200, "{} lines", expected_listing.len());
+    let source = ImageFile::open_path(&base).unwrap();
+    let mut done = 0;
+    for layout in layouts() {
+        for integrity in [IntegrityChange::Make, IntegrityChange::Drop] {
+            let made = [true, false].map(|is_ours| {
+                let image = dir.path().join("x.wim");
+                let _ = fs::remove_file(&image);
+                if is_ours {
+                    let rewrite = RewriteOptions {
+                        compression: CompressionChange::To(layout.compression),
+                        form: FormChange::To(layout.form),
+                        integrity,
+                        ..RewriteOptions::default()
+                    };
+                    let options = ExportOptions { rewrite, ..ExportOptions::default() };
+                    let all = Selection::All;
+                    export(&source, all, &image, &options, &Ctl::default(), &Silent).unwrap();
+                } else {
+                    let table = if integrity == IntegrityChange::Make { "--check" } else { "--nocheck" };
+                    let mut wimlib = Command::new("wimlib-imagex");
+                    wimlib.arg("export").arg(&base).arg("all").arg(&image).args(layout.for_wimlib).arg(table);
+                    run(&mut wimlib);
+                }
+                let what = format!("{}, {integrity:?}, by us: {is_ours}", layout.name);
+                assert_eq!(damage(&image).unwrap(), [""; 0], "{what}");
+                let has_table = !ImageFile::open_path(&image).unwrap().wim().header().integrity.is_absent();
+                assert_eq!(has_table, integrity == IntegrityChange::Make, "{what}");
+                assert_eq!(differences(&expected, &open(&image)), [""; 0], "{what}");
+                assert_eq!(listing(&image).unwrap(), expected_listing, "{what}");
+                run(Command::new("wimlib-imagex").arg("verify").arg(&image));
+                if layout.form != CaptureForm::Pipable
+                    && let Some(mut seven_zip) = oracle("7z")
+                {
+                    let text = run(seven_zip.arg("t").arg(&image));
+                    assert!(text.contains("Everything is Ok"), "{what}: {text}");
+                }
+                1
+            });
+            done += made.iter().sum::<usize>();
+            if integrity == IntegrityChange::Make && layout.form == CaptureForm::Normal {
+                done += split_sets(dir.path(), &expected, &expected_listing, layout.name);
+            }
+        }
+    }
+    assert_eq!(done, 6 * 2 * 2 + 4 * 2);
+}
+
+/// The file `x.wim` split by both, and read by all.
+fn split_sets(dir: &Path, expected: &Image, expected_listing: &[String], what: &str) -> usize {
+    let image = dir.join("x.wim");
+    for is_ours in [true, false] {
+        let set = dir.join(format!("set-{what}-{is_ours}"));
+        fs::create_dir(&set).unwrap();
+        let first = set.join("x.swm");
+        if is_ours {
+            let source = ImageFile::open_path(&image).unwrap();
+            let options = RewriteOptions::default();
+            split(&source, &first, 2_000, &options, &Ctl::default(), &Silent).unwrap();
+        } else {
+            run(Command::new("wimlib-imagex").arg("split").arg(&image).arg(&first).arg("0.002"));
+        }
+        let parts: Vec<PathBuf> = fs::read_dir(&set).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert!(parts.len() > 1, "{what}: {parts:?}");
+        assert_eq!(damage(&first).unwrap(), [""; 0], "{what}");
+        assert_eq!(differences(expected, &open(&first)), [""; 0], "{what}");
+        let glob = format!("--ref={}/x*.swm", set.display());
+        run(Command::new("wimlib-imagex").arg("verify").arg(&first).arg(&glob));
+        let joined = dir.join("joined.wim");
+        let _ = fs::remove_file(&joined);
+        run(Command::new("wimlib-imagex").arg("join").arg(&joined).args(&parts));
+        assert_eq!(listing(&joined).unwrap(), expected_listing, "{what}");
+    }
+    2
+}
+
+/// 7-Zip (26.02) takes the length of the largest part for that of the first, and calls sets with a smaller first part cut
+/// off, whoever made them: here the first is the largest.
+#[test]
+fn seven_zip_reads_our_split_sets() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = dir.path().join("s");
+    fs::create_dir(&source).unwrap();
+    for number in 0..5 {
+        let mut bytes = vec![0; 30_000];
+        Random::new(number).fill(&mut bytes);
+        fs::write(source.join(format!("f{number}")), bytes).unwrap();
+    }
+    let (image, first) = (dir.path().join("x.wim"), dir.path().join("x.swm"));
+    capture(&source, &image, &CaptureOptions { compression: None, ..CaptureOptions::default() });
+    let file = ImageFile::open_path(&image).unwrap();
+    let report = split(&file, &first, 40_000, &RewriteOptions::default(), &Ctl::default(), &Silent).unwrap();
+    assert_eq!(report.parts.len(), 5);
+    let Some(mut seven_zip) = oracle("7z") else { return };
+    let text = run(seven_zip.arg("t").arg(&first));
+    assert!(text.contains("Everything is Ok") && text.contains("Files: 5"), "{text}");
+}
+
+#[test]
+fn a_volume_keeps_what_windows_knows() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut tree = windows_tree::windows_tree();
+    // Raw data of an encrypted file has no place on a volume that no Windows has seen.
+    tree.remove(tree.root(), &"encrypted".into()).unwrap();
+    onto_a_volume_and_back(dir.path(), &tree);
+}
+
+/// A tree that nobody thought of.
+fn random_tree(random: &mut Random) -> Tree {
+    let times = |random: &mut Random| {
+        let mut time = || FileTime(130_000_000_000_000_000 + random.below(1 << 52));
+        Times { created: time(), accessed: time(), written: time() }
+    };
+    let content = |random: &mut Random| {
+        let most = *random.pick(&[0, 1, 700, 5000, 33_000, 300_000]).unwrap();
+        let mut bytes = vec![0; usize::try_from(random.below(most + 1)).unwrap()];
+        random.fill(&mut bytes);
+        ContentRef::inline(bytes)
+    };
+    let mut tree = Tree::new(Node { children: Some(Vec::new()), times: times(random), ..Node::default() });
+    let descriptors = windows_tree::windows_tree().security_descriptors().to_vec();
+    tree.set_security_descriptors(descriptors);
+    let (mut directories, mut files) = (vec![tree.root()], Vec::new());
+    for number in 0..200 {
+        let parent = *random.pick(&directories).unwrap();
+        let long = "x".repeat(usize::try_from(random.below(200)).unwrap());
+        let name = NtName::from(format!("{number} {long}\u{e4}\u{1f600}").as_str());
+        let mut attributes = FileAttributes::ARCHIVE;
+        for attribute in [FileAttributes::HIDDEN, FileAttributes::SYSTEM, FileAttributes::READ_ONLY] {
+            if random.once_in(4) {
+                attributes |= attribute;
+            }
+        }
+        let security = Some(SecurityId(u32::try_from(random.below(2)).unwrap()));
+        let mut node = Node { attributes, times: times(random), security, ..Node::default() };
+        for stream in 0..random.below(3) * u64::from(random.once_in(4)) {
+            let name = format!("stream {stream}").as_str().into();
+            node.named_streams.push(NamedStream { name, content: content(random) });
+        }
+        match random.below(8) {
+            0 | 1 => {
+                node.children = Some(Vec::new());
+                directories.push(tree.add(parent, name, node).unwrap());
+            }
+            2 if !files.is_empty() => tree.link(parent, name, *random.pick(&files).unwrap()).unwrap(),
+            _ => {
+                node.data = Some(content(random));
+                files.push(tree.add(parent, name, node).unwrap());
+            }
+        }
+    }
+    tree
+}
+
+#[test]
+fn random_trees_come_back_from_every_sink() {
+    let seed = gravure_testkit::seed();
+    for seed in seed..seed + 3 {
+        eprintln!("seed {seed}");
+        let dir = tempfile::tempdir().unwrap();
+        let tree = random_tree(&mut Random::new(seed));
+        let image = onto_a_volume_and_back(dir.path(), &tree);
+        let (target, again) = (dir.path().join("target"), dir.path().join("again.wim"));
+        apply(&image, &target).unwrap();
+        verify(&image, &target).unwrap();
+        capture(&target, &again, &CaptureOptions::default());
+        // What a directory of Unix can say.
+        let lost = Aspect::ALL.into_iter().filter(|aspect| {
+            let kept = [Aspect::Kind, Aspect::Size, Aspect::Content, Aspect::Target, Aspect::HardLinks];
+            !kept.contains(aspect)
+        });
+        let found = changes(&image, &open(&again), &lost.collect::<Vec<_>>());
+        assert!(found.is_empty(), "seed {seed}: {found:?}");
+    }
+}
+
+/// The tree as an image, applied to a volume, captured from it by wimlib and compared. The image is returned.
+fn onto_a_volume_and_back(dir: &Path, tree: &Tree) -> Image {
+    let base = dir.join("base.wim");
+    write(tree, &base);
+    let volume = dir.join("volume.ntfs");
+    let device = VolumeFile::open(&volume, Some(64 << 20)).unwrap();
+    let image = open(&base);
+    apply_to_volume(&image, &device, &VolumeApplyOptions::default(), &Ctl::default(), &Silent).unwrap();
+    let Some(mut wimlib) = oracle("wimlib-imagex") else { return image };
+    let captured = dir.join("captured.wim");
+    run(wimlib.args(["capture", "--norpfix", "--compress=none"]).arg(&volume).arg(&captured).arg("test"));
+    // The other program knows no extended attributes of volumes.
+    for (path, change) in changes(&image, &open(&captured), &[Aspect::ExtendedAttributes]) {
+        let Change::Differs(differences) = change else { panic!("{path}: {change:?}") };
+        for found in differences {
+            // A name that is short enough is its own short name, and on a volume every file has a descriptor.
+            let is_made_up = found.first == "none"
+                && match found.aspect {
+                    Aspect::ShortName => path.ends_with(&format!("/{}", found.second)),
+                    Aspect::Security => true,
+                    _ => false,
+                };
+            assert!(is_made_up, "{path}: {found:?}");
+        }
+    }
+    image
+}

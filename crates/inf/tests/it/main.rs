@@ -1,0 +1,7 @@
+//! The integration tests of this crate, one module a subject, in one program: each program of its own costs seconds of linking.
+
+mod corpus;
+mod device_rank;
+mod fuzz_bodies;
+mod support;
+mod wine;

@@ -1,0 +1,103 @@
+//! The checker is silent on volumes of ours, and the reader reads what was written.
+#![allow(clippy::unwrap_used, clippy::disallowed_types, reason = "tests start programs and write files")]
+
+use std::collections::HashMap;
+
+use crate::support::compare::{compare, scan};
+use crate::support::{Builder, all_writes_with, compressed, noise, options, shapes, volume, windows_tree};
+use gravure_codec::Method;
+use gravure_ntfs::{
+    CheckObserver, CheckReport, Collisions, ContentGuide, Encoding, Finding, Strictness, VolumeOptions,
+    VolumePlan, WofAlgorithm, check,
+};
+use gravure_tree::{ContentRef, NodeId};
+
+#[derive(Default)]
+struct All(Vec<String>);
+
+impl CheckObserver for All {
+    fn finding(&mut self, finding: &Finding) {
+        self.0.push(format!("{}: {finding}", finding.rule.name()));
+    }
+}
+
+fn silent(bytes: &[u8], what: &str) -> CheckReport {
+    let mut all = All::default();
+    let report = check(&bytes, Strictness::Fresh, &mut all).unwrap();
+    assert!(all.0.is_empty() && report.is_clean(), "{what}: {:#?}", all.0);
+    report
+}
+
+#[test]
+fn own_volumes_of_every_shape_are_clean_to_the_last_copy_and_read_back_as_their_tree() {
+    let tree = windows_tree(1500);
+    for (sector_size, cluster) in shapes() {
+        let size = if cluster > 65_536 { 400 << 20 } else { 64 << 20 };
+        let options = VolumeOptions { sector_size, cluster_bytes: Some(cluster), ..options(size) };
+        let (bytes, _) = volume(&tree, &options);
+        let report = silent(&bytes, &format!("{sector_size:?}, clusters of {cluster}"));
+        assert!(report.files > 1500 && report.names > 2500 && report.directories > 60, "{report:?}");
+        let (volume, scan) = scan(&bytes);
+        assert_eq!((volume.label().to_string(), volume.version()), ("Gravure".to_owned(), (3, 1)));
+        assert_eq!(volume.used_clusters(&bytes).unwrap(), report.used_clusters);
+        let count = compare(&tree, &bytes, &volume, &scan);
+        assert!(count > 2500, "{count}");
+    }
+}
+
+/// Compressed by each algorithm of the overlay filter, of sizes around its chunks.
+#[test]
+fn files_behind_the_overlay_filter_come_out_plain() {
+    use WofAlgorithm::{Lzx, Xpress4K, Xpress8K, Xpress16K};
+    for (algorithm, chunk) in [(Xpress4K, 4096), (Lzx, 32_768), (Xpress8K, 8192), (Xpress16K, 16_384)] {
+        let method = if algorithm == Lzx { Method::Lzx } else { Method::Xpress };
+        let mut b = Builder::new(2);
+        let root = b.tree.root();
+        let text: Vec<u8> =
+            (0..).flat_map(|n: u32| format!("{n} bottles\n").into_bytes()).take(200_000).collect();
+        // Some chunks do not get smaller.
+        let content = |len: usize| [&text[..len / 2], &noise(len - len / 2, len as u64)].concat();
+        let mut guide = Compact { algorithm, stored: HashMap::new() };
+        for len in [chunk - 1, chunk, chunk + 1, 3 * chunk + 5, 150_001] {
+            let node = b.file(root, &format!("file of {len}"), &content(len));
+            guide.stored.insert(node, compressed(&content(len), method, chunk));
+        }
+        let options = options(16 << 20);
+        let plan = VolumePlan::new(&b.tree, &guide, &options).unwrap();
+        let mut bytes = vec![0; 16 << 20];
+        for write in all_writes_with(&plan, &b.tree, &|node| guide.stored[&node].clone()) {
+            let start = usize::try_from(write.offset).unwrap();
+            bytes[start..start + write.bytes.len()].copy_from_slice(&write.bytes);
+        }
+        silent(&bytes, &format!("{algorithm:?}"));
+        let (volume, scan) = scan(&bytes);
+        assert_eq!(compare(&b.tree, &bytes, &volume, &scan), 5, "{algorithm:?}");
+    }
+}
+
+struct Compact {
+    algorithm: WofAlgorithm,
+    stored: HashMap<NodeId, Vec<u8>>,
+}
+
+impl ContentGuide for Compact {
+    fn position(&self, _: &ContentRef) -> u64 {
+        0
+    }
+
+    fn encoding(&self, node: NodeId, _: &ContentRef) -> Encoding {
+        let stored_bytes = self.stored[&node].len() as u64;
+        Encoding::Wof { algorithm: self.algorithm, stored_bytes }
+    }
+}
+
+#[test]
+fn names_that_differ_in_case_only_are_no_clash_where_that_was_asked_for() {
+    let mut b = Builder::new(2);
+    let root = b.tree.root();
+    for name in ["FAQ.html", "faq.html", "Faq.html", "a.txt", "A.TXT", "A.txt", "other"] {
+        b.file(root, name, name.as_bytes());
+    }
+    let options = VolumeOptions { collisions: Collisions::Keep, ..options(16 << 20) };
+    silent(&volume(&b.tree, &options).0, "names that differ in case");
+}

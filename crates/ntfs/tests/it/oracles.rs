@@ -1,0 +1,107 @@
+//! ntfs-3g's tools and wimlib read our volumes: accounting, every name, every content, the whole tree.
+#![allow(clippy::unwrap_used, clippy::disallowed_types, reason = "tests start programs and write files")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::support::{options, shapes, volume, windows_tree};
+use gravure_ntfs::VolumeOptions;
+use gravure_testkit::oracle;
+use gravure_tree::{ContentRef, Origin, Tree};
+use tempfile::TempDir;
+
+fn run(command: &mut Command) -> (bool, String) {
+    let output = command.env("LC_ALL", "C.UTF-8").output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&text).into_owned())
+}
+
+fn write_volume(dir: &TempDir, tree: &Tree, options: &VolumeOptions) -> PathBuf {
+    let path = dir.path().join("volume.ntfs");
+    std::fs::write(&path, volume(tree, options).0).unwrap();
+    path
+}
+
+/// Checkers that know one or two things each.
+fn check(path: &Path, what: &str) {
+    let checks: [(&str, &[&str], &str); 4] = [
+        ("ntfsfix", &["-n"], "processed successfully"),
+        ("ntfsresize", &["--info", "--force", "--no-progress-bar"], "You might resize at"),
+        ("ntfsinfo", &["--mft"], "Volume Version: 3.1"),
+        ("ntfssecaudit", &["-a"], "No errors were found"),
+    ];
+    for (program, arguments, expected) in checks {
+        let Some(mut command) = oracle(program) else { continue };
+        let (succeeded, text) = run(command.args(arguments).arg(path));
+        assert!(succeeded, "{what}: {program}: {text}");
+        let is_fine = text.contains(expected) || program == "ntfssecaudit" && text.contains("0 error");
+        assert!(is_fine, "{what}: {program}: {text}");
+        for bad in ["orrupt", "nconsisten", "ifferent", "mismatch", "FAILED"] {
+            assert!(!text.contains(bad), "{what}: {program}: {text}");
+        }
+    }
+}
+
+#[test]
+fn checkers_call_every_shape_of_volume_clean() {
+    let tree = windows_tree(2000);
+    for (sector_size, cluster) in shapes() {
+        let dir = tempfile::tempdir().unwrap();
+        let volume_bytes = if cluster > 65_536 { 600 << 20 } else { 128 << 20 };
+        let options = VolumeOptions { sector_size, cluster_bytes: Some(cluster), ..options(volume_bytes) };
+        let path = write_volume(&dir, &tree, &options);
+        check(&path, &format!("{sector_size:?}, clusters of {cluster}"));
+    }
+}
+
+fn bytes_of(content: &ContentRef) -> &[u8] {
+    match &content.origin {
+        Origin::Inline(bytes) => bytes,
+        _ => &[],
+    }
+}
+
+/// Applies what wimlib captured from our volume to a directory, and compares with the tree.
+#[test]
+fn wimlib_captures_the_same_tree() {
+    if oracle("wimlib-imagex").is_none() {
+        return;
+    }
+    let tree = windows_tree(2000);
+    let dir = tempfile::tempdir().unwrap();
+    let path = write_volume(&dir, &tree, &options(128 << 20));
+    let (image, target) = (dir.path().join("x.wim"), dir.path().join("target"));
+    let wimlib = |arguments: &[&std::ffi::OsStr]| run(oracle("wimlib-imagex").unwrap().args(arguments));
+    let (succeeded, text) = wimlib(&[
+        "capture".as_ref(),
+        path.as_ref(),
+        image.as_ref(),
+        "x".as_ref(),
+        "--compress=none".as_ref(),
+    ]);
+    assert!(succeeded && !text.contains("WARNING"), "{text}");
+    let (succeeded, text) = wimlib(&["apply".as_ref(), image.as_ref(), "1".as_ref(), target.as_ref()]);
+    assert!(succeeded, "{text}");
+    let mut files = 0;
+    for step in tree.walk() {
+        let node = tree.node(step.entry.node);
+        if let (Some(data), None) = (&node.data, &node.reparse) {
+            let place = target.join(step.display_path().trim_start_matches('/'));
+            let found = std::fs::read(&place).unwrap_or_else(|error| panic!("{}: {error}", place.display()));
+            assert!(found == bytes_of(data), "{}", step.display_path());
+            files += 1;
+        }
+    }
+    assert!(files > 3000);
+    let (_, listing) = wimlib(&["dir".as_ref(), image.as_ref(), "1".as_ref(), "--detailed".as_ref()]);
+    for expected in ["ALONGN~1.CON", "PROGRA~1", "DIRECT~1", "stream number 59"] {
+        assert!(listing.contains(expected), "{expected}");
+    }
+    let link = std::fs::read_link(target.join("Windows/file link")).unwrap();
+    assert_eq!(link, Path::new("../one"));
+    let links = listing
+        .lines()
+        .filter(|line| line.starts_with("Link Count") && line.trim_end().ends_with("= 1024"))
+        .count();
+    assert_eq!(links, 1024, "links of the popular file");
+}

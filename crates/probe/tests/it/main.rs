@@ -1,0 +1,4 @@
+//! The integration tests of this crate, one module a subject, in one program: each program of its own costs seconds of linking.
+
+mod any_bytes;
+mod vectors;

@@ -1,0 +1,5 @@
+//! The integration tests of this crate, one module a subject, in one program: each program of its own costs seconds of linking.
+
+mod common;
+mod deployment;
+mod menus;

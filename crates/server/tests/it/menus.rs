@@ -1,0 +1,131 @@
+//! Rules, entries of one's own, and boots chosen once, as a loader sees them.
+
+use crate::common::{Boot, Machine, TestSite};
+use gravure_model::Assurance;
+use gravure_model::identity::MachineSelector;
+use gravure_model::job::{Afterwards, DiskRule, JobRequest};
+use gravure_server::CONFIG_NAME;
+
+const RULES: &str = r#"
+[[rule]]
+name = "the old ones run their memory test"
+mac = ["02:00:00:00:00:0*"]
+known = false
+boot = "memtest"
+
+[[rule]]
+name = "everybody else waits"
+firmware = ["uefi"]
+boot = "menu"
+
+[[entry]]
+name = "memtest"
+title = "Memory test"
+file = "memtest/mt64.bin"
+"#;
+
+#[test]
+fn rules_and_operators_choose_and_once_is_once() {
+    let mut site = TestSite::new();
+    site.stop();
+    let config = site.dir.join(CONFIG_NAME);
+    let text = std::fs::read_to_string(&config).unwrap() + RULES;
+    std::fs::write(&config, text).unwrap();
+    std::fs::create_dir_all(site.dir.join("extra/memtest")).unwrap();
+    std::fs::write(site.dir.join("extra/memtest/mt64.bin"), b"a memory test").unwrap();
+    std::fs::write(site.dir.join("extra/secret"), b"also below extra").unwrap();
+    site.start();
+
+    let machine = Machine { number: 7 };
+    let menu = |site: &TestSite| {
+        let path = format!("boot/grub.cfg?{}&arch=x86_64-efi", machine.query());
+        String::from_utf8(site.fetch(&path)).unwrap()
+    };
+    assert!(menu(&site).contains("set timeout=0\nset default=memtest\n"), "{}", menu(&site));
+    assert!(menu(&site).contains("linux \"$base/extra/memtest/mt64.bin\""));
+    assert_eq!(site.fetch("extra/memtest/mt64.bin"), b"a memory test");
+
+    // Once it is known, the second rule fits.
+    Boot::new(&site.ca_pem()).hello(&site, &machine, None).unwrap();
+    assert!(menu(&site).contains("set timeout=5\nset default=local\n"), "{}", menu(&site));
+
+    // Chosen by an operator: this boot, and not the next.
+    let operator = site.operator();
+    let name = machine.inventory().identity().macs[0].to_string();
+    let error = operator.boot_once(&name, Some("nothing")).unwrap_err().to_string();
+    assert!(error.contains("expected local, register, menu or an entry (memtest)"), "{error}");
+    operator.boot_once(&name, Some("memtest")).unwrap();
+    assert!(menu(&site).contains("set timeout=0\nset default=memtest\n"));
+    assert!(menu(&site).contains("set timeout=5\nset default=local\n"));
+    operator.boot_once(&name, Some("register")).unwrap();
+    operator.boot_once(&name, None).unwrap();
+    assert!(menu(&site).contains("set timeout=5\nset default=local\n"));
+    let audit = operator.audit().unwrap();
+    for action in ["next boot chosen", "chosen boot served"] {
+        assert!(audit.iter().any(|entry| entry.action == action), "{action}");
+    }
+
+    // The journal tells what the menu offered, and is complete once the server has stopped.
+    site.stop();
+    site.start();
+    let operator = site.operator();
+    let lines = operator.journal(Some(&name), 100).unwrap();
+    assert!(lines.iter().any(|line| line.text == "boot menu: memtest, as chosen"), "{lines:?}");
+}
+
+const HELD: &str = r#"
+[[rule]]
+name = "strangers are looked at first"
+known = false
+boot = "quarantine"
+"#;
+
+#[test]
+fn a_machine_in_quarantine_registers_and_gets_nothing_until_it_is_let_go() {
+    let mut site = TestSite::new();
+    site.stop();
+    let config = site.dir.join(CONFIG_NAME);
+    let text = std::fs::read_to_string(&config).unwrap() + HELD;
+    std::fs::write(&config, text).unwrap();
+    site.start();
+    let machine = Machine { number: 9 };
+    let menu = |site: &TestSite| {
+        let path = format!("boot/grub.cfg?{}&arch=x86_64-efi", machine.query());
+        String::from_utf8(site.fetch(&path)).unwrap()
+    };
+    // It is not known: it registers at once, and is held back with that.
+    assert!(menu(&site).contains("set timeout=0\nset default=register\n"), "{}", menu(&site));
+    Boot::new(&site.ca_pem()).hello(&site, &machine, None).unwrap();
+    let operator = site.operator();
+    let name = machine.inventory().identity().macs[0].to_string();
+    let held = operator.machine(&name).unwrap().quarantine;
+    assert_eq!(held.as_deref(), Some("by rule \"strangers are looked at first\""));
+    assert!(menu(&site).contains("set timeout=0\nset default=local\n"), "{}", menu(&site));
+    // What is ordered waits.
+    let request = JobRequest {
+        machine: MachineSelector::Mac(machine.mac()),
+        image: "test.wim".into(),
+        image_index: 0,
+        name: "pc".into(),
+        disk: DiskRule::Only,
+        assurance: Assurance::Token,
+        expires: None,
+        max_machines: None,
+        then: Afterwards::Reboot,
+        wipe: false,
+    };
+    operator.create_job(&request).unwrap();
+    assert!(menu(&site).contains("set timeout=0\nset default=local\n"), "{}", menu(&site));
+    assert_eq!(operator.machine(&name).unwrap().state.as_str(), "registered");
+    operator.quarantine(&name, None).unwrap();
+    assert_eq!(operator.machine(&name).unwrap().quarantine, None);
+    assert!(menu(&site).contains("set default=deploy\n"), "{}", menu(&site));
+    // And again, by hand.
+    operator.quarantine(&name, Some("lost")).unwrap();
+    assert!(menu(&site).contains("set default=local\n"), "{}", menu(&site));
+    assert!(operator.quarantine(&name, Some(" ")).unwrap_err().to_string().contains("1 to 200 characters"));
+    let audit = operator.audit().unwrap();
+    for action in ["machine quarantined", "machine let go"] {
+        assert!(audit.iter().any(|entry| entry.action == action), "{action}");
+    }
+}

@@ -1,0 +1,261 @@
+//! Drivers injected into a small Windows in memory: what serves which device, what is written, and that it can be undone.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use crate::support;
+
+use gravure_hive::Data;
+use gravure_windows::drivers::{
+    AddOptions, InjectOptions, Level, Publish, Repository, Served, Unsigned, inject,
+};
+use gravure_windows::{Change, Finished, HiveFile, SetupState, WindowsImage};
+use support::{NOW, device, dump, listing, nothing_outside, package, storage_inf, windows};
+
+const RAID: &str = "PCI\\VEN_1AF4&DEV_1042";
+const ALLOW: AddOptions = AddOptions { allow_unsigned: true, allow_incomplete: false };
+const UNSIGNED: InjectOptions = InjectOptions { publish: Publish::Never, unsigned: Unsigned::Allow };
+
+fn repository(dir: &std::path::Path) -> Repository {
+    let mut repository = Repository::create(&dir.join("repository")).unwrap();
+    repository.add(&package(dir, "raid", &storage_inf(RAID, 0)), ALLOW).unwrap();
+    let net = storage_inf("PCI\\VEN_8086&DEV_15F3", 3)
+        .replace("4d36e97b", "4d36e972")
+        .replace("raid.sys", "net.sys")
+        .replace("raid,2", "net,2");
+    let path = package(dir, "net", &net);
+    std::fs::write(dir.join("net/bin/net.sys"), b"MZ net").unwrap();
+    repository.add(&path, ALLOW).unwrap();
+    repository.commit().unwrap();
+    repository
+}
+
+fn devices() -> Vec<gravure_model::inventory::Device> {
+    let raid = [
+        &format!("{RAID}&SUBSYS_00011AF4&REV_01")[..],
+        &format!("{RAID}&SUBSYS_00011AF4"),
+        &format!("{RAID}&CC_0100"),
+    ];
+    vec![
+        device("0000:00:01.0", &raid, &[RAID, "PCI\\CC_0100"]),
+        device("0000:00:02.0", &["PCI\\VEN_8086&DEV_2922&CC_0106"], &["PCI\\CC_0106"]),
+        device("0000:00:03.0", &["PCI\\VEN_8086&DEV_15F3"], &["PCI\\CC_0200"]),
+        device("0000:00:04.0", &["PCI\\VEN_9999&DEV_0001"], &[]),
+    ]
+}
+
+#[test]
+fn each_device_is_served_by_what_windows_would_take() {
+    let temp = tempfile::tempdir().unwrap();
+    let repository = repository(temp.path());
+    let mut tree = windows();
+    let mut image = WindowsImage::open(&mut tree, &nothing_outside, NOW).unwrap();
+    let system = image.system().unwrap();
+    assert_eq!((system.setup, system.version.to_string().as_str()), (SetupState::Generalized, "10.0.22631"));
+    let report = inject(&mut image, &repository, &devices(), UNSIGNED).unwrap();
+    let served: Vec<String> = report
+        .devices
+        .iter()
+        .map(|report| match &report.served {
+            Served::Image { driver } => format!("{} {:?}", driver.inf, driver.service),
+            Served::Repository { candidate, level } => {
+                format!("{} {level:?} {}", candidate.inf, candidate.matching_id)
+            }
+            Served::Nothing => "nothing".to_owned(),
+        })
+        .collect();
+    let expected = [
+        format!("raid.inf BootCritical {RAID}&SUBSYS_00011AF4"),
+        "mshdc.inf Some(\"storahci\")".to_owned(),
+        "net.inf Staged PCI\\VEN_8086&DEV_15F3".to_owned(),
+        "nothing".to_owned(),
+    ];
+    assert_eq!(served, expected);
+    assert_eq!(report.not_done, [""; 0]);
+
+    // What the boot loader and plug and play go by.
+    let dword = |image: &mut WindowsImage<'_>, key: &str, value: &str| {
+        image.number(HiveFile::System, key, value).unwrap()
+    };
+    let service = "ControlSet001\\Services\\raid";
+    assert_eq!(dword(&mut image, service, "Start"), Some(0));
+    assert_eq!(dword(&mut image, &format!("{service}\\Parameters"), "BusType"), Some(8));
+    assert_eq!(dword(&mut image, &format!("{service}\\Parameters\\PnpInterface"), "5"), Some(1));
+    let text = |image: &mut WindowsImage<'_>, key: &str, value: &str| {
+        image.text(HiveFile::System, key, value).unwrap().unwrap_or_default()
+    };
+    assert_eq!(text(&mut image, service, "ImagePath"), "System32\\drivers\\raid.sys");
+    assert_eq!(text(&mut image, service, "DisplayName"), "@raid.inf,%dev%;RAID Controller");
+    let row = |image: &mut WindowsImage<'_>, id: &str| {
+        image.value(HiveFile::System, &format!("DriverDatabase\\DeviceIds\\{id}"), "raid.inf").unwrap()
+    };
+    assert_eq!(row(&mut image, RAID), Some(Data::binary(vec![1, 0xff, 0, 0])));
+    assert_eq!(row(&mut image, &format!("{RAID}&REV_01")), Some(Data::binary(vec![2, 0xff, 0, 0])));
+    let store = text(&mut image, "DriverDatabase\\DriverInfFiles\\raid.inf", "Active");
+    let configuration = format!("DriverDatabase\\DriverPackages\\{store}\\Configurations\\Inst");
+    assert_eq!(text(&mut image, &configuration, "Service"), "raid");
+    // As the image's other packages have it.
+    assert_eq!(dword(&mut image, &configuration, "ConfigScope"), Some(5));
+    // The controller that Windows knows is awake again.
+    assert!(!image.has_key(HiveFile::System, "ControlSet001\\Services\\storahci\\StartOverride").unwrap());
+    // Our driver now is what the image itself would take: the database reads as it was written.
+    let ids = gravure_inf::DeviceIds {
+        hardware: devices()[0].hardware_ids.clone(),
+        compatible: devices()[0].compatible_ids.clone(),
+    };
+    let found = image.drivers_for(&ids).unwrap();
+    assert_eq!((found[0].inf.as_str(), found[0].rank.to_string().as_str()), ("raid.inf", "00ff0001"));
+    assert_eq!((found[0].service.as_deref(), found[0].driver_version), (Some("raid"), [1, 2, 3, 4]));
+    assert_eq!(found[0].date.as_deref(), Some("2024-03-04"));
+
+    let path = image.text(HiveFile::Software, "Microsoft\\Windows\\CurrentVersion", "DevicePath").unwrap();
+    assert_eq!(path.as_deref(), Some("%SystemRoot%\\inf;%SystemRoot%\\Gravure\\Drivers"));
+    let (place, answers) = image.answer_file().unwrap().unwrap();
+    assert_eq!(place, "Windows\\Panther\\unattend.xml");
+    let commands = answers.commands_in_specialize();
+    assert!(commands[0].contains("pnputil.exe /add-driver"), "{commands:?}");
+    assert_eq!(commands.len(), 1);
+
+    let Finished { outside, changes } = image.finish("drivers").unwrap();
+    let mut to: Vec<&str> = outside.iter().map(|file| file.to.as_str()).collect();
+    to.sort_unstable();
+    let staged = |name: &str| {
+        let package = report.packages.iter().find(|package| package.inf == format!("{name}.inf")).unwrap();
+        package.directory.clone()
+    };
+    let mut expected = vec!["Windows\\System32\\drivers\\raid.sys".to_owned()];
+    for (name, driver) in [("raid", "raid"), ("net", "net")] {
+        let dir = staged(name);
+        expected.extend([
+            format!("{dir}\\{name}.inf"),
+            format!("{dir}\\raid.cat"),
+            format!("{dir}\\bin\\{driver}.sys"),
+        ]);
+    }
+    expected.sort_unstable();
+    assert_eq!(to, expected);
+    for file in &outside {
+        assert!(changes.contains(&Change::FileAdded { path: file.to.clone() }), "{file:?}");
+        assert!(file.source.is_file());
+    }
+}
+
+#[test]
+fn a_second_run_changes_nothing_and_undoing_gives_the_image_back() {
+    let temp = tempfile::tempdir().unwrap();
+    let repository = repository(temp.path());
+    let mut tree = windows();
+    let before = (listing(&tree), dump(&tree, HIVE), dump(&tree, SOFTWARE));
+    let run = |tree: &mut gravure_tree::Tree| {
+        let mut image = WindowsImage::open(tree, &nothing_outside, NOW).unwrap();
+        inject(&mut image, &repository, &devices(), UNSIGNED).unwrap();
+        image.finish("drivers").unwrap()
+    };
+    let first = run(&mut tree);
+    assert!(first.changes.len() > 40);
+    // The engine would have added the files.
+    let mut image = WindowsImage::open(&mut tree, &nothing_outside, NOW).unwrap();
+    for file in &first.outside {
+        image.write_file(&file.to, std::fs::read(&file.source).unwrap()).unwrap();
+    }
+    image.finish("files").unwrap();
+    let after = (dump(&tree, HIVE), dump(&tree, SOFTWARE));
+    let second = run(&mut tree);
+    let kinds: Vec<String> = second.changes.iter().map(|change| change.describe(false)).collect();
+    assert_eq!(kinds, [""; 0]);
+    assert_eq!((dump(&tree, HIVE), dump(&tree, SOFTWARE)), after);
+
+    for what in ["files", "drivers"] {
+        let mut image = WindowsImage::open(&mut tree, &nothing_outside, NOW).unwrap();
+        assert_eq!(image.undo_last().unwrap().what, what);
+        assert_eq!(image.finish("undo").unwrap().changes, []);
+    }
+    // Key by key and value by value; the bytes of a hive are free space in another order.
+    let without_hives =
+        |list: Vec<String>| list.into_iter().filter(|line| !line.contains("/config/S")).collect::<Vec<_>>();
+    assert_eq!(without_hives(listing(&tree)), without_hives(before.0));
+    assert_eq!((dump(&tree, HIVE), dump(&tree, SOFTWARE)), (before.1, before.2));
+    let mut image = WindowsImage::open(&mut tree, &nothing_outside, NOW).unwrap();
+    assert_eq!(
+        image.undo_last().unwrap_err().to_string(),
+        "record of changes Windows\\Gravure\\changes not found"
+    );
+}
+
+const HIVE: &str = "/Windows/System32/config/SYSTEM";
+const SOFTWARE: &str = "/Windows/System32/config/SOFTWARE";
+
+#[test]
+fn unsigned_and_foreign_services_are_not_made_boot_critical() {
+    let temp = tempfile::tempdir().unwrap();
+    let repository = repository(temp.path());
+    let mut tree = windows();
+    let mut image = WindowsImage::open(&mut tree, &nothing_outside, NOW).unwrap();
+    let report = inject(&mut image, &repository, &devices()[..1], InjectOptions::default()).unwrap();
+    assert!(matches!(&report.devices[0].served, Served::Repository { level: Level::Staged, .. }));
+    assert_eq!(report.not_done.len(), 1);
+    assert!(
+        report.not_done[0].ends_with("Windows cannot start from it: bin/raid.sys is not signed"),
+        "{report:?}"
+    );
+    assert!(!image.has_key(HiveFile::System, "ControlSet001\\Services\\raid").unwrap());
+
+    let mut values = support::system_values();
+    values.push(("ControlSet001\\Services\\raid", "Owners", Data::multi_sz(["other.inf"])));
+    let mut other = support::tree(&[
+        ("Windows\\System32\\config\\SYSTEM", support::hive(&values)),
+        ("windows\\system32\\CONFIG\\software", support::hive(&support::software_values())),
+    ]);
+    let mut image = WindowsImage::open(&mut other, &nothing_outside, NOW).unwrap();
+    let report = inject(&mut image, &repository, &devices()[..1], UNSIGNED).unwrap();
+    assert!(report.not_done[0].contains("service raid belongs to other.inf"), "{report:?}");
+}
+
+#[test]
+fn a_simple_package_is_published_as_dism_would() {
+    let temp = tempfile::tempdir().unwrap();
+    let repository = repository(temp.path());
+    let mut tree = windows();
+    let mut image = WindowsImage::open(&mut tree, &nothing_outside, NOW).unwrap();
+    let options = InjectOptions { publish: Publish::WhereSimple, unsigned: Unsigned::Allow };
+    let report = inject(&mut image, &repository, &devices(), options).unwrap();
+    let levels: Vec<(&str, Level, Option<&str>)> =
+        report.packages.iter().map(|p| (p.inf.as_str(), p.level, p.published.as_deref())).collect();
+    for (inf, level, published) in &levels {
+        // 0 and 1 are taken in the bitmap, 2 by a file.
+        assert!(
+            *level == Level::Published
+                && published.is_some_and(|name| ["oem3.inf", "oem4.inf"].contains(&name)),
+            "{inf}: {levels:?}"
+        );
+    }
+    let published = |inf: &str| {
+        report.packages.iter().find(|package| package.inf == inf).unwrap().published.clone().unwrap()
+    };
+    let (raid, net) = (published("raid.inf"), published("net.inf"));
+    // Classes that are needed to start are in SYSTEM, others in DRIVERS.
+    let active = |image: &mut WindowsImage<'_>, hive, name: &str| {
+        image.text(hive, &format!("DriverDatabase\\DriverInfFiles\\{name}"), "Active").unwrap()
+    };
+    assert!(active(&mut image, HiveFile::System, &raid).unwrap().starts_with("raid.inf_amd64_"));
+    assert_eq!(active(&mut image, HiveFile::Drivers, &raid), None);
+    assert!(active(&mut image, HiveFile::Drivers, &net).unwrap().starts_with("net.inf_amd64_"));
+    let map = image.value(HiveFile::System, "DriverDatabase", "OemInfMap").unwrap().unwrap();
+    assert_eq!(map.bytes, [0xd8]);
+    let store = active(&mut image, HiveFile::System, &raid).unwrap();
+    let lock =
+        "Microsoft\\Windows\\CurrentVersion\\Setup\\PnpLockdownFiles\\%SystemRoot%/System32/drivers/raid.sys";
+    assert_eq!(image.number(HiveFile::Software, lock, "Class").unwrap(), Some(4));
+    let source = image.text(HiveFile::Software, lock, "Source").unwrap().unwrap();
+    assert_eq!(source, format!("%SystemRoot%\\System32\\DriverStore\\FileRepository\\{store}\\raid.sys"));
+    let finished = image.finish("drivers").unwrap();
+    for path in [
+        format!("Windows\\System32\\DriverStore\\FileRepository\\{store}\\bin\\raid.sys"),
+        format!("Windows\\INF\\{raid}"),
+        format!(
+            "Windows\\System32\\CatRoot\\{{F750E6C3-38EE-11D1-85E5-00C04FC295EE}}\\{}",
+            raid.replace(".inf", ".cat")
+        ),
+        "Windows\\System32\\drivers\\raid.sys".to_owned(),
+    ] {
+        assert!(finished.outside.iter().any(|file| file.to == path), "{path}");
+    }
+}
