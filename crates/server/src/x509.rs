@@ -76,7 +76,7 @@ fn start(
     subject: &X509NameRef,
     issuer: &X509NameRef,
     key: &PKeyRef<Private>,
-    not_after: &openssl::asn1::Asn1TimeRef,
+    not_after: &Asn1Time,
 ) -> Result<X509Builder, ErrorStack> {
     let mut builder = X509::builder()?;
     // The number that means version 3.

@@ -71,6 +71,8 @@ pub struct VmOptions {
     pub processors: u32,
     /// Its disk.
     pub disk: Option<Disk>,
+    /// A stick in one of its ports, which then starts before anything else.
+    pub medium: Option<Disk>,
     /// Address of its network card. Fresh for each run, because GRUB reuses its ports (specs/netboot.md, finding 3).
     pub mac: String,
     /// What it tries to boot.
@@ -98,6 +100,7 @@ impl VmOptions {
             memory_mib: DEFAULT_MEMORY_MIB,
             processors: 2,
             disk: None,
+            medium: None,
             mac: fresh_mac(),
             boot: BootOrder::NetworkFirst,
             network: NetworkBoot::Pxe,
@@ -149,14 +152,20 @@ impl Vm {
         command
             .args(["-smbios", &format!("type=1,manufacturer=Gravure,product=Lab,serial={}", options.serial)]);
         command.args(firmware_args(options, dir)?);
-        let (net_index, disk_index) = boot_indices(options.boot);
+        let (net_index, disk_index) = match &options.medium {
+            Some(medium) => {
+                command.args(medium.arguments("m0", ",bootindex=0"));
+                (String::new(), ",bootindex=1".to_owned())
+            }
+            None => boot_indices(options.boot),
+        };
         command.args(["-netdev", &format!("tap,id=n0,ifname={tap},script=no,downscript=no")]);
         // Without its ROM the card is left to OVMF's own drivers; iPXE in the ROM would come first and cost ten
         // seconds. BIOS machines boot through that ROM.
         let rom = if options.firmware == Firmware::Bios { "" } else { ",romfile=" };
         command.args(["-device", &format!("virtio-net-pci,netdev=n0,mac={}{rom}{net_index}", options.mac)]);
         if let Some(disk) = &options.disk {
-            command.args(disk.arguments(&disk_index));
+            command.args(disk.arguments("d0", &disk_index));
         }
         if options.screen {
             command.args(["-device", "VGA"]);

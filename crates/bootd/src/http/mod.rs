@@ -102,3 +102,6 @@ impl Service {
         ));
     }
 }
+
+#[cfg(test)]
+mod tests;

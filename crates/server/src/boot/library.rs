@@ -121,7 +121,12 @@ impl BootLibrary {
                 (refused, self.presence.journal(), identity.macs.first())
             {
                 let cure = "put a shim with that signature beside the others, e.g. as pxe/shimx64-2023.efi";
-                journal.note(mac.0, NoteKind::Trouble, &format!("no shim fits: {why}"), Some(cure));
+                journal.note(
+                    mac.0,
+                    NoteKind::Trouble,
+                    &format!("no shim fits: {why}"),
+                    Some(cure.to_owned()),
+                );
             }
         }
         self.stored(self.shims.choose(trusted).0.to_owned()).await
