@@ -47,10 +47,33 @@ impl BootSite {
         self.site.restart_server()
     }
 
+    /// Makes the image that the site's own key signs, and has UEFI machines start it by `chain`.
+    pub fn use_signed_image(&mut self, chain: &str, https: bool) -> Result<()> {
+        let dir = self.site.dir().to_owned();
+        self.site.run(&["init", "--uki", "--dir", &dir.display().to_string()])?;
+        let path = dir.join("gravure.toml");
+        let old = std::fs::read_to_string(&path).context("cannot read the configuration")?;
+        let new = old.replace("chain = \"grub\"", &format!("chain = \"{chain}\""));
+        let new = new.replace("https = false", &format!("https = {https}"));
+        anyhow::ensure!(new != old, "no chain in {old}");
+        std::fs::write(&path, new).context("cannot write the configuration")?;
+        self.site.restart_server()
+    }
+
+    /// A file among the site's keys.
+    pub fn key_file(&self, name: &str) -> Result<Vec<u8>> {
+        let path = self.site.dir().join("keys").join(name);
+        std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))
+    }
+
     /// Switches a machine on that nobody knows yet.
     pub fn switch_on(&self, name: &str, firmware: Firmware, network: NetworkBoot) -> Result<Vm> {
-        let options = VmOptions { network, ..VmOptions::new(name, firmware) };
-        self.site.lab().start_vm(&options, &self.dir)
+        self.switch_on_with(&VmOptions { network, ..VmOptions::new(name, firmware) })
+    }
+
+    /// The same with more to say about the machine.
+    pub fn switch_on_with(&self, options: &VmOptions) -> Result<Vm> {
+        self.site.lab().start_vm(options, &self.dir)
     }
 
     /// Waits until the payload of `vm` has reported its inventory, and prints how long the boot took beside what

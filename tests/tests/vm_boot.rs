@@ -1,13 +1,15 @@
 //! Real firmware starts the payload from our server: every way that specs/netboot.md, section 5.2 names, and what must
 //! be refused. Each machine ends in the payload's first report.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use gravure_e2e::{BOOT_PATIENCE, BootSite, SERVER, changed_payload, damage};
 use gravure_model::Assurance;
 use gravure_testkit::{
-    BootOrder, Bus, Disk, Firmware, NetworkBoot, SiteDhcp, VmOptions, full_run, in_full_run, in_sample,
+    BootOrder, Bus, Disk, Firmware, NetworkBoot, SiteDhcp, Variable, Vm, VmOptions, full_run, in_full_run,
+    in_sample,
 };
 use serde_json::json;
 
@@ -221,6 +223,92 @@ fn a_changed_grub_is_refused_by_shim() -> Result<()> {
 #[test]
 fn a_changed_kernel_is_refused_by_grub() -> Result<()> {
     refused("vmlinuz", "bad shim signature")
+}
+
+/// A machine with Secure Boot on whose owner enrolled the site's key, and how it starts the image that key signed.
+fn signed(
+    dir: &Path,
+    chain: &str,
+    https: bool,
+    enrol: fn(Vec<u8>) -> Vec<Variable>,
+) -> Result<Option<(BootSite, Vm)>> {
+    let Some(mut scene) = BootSite::new(SiteDhcp::Full, dir)? else { return Ok(None) };
+    scene.use_signed_image(chain, https)?;
+    let variables = enrol(scene.key_file("secureboot/site.esl")?);
+    let https_authorities = https.then(|| scene.site.dir().join("keys/https.esl"));
+    let network = NetworkBoot::Http;
+    let options =
+        VmOptions { network, variables, https_authorities, ..VmOptions::new("pc", Firmware::UefiSecureBoot) };
+    let vm = scene.switch_on_with(&options)?;
+    Ok(Some((scene, vm)))
+}
+
+fn mok(list: Vec<u8>) -> Vec<Variable> {
+    vec![Variable::mok_list(list)]
+}
+
+fn db(list: Vec<u8>) -> Vec<Variable> {
+    vec![Variable::db(list)]
+}
+
+#[test]
+fn a_signed_image_behind_shim_by_http() -> Result<()> {
+    if !in_sample(0, 2) {
+        return Ok(());
+    }
+    let dir = tempfile::tempdir()?;
+    let case = "d3, Secure Boot, HTTP boot, shim and signed image, key in MokList";
+    let Some((scene, vm)) = signed(dir.path(), "shim-uki", false, mok)? else { return Ok(()) };
+    scene.expect_registered(&vm, case, "10.4 s")?;
+    let log = scene.site.log();
+    ensure!(!log.contains("sent by TFTP") && !log.contains("grub.cfg"), "{log}");
+    // What it is told when it comes again and nothing is planned: to start from its disk.
+    let journal = scene.site.run(&["machine", "journal", &vm.mac])?;
+    ensure!(journal.contains("fetched uki/grubx64.efi by HTTP"), "{journal}");
+    Ok(())
+}
+
+#[test]
+fn a_signed_image_alone_by_https() -> Result<()> {
+    if !in_sample(1, 2) {
+        return Ok(());
+    }
+    let dir = tempfile::tempdir()?;
+    let case = "c5, Secure Boot, HTTPS boot, signed image, key in db";
+    let Some((scene, vm)) = signed(dir.path(), "uki", true, db)? else { return Ok(()) };
+    scene.expect_registered(&vm, case, "11.2-12.0 s")?;
+    let journal = scene.site.run(&["machine", "journal", &vm.mac])?;
+    ensure!(journal.contains("fetched uki/gravure.efi by HTTPS"), "{journal}");
+    Ok(())
+}
+
+#[test]
+fn a_signed_image_is_refused_where_its_key_is_not_enrolled() -> Result<()> {
+    if !in_full_run("the negative of d3") {
+        return Ok(());
+    }
+    let dir = tempfile::tempdir()?;
+    let Some((scene, vm)) = signed(dir.path(), "shim-uki", false, |_| Vec::new())? else { return Ok(()) };
+    vm.wait_for("Verification failed: (0x1A) Security Violation", BOOT_PATIENCE)?;
+    ensure!(!scene.site.log().contains("machine registered"), "{}", scene.site.log());
+    Ok(())
+}
+
+/// shim would fetch the image twice over TFTP, and firmware is told nothing there.
+#[test]
+fn a_signed_image_never_goes_over_tftp() -> Result<()> {
+    if !in_full_run("d4") {
+        return Ok(());
+    }
+    let dir = tempfile::tempdir()?;
+    let Some(mut scene) = BootSite::new(SiteDhcp::Full, dir.path())? else { return Ok(()) };
+    scene.use_signed_image("shim-uki", false)?;
+    let vm = scene.switch_on("pc", Firmware::UefiSecureBoot, NetworkBoot::Pxe)?;
+    scene.site.server().console().wait_for("switch the firmware from PXE to HTTP boot", BOOT_PATIENCE)?;
+    let journal = scene.site.run(&["machine", "journal", &vm.mac])?;
+    ensure!(journal.contains("switch the firmware from PXE to HTTP boot"), "{journal}");
+    ensure!(!scene.site.log().contains("sent by TFTP"), "{}", scene.site.log());
+    Ok(())
 }
 
 /// Block numbers of TFTP roll over after 65535: GRUB fetches more than that by TFTP alone.

@@ -1,10 +1,10 @@
 //! A blank machine boots from our server and comes up in the system we deployed: UEFI, with and without Secure Boot, and BIOS.
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use gravure_disk::Table;
-use gravure_e2e::{Replayed, Scene, partition_start};
+use gravure_e2e::{APPLY_PATIENCE, BOOT_PATIENCE, Replayed, Scene, partition_start};
 use gravure_model::Assurance;
-use gravure_testkit::{Firmware, in_full_run};
+use gravure_testkit::{Bus, Disk, Firmware, in_full_run};
 
 fn deploys(firmware: Firmware) -> Result<()> {
     let dir = tempfile::tempdir()?;
@@ -64,4 +64,34 @@ fn a_uefi_machine_comes_up_in_the_deployed_system() -> Result<()> {
 #[test]
 fn a_bios_machine_comes_up_in_the_deployed_system() -> Result<()> {
     deploys(Firmware::Bios)
+}
+
+/// A stick with order and image, no server and no network that answers.
+#[test]
+fn a_stick_deploys_without_a_server() -> Result<()> {
+    if !in_full_run("a stick that deploys by itself") {
+        return Ok(());
+    }
+    let dir = tempfile::tempdir()?;
+    let Some(mut scene) = Scene::new(Firmware::UefiSecureBoot, dir.path())? else { return Ok(()) };
+    let image = scene.site.image()?.file_name().and_then(|name| name.to_str()).context("image")?.to_owned();
+    let stick = dir.path().join("stick.img");
+    let stick_name = stick.display().to_string();
+    let args = ["media", "build", "--usb", &stick_name, "--image", &image, "--name", "pc-{serial}"];
+    scene.site.run(&[&args[..], &["--expires", "1d", "--unattended"]].concat())?;
+    ensure!(scene.site.server().terminate(BOOT_PATIENCE)?.success(), "the server did not end well");
+    scene.machine.medium = Some(Disk::existing(&stick, Bus::Usb));
+    let mut vm = scene.switch_on()?;
+    vm.wait_for("deploys without a server", BOOT_PATIENCE)?;
+    // What is about to be destroyed, by name, before it is.
+    vm.wait_for("serial GRVDISK0", BOOT_PATIENCE)?;
+    vm.wait_for("Deployed and verified", APPLY_PATIENCE)?;
+    vm.wait(BOOT_PATIENCE)?;
+    let root = partition_start(&scene.disk(), 2)?;
+    let root = Replayed::new(&scene.disk(), root, dir.path().join("root.ext4"))?;
+    assert_eq!(root.read_text("/etc/hostname")?.trim(), "pc-e2e-1");
+    // Once more: the disk holds data now, and the order does not allow destroying it.
+    let vm = scene.switch_on()?;
+    vm.wait_for("holds data", BOOT_PATIENCE)?;
+    Ok(())
 }

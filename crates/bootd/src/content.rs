@@ -6,8 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::time::SystemTime;
 
+use bytes::Bytes;
 use gravure_netboot::names::RelativeName;
-use hyper::body::Bytes;
 
 /// By which way a file is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -21,7 +21,7 @@ use crate::{Error, Library, Presence};
 const SERVICE: &str = "TFTP";
 /// Bytes of requests the kernel holds while we are busy: a room full of PCs switched on at once asks within milliseconds.
 const REQUEST_BUFFER_BYTES: usize = 4 << 20;
-/// Transfers at once. Each holds up to a window or 64 KiB, so this bounds memory at about 128 MiB.
+/// Transfers at once. Each holds 8 KiB or a window; a window is at most 92 KiB, so this bounds memory at 184 MiB.
 const MAX_TRANSFERS: usize = 2048;
 /// Repeated requests waiting for one transfer; a client that sends more is answered by its own retries.
 const MAX_REPEATS: usize = 4;

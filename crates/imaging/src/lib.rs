@@ -12,6 +12,7 @@ mod text;
 mod uses;
 
 mod chain;
+mod checked;
 mod read_ahead;
 mod stage;
 
@@ -61,6 +62,7 @@ pub use capture::{
     AppendOptions, CaptureForm, CaptureOptions, CaptureReport, CaptureSource, Earlier, Integrity, append,
     append_directory, capture, capture_directory, capture_sources_to_pipe, capture_to_pipe,
 };
+pub use checked::CheckedAt;
 pub use describe::{describe, describe_file, is_described_by, system_of};
 pub use diff::{Aspect, Change, DiffOptions, DiffReport, Difference, Side, diff};
 pub use directory::{

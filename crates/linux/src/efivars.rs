@@ -16,6 +16,9 @@ pub const EFIVARS: &str = "/sys/firmware/efi/efivars";
 /// GUID of the variables that the UEFI specification defines, `BootOrder` and `SecureBoot` among them.
 pub const GLOBAL: &str = "8be4df61-93ca-11d2-aa0d-00e098032b8c";
 
+/// GUID of the variables that say which programs firmware starts: `db`, `dbx`.
+pub const SECURITY_DATABASE: &str = "d719b2cb-3d3a-4596-a3bc-dad00e67656f";
+
 /// Kept without power, visible before and after the operating system starts: what boot variables are.
 pub const NON_VOLATILE_BOOT_RUNTIME: u32 = 7;
 /// Largest variable read. Firmware stores some tens of KiB in all.

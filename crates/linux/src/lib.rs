@@ -25,6 +25,7 @@ pub mod process;
 
 pub mod efivars;
 
+pub mod bulk;
 pub mod link;
 mod netlink;
 pub mod packet;

@@ -10,11 +10,11 @@ mod network;
 mod storage;
 mod uevent;
 
-use gravure_model::inventory::{Firmware, FirmwareMode, INVENTORY_VERSION, Inventory};
+use gravure_model::inventory::{Firmware, FirmwareMode, INVENTORY_VERSION, Inventory, LoaderAuthorities};
 use gravure_probe::{procfs, smbios};
 
 use crate::disks::Roots;
-use crate::efivars::{EfiVariables, GLOBAL};
+use crate::efivars::{EfiVariables, GLOBAL, SECURITY_DATABASE};
 use crate::sysfs;
 
 pub use devices::modaliases;
@@ -112,7 +112,26 @@ pub fn firmware(roots: &Roots, warnings: &mut Vec<String>) -> Firmware {
     };
     out.secure_boot = flag("SecureBoot");
     out.setup_mode = flag("SetupMode");
+    out.authorities = authorities(&variables, warnings);
     out
+}
+
+/// Whom the firmware's `db` trusts with loaders.
+fn authorities(variables: &EfiVariables, warnings: &mut Vec<String>) -> Option<LoaderAuthorities> {
+    let db = match variables.read("db", SECURITY_DATABASE) {
+        Ok(value) => value?.data,
+        Err(error) => {
+            warnings.push(error.to_string());
+            return None;
+        }
+    };
+    match gravure_efi::keys::microsoft(&db) {
+        Ok(found) => Some(LoaderAuthorities { microsoft_2011: found.of_2011, microsoft_2023: found.of_2023 }),
+        Err(error) => {
+            warnings.push(format!("firmware variable db: {error}"));
+            None
+        }
+    }
 }
 
 #[cfg(test)]

@@ -195,6 +195,9 @@ pub struct MachineReport {
     pub host_name: Option<String>,
     /// Last plan.
     pub plan: Option<PlanReport>,
+    /// Why it is held back: it gets no plan and starts from its disk until an operator lets it go.
+    #[serde(default)]
+    pub quarantine: Option<String>,
     /// Inventory of the last boot; only with `GET /v1/machines/{id}`.
     pub inventory: Option<Inventory>,
 }

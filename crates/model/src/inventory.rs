@@ -57,6 +57,19 @@ pub struct Firmware {
     pub secure_boot: Option<bool>,
     /// Secure Boot setup mode, on UEFI machines that tell.
     pub setup_mode: Option<bool>,
+    /// Which of Microsoft's authorities for loaders its `db` trusts; `None` on machines that do not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorities: Option<LoaderAuthorities>,
+}
+
+/// Microsoft's authorities for other people's loaders, shim among them. The one of 2011 has expired and is still trusted; new
+/// machines may know that of 2023 alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct LoaderAuthorities {
+    /// Microsoft Corporation UEFI CA 2011.
+    pub microsoft_2011: bool,
+    /// Microsoft UEFI CA 2023.
+    pub microsoft_2023: bool,
 }
 
 /// UEFI or BIOS.

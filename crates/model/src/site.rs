@@ -4,6 +4,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
+use crate::api::Envelope;
+use crate::descriptor::Digest;
+use crate::job::Job;
 
 /// Version of [`SiteSettings`].
 pub const SITE_VERSION: u32 = 1;
@@ -14,6 +17,45 @@ pub const SITE_PATH: &str = "etc/gravure/site.json";
 /// Path of the one-time token in the per-boot part, from the root: its text, white space around it ignored. Absent when
 /// nothing is armed for the machine.
 pub const TOKEN_PATH: &str = "etc/gravure/token";
+
+/// Path of [`OfflinePart`] (JSON) on media that deploy without a server, from the root.
+pub const OFFLINE_PATH: &str = "etc/gravure/offline.json";
+
+/// Version of [`OfflinePart`] and [`OfflineJob`].
+pub const OFFLINE_VERSION: u32 = 1;
+
+/// What a medium brings that deploys without a server: the signed order, the signed descriptor of its image, and where on the
+/// medium the image lies. Only the place is not signed: what stands there is checked against the descriptor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OfflinePart {
+    /// [`OFFLINE_VERSION`].
+    pub version: u32,
+    /// The root's statement on the plan key.
+    pub plan_key: Envelope,
+    /// [`OfflineJob`].
+    pub job: Envelope,
+    /// The image's descriptor.
+    pub descriptor: Envelope,
+    /// GUID of the medium's partition table.
+    pub medium: String,
+    /// Where the image begins on the medium, bytes.
+    pub offset: u64,
+}
+
+/// An order without a machine that asked for it: everybody who holds the medium has it, so it ends soon and holds no secrets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OfflineJob {
+    /// [`OFFLINE_VERSION`].
+    pub version: u32,
+    /// What is to be done.
+    pub job: Job,
+    /// Digest of the image's descriptor.
+    pub image: Digest,
+    /// From when.
+    pub created: Timestamp,
+    /// Until when.
+    pub expires: Timestamp,
+}
 
 /// The per-site part: whom the payload believes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

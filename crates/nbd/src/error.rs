@@ -31,8 +31,8 @@ impl Error {
         move |source| Self::Io { what, source }
     }
 
-    pub(crate) fn client(what: &'static str, expected: &'static str, found: impl ToString) -> Self {
-        Self::Client { what, expected, found: found.to_string() }
+    pub(crate) fn client(what: &'static str, expected: &'static str, found: impl Into<String>) -> Self {
+        Self::Client { what, expected, found: found.into() }
     }
 
     /// Whether the client just went away.

@@ -57,7 +57,7 @@ pub(crate) fn negotiate<'a>(
         if len > MAX_OPTION_BYTES {
             skip(input, len, "option")?;
             if option == OPT_EXPORT_NAME {
-                return Err(Error::client("name of an export", "at most 4096 bytes", len));
+                return Err(Error::client("name of an export", "at most 4096 bytes", len.to_string()));
             }
             session.reply(option, REP_ERR_TOO_BIG, b"")?;
             continue;

@@ -5,6 +5,7 @@ mod clock;
 mod discovery;
 mod engine;
 mod network;
+mod offline;
 mod outbox;
 mod screen;
 mod session;
@@ -75,6 +76,14 @@ pub fn run() -> u8 {
 
 fn work(screen: &Arc<Screen>) -> Result<Leave, String> {
     let settings = Settings::load(Path::new("/"))?;
+    if let Some(part) = offline::part(Path::new("/"))? {
+        let collected = collect_settled();
+        for warning in &collected.warnings {
+            screen.line(&format!("Warning: {warning}"));
+        }
+        let engine = Engine::new(&settings.site.ca_pem);
+        return Ok(offline::run(&part, &settings, &collected.inventory, &engine, screen));
+    }
     wait_for_randomness()?;
     let dir = Path::new(RUN_DIR);
     let session = Session::resume_or_begin(dir)?;

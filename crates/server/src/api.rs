@@ -35,6 +35,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/v1/machines/{id}", get(machines::show))
         .route("/v1/machines/{id}/approve", post(machines::approve))
         .route("/v1/machines/{id}/boot", put(machines::boot))
+        .route("/v1/machines/{id}/quarantine", put(machines::quarantine))
         .route("/v1/jobs", get(jobs::list).post(jobs::create))
         .route("/v1/jobs/{id}", get(jobs::show))
         .route("/v1/jobs/{id}", delete(jobs::cancel))

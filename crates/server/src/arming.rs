@@ -37,6 +37,10 @@ pub(crate) async fn armed_machine(
     machine: &MachineRow,
     now: Timestamp,
 ) -> Result<Option<Armed>, DbError> {
+    // Whatever was ordered waits until the machine is let go, a deployment that was cut off too.
+    if db::machines::quarantine(conn, &machine.id).await?.is_some() {
+        return Ok(None);
+    }
     if machine.state == MachineState::Deploying
         && let Some(again) = cut_off(conn, machine).await?
     {

@@ -4,11 +4,13 @@ mod library;
 mod menu;
 mod policy;
 mod rules;
+mod shim;
 mod subject;
 mod token;
 
 pub(crate) use library::{BootLibrary, ServerAddress, site_settings};
 pub(crate) use menu::{KERNEL_ARGUMENTS, Menus, title};
 pub(crate) use policy::boot_table;
-pub(crate) use rules::{Choice, Rules, SitePolicy};
+pub(crate) use rules::{Choice, Facts, Rules, SitePolicy, ipv4};
 pub use rules::{Entry, EntryKind, FirmwareKind, Rule};
+pub(crate) use shim::Shims;

@@ -111,6 +111,13 @@ impl Client {
         self.read(request.send_json(serde_json::json!({ "choice": choice })))
     }
 
+    /// Holds a machine back for a reason, or lets it go with `None`.
+    pub fn quarantine(&self, name: &str, reason: Option<&str>) -> Result<MachineReport, Error> {
+        let url = format!("{}/v1/machines/{}/quarantine", self.server, escaped(name));
+        let request = self.agent.put(&url).header("Authorization", &self.authorization);
+        self.read(request.send_json(serde_json::json!({ "reason": reason })))
+    }
+
     /// All jobs.
     pub fn jobs(&self) -> Result<Vec<JobReport>, Error> {
         self.get("/v1/jobs")

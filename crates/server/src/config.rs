@@ -26,6 +26,8 @@ pub struct Config {
     /// The site's own entries in boot menus.
     #[serde(rename = "entry")]
     pub entries: Vec<Entry>,
+    /// How firmware starts machines.
+    pub boot: Boot,
     /// Port numbers.
     pub ports: Ports,
     /// Where things are.
@@ -91,12 +93,37 @@ pub struct InterfaceConfig {
     pub ipv6: bool,
 }
 
+/// What stands between firmware and payload on UEFI machines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Chain {
+    /// shim, GRUB and kernel as Debian signs them: nothing is enrolled, and initramfs and command line are not covered.
+    #[default]
+    Grub,
+    /// shim, then the image that the site's own key signed: the key is enrolled by MokManager or in firmware.
+    ShimUki,
+    /// That image alone: the key is enrolled in firmware.
+    Uki,
+}
+
+/// `[boot]`
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Boot {
+    /// The chain of UEFI machines.
+    pub chain: Chain,
+    /// Whether firmware fetches by HTTPS; the authority (`keys/https.pem`) is then enrolled in each machine.
+    pub https: bool,
+}
+
 /// `[ports]`; 0 takes any free one, which only tests want.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Ports {
     /// Boot files and images.
     pub http: u16,
+    /// The same over TLS, with `https` in `[boot]`.
+    pub https: u16,
     /// The API, over TLS.
     pub api: u16,
     /// TFTP.
@@ -105,7 +132,7 @@ pub struct Ports {
 
 impl Default for Ports {
     fn default() -> Self {
-        Self { http: 80, api: 8443, tftp: 69 }
+        Self { http: 80, https: 443, api: 8443, tftp: 69 }
     }
 }
 
@@ -131,6 +158,8 @@ pub struct Paths {
     pub pxe: PathBuf,
     /// Files of the site's own entries.
     pub extra: PathBuf,
+    /// The image that the site's own key signed, as `gravure init --uki` makes it.
+    pub uki: PathBuf,
     /// A SQLite file, or `postgres://user:password@host/name`.
     pub database: String,
 }
@@ -147,6 +176,7 @@ impl Default for Paths {
             keys: "keys".into(),
             pxe: "pxe".into(),
             extra: "extra".into(),
+            uki: "uki".into(),
             database: "db/gravure.sqlite3".into(),
         }
     }
@@ -189,8 +219,9 @@ impl Config {
 
     fn anchor(&mut self, dir: &Path) {
         let paths = &mut self.paths;
-        let Paths { images, drivers, layers, bundles, names, boot, keys, pxe, extra, database: _ } = paths;
-        for path in [images, drivers, layers, bundles, names, boot, keys, pxe, extra] {
+        let Paths { images, drivers, layers, bundles, names, boot, keys, pxe, extra, uki, database: _ } =
+            paths;
+        for path in [images, drivers, layers, bundles, names, boot, keys, pxe, extra, uki] {
             *path = dir.join(&*path);
         }
         if !paths.database.contains("://") {
@@ -219,6 +250,11 @@ impl Config {
             }
         }
         self.boot_rules()?;
+        if self.boot.https && self.boot.chain == Chain::Grub {
+            return Err(
+                "boot: https = true needs chain = \"shim-uki\" or \"uki\"; GRUB does not speak HTTPS".into(),
+            );
+        }
         let limits = [
             ("token_minutes", self.limits.token_minutes, 1..=1440),
             ("plan_minutes", self.limits.plan_minutes, 1..=1440),
@@ -256,7 +292,12 @@ impl InterfaceConfig {
 }
 
 /// The file a new site starts with.
-pub(crate) fn starting_text(name: &str, interfaces: &[InterfaceConfig], boot: Option<&Path>) -> String {
+pub(crate) fn starting_text(
+    name: &str,
+    interfaces: &[InterfaceConfig],
+    boot: Option<&Path>,
+    chain: Chain,
+) -> String {
     let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
     let mut text = format!(
         "# A Gravure site. Everything not set here has a safe default.\n\
@@ -301,18 +342,33 @@ pub(crate) fn starting_text(name: &str, interfaces: &[InterfaceConfig], boot: Op
     text.push_str(
         "# What happens to which machines at boot; the first rule that fits decides. Without one, a machine that is not\n\
          # known registers and one that is known starts from its disk. What was ordered comes before all rules but \"ignore\".\n\
-         # boot = ignore (no boot file), local, register, menu, or the name of an entry. Conditions: mac, uuid, serial,\n\
+         # boot = ignore (no boot file), local, register, quarantine (registers, then is held back until `gravure machine\n\
+         # quarantine MACHINE --release`), menu, or the name of an entry. Conditions: mac, uuid, serial,\n\
          # firmware (bios, uefi), subnet, known.\n\
          # [[rule]]\n# name = \"printers are left alone\"\n# mac = [\"00:11:22:*\"]\n# boot = \"ignore\"\n\
          # Something of your own in the menus; its files lie below `extra`. kind = linux, efi or wimboot.\n\
          # [[entry]]\n# name = \"memtest\"\n# title = \"Memory test\"\n# kind = \"linux\"\n# file = \"memtest/memtest64.bin\"\n\n",
     );
+    text.push_str(&format!(
+        "[boot]\n\
+         # What UEFI machines start: \"grub\": Debian's shim, GRUB and kernel, nothing to enrol; \"shim-uki\": shim, then one image\n\
+         # signed by this site's own key (`gravure init --uki`); \"uki\": that image alone. See pxe/TRUST.md.\n\
+         chain = \"{}\"\n\
+         # Firmware fetches that image by HTTPS; keys/https.pem is then enrolled in each machine's firmware.\n\
+         https = false\n\n",
+        match chain {
+            Chain::Grub => "grub",
+            Chain::ShimUki => "shim-uki",
+            Chain::Uki => "uki",
+        }
+    ));
     let boot = boot.map_or_else(|| "boot".to_owned(), |path| path.display().to_string());
     let defaults = Config::default();
     let (ports, paths, limits) = (defaults.ports, defaults.paths, defaults.limits);
     text.push_str(&format!(
         "[ports]\n\
          http = {}\n\
+         https = {}\n\
          api = {}\n\
          tftp = {}\n\
          \n\
@@ -334,6 +390,8 @@ pub(crate) fn starting_text(name: &str, interfaces: &[InterfaceConfig], boot: Op
          pxe = {}\n\
          # Files of your own menu entries.\n\
          extra = {}\n\
+         # The image that this site's own key signed.\n\
+         uki = {}\n\
          # A SQLite file, or \"postgres://user:password@host/name\".\n\
          database = {}\n\
          \n\
@@ -344,6 +402,7 @@ pub(crate) fn starting_text(name: &str, interfaces: &[InterfaceConfig], boot: Op
          plan_minutes = {}\n\
          menu_seconds = {}\n",
         ports.http,
+        ports.https,
         ports.api,
         ports.tftp,
         quoted(&paths.images.display().to_string()),
@@ -355,6 +414,7 @@ pub(crate) fn starting_text(name: &str, interfaces: &[InterfaceConfig], boot: Op
         quoted(&paths.keys.display().to_string()),
         quoted(&paths.pxe.display().to_string()),
         quoted(&paths.extra.display().to_string()),
+        quoted(&paths.uki.display().to_string()),
         quoted(&paths.database),
         limits.token_minutes,
         limits.plan_minutes,
@@ -370,12 +430,14 @@ mod tests {
     #[test]
     fn the_starting_text_says_what_the_defaults_are() {
         let interfaces = [InterfaceConfig::named("eth0"), InterfaceConfig::at([10, 0, 0, 1].into())];
-        let text = starting_text("a \"quoted\" site", &interfaces, Some(Path::new("/srv/payload")));
+        let text =
+            starting_text("a \"quoted\" site", &interfaces, Some(Path::new("/srv/payload")), Chain::ShimUki);
         let config = Config::parse(&text).unwrap();
         assert_eq!(config.site.name, "a \"quoted\" site");
         assert_eq!(config.interfaces.len(), 2);
         assert_eq!(config.interfaces[0].name.as_deref(), Some("eth0"));
         assert_eq!(config.interfaces[1].address, Some([10, 0, 0, 1].into()));
+        assert_eq!((config.boot.chain, config.boot.https, config.ports.https), (Chain::ShimUki, false, 443));
         assert_eq!((config.ports.http, config.ports.api, config.ports.tftp), (80, 8443, 69));
         assert_eq!(config.paths.boot, Path::new("/srv/payload"));
         assert_eq!(config.paths.database, Paths::default().database);
@@ -389,6 +451,8 @@ mod tests {
             ("[[interface]]\nname = \"e\"\ndhcp = \"full\"", "needs a pool"),
             ("[[interface]]\nname = \"e\"\npool = \"10.0.0.1-10.0.0.2\"", "only dhcp = \"full\""),
             ("[[interface]]\nname = \"e\"\ndhcp = \"maybe\"", "maybe"),
+            ("[boot]\nhttps = true", "GRUB does not speak HTTPS"),
+            ("[boot]\nchain = \"lilo\"", "lilo"),
             ("[limits]\nplan_minutes = 0", "plan_minutes is 0, expected 1 to 1440"),
         ];
         for (text, expected) in cases {

@@ -49,6 +49,9 @@ pub enum Error {
     /// Certificates and TLS.
     #[error("TLS: {0}")]
     Tls(String),
+    /// The site's own Secure Boot key and image.
+    #[error("signed image: {0}")]
+    SecureBoot(String),
     /// The database.
     #[error(transparent)]
     Db(#[from] DbError),

@@ -9,11 +9,12 @@ use gravure_model::Secret;
 use crate::Error;
 use crate::api::ALL_SCOPES;
 use crate::client::{CLIENT_NAME, ClientSettings};
-use crate::config::{CONFIG_NAME, Config, Dhcp, InterfaceConfig, starting_text};
+use crate::config::{CONFIG_NAME, Chain, Config, Dhcp, InterfaceConfig, starting_text};
 use crate::db::{self, ApiToken, Db, DbError};
 use crate::keys::{KeyFiles, Keys, write_private, write_public};
 use crate::network;
 use crate::secret::{hash_of, new_secret};
+use crate::secure_boot::{self, SignedImage};
 
 /// The systemd unit in a site's directory.
 const UNIT_NAME: &str = "gravure.service";
@@ -38,6 +39,9 @@ pub struct InitOptions {
     pub ipv6: bool,
     /// Where kernel, initramfs and loaders are.
     pub boot_dir: Option<PathBuf>,
+    /// One image of kernel, initramfs and command line, signed by a key of the site's own. In the directory of a site it
+    /// is made anew.
+    pub uki: bool,
 }
 
 /// A site that was made.
@@ -51,6 +55,8 @@ pub struct NewSite {
     pub token: Secret,
     /// URL of the API.
     pub server: String,
+    /// The signed image, if one was made.
+    pub signed: Option<SignedImage>,
 }
 
 /// Makes a site.
@@ -71,6 +77,9 @@ pub async fn init(options: &InitOptions) -> Result<NewSite, Error> {
     }
     let boot_dir = options.boot_dir.as_deref().map(absolute).transpose()?;
     let dir = absolute(&options.dir)?;
+    if options.uki {
+        secure_boot::check(boot_dir.as_deref().unwrap_or(&dir.join("boot")))?;
+    }
     if fs::read_dir(&dir).is_ok_and(|mut entries| entries.next().is_some()) || dir.is_file() {
         return Err(Error::Exists { path: dir });
     }
@@ -86,7 +95,8 @@ pub async fn init(options: &InitOptions) -> Result<NewSite, Error> {
         fs::set_permissions(&private, mode).map_err(|source| Error::io("protect", &private, source))?;
     }
     let name = options.name.as_deref().unwrap_or("gravure");
-    write_public(&dir.join(CONFIG_NAME), &starting_text(name, &[interface], boot_dir.as_deref()))?;
+    let chain = if options.uki { Chain::ShimUki } else { Chain::Grub };
+    write_public(&dir.join(CONFIG_NAME), &starting_text(name, &[interface], boot_dir.as_deref(), chain))?;
     write_public(&dir.join(UNIT_NAME), &unit(name, &dir)?)?;
     let config = Config::load(&dir.join(CONFIG_NAME))?;
     let token = new_secret()?;
@@ -94,7 +104,8 @@ pub async fn init(options: &InitOptions) -> Result<NewSite, Error> {
     let server = format!("https://{address}:{}", config.ports.api);
     let settings = ClientSettings { server: server.clone(), ca: files.authority(), token: token.clone() };
     write_private(&dir.join(CLIENT_NAME), &settings.to_text())?;
-    Ok(NewSite { root_key: files.root(), dir, token, server })
+    let signed = if options.uki { Some(secure_boot::build(&config)?) } else { None };
+    Ok(NewSite { root_key: files.root(), dir, token, server, signed })
 }
 
 /// The systemd unit of a site in `dir`, started by this program.

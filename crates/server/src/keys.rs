@@ -53,6 +53,30 @@ impl KeyFiles {
     pub fn authority(&self) -> PathBuf {
         self.dir.join("ca.pem")
     }
+
+    pub(crate) fn https_key(&self) -> PathBuf {
+        self.dir.join("https.key")
+    }
+
+    /// The certificate that firmware checks HTTPS boot by.
+    pub fn https_authority(&self) -> PathBuf {
+        self.dir.join("https.pem")
+    }
+
+    /// The same as a signature list, as firmware takes it.
+    pub fn https_list(&self) -> PathBuf {
+        self.dir.join("https.esl")
+    }
+
+    /// Signs the site's unified kernel image; belongs off this machine.
+    pub fn secure_boot_key(&self) -> PathBuf {
+        self.secure_boot().join("site.key")
+    }
+
+    /// What is enrolled in firmware so that it starts what that key signed.
+    pub fn secure_boot(&self) -> PathBuf {
+        self.dir.join("secureboot")
+    }
 }
 
 /// What a running server needs; the root's private key is not among it.

@@ -19,12 +19,14 @@ mod network;
 mod overlay;
 mod planning;
 mod secret;
+pub mod secure_boot;
 mod serve;
 mod tls;
+mod x509;
 
 pub use boot::{Entry, EntryKind, FirmwareKind, Rule};
 pub use client::{Client, ClientSettings};
-pub use config::{CONFIG_NAME, Config, Dhcp, InterfaceConfig, Limits, Paths, Ports, Site};
+pub use config::{Boot, CONFIG_NAME, Chain, Config, Dhcp, InterfaceConfig, Limits, Paths, Ports, Site};
 pub use db::{AuditEntry, DbError};
 pub use error::{Error, ErrorKind};
 pub use images::{Describe, ImageListing};

@@ -5,7 +5,7 @@
 //! have it since early microcode updates.
 
 use gravure_model::Secret;
-use gravure_model::site::{SITE_PATH, SiteSettings, TOKEN_PATH};
+use gravure_model::site::{OFFLINE_PATH, OfflinePart, SITE_PATH, SiteSettings, TOKEN_PATH};
 
 /// Type and permissions of a directory.
 const DIRECTORY: u32 = 0o040_755;
@@ -17,6 +17,11 @@ const BLOCK_BYTES: usize = 512;
 /// The per-site part.
 pub(crate) fn site_part(settings: &SiteSettings) -> Result<Vec<u8>, serde_json::Error> {
     Ok(part(SITE_PATH, &serde_json::to_vec(settings)?))
+}
+
+/// The part of a medium that deploys without a server.
+pub(crate) fn offline_part(order: &OfflinePart) -> Result<Vec<u8>, serde_json::Error> {
+    Ok(part(OFFLINE_PATH, &serde_json::to_vec(order)?))
 }
 
 /// The per-boot part. Without a token it is as long as with one, and the payload finds none.

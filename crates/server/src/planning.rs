@@ -52,8 +52,13 @@ impl Planner<'_> {
             return Ok(answer);
         }
         let Some(armed) = arming::armed_machine(&mut transaction, &machine, now).await? else {
+            let held = db::machines::quarantine(&mut transaction, &machine.id).await?;
             transaction.commit().await.map_err(DbError::from)?;
-            return Ok(wait("registered; no job is planned for this machine", RETRY_SECONDS, true));
+            let reason = match held {
+                Some(reason) => format!("in quarantine ({reason}); an operator lets this machine go"),
+                None => "registered; no job is planned for this machine".to_owned(),
+            };
+            return Ok(wait(reason, RETRY_SECONDS, true));
         };
         transaction.commit().await.map_err(DbError::from)?;
         let request = &armed.job.job.request;

@@ -22,14 +22,14 @@ use tokio::time::timeout;
 
 use crate::Error;
 use crate::api::{self, App};
-use crate::boot::{BootLibrary, Menus, ServerAddress, SitePolicy, boot_table};
+use crate::boot::{BootLibrary, Menus, ServerAddress, Shims, SitePolicy, boot_table};
 use crate::bundles::Bundles;
-use crate::config::{CONFIG_NAME, Config};
+use crate::config::{CONFIG_NAME, Chain, Config};
 use crate::db::{self, Db};
 use crate::images::{Describe, Images};
 use crate::keys::{KeyFiles, Keys};
 use crate::network::{self, Served};
-use crate::tls::{self, ServerCertificate};
+use crate::tls::{self, FirmwareTls, ServerCertificate};
 
 /// How often the certificate's end is looked at.
 const CERTIFICATE_CHECK: Duration = Duration::from_secs(3600);
@@ -98,6 +98,8 @@ impl NoteKeeper for NoteQueue {
 /// Listeners of one address.
 struct Listeners {
     http: TcpListener,
+    /// For firmware, where it fetches by HTTPS.
+    https: Option<TcpListener>,
     api: TcpListener,
     address: ServerAddress,
 }
@@ -117,6 +119,7 @@ impl Server {
         let journal = Arc::new(Journal::new(NoteQueue(notes)));
         let presence = Arc::new(Presence::with_journal(Arc::clone(&journal)));
         let names = certificate_names(config, &servers);
+        let firmware = firmware_tls(config, &names)?;
         let certificate = Arc::new(ServerCertificate::new(keys.authority, names)?);
         let images = Directory::new(&config.paths.images);
         let images = images
@@ -139,8 +142,10 @@ impl Server {
             rules: Arc::clone(&rules),
             extra: Directory::new(&config.paths.extra).ok(),
             boot: boot_directory(config),
+            shims: Shims::load(&config.paths.boot.join("pxe")),
             images,
             bundles: bundle_files,
+            uki: signed_image(config),
             site_name: config.site.name.clone(),
             root_key: keys.root.to_text(),
             ca_pem: certificate.authority_pem().to_owned(),
@@ -167,8 +172,14 @@ impl Server {
         let acceptor = tls::acceptor(Arc::clone(&certificate))?;
         let router = api::router(app);
         let mut content = server.start_ipv6(&served, config, &library, &presence).await?;
-        for Listeners { http, api, .. } in listeners {
+        for Listeners { http, https, api, .. } in listeners {
             content.push(http);
+            if let (Some(https), Some(firmware)) = (https, &firmware) {
+                let library = Arc::clone(&library) as Arc<dyn Library>;
+                let service = http::Service::new(https, library, Arc::clone(&presence));
+                let service = service.covered(Arc::clone(firmware) as Arc<dyn http::Cover>);
+                server.polite.spawn(service.run(stopping.clone()));
+            }
             server.polite.spawn(tls::serve(api, acceptor.clone(), router.clone(), stopping.clone()));
         }
         for listener in content {
@@ -177,7 +188,7 @@ impl Server {
             server.polite.spawn(service.run(stopping.clone()));
         }
         server.polite.spawn(keep_notes(server.db.clone(), queue, stopping));
-        server.endless.spawn(renew(certificate));
+        server.endless.spawn(renew(certificate, firmware));
         server.endless.spawn(watch_images(catalog));
         for address in &server.servers {
             tracing::info!(content = address.content(), api = address.api(), "serving");
@@ -239,7 +250,7 @@ impl Server {
                     Err(error) => tracing::debug!(%error, "no router advertisements"),
                 }
                 let policy = Arc::new(SitePolicy {
-                    table: boot_table(&address.content()),
+                    table: boot_table(&address.content(), &firmware_url(config, &address), config.boot.chain),
                     rules: Arc::clone(&library.rules),
                 });
                 let (leases, presence) = (Arc::clone(&leases), Arc::clone(presence));
@@ -289,8 +300,10 @@ impl Server {
             listeners.push(http::bind(SocketAddr::new(address, http_port)).await?);
             let content = ServerAddress { address, api_port: 0, http_port }.content();
             tracing::info!(interface = side.name, content, "DHCPv6");
-            let policy =
-                Arc::new(SitePolicy { table: boot_table(&content), rules: Arc::clone(&library.rules) });
+            let policy = Arc::new(SitePolicy {
+                table: boot_table(&content, &content, config.boot.chain),
+                rules: Arc::clone(&library.rules),
+            });
             let service = dhcp6::Service::open(side, policy, Arc::clone(presence))?;
             self.endless.spawn(service.run());
         }
@@ -300,6 +313,10 @@ impl Server {
 
 async fn listen(address: IpAddr, config: &Config) -> Result<Listeners, Error> {
     let http = http::bind(SocketAddr::new(address, config.ports.http)).await?;
+    let https = match config.boot.https {
+        true => Some(http::bind(SocketAddr::new(address, config.ports.https)).await?),
+        false => None,
+    };
     let local = SocketAddr::new(address, config.ports.api);
     let refused = |source| Error::Boot(gravure_bootd::Error::listen("API", local, source));
     let api = TcpListener::bind(local).await.map_err(refused)?;
@@ -307,7 +324,7 @@ async fn listen(address: IpAddr, config: &Config) -> Result<Listeners, Error> {
         (Ok(http), Ok(api)) => (http.port(), api.port()),
         (Err(source), _) | (_, Err(source)) => return Err(refused(source)),
     };
-    Ok(Listeners { http, api, address: ServerAddress { address, api_port, http_port } })
+    Ok(Listeners { http, https, api, address: ServerAddress { address, api_port, http_port } })
 }
 
 fn certificate_names(config: &Config, servers: &[ServerAddress]) -> Vec<String> {
@@ -317,6 +334,36 @@ fn certificate_names(config: &Config, servers: &[ServerAddress]) -> Vec<String> 
     names.sort();
     names.dedup();
     names
+}
+
+/// TLS for firmware, with an authority made on first use.
+fn firmware_tls(config: &Config, names: &[String]) -> Result<Option<Arc<FirmwareTls>>, Error> {
+    if !config.boot.https {
+        return Ok(None);
+    }
+    let files = KeyFiles::in_dir(&config.paths.keys);
+    tls::ensure_authority(&files, &config.site.name)?;
+    Ok(Some(Arc::new(FirmwareTls::new(&files, names.to_vec())?)))
+}
+
+/// Where firmware fetches the signed image.
+fn firmware_url(config: &Config, address: &ServerAddress) -> String {
+    match (config.boot.https, config.ports.https) {
+        (false, _) => address.content(),
+        (true, 443) => format!("https://{}", address.address),
+        (true, port) => format!("https://{}", SocketAddr::new(address.address, port)),
+    }
+}
+
+fn signed_image(config: &Config) -> Option<Directory> {
+    let path = config.paths.uki.join(crate::secure_boot::IMAGE);
+    if config.boot.chain != Chain::Grub && !path.is_file() {
+        tracing::error!(
+            path = %path.display(),
+            "the signed image is missing: UEFI machines cannot boot; `gravure init --uki` makes it"
+        );
+    }
+    Directory::new(&config.paths.uki).ok()
 }
 
 fn boot_directory(config: &Config) -> Option<Directory> {
@@ -391,10 +438,12 @@ async fn write_notes(db: &Db, lines: &[JournalLine], prune: bool) -> Result<(), 
     Ok(transaction.commit().await?)
 }
 
-async fn renew(certificate: Arc<ServerCertificate>) {
+async fn renew(certificate: Arc<ServerCertificate>, firmware: Option<Arc<FirmwareTls>>) {
     loop {
         tokio::time::sleep(CERTIFICATE_CHECK).await;
-        match certificate.renew_if_due(SystemTime::now()) {
+        let now = SystemTime::now();
+        let renewed = firmware.as_ref().map_or(Ok(false), |firmware| firmware.renew_if_due(now));
+        match certificate.renew_if_due(now).and_then(|one| Ok(one | renewed?)) {
             Ok(true) => tracing::info!("the server's certificate was renewed"),
             Ok(false) => {}
             Err(error) => tracing::error!(%error, "the server's certificate could not be renewed"),

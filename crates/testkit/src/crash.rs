@@ -173,7 +173,7 @@ mod tests {
         let recording = disk.into_recording();
         assert_eq!(recording.len(), 5);
         let sectors = |disk: &[u8]| [disk[0], disk[512], disk[1024], disk[1536]];
-        let cut = |count, survives| sectors(&recording.cut(&[9; 4096], count, survives));
+        let cut = |count, survives: Survives<'_>| sectors(&recording.cut(&[9; 4096], count, survives));
         assert_eq!(cut(0, Survives::All), [9, 9, 9, 9]);
         assert_eq!(cut(1, Survives::Torn(512)), [1, 9, 9, 9]);
         assert_eq!(cut(3, Survives::Torn(0)), [1, 1, 9, 9]);

@@ -37,4 +37,6 @@ pub use running::Running;
 pub use sample::{SampleOptions, sample_tree};
 pub use site::{Site, SiteDhcp, SiteSetup};
 pub use snapshot::{Entry, Kind, Snapshot};
-pub use vm::{BootOrder, Bus, Disk, Firmware, NetworkBoot, Qmp, QmpListener, Vm, VmOptions, fresh_mac};
+pub use vm::{
+    BootOrder, Bus, Disk, Firmware, NetworkBoot, Qmp, QmpListener, Variable, Vm, VmOptions, fresh_mac,
+};

@@ -4,6 +4,7 @@
 
 mod disk;
 mod qmp;
+mod variables;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
@@ -15,6 +16,7 @@ use crate::{Console, Lab, Random, Running, accelerator};
 
 pub use disk::{Bus, Disk};
 pub use qmp::{Qmp, QmpListener};
+pub use variables::Variable;
 
 /// Where Debian keeps the UEFI firmware.
 const OVMF_DIR: &str = "/usr/share/OVMF";
@@ -69,6 +71,8 @@ pub struct VmOptions {
     pub processors: u32,
     /// Its disk.
     pub disk: Option<Disk>,
+    /// A stick in one of its ports, which then starts before anything else.
+    pub medium: Option<Disk>,
     /// Address of its network card. Fresh for each run, because GRUB reuses its ports (specs/netboot.md, finding 3).
     pub mac: String,
     /// What it tries to boot.
@@ -77,6 +81,10 @@ pub struct VmOptions {
     pub network: NetworkBoot,
     /// Serial number in its SMBIOS table.
     pub serial: String,
+    /// Variables that its UEFI firmware has besides its own when it starts first.
+    pub variables: Vec<Variable>,
+    /// A signature list of authorities that its firmware trusts for HTTPS.
+    pub https_authorities: Option<PathBuf>,
     /// Whether a reboot ends it.
     pub end_on_reboot: bool,
     /// Whether it has a screen, for screenshots.
@@ -92,10 +100,13 @@ impl VmOptions {
             memory_mib: DEFAULT_MEMORY_MIB,
             processors: 2,
             disk: None,
+            medium: None,
             mac: fresh_mac(),
             boot: BootOrder::NetworkFirst,
             network: NetworkBoot::Pxe,
             serial: format!("GRV-{name}"),
+            variables: Vec::new(),
+            https_authorities: None,
             end_on_reboot: false,
             screen: false,
         }
@@ -141,14 +152,20 @@ impl Vm {
         command
             .args(["-smbios", &format!("type=1,manufacturer=Gravure,product=Lab,serial={}", options.serial)]);
         command.args(firmware_args(options, dir)?);
-        let (net_index, disk_index) = boot_indices(options.boot);
+        let (net_index, disk_index) = match &options.medium {
+            Some(medium) => {
+                command.args(medium.arguments("m0", ",bootindex=0"));
+                (String::new(), ",bootindex=1".to_owned())
+            }
+            None => boot_indices(options.boot),
+        };
         command.args(["-netdev", &format!("tap,id=n0,ifname={tap},script=no,downscript=no")]);
         // Without its ROM the card is left to OVMF's own drivers; iPXE in the ROM would come first and cost ten
         // seconds. BIOS machines boot through that ROM.
         let rom = if options.firmware == Firmware::Bios { "" } else { ",romfile=" };
         command.args(["-device", &format!("virtio-net-pci,netdev=n0,mac={}{rom}{net_index}", options.mac)]);
         if let Some(disk) = &options.disk {
-            command.args(disk.arguments(&disk_index));
+            command.args(disk.arguments("d0", &disk_index));
         }
         if options.screen {
             command.args(["-device", "VGA"]);
@@ -227,6 +244,7 @@ fn firmware_args(options: &VmOptions, dir: &Path) -> Result<Vec<String>> {
         let from = Path::new(OVMF_DIR).join(variables);
         let copied = std::fs::copy(&from, &own);
         copied.with_context(|| format!("cannot copy {}; `cargo xtask setup` installs it", from.display()))?;
+        variables::enrol(&own, &options.variables)?;
     }
     let mut args = vec!["-machine".to_owned(), machine.to_owned()];
     args.extend(["-drive".into(), format!("if=pflash,format=raw,unit=0,readonly=on,file={OVMF_DIR}/{code}")]);
@@ -242,6 +260,9 @@ fn firmware_args(options: &VmOptions, dir: &Path) -> Result<Vec<String>> {
     };
     for name in without {
         args.extend(["-fw_cfg".into(), format!("name=opt/org.tianocore/{name},string=no")]);
+    }
+    if let Some(list) = &options.https_authorities {
+        args.extend(["-fw_cfg".into(), format!("name=etc/edk2/https/cacerts,file={}", list.display())]);
     }
     Ok(args)
 }

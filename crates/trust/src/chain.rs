@@ -6,6 +6,7 @@ use gravure_model::descriptor::{Digest, ImageDescriptor};
 use gravure_model::identity::MachineIdentity;
 use gravure_model::inventory::FirmwareMode;
 use gravure_model::plan::{PLAN_VERSION, Plan};
+use gravure_model::site::{OFFLINE_VERSION, OfflineJob};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -54,6 +55,11 @@ impl PlanSigner {
         seal(&self.key, Purpose::Image, descriptor_bytes)
     }
 
+    /// Signs an order for a medium that deploys without a server.
+    pub fn offline_job(&self, job: &OfflineJob) -> Result<Envelope, Error> {
+        Ok(seal(&self.key, Purpose::OfflineJob, &to_json(Purpose::OfflineJob, job)?))
+    }
+
     /// Signs the time for one asker.
     pub fn time(&self, time: &ServerTime) -> Result<Envelope, Error> {
         Ok(seal(&self.key, Purpose::Time, &to_json(Purpose::Time, time)?))
@@ -89,7 +95,51 @@ pub struct Verdict {
     pub descriptor: ImageDescriptor,
 }
 
+/// An order on a medium and its image, both genuine and in their time. There was no server to bind it to a machine and a boot.
+#[derive(Debug, Clone)]
+pub struct OfflineVerdict {
+    /// What is to be done.
+    pub job: OfflineJob,
+    /// What its image consists of.
+    pub descriptor: ImageDescriptor,
+}
+
+impl OfflineVerdict {
+    /// Takes the plan that this machine has made of the order. It must be of the order's image.
+    pub fn with_plan(self, plan: Plan) -> Result<Verdict, Error> {
+        bound("plan", "image", &self.job.image.to_string(), &plan.image.descriptor.to_string())?;
+        Ok(Verdict { plan, descriptor: self.descriptor })
+    }
+}
+
 impl TrustedPlanKey {
+    /// Judges an order on a medium and the descriptor beside it at `now`, this machine's own time.
+    pub fn offline(
+        &self,
+        job: &Envelope,
+        descriptor: &Envelope,
+        identity: &MachineIdentity,
+        now: Timestamp,
+    ) -> Result<OfflineVerdict, Error> {
+        self.check_time(Purpose::PlanKey, now, self.statement.not_before, self.statement.not_after)?;
+        let job: OfflineJob = read(&self.key, Purpose::OfflineJob, job)?;
+        bound("order", "version", &OFFLINE_VERSION.to_string(), &job.version.to_string())?;
+        self.check_time(Purpose::OfflineJob, now, job.created.plus_seconds(-CLOCK_LAG_SECONDS), job.expires)?;
+        let machine = &job.job.request.machine;
+        if !machine.selects(identity) {
+            return Err(Error::NotForUs {
+                what: "order",
+                field: "machine",
+                expected: describe(identity),
+                found: machine.to_string(),
+            });
+        }
+        let bytes = open(&self.key, Purpose::Image, descriptor)?;
+        let digest = Digest(*blake3::hash(&bytes).as_bytes());
+        bound("image descriptor", "digest", &job.image.to_string(), &digest.to_string())?;
+        Ok(OfflineVerdict { descriptor: from_json(Purpose::Image, &bytes)?, job })
+    }
+
     /// Accepts the key named in `statement` if `root` signed it.
     pub fn new(root: &PublicKey, statement: &Envelope) -> Result<Self, Error> {
         let statement: PlanKeyStatement = read(root, Purpose::PlanKey, statement)?;

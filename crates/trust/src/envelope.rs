@@ -26,6 +26,8 @@ pub enum Purpose {
     Time,
     /// A block image, by its id.
     BlockImage,
+    /// An order on a medium that deploys without a server.
+    OfflineJob,
 }
 
 impl Purpose {
@@ -37,6 +39,7 @@ impl Purpose {
             Self::Image => "image",
             Self::Time => "time",
             Self::BlockImage => "block-image",
+            Self::OfflineJob => "offline-job",
         }
     }
 
@@ -48,6 +51,7 @@ impl Purpose {
             Self::Image => "image descriptor",
             Self::Time => "server time",
             Self::BlockImage => "block image",
+            Self::OfflineJob => "order of the medium",
         }
     }
 }

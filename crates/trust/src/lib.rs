@@ -13,7 +13,7 @@ mod envelope;
 mod key;
 
 pub use block_image::{accept_block_image, sign_block_image};
-pub use chain::{PlanExpectation, PlanSigner, TrustedPlanKey, Verdict};
+pub use chain::{OfflineVerdict, PlanExpectation, PlanSigner, TrustedPlanKey, Verdict};
 pub use envelope::Purpose;
 pub use key::{PublicKey, SigningKey};
 

@@ -194,7 +194,7 @@ impl Mapped for Qcow2 {
             let left = reach.saturating_sub(offset & reach.wrapping_sub(1));
             return Ok((Place::Zero, left.min(self.size.saturating_sub(offset)).max(1)));
         }
-        let entry = be64(&*self.table(table)?, narrow(second).saturating_mul(8));
+        let entry = be64(&self.table(table)?, narrow(second).saturating_mul(8));
         if entry & COMPRESSED != 0 {
             let bits = 62u32.saturating_sub(self.cluster_bits.saturating_sub(8));
             let from = entry & (1u64 << bits).wrapping_sub(1);

@@ -149,15 +149,3 @@ impl Mapped for Vhd {
         Ok((if is_data { Place::File(data) } else { Place::Zero }, len))
     }
 }
-
-/// A footer of a fixed disk, for tests.
-#[cfg(test)]
-pub(crate) fn fixed_footer(size: u64) -> Vec<u8> {
-    let mut footer = vec![0; 512];
-    footer[..8].copy_from_slice(&MAGIC);
-    footer[48..56].copy_from_slice(&size.to_be_bytes());
-    footer[60..64].copy_from_slice(&2u32.to_be_bytes());
-    let sum = checksum(&footer, 64);
-    footer[64..68].copy_from_slice(&sum.to_be_bytes());
-    footer
-}

@@ -130,8 +130,11 @@ fn entries(size: u64, block_bytes: u64, ratio: u64) -> u64 {
     blocks.saturating_add(blocks.saturating_sub(1).checked_div(ratio).unwrap_or(0))
 }
 
-/// Offset and length of the block table and of the metadata.
-fn regions(source: &dyn ReadAt) -> Result<((u64, u64), (u64, u64)), Error> {
+/// Offset and length of a region.
+type Region = (u64, u64);
+
+/// The block table and the metadata.
+fn regions(source: &dyn ReadAt) -> Result<(Region, Region), Error> {
     for at in REGION_TABLES {
         let table = source.read_vec_at(at, TABLE_LEN).map_err(Error::io("VHDX regions", at))?;
         if !table.starts_with(b"regi") || !is_sound(&table) {

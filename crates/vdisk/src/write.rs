@@ -25,13 +25,16 @@ pub(crate) fn is_zero(bytes: &[u8]) -> bool {
     chunks.iter().all(|chunk| *chunk == [0; 64]) && rest.iter().all(|byte| *byte == 0)
 }
 
+/// Takes what stands at an offset.
+pub(crate) type Sink<'a> = dyn FnMut(u64, &[u8]) -> Result<(), Error> + 'a;
+
 /// Hands every stretch of whole units (a power of two, at most a MiB) that holds something to `sink`, ascending, in pieces; what the
 /// last unit has beyond the end of the disk is zeros. `progress` is told how far the disk was read, and may end it all.
 pub(crate) fn pieces(
     source: &dyn ReadAt,
     unit: u64,
     progress: &mut dyn FnMut(u64) -> std::io::Result<()>,
-    sink: &mut dyn FnMut(u64, &[u8]) -> Result<(), Error>,
+    sink: &mut Sink<'_>,
 ) -> Result<(), Error> {
     let size = source.size();
     let mut at = 0u64;

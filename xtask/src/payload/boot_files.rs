@@ -20,7 +20,7 @@ pub(super) struct BootFile {
 }
 
 /// All boot files. shim looks for `grubx64.efi` and `mmx64.efi` beside itself.
-pub(super) const FILES: [BootFile; 4] = [
+pub(super) const FILES: [BootFile; 5] = [
     BootFile {
         name: "shimx64.efi",
         package: "shim-signed",
@@ -40,6 +40,13 @@ pub(super) const FILES: [BootFile; 4] = [
         signed: true,
     },
     BootFile { name: "undionly.kpxe", package: "ipxe", path: "usr/lib/ipxe/undionly.kpxe", signed: false },
+    // Not served as it is: a site's own signed image begins with it.
+    BootFile {
+        name: "linuxx64.efi.stub",
+        package: "systemd-boot-efi",
+        path: "usr/lib/systemd/boot/efi/linuxx64.efi.stub",
+        signed: false,
+    },
 ];
 
 /// Copies the files into `dir`.

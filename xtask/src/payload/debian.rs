@@ -17,7 +17,8 @@ pub(super) const SUITE: &str = "trixie";
 const KERNEL: &str = "linux-image-amd64";
 
 /// Boot files; their dependencies are for installed systems and are not needed.
-const BOOT: [&str; 4] = ["grub-efi-amd64-signed", "ipxe", "shim-helpers-amd64-signed", "shim-signed"];
+const BOOT: [&str; 5] =
+    ["grub-efi-amd64-signed", "ipxe", "shim-helpers-amd64-signed", "shim-signed", "systemd-boot-efi"];
 
 /// Programs that run in the payload, taken with the libraries they depend on.
 const PROGRAMS: [&str; 1] = ["e2fsprogs"];

@@ -3,27 +3,25 @@
 //! The client's FIN is answered by a reset instead of a FIN of our own, so that no socket lingers in LAST_ACK or
 //! TIME_WAIT for the ports its next boot will use again (specs/netboot.md, finding 3).
 
-use std::convert::Infallible;
-use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::respond::respond;
-use crate::{Connection, Library, Presence};
+use super::Cover;
+use super::channel::Channel;
+use super::request::{Heads, Next};
+use super::respond::{Answer, respond};
+use crate::{Connection, Library, NoteKind, Presence};
 
-/// A client that says nothing for so long, between two requests or within one, has gone.
+/// A handshake that takes longer is an idle scanner's; firmware under emulation needs two seconds.
+const HANDSHAKE: Duration = Duration::from_secs(20);
+/// A client that has not asked its next question whole after so long has gone.
 const SILENCE: Duration = Duration::from_secs(75);
 /// A client that takes nothing of its answer for so long has gone, whether or not its system still says it is alive.
 const STALL: Duration = Duration::from_secs(120);
@@ -31,8 +29,6 @@ const STALL: Duration = Duration::from_secs(120);
 const CLOSE_BY_CLIENT: Duration = Duration::from_secs(1);
 /// How long it may take after our own FIN.
 const CLOSE_AFTER_FIN: Duration = Duration::from_secs(5);
-/// Request line and headers of firmware stay below 1 KiB.
-const MAX_HEADER_BYTES: usize = 16 << 10;
 
 /// Serves requests of one connection.
 pub(super) async fn run(
@@ -40,6 +36,7 @@ pub(super) async fn run(
     peer: SocketAddr,
     library: Arc<dyn Library>,
     presence: Arc<Presence>,
+    cover: Option<Arc<dyn Cover>>,
     mut connection: Connection,
     mut stop: watch::Receiver<bool>,
 ) {
@@ -49,7 +46,7 @@ pub(super) async fn run(
         Err(error) => return tracing::debug!(%peer, %error, "HTTP connection"),
     };
     let served = tokio::select! {
-        served = serve(stream, library, presence, &mut stop) => served,
+        served = serve(stream, &*library, &presence, cover.as_deref(), &mut stop) => served,
         () = connection.ended() => Ok(()),
     };
     if let Err(error) = served {
@@ -70,49 +67,79 @@ fn prepare(stream: &TcpStream) -> io::Result<socket2::Socket> {
 
 async fn serve(
     stream: TcpStream,
-    library: Arc<dyn Library>,
-    presence: Arc<Presence>,
+    library: &dyn Library,
+    presence: &Presence,
+    cover: Option<&dyn Cover>,
     stop: &mut watch::Receiver<bool>,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+) -> io::Result<()> {
     let (local, peer) = (stream.local_addr()?, stream.peer_addr()?);
-    let service = service_fn(move |request| {
-        let (library, presence) = (Arc::clone(&library), Arc::clone(&presence));
-        Box::pin(
-            async move { Ok::<_, Infallible>(respond(&*library, &presence, request, local, peer).await) },
-        )
-    });
-    let mut builder = http1::Builder::new();
-    // GRUB looks for `Content-Length: ` in exactly this case; without a length it takes the file for endless.
-    builder.title_case_headers(true);
-    builder.timer(TokioTimer::new()).header_read_timeout(SILENCE).max_buf_size(MAX_HEADER_BYTES);
-    let mut served = builder.serve_connection(TokioIo::new(stream), service);
-    let ended = tokio::select! {
-        ended = poll_fn(|context| served.poll_without_shutdown(context)) => Some(ended),
-        _ = stop.wait_for(|stop| *stop) => None,
+    let mut channel = match cover {
+        None => Channel::Plain(stream),
+        Some(cover) => {
+            let covered =
+                timeout(HANDSHAKE, cover.cover(stream)).await.map_err(|_| io::ErrorKind::TimedOut)?;
+            Channel::Covered(covered.inspect_err(|error| {
+                // What firmware that does not know the site's authority does is worth a word.
+                presence.note(peer.ip(), NoteKind::Trouble, || format!("HTTPS did not come about: {error}"));
+            })?)
+        }
     };
-    match ended {
-        Some(ended) => ended?,
-        None => {
-            Pin::new(&mut served).graceful_shutdown();
-            poll_fn(|context| served.poll_without_shutdown(context)).await?;
+    let by = if cover.is_some() { "HTTPS" } else { "HTTP" };
+    let mut heads = Heads::default();
+    loop {
+        let next = tokio::select! {
+            next = timeout(SILENCE, heads.next(&mut channel)) => next.map_err(|_| io::ErrorKind::TimedOut)??,
+            _ = stop.wait_for(|stop| *stop) => break,
+        };
+        match next {
+            Next::Request(request) => {
+                let answer = respond(library, presence, &request, local, peer).await;
+                let sent = channel.send(&answer.head(Some(&request), SystemTime::now()), &answer.body).await;
+                tell(presence, peer, by, &answer, sent.as_ref().err());
+                sent?;
+                if !request.keep {
+                    break;
+                }
+            }
+            Next::Refused(status) => {
+                tracing::debug!(%peer, status, "HTTP: no request");
+                let answer = Answer::refusal(status);
+                channel.send(&answer.head(None, SystemTime::now()), &answer.body).await?;
+                break;
+            }
+            Next::End => break,
         }
     }
-    wait_for_close(served.into_parts().io.into_inner()).await?;
-    Ok(())
+    wait_for_close(channel).await
+}
+
+/// For the machine's journal: what it got, or that a transfer broke off. Parts are of images, in their thousands; what boots
+/// is fetched whole.
+fn tell(presence: &Presence, peer: SocketAddr, by: &str, answer: &Answer, broken: Option<&io::Error>) {
+    let (Some(name), 200, 1..) = (&answer.name, answer.status, answer.body.len()) else { return };
+    match broken {
+        None => presence.fetched(peer.ip(), || format!("fetched {name} by {by}")),
+        Some(error) => {
+            let len = answer.body.len();
+            presence.note(peer.ip(), NoteKind::Trouble, || {
+                format!("did not get all {len} bytes of {name} by {by}: {error}")
+            });
+        }
+    }
 }
 
 /// Gives the client time to take its answer and close first; a reset before that would cost it what is under way.
-async fn wait_for_close(mut stream: TcpStream) -> io::Result<()> {
-    if timeout(CLOSE_BY_CLIENT, drain(&mut stream)).await.is_ok() {
+async fn wait_for_close(mut channel: Channel) -> io::Result<()> {
+    if timeout(CLOSE_BY_CLIENT, drain(&mut channel)).await.is_ok() {
         return Ok(());
     }
-    stream.shutdown().await?;
-    let _ = timeout(CLOSE_AFTER_FIN, drain(&mut stream)).await;
+    channel.finish().await?;
+    let _ = timeout(CLOSE_AFTER_FIN, drain(&mut channel)).await;
     Ok(())
 }
 
 /// Reads and drops until the client's FIN.
-async fn drain(stream: &mut TcpStream) {
+async fn drain(channel: &mut Channel) {
     let mut buf = [0; 4096];
-    while matches!(stream.read(&mut buf).await, Ok(1..)) {}
+    while matches!(channel.read(&mut buf).await, Ok(1..)) {}
 }

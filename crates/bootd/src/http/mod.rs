@@ -1,16 +1,34 @@
 //! HTTP as firmware and loaders need it: exact lengths, never chunked, and connections that end by reset.
 
-mod body;
+mod channel;
 mod connection;
+mod request;
 mod respond;
 
+use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use crate::{Error, Library, Presence};
+
+/// A connection that encrypts.
+pub trait Covered: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Covered for T {}
+
+/// A handshake on its way.
+pub type Covering = Pin<Box<dyn Future<Output = io::Result<Box<dyn Covered>>> + Send>>;
+
+/// Puts TLS around connections. Whoever has the certificates brings it: firmware wants other suites than browsers.
+pub trait Cover: Send + Sync + 'static {
+    /// Shakes hands.
+    fn cover(&self, stream: TcpStream) -> Covering;
+}
 
 const SERVICE: &str = "HTTP";
 /// Connections one address may hold: a payload fetches on a handful.
@@ -26,6 +44,7 @@ pub struct Service {
     listener: TcpListener,
     library: Arc<dyn Library>,
     presence: Arc<Presence>,
+    cover: Option<Arc<dyn Cover>>,
 }
 
 impl std::fmt::Debug for Service {
@@ -37,7 +56,13 @@ impl std::fmt::Debug for Service {
 impl Service {
     /// Serves `library` to those who connect to `listener`.
     pub fn new(listener: TcpListener, library: Arc<dyn Library>, presence: Arc<Presence>) -> Self {
-        Self { listener, library, presence }
+        Self { listener, library, presence, cover: None }
+    }
+
+    /// The same by HTTPS.
+    pub fn covered(mut self, cover: Arc<dyn Cover>) -> Self {
+        self.cover = Some(cover);
+        self
     }
 
     /// Where it listens.
@@ -74,8 +99,12 @@ impl Service {
             peer,
             Arc::clone(&self.library),
             Arc::clone(&self.presence),
+            self.cover.clone(),
             connection,
             stop,
         ));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,116 +2,153 @@
 
 use std::fs::File;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use gravure_netboot::http::{RangeDecision, RangeQuery, decide_range, media_type, parse_target};
-use gravure_netboot::names::is_expected_probe;
-use hyper::body::{Bytes, Incoming};
-use hyper::header::{self, HeaderValue};
-use hyper::http::response::Builder;
-use hyper::{Method, Request, Response, StatusCode};
+use gravure_netboot::names::{RelativeName, is_expected_probe};
 
-use super::body::Content;
+use super::channel::Body;
+use super::request::{Method, Request};
 use crate::{Ask, Asking, Found, Library, NoteKind, Presence, Via};
 
-/// Answers one request.
+/// An answer, not yet on its way.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    /// What is sent; empty for HEAD.
+    pub(super) body: Body,
+    /// What `Content-Length` says: for HEAD that of the content a GET would bring.
+    len: u64,
+    headers: Vec<(&'static str, String)>,
+    /// What was asked for, when it could be a file.
+    pub(super) name: Option<RelativeName>,
+}
+
+impl Answer {
+    /// Status line and headers. GRUB looks for `Content-Length: ` in exactly this case; without a length it takes the file
+    /// for endless.
+    pub(super) fn head(&self, request: Option<&Request>, now: SystemTime) -> Vec<u8> {
+        use std::fmt::Write;
+        let mut text = format!("HTTP/1.1 {} {}\r\n", self.status, reason(self.status));
+        // Writing to a String cannot fail.
+        let _ = write!(text, "Date: {}\r\nContent-Length: {}\r\n", httpdate::fmt_http_date(now), self.len);
+        for (name, value) in &self.headers {
+            let _ = write!(text, "{name}: {value}\r\n");
+        }
+        match request {
+            Some(request) if request.keep && request.old => text.push_str("Connection: keep-alive\r\n"),
+            Some(request) if request.keep => {}
+            _ => text.push_str("Connection: close\r\n"),
+        }
+        text.push_str("\r\n");
+        text.into_bytes()
+    }
+
+    /// For what is no request at all.
+    pub(super) fn refusal(status: u16) -> Self {
+        let mut answer = plain(status, "");
+        answer.body = Body::Bytes(Bytes::from(format!("{}\n", reason(status))));
+        answer.len = answer.body.len();
+        answer
+    }
+}
+
+fn reason(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        206 => "Partial Content",
+        400 => "Bad Request",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        416 => "Range Not Satisfiable",
+        431 => "Request Header Fields Too Large",
+        505 => "HTTP Version Not Supported",
+        _ => "Internal Server Error",
+    }
+}
+
+/// Makes the answer to one request.
 pub(super) async fn respond(
     library: &dyn Library,
     presence: &Presence,
-    request: Request<Incoming>,
+    request: &Request,
     local: SocketAddr,
     peer: SocketAddr,
-) -> Response<Content> {
-    let asking = match *request.method() {
-        Method::GET => Asking::Content,
-        Method::HEAD => Asking::Length,
-        _ => {
-            let mut answer = plain(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are served here\n");
-            answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+) -> Answer {
+    let asking = match request.method {
+        Method::Get => Asking::Content,
+        Method::Head => Asking::Length,
+        Method::Other => {
+            let mut answer = plain(405, "only GET and HEAD are served here\n");
+            answer.headers.push(("Allow", "GET, HEAD".to_owned()));
             return answer;
         }
     };
-    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
-    let target = match parse_target(target) {
+    let target = match parse_target(&request.target) {
         Ok(target) => target,
         Err(error) => {
             tracing::debug!(%peer, %error, "HTTP request");
-            return plain(StatusCode::NOT_FOUND, "no such file\n");
+            return without_body(plain(404, "no such file\n"), asking);
         }
     };
     let media = media_type(&target.name);
     let name = target.name.clone();
     let ask = Ask { name: target.name, query: target.query, peer: peer.ip(), local, via: Via::Http, asking };
-    let answer = match library.find(ask).await {
-        Found::Nothing => plain(StatusCode::NOT_FOUND, "no such file\n"),
-        Found::Bytes(bytes) => made(bytes, media, asking),
-        Found::File { file, len, modified } => stored(file, len, &etag(len, modified), media, &request),
+    let mut answer = match library.find(ask).await {
+        Found::Nothing => plain(404, "no such file\n"),
+        Found::Bytes(bytes) => made(bytes, media),
+        Found::File { file, len, modified } => stored(file, len, &etag(len, modified), media, request),
     };
-    // Parts are of images, in their thousands; what boots is fetched whole.
-    match (answer.status(), asking) {
-        (StatusCode::OK, Asking::Content) => {
-            presence.fetched(peer.ip(), || format!("fetched {name} by HTTP"))
-        }
-        (StatusCode::NOT_FOUND, _) if !is_expected_probe(&name) => {
-            presence.note(peer.ip(), NoteKind::Missing, || {
-                format!("asked for {name} by HTTP, which is not there")
-            });
-        }
-        _ => {}
+    if answer.status == 404 && !is_expected_probe(&name) {
+        presence
+            .note(peer.ip(), NoteKind::Missing, || format!("asked for {name} by HTTP, which is not there"));
     }
-    tracing::debug!(%peer, %name, status = answer.status().as_u16(), ?asking, "HTTP");
-    answer
+    tracing::debug!(%peer, %name, status = answer.status, ?asking, "HTTP");
+    answer.name = Some(name);
+    without_body(answer, asking)
 }
 
 /// Content made for this request. The next one may get other content, so there are no parts of it.
-fn made(bytes: Bytes, media: &'static str, asking: Asking) -> Response<Content> {
-    let builder = Response::builder().header(header::CONTENT_LENGTH, bytes.len());
-    let builder = builder.header(header::CONTENT_TYPE, media).header(header::CACHE_CONTROL, "no-store");
-    finish(builder, Content::bytes(if asking == Asking::Length { Bytes::new() } else { bytes }))
+fn made(bytes: Bytes, media: &'static str) -> Answer {
+    let headers = vec![("Content-Type", media.to_owned()), ("Cache-Control", "no-store".to_owned())];
+    Answer { status: 200, len: bytes.len() as u64, body: Body::Bytes(bytes), headers, name: None }
 }
 
 /// A file or a part of it.
-fn stored(
-    file: File,
-    size: u64,
-    etag: &str,
-    media: &'static str,
-    request: &Request<Incoming>,
-) -> Response<Content> {
-    let field = |name| request.headers().get(name).map(HeaderValue::as_bytes);
-    let get = request.method() == Method::GET;
-    let decision = if get {
-        let (range, if_range) = (field(header::RANGE), field(header::IF_RANGE));
+fn stored(file: File, size: u64, etag: &str, media: &'static str, request: &Request) -> Answer {
+    let decision = if request.method == Method::Get {
+        let (range, if_range) = (request.range.as_deref(), request.if_range.as_deref());
         decide_range(&RangeQuery { range, if_range, etag: Some(etag), size })
     } else {
         RangeDecision::Whole
     };
     let (start, len) = decision.extent(size);
-    let mut builder = Response::builder()
-        .status(decision.status())
-        .header(header::CONTENT_LENGTH, len)
-        .header(header::CONTENT_TYPE, media)
-        .header(header::ACCEPT_RANGES, "bytes")
-        .header(header::ETAG, etag);
+    let mut headers = vec![
+        ("Content-Type", media.to_owned()),
+        ("Accept-Ranges", "bytes".to_owned()),
+        ("ETag", etag.to_owned()),
+    ];
     if let Some(range) = decision.content_range(size) {
-        builder = builder.header(header::CONTENT_RANGE, range);
+        headers.push(("Content-Range", range));
     }
-    finish(builder, if get { Content::file(file, start, len) } else { Content::bytes(Bytes::new()) })
+    let body = Body::File { file: Arc::new(file), start, len };
+    Answer { status: decision.status(), len, body, headers, name: None }
 }
 
-fn finish(builder: Builder, content: Content) -> Response<Content> {
-    builder.body(content).unwrap_or_else(|error| {
-        tracing::error!(%error, "an HTTP answer could not be made");
-        let mut answer = Response::new(Content::bytes(Bytes::new()));
-        *answer.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-        answer
-    })
+/// HEAD is told everything but the content.
+fn without_body(mut answer: Answer, asking: Asking) -> Answer {
+    if asking == Asking::Length {
+        answer.body = Body::Nothing;
+    }
+    answer
 }
 
-fn plain(status: StatusCode, text: &'static str) -> Response<Content> {
-    let builder = Response::builder().status(status).header(header::CONTENT_LENGTH, text.len());
-    let bytes = Bytes::from_static(text.as_bytes());
-    finish(builder.header(header::CONTENT_TYPE, "text/plain"), Content::bytes(bytes))
+fn plain(status: u16, text: &'static str) -> Answer {
+    let body = Body::Bytes(Bytes::from_static(text.as_bytes()));
+    let headers = vec![("Content-Type", "text/plain".to_owned())];
+    Answer { status, len: body.len(), body, headers, name: None }
 }
 
 /// Changes whenever the file does, as far as length and time of change tell.

@@ -1,14 +1,17 @@
-//! Content of a transfer, read ahead in pieces so that lock-step clients do not cost a disk access each block.
+//! Content of a transfer, read in pieces so that lock-step clients do not cost a call of the kernel each block. What is in
+//! the page cache is read at once; the event loop never waits for a disk.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use hyper::body::Bytes;
+use bytes::Bytes;
+use gravure_linux::bulk;
 
-/// Bytes read at once; more than a window of most clients, small enough for hundreds of them.
-const PIECE_BYTES: usize = 64 << 10;
+/// Bytes read at once, if the window is not longer. Each client holds so many, and there are hundreds; the disk is read in
+/// larger pieces by the kernel.
+const PIECE_BYTES: usize = 8 << 10;
 
 /// What is sent.
 #[derive(Debug)]
@@ -68,14 +71,18 @@ impl CachedFile {
         let left = usize::try_from(self.len.saturating_sub(offset)).unwrap_or(usize::MAX);
         let want = len.max(PIECE_BYTES).min(left);
         let mut piece = std::mem::take(&mut self.piece);
+        piece.resize(want, 0);
+        self.start = offset;
+        if bulk::read_cached(&self.file, &mut piece, offset).is_ok_and(|len| len == want) {
+            self.piece = piece;
+            return Ok(());
+        }
         let file = Arc::clone(&self.file);
         let read = tokio::task::spawn_blocking(move || {
-            piece.resize(want, 0);
             // A file that became shorter cannot be sent as promised.
             file.read_exact_at(&mut piece, offset).map(|()| piece)
         });
         self.piece = read.await.map_err(io::Error::other)??;
-        self.start = offset;
         Ok(())
     }
 }

@@ -2,9 +2,11 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, SocketAddrV4};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use gravure_linux::udp::{self, UdpOptions};
 use gravure_netboot::Millis;
 use gravure_netboot::http::parse_target;
@@ -12,7 +14,6 @@ use gravure_netboot::names::{is_expected_probe, normalise_name};
 use gravure_netboot::tftp::{
     Blocks, End, ErrorCode, Input, Mode, Output, Repeat, Request, Send, Transfer, error_packet, to_netascii,
 };
-use hyper::body::Bytes;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio::time::sleep_until;
@@ -168,6 +169,9 @@ impl Running {
     ) -> io::Result<(Option<End>, Option<Request>)> {
         let mut buf = vec![0; MAX_PACKET_BYTES];
         let mut output = self.transfer.on(Input::Start, self.now());
+        // Deadlines move on with each packet. The alarm stays where it is until it rings, which spares two changes of the
+        // timers' list for each block of a lock-step client.
+        let mut alarm = pin!(sleep_until(self.origin.into()));
         loop {
             let Output { send, deadline, end } = output;
             let failed = self.send(send).await?;
@@ -179,7 +183,10 @@ impl Running {
                 continue;
             }
             let Some(deadline) = deadline else { return Ok((None, None)) };
-            let wake = self.origin + Duration::from_millis(deadline.0);
+            let wake = Instant::into(self.origin + Duration::from_millis(deadline.0));
+            if alarm.is_elapsed() || alarm.deadline() > wake {
+                alarm.as_mut().reset(wake);
+            }
             output = tokio::select! {
                 received = self.socket.recv(&mut buf) => {
                     let now = self.now();
@@ -191,7 +198,10 @@ impl Running {
                         Err(error) => return Err(error),
                     }
                 }
-                () = sleep_until(wake.into()) => self.transfer.on(Input::Timeout, self.now()),
+                () = alarm.as_mut() => match self.now() {
+                    now if now < deadline => Output { send: Send::Nothing, deadline: Some(deadline), end: None },
+                    now => self.transfer.on(Input::Timeout, now),
+                },
                 () = connection.ended() => {
                     self.transfer.on(Input::Stop(ErrorCode::NotDefined, "the machine has restarted"), self.now())
                 }

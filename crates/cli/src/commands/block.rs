@@ -18,7 +18,7 @@ use gravure_store::{CollectOptions, OnExisting};
 use serde::Serialize;
 
 use super::image::advise::read_inventory;
-use crate::exit::{Failure, chain, done_or_partial};
+use crate::exit::{Failure, done_or_partial};
 use crate::output::{self, Row, bytes, rate};
 use crate::progress::Reporter;
 use crate::stored::{check_signature, is_store, open, open_store, split, store_failure};

@@ -4,7 +4,8 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use gravure_server::{Dhcp, InitOptions};
+use gravure_server::secure_boot::{self, SignedImage};
+use gravure_server::{CONFIG_NAME, Config, Dhcp, InitOptions};
 
 use crate::exit::Failure;
 use crate::output;
@@ -16,8 +17,12 @@ use crate::{Common, commands::serve};
   gravure init --dir /srv/gravure --interface enp1s0
   gravure init --dir /srv/gravure --interface enp1s0 --dhcp full --pool 10.77.0.100-10.77.0.200
   gravure init --dir /srv/gravure --listen 10.77.0.1 --name workshop --boot-dir target/payload
+  gravure init --dir /srv/gravure --interface enp1s0 --boot-dir target/payload --uki   with a Secure Boot key of its own
+  gravure init --dir /srv/gravure --uki         for a site that is there: makes its signed image (again)
 
-Nothing that is there is overwritten. The site's root key (keys/root.key) signs the plan key and is needed again only to
+Nothing that is there is overwritten, except the signed image by --uki: make it again after each new payload. The files to enrol
+are in keys/secureboot; its site.key is needed only for that image and belongs off this machine too.
+ The site's root key (keys/root.key) signs the plan key and is needed again only to
 replace that: move it to a place off this machine.")]
 pub(crate) struct Options {
     /// Directory to make
@@ -44,6 +49,34 @@ pub(crate) struct Options {
     /// Kernel, initramfs and boot loaders, as `cargo xtask payload` makes them
     #[arg(long, value_name = "DIR", visible_alias = "payload")]
     boot_dir: Option<PathBuf>,
+    /// Sign kernel, initramfs and command line as one image by a key of the site's own, which is enrolled in each machine; UEFI
+    /// machines then start that and nothing else, by HTTP boot
+    #[arg(long)]
+    uki: bool,
+}
+
+#[derive(Debug, serde::Serialize)]
+struct Signed {
+    image: PathBuf,
+    bytes: u64,
+    key: PathBuf,
+    enrol: PathBuf,
+}
+
+impl Signed {
+    fn of(signed: SignedImage) -> Self {
+        Self { image: signed.path, bytes: signed.bytes, key: signed.key, enrol: signed.enrol }
+    }
+
+    fn text(&self) -> String {
+        format!(
+            "Signed image: {} ({})\n  Files to enrol in each machine: {}\n  Its key: {}\n  Move that off this machine; it is needed for new images.\n",
+            self.image.display(),
+            output::bytes(self.bytes),
+            self.enrol.display(),
+            self.key.display()
+        )
+    }
 }
 
 #[derive(Debug, serde::Serialize)]
@@ -52,6 +85,7 @@ struct Made {
     server: String,
     root_key: PathBuf,
     token: String,
+    signed: Option<Signed>,
 }
 
 fn parse_dhcp(text: &str) -> Result<Dhcp, String> {
@@ -64,6 +98,16 @@ fn parse_dhcp(text: &str) -> Result<Dhcp, String> {
 }
 
 pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failure> {
+    let config = options.dir.join(CONFIG_NAME);
+    if options.uki && config.is_file() {
+        let signed = Signed::of(secure_boot::build(&Config::load(&config)?)?);
+        output::document(common.format, &signed, |signed| {
+            let chain =
+                "UEFI machines start it when [boot] in gravure.toml says chain = \"shim-uki\" or \"uki\".\n";
+            format!("{}{chain}", signed.text())
+        })?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let wanted = InitOptions {
         dir: options.dir.clone(),
         listen: options.listen,
@@ -73,21 +117,24 @@ pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
         pool: options.pool.clone(),
         ipv6: options.ipv6,
         boot_dir: options.boot_dir.clone(),
+        uki: options.uki,
     };
     let site = serve::runtime()?.block_on(gravure_server::init(&wanted))?;
     let token = site.token.reveal().to_owned();
-    let made = Made { dir: site.dir, server: site.server, root_key: site.root_key, token };
+    let signed = site.signed.map(Signed::of);
+    let made = Made { dir: site.dir, server: site.server, root_key: site.root_key, token, signed };
     output::document(common.format, &made, |made| {
         let dir = made.dir.display();
         format!(
             "Site made in {dir}\n\n\
              API token of the first operator (shown once; kept in {dir}/client.toml):\n  {}\n\n\
-             Root key: {}\n  Move it off this machine; it is needed only to replace the plan key.\n\n\
+             Root key: {}\n  Move it off this machine; it is needed only to replace the plan key.\n\n{}\
              Next: look through {dir}/gravure.toml, put images into {dir}/images, then\n  \
              gravure serve --config {dir}/gravure.toml\n\n\
              As a service without root: {dir}/gravure.service says how.\n",
             made.token,
-            made.root_key.display()
+            made.root_key.display(),
+            made.signed.as_ref().map(|signed| signed.text() + "\n").unwrap_or_default()
         )
     })?;
     Ok(ExitCode::SUCCESS)

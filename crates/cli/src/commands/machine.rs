@@ -26,6 +26,7 @@ enum Command {
     Show(Show),
     Journal(Journal),
     Boot(Boot),
+    Quarantine(Quarantine),
     Approve(Approve),
 }
 
@@ -82,6 +83,26 @@ struct Boot {
     machine: String,
     /// local, register, menu, the name of an entry, or none
     choice: String,
+    #[command(flatten)]
+    site: SiteOptions,
+}
+
+/// Hold a machine back: it gets no plan and starts from its disk until it is let go
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  gravure machine quarantine 52:54:00:12:34:56 --reason 'found on the loading dock' --site /srv/gravure
+  gravure machine quarantine 3fa8 --release
+
+A [[rule]] with boot = \"quarantine\" in gravure.toml does the same to machines when they register.")]
+struct Quarantine {
+    /// Id or the start of one, MAC address, or UUID
+    machine: String,
+    /// Why; shown on the machine's screen and here
+    #[arg(long, default_value = "by an operator", conflicts_with = "release")]
+    reason: String,
+    /// Let it go
+    #[arg(long)]
+    release: bool,
     #[command(flatten)]
     site: SiteOptions,
 }
@@ -190,6 +211,11 @@ pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
             let report = boot.site.client()?.boot_once(&boot.machine, choice)?;
             output::document(common.format, &report, describe)?;
         }
+        Command::Quarantine(quarantine) => {
+            let reason = (!quarantine.release).then_some(quarantine.reason.as_str());
+            let report = quarantine.site.client()?.quarantine(&quarantine.machine, reason)?;
+            output::document(common.format, &report, describe)?;
+        }
         Command::Approve(approve) => {
             let report = approve.site.client()?.approve(&approve.machine, &approve.code)?;
             output::document(common.format, &report, describe)?;
@@ -207,6 +233,7 @@ fn describe(report: &MachineReport) -> String {
     lines.push(("adapters", macs.join(" ")));
     lines.extend(report.host_name.clone().map(|name| ("host name", name)));
     lines.push(("assurance", report.assurance.to_string()));
+    lines.extend(report.quarantine.clone().map(|reason| ("quarantine", reason)));
     lines.push(("first seen", time(report.first_seen)));
     lines.push(("last seen", time(report.last_seen)));
     if let Some(inventory) = &report.inventory {

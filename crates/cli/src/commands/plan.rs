@@ -168,14 +168,14 @@ struct Cancel {
 }
 
 /// `FILE` or `FILE:N`, N counted from 1 as everywhere on the command line.
-fn parse_image(text: &str) -> Result<(String, u32), String> {
+pub(crate) fn parse_image(text: &str) -> Result<(String, u32), String> {
     let Some((file, number)) = text.rsplit_once(':') else { return Ok((text.to_owned(), 0)) };
     let number: u32 = number.parse().map_err(|_| format!("{number:?} is no image number"))?;
     let index = number.checked_sub(1).ok_or("image numbers count from 1")?;
     Ok((file.to_owned(), index))
 }
 
-fn parse_disk(text: &str) -> Result<DiskRule, String> {
+pub(crate) fn parse_disk(text: &str) -> Result<DiskRule, String> {
     match text.split_once('=') {
         None if text == "only" => Ok(DiskRule::Only),
         None if text == "smallest" => Ok(DiskRule::Smallest),

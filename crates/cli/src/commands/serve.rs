@@ -70,12 +70,17 @@ async fn serve(config: &Config) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn describe(path: &Path) -> Result<ImageDescriptor, String> {
+pub(crate) fn describe(path: &Path) -> Result<ImageDescriptor, String> {
     gravure_imaging::describe(path, &Ctl::default(), &Silent).map_err(|error| chain(&error))
 }
 
+/// Threads that wait for disks. A room of PCs that asks at once for the same files is answered from memory; a thread for
+/// each would only cost its stack.
+const DISK_THREADS: usize = 32;
+
 /// The event loop.
 pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = builder.enable_all().max_blocking_threads(DISK_THREADS).build();
     runtime.map_err(|error| Failure::new(ErrorKind::Failed, format!("cannot start the event loop: {error}")))
 }

@@ -1,4 +1,5 @@
 //! Images of other programs become ours, with the programs themselves: partclone, sfdisk, sgdisk, qemu-img; and ours become theirs.
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::path::Path;
 use std::process::Command;

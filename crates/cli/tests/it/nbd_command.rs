@@ -1,4 +1,5 @@
 //! Block images served by NBD, read by real clients.
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;

@@ -1,4 +1,5 @@
 //! Signatures, parents, and images that do not fit a machine.
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::path::Path;
 

@@ -1,4 +1,5 @@
 //! File images in a store: put in, served without their WIM, taken out again.
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::fs::File;
 use std::path::Path;

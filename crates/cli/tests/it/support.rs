@@ -1,4 +1,5 @@
 //! The program as its users start it.
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::path::Path;
 use std::process::{Command, Output};

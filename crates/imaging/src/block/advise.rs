@@ -121,12 +121,12 @@ pub fn advise(machines: &[(String, Inventory)], image: Option<&Facts>) -> Advice
         judge_image(facts, machines, &mut is_wim, &mut reasons, &mut cautions);
     } else {
         let sizes: Vec<u64> = machines.iter().filter_map(|(_, it)| Some(system_disk(it)?.0)).collect();
-        if let (Some(least), Some(most)) = (sizes.iter().min(), sizes.iter().max()) {
-            if least != most {
-                cautions.push(format!(
+        if let (Some(least), Some(most)) = (sizes.iter().min(), sizes.iter().max())
+            && least != most
+        {
+            cautions.push(format!(
                     "disks of {least} to {most} bytes: capture on the smallest; on larger ones the last partition is moved and grown"
                 ));
-            }
         }
     }
     let without_disk: Vec<&str> =

@@ -51,6 +51,7 @@ pub fn describe_block_image(
             file_count: 0,
             directory_count: 0,
             content_bytes: image.root().data_bytes(),
+            windows: None,
         }],
     })
 }

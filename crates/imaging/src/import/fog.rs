@@ -76,7 +76,7 @@ pub(super) fn expand(dir: &Path, job: &mut Job<'_>) -> Result<Expanded, Error> {
     for entry in &dump.entries {
         // Logical partitions have tables of their own.
         let name = format!("d1p{}.ebr", entry.number);
-        if all.iter().any(|other| *other == name) {
+        if all.contains(&name) {
             let bytes = std::fs::read(dir.join(&name)).map_err(Error::io("read", &name))?;
             let at = entry.start.saturating_mul(sector);
             if is_empty_kind(&entry.kind) {

@@ -1,5 +1,6 @@
 //! Files in pieces, compressed or not, as one stream.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, BufReader, Chain, Cursor, Read};
 use std::path::PathBuf;
@@ -13,7 +14,7 @@ const MAX_WINDOW_LOG: u32 = 27;
 
 /// Files one after the other.
 struct Joined {
-    paths: std::vec::IntoIter<PathBuf>,
+    paths: VecDeque<PathBuf>,
     open: Option<File>,
 }
 
@@ -26,7 +27,7 @@ impl Read for Joined {
                     read => return Ok(read),
                 }
             }
-            match self.paths.next() {
+            match self.paths.pop_front() {
                 Some(path) => self.open = Some(File::open(path)?),
                 None => return Ok(0),
             }
@@ -42,7 +43,7 @@ pub(super) fn is_extension(word: &str) -> bool {
 /// The content of `paths` one after the other, decompressed.
 pub(super) fn open(paths: &[PathBuf]) -> Result<Box<dyn Read>, Error> {
     let name = paths.first().map_or_else(String::new, |path| path.display().to_string());
-    let mut input = Joined { paths: paths.to_vec().into_iter(), open: None };
+    let mut input = Joined { paths: paths.iter().cloned().collect(), open: None };
     let mut head = Vec::new();
     (&mut input).take(HEAD_BYTES as u64).read_to_end(&mut head).map_err(Error::io("read", &name))?;
     let compression = match head.as_slice() {

@@ -235,6 +235,14 @@ fn firmware_flags_and_their_absence() {
     let found = firmware(&made.roots, &mut warnings);
     assert_eq!((found.secure_boot, found.setup_mode), (Some(true), None));
     assert!(warnings[0].starts_with("SetupMode: firmware flag"), "{warnings:?}");
+    assert_eq!(found.authorities, None);
+    // A list with one certificate, of which the name is what counts.
+    let certificate = b"....Microsoft UEFI CA 2023....";
+    let list = gravure_efi::keys::list(gravure_efi::keys::GLOBAL, certificate);
+    let db = "d719b2cb-3d3a-4596-a3bc-dad00e67656f";
+    made.file(&format!("sys/firmware/efi/efivars/db-{db}"), &[&[0x27, 0, 0, 0][..], &list].concat());
+    let found = firmware(&made.roots, &mut warnings).authorities.unwrap();
+    assert_eq!((found.microsoft_2011, found.microsoft_2023), (false, true));
 }
 
 #[test]

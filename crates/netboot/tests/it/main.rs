@@ -4,6 +4,7 @@
 mod wire;
 
 mod dhcp6;
+mod dhcp6_recorded;
 mod dhcp_client;
 mod dhcp_full;
 mod dhcp_leases;

@@ -43,9 +43,22 @@ impl Engine {
 
 impl Deploy for Engine {
     fn deploy(&self, verdict: &Verdict, server: &SiteServer, observer: &dyn Observer) -> Result<(), Failed> {
+        let images = Content { base: server.content.clone(), ctl: Ctl::default() };
+        self.deploy_from(verdict, Arc::new(images), observer)
+    }
+}
+
+impl Engine {
+    /// Carries out an accepted plan with images from somewhere else than a server.
+    pub(super) fn deploy_from(
+        &self,
+        verdict: &Verdict,
+        images: Arc<dyn ImageSource>,
+        observer: &dyn Observer,
+    ) -> Result<(), Failed> {
         let ctl = Ctl::default();
         let machine = Machine {
-            images: Arc::new(Content { base: server.content.clone(), ctl: ctl.clone() }),
+            images,
             confirm_program: PathBuf::from("/init"),
             site_ca_pem: self.ca_pem.clone(),
             mke2fs: PathBuf::from("/usr/sbin/mke2fs"),

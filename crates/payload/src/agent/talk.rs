@@ -404,7 +404,7 @@ fn refused(message: &str) -> Known {
 }
 
 /// The disk as a person recognises it.
-fn describe_disk(plan: &Plan) -> String {
+pub(super) fn describe_disk(plan: &Plan) -> String {
     let disk = &plan.disk;
     let or_unknown = |text: &Option<String>| text.clone().unwrap_or_else(|| "unknown".to_owned());
     let gigabytes = disk.size_bytes / 1_000_000_000;

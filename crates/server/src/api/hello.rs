@@ -1,15 +1,18 @@
 //! A payload introduces itself and asks for its plan.
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{ConnectInfo, State};
 use gravure_model::api::{Hello, MachineState, PlanAnswer, ServerTime, Welcome};
 use gravure_model::identity::MachineIdentity;
+use gravure_model::inventory::FirmwareMode;
 use gravure_model::{Assurance, Secret, Timestamp};
 
 use super::Problem;
 use super::state::{App, Local, Peer, announce, session};
+use crate::boot::{Choice, Facts, FirmwareKind, ipv4};
 use crate::db::{self, Conn, DbError, SessionRow};
 use crate::planning::{Planner, settle_abandoned};
 use crate::secret::{hash_of, six_digits};
@@ -23,6 +26,7 @@ const MAX_VERSION_BYTES: usize = 100;
 pub(super) async fn hello(
     State(app): State<Arc<App>>,
     peer: Peer,
+    ConnectInfo(client): ConnectInfo<SocketAddr>,
     Json(hello): Json<Hello>,
 ) -> Result<Json<Welcome>, Problem> {
     if hello.nonce.len() != NONCE_DIGITS || !hello.nonce.bytes().all(|c| c.is_ascii_hexdigit()) {
@@ -32,7 +36,7 @@ pub(super) async fn hello(
         return Err(Problem::invalid("payload_version: longer than 100 bytes"));
     }
     let now = Timestamp::now();
-    let (session, token_refused) = open_session(&app, &peer, &hello, now).await?;
+    let (session, token_refused) = open_session(&app, &peer, client.ip(), &hello, now).await?;
     let said = match &token_refused {
         None => format!("the payload reported in, assurance {}", session.assurance),
         Some(why) => format!("the payload reported in, assurance {}; {why}", session.assurance),
@@ -52,6 +56,7 @@ pub(super) async fn hello(
 async fn open_session(
     app: &App,
     peer: &Peer,
+    client: IpAddr,
     hello: &Hello,
     now: Timestamp,
 ) -> Result<(SessionRow, Option<String>), Problem> {
@@ -75,6 +80,11 @@ async fn open_session(
     if fresh {
         let names = describe(&machine.identity);
         db::audit::add(&mut transaction, &actor, "machine registered", &machine.id, &names).await?;
+        if let Some(rule) = held_back(app, client, hello) {
+            let reason = format!("by rule \"{rule}\"");
+            db::machines::set_quarantine(&mut transaction, &machine.id, Some(&reason), now).await?;
+            db::audit::add(&mut transaction, "server", "machine quarantined", &machine.id, &reason).await?;
+        }
     }
     let (assurance, refused) = match &hello.token {
         None => (Assurance::Claimed, None),
@@ -109,6 +119,23 @@ async fn open_session(
         announce(&machine.id, machine.state);
     }
     Ok((session, refused))
+}
+
+/// The rule that holds a machine back that was not known before.
+fn held_back(app: &App, client: IpAddr, hello: &Hello) -> Option<String> {
+    let identity = hello.inventory.identity();
+    let firmware = match hello.inventory.firmware.mode {
+        FirmwareMode::Uefi => FirmwareKind::Uefi,
+        FirmwareMode::Bios => FirmwareKind::Bios,
+    };
+    let facts = Facts {
+        identity: Some(&identity),
+        firmware: Some(firmware),
+        address: ipv4(client),
+        known: Some(false),
+    };
+    let (rule, choice) = app.rules.choose(&facts)?;
+    (*choice == Choice::Quarantine).then(|| rule.to_owned())
 }
 
 fn describe(identity: &MachineIdentity) -> String {

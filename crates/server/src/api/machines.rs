@@ -75,6 +75,7 @@ pub(super) async fn find(conn: &mut Conn, name: &str) -> Result<MachineRow, Prob
 
 async fn report(conn: &mut Conn, machine: MachineRow) -> Result<MachineReport, Problem> {
     let armed = arming::armed_machine(conn, &machine, Timestamp::now()).await?.is_some();
+    let quarantine = db::machines::quarantine(conn, &machine.id).await?;
     let session = match &machine.session {
         Some(peer) => db::sessions::by_peer(conn, peer).await?,
         None => None,
@@ -100,6 +101,7 @@ async fn report(conn: &mut Conn, machine: MachineRow) -> Result<MachineReport, P
         last_seen: machine.last_seen,
         host_name: machine.host_name,
         plan,
+        quarantine,
         inventory: None,
     })
 }
@@ -169,6 +171,42 @@ pub(super) async fn approve(
     Ok(Json(report))
 }
 
+/// Longest reason kept, characters.
+const MAX_REASON_CHARS: usize = 200;
+
+/// Body of `PUT /v1/machines/{id}/quarantine`.
+#[derive(Debug, Deserialize)]
+pub(super) struct Quarantine {
+    /// Why it is held back; `None` lets it go.
+    reason: Option<String>,
+}
+
+/// `PUT /v1/machines/{id}/quarantine`: holds a machine back or lets it go.
+pub(super) async fn quarantine(
+    State(app): State<Arc<App>>,
+    operator: Operator,
+    Path(name): Path<String>,
+    Json(wanted): Json<Quarantine>,
+) -> Result<Json<MachineReport>, Problem> {
+    operator.may(Scope::Approve)?;
+    let reason = wanted.reason.as_deref().map(|reason| reason.trim().to_owned());
+    if reason.as_ref().is_some_and(|reason| reason.is_empty() || reason.chars().count() > MAX_REASON_CHARS) {
+        return Err(Problem::invalid(format!("reason: expected 1 to {MAX_REASON_CHARS} characters")));
+    }
+    let mut transaction = app.db.write().await?;
+    let machine = find(&mut transaction, &name).await?;
+    let now = Timestamp::now();
+    db::machines::set_quarantine(&mut transaction, &machine.id, reason.as_deref(), now).await?;
+    let (action, detail) = match reason {
+        Some(reason) => ("machine quarantined", reason),
+        None => ("machine let go", "from quarantine".to_owned()),
+    };
+    db::audit::add(&mut transaction, &operator.actor(), action, &machine.id, &detail).await?;
+    let report = report(&mut transaction, machine).await?;
+    transaction.commit().await.map_err(crate::db::DbError::from)?;
+    Ok(Json(report))
+}
+
 /// Body of `PUT /v1/machines/{id}/boot`.
 #[derive(Debug, Deserialize)]
 pub(super) struct NextBoot {
@@ -185,7 +223,9 @@ pub(super) async fn boot(
 ) -> Result<Json<MachineReport>, Problem> {
     operator.may(Scope::Deploy)?;
     let choice = next.choice.as_deref().map(Choice::of);
-    let fits = choice.as_ref().is_none_or(|choice| *choice != Choice::Ignore && app.rules.allows(choice));
+    let fits = choice.as_ref().is_none_or(|choice| {
+        !matches!(choice, Choice::Ignore | Choice::Quarantine) && app.rules.allows(choice)
+    });
     if !fits {
         let entries: Vec<&str> = app.rules.entries().iter().map(|entry| entry.name.as_str()).collect();
         let entries = if entries.is_empty() { "none".to_owned() } else { entries.join(", ") };

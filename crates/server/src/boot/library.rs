@@ -12,6 +12,7 @@ use gravure_netboot::names::{RelativeName, normalise_name};
 
 use super::menu::{MenuFacts, Menus};
 use super::rules::{Choice, EXTRA, Facts, FirmwareKind, Rules, ipv4};
+use super::shim::{self, Shims};
 use super::{subject, token};
 use crate::bundles::{Bundles, SERVED_AS};
 use crate::db::{self, Db, MachineRow};
@@ -20,6 +21,8 @@ use crate::{Error, arming, overlay};
 
 /// Where the boot loaders lie below the boot directory.
 const LOADERS: &str = "pxe";
+/// Where the image is served that the site's own key signed.
+pub(crate) const UKI: &str = "uki";
 
 /// The files of a site.
 #[derive(Debug)]
@@ -35,6 +38,10 @@ pub(crate) struct BootLibrary {
     pub(crate) images: Directory,
     /// Driver packages and layers.
     pub(crate) bundles: Directory,
+    /// The shims among the loaders.
+    pub(crate) shims: Shims,
+    /// The image that the site's own key signed; `None` while there is none.
+    pub(crate) uki: Option<Directory>,
     pub(crate) site_name: String,
     pub(crate) root_key: String,
     pub(crate) ca_pem: String,
@@ -96,8 +103,72 @@ impl BootLibrary {
             }
             "boot/site.cpio" => self.site_part(&ask),
             "boot/token.cpio" => self.token_part(&ask).await,
+            lower if lower.starts_with("uki/") => self.signed(&ask, lower).await,
+            shim::NAME => self.shim(&ask).await,
             _ => self.stored(name.to_owned()).await,
         }
+    }
+
+    /// The shim that the machine's firmware starts, as far as that is known from its last inventory.
+    async fn shim(&self, ask: &Ask) -> Result<Found, Error> {
+        let mut trusted = None;
+        if let Some(identity) = subject::of(ask, &self.presence) {
+            let mut conn = self.db.read().await?;
+            if let Some(machine) = db::machines::find(&mut conn, &identity).await? {
+                let inventory = db::machines::inventory(&mut conn, &machine.id).await?;
+                trusted = inventory.and_then(|inventory| inventory.firmware.authorities);
+            }
+            drop(conn);
+            let (_, refused) = self.shims.choose(trusted);
+            if let (Some(why), Some(journal), Some(mac)) =
+                (refused, self.presence.journal(), identity.macs.first())
+            {
+                let cure = "put a shim with that signature beside the others, e.g. as pxe/shimx64-2023.efi";
+                journal.note(
+                    mac.0,
+                    NoteKind::Trouble,
+                    &format!("no shim fits: {why}"),
+                    Some(cure.to_owned()),
+                );
+            }
+        }
+        self.stored(self.shims.choose(trusted).0.to_owned()).await
+    }
+
+    /// The chain to the signed image. There is no menu in it: whether the machine has any business here is decided when its
+    /// firmware asks for the first file, and without one it is told that there is none and starts from its disk.
+    async fn signed(&self, ask: &Ask, name: &str) -> Result<Found, Error> {
+        // Sent twice over TFTP (specs/netboot.md, finding 7), and slow; the journal says so when DHCP is asked.
+        if ask.via != Via::Http {
+            return Ok(Found::Nothing);
+        }
+        match name {
+            "uki/shimx64.efi" | "uki/gravure.efi" if !self.has_business(ask).await? => Ok(Found::Nothing),
+            "uki/shimx64.efi" => self.shim(ask).await,
+            "uki/mmx64.efi" => self.stored("mmx64.efi".to_owned()).await,
+            "uki/gravure.efi" | "uki/grubx64.efi" => {
+                let name = normalise_name(crate::secure_boot::IMAGE.as_bytes());
+                let (Some(directory), Ok(name)) = (self.uki.clone(), name) else { return Ok(Found::Nothing) };
+                let found = tokio::task::spawn_blocking(move || directory.open(&name));
+                Ok(found.await.unwrap_or(Found::Nothing))
+            }
+            _ => Ok(Found::Nothing),
+        }
+    }
+
+    /// Whether a machine is to start the payload: something is planned for it, nobody knows it, or somebody said so.
+    async fn has_business(&self, ask: &Ask) -> Result<bool, Error> {
+        if subject::of(ask, &self.presence).is_none() {
+            return Ok(true);
+        }
+        let facts = self.facts(ask).await?;
+        let wanted = match facts.choice {
+            Some(Choice::Register) => true,
+            Some(Choice::Quarantine) => facts.unknown,
+            Some(_) => false,
+            None => facts.unknown,
+        };
+        Ok(facts.armed.is_some() || wanted)
     }
 
     /// A file of the boot or image directory.
@@ -164,6 +235,9 @@ impl BootLibrary {
         known: Option<&MachineRow>,
     ) -> Result<Option<Choice>, Error> {
         if let Some(machine) = known {
+            if db::machines::quarantine(&mut *self.db.read().await?, &machine.id).await?.is_some() {
+                return Ok(Some(Choice::Quarantine));
+            }
             let once = db::machines::boot_once(&mut *self.db.read().await?, &machine.id).await?;
             // HEAD must not use up what the GET after it is to bring.
             if let Some(once) = once.filter(|_| ask.asking == Asking::Content) {

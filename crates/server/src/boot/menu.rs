@@ -112,6 +112,8 @@ impl Menus {
             (Some(_), _) => ("deploy", 0),
             (None, Some(Choice::Local | Choice::Ignore)) => ("local", 0),
             (None, Some(Choice::Register)) => ("register", 0),
+            // Held back once it is known.
+            (None, Some(Choice::Quarantine)) => (usual, 0),
             (None, Some(Choice::Entry(name))) if offered(name) => (name.as_str(), 0),
             // Also an entry that this loader cannot start.
             (None, _) => (usual, self.seconds),
@@ -209,6 +211,7 @@ mod tests {
             (entry("shell"), "timeout=0\nset default=shell\n", "choose --default local --timeout 5000"),
             (Choice::Local, "timeout=0\nset default=local\n", "goto local\n"),
             (Choice::Register, "timeout=0\nset default=register\n", "goto register\n"),
+            (Choice::Quarantine, "timeout=0\nset default=local\n", "goto local\n"),
             (Choice::Menu, "timeout=5\nset default=local\n", "choose --default local --timeout 5000"),
         ];
         for (choice, in_grub, in_ipxe) in cases {

@@ -11,7 +11,7 @@ use gravure_netboot::dhcp::{
 use serde::{Deserialize, Serialize};
 
 /// Names that are choices and so cannot be names of entries.
-const CHOICES: [&str; 4] = ["ignore", "local", "register", "menu"];
+const CHOICES: [&str; 5] = ["ignore", "local", "register", "quarantine", "menu"];
 /// Where the files of entries are served.
 pub(crate) const EXTRA: &str = "extra";
 
@@ -39,7 +39,7 @@ pub struct Rule {
     pub subnet: Vec<String>,
     /// Whether the server knows the machine.
     pub known: Option<bool>,
-    /// `ignore`, `local`, `register`, `menu`, or the name of an entry.
+    /// `ignore`, `local`, `register`, `quarantine`, `menu`, or the name of an entry.
     pub boot: String,
 }
 
@@ -96,6 +96,8 @@ pub(crate) enum Choice {
     Local,
     /// The payload, at once.
     Register,
+    /// The payload, at once, if the machine is not known; it is then held back until an operator lets it go.
+    Quarantine,
     /// The menu waits, then takes what it would without a rule.
     Menu,
     /// An entry, at once.
@@ -109,6 +111,7 @@ impl Choice {
             "ignore" => Self::Ignore,
             "local" => Self::Local,
             "register" => Self::Register,
+            "quarantine" => Self::Quarantine,
             "menu" => Self::Menu,
             name => Self::Entry(name.to_owned()),
         }
@@ -121,6 +124,7 @@ impl fmt::Display for Choice {
             Self::Ignore => "ignore",
             Self::Local => "local",
             Self::Register => "register",
+            Self::Quarantine => "quarantine",
             Self::Menu => "menu",
             Self::Entry(name) => name,
         })
@@ -380,7 +384,7 @@ mod tests {
         let rules: [(Rule, &str); 4] = [
             (
                 rule("r", "nothing"),
-                "[[rule]] \"r\": boot = \"nothing\" is neither a choice nor an entry; there are ignore, local, register, menu, memtest",
+                "[[rule]] \"r\": boot = \"nothing\" is neither a choice nor an entry; there are ignore, local, register, quarantine, menu, memtest",
             ),
             (Rule { mac: vec!["printer".into()], ..rule("r", "local") }, "is no MAC address"),
             (Rule { subnet: vec!["10.0.0.0/40".into()], ..rule("r", "local") }, "[[rule]] \"r\":"),

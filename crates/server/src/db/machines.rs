@@ -208,3 +208,25 @@ pub(crate) async fn boot_once(conn: &mut Conn, id: &str) -> Result<Option<String
         sqlx::query("SELECT choice FROM boot_once WHERE machine = $1").bind(id).fetch_optional(conn).await?;
     Ok(row.map(|row| row.try_get("choice")).transpose()?)
 }
+
+/// Holds a machine back, or lets it go with `None`.
+pub(crate) async fn set_quarantine(
+    conn: &mut Conn,
+    id: &str,
+    reason: Option<&str>,
+    now: Timestamp,
+) -> Result<(), DbError> {
+    sqlx::query("DELETE FROM quarantine WHERE machine = $1").bind(id).execute(&mut *conn).await?;
+    if let Some(reason) = reason {
+        let sql = "INSERT INTO quarantine (machine, reason, since) VALUES ($1, $2, $3)";
+        sqlx::query(sql).bind(id).bind(reason).bind(now.0).execute(conn).await?;
+    }
+    Ok(())
+}
+
+/// Why the machine is held back; `None` when it is not.
+pub(crate) async fn quarantine(conn: &mut Conn, id: &str) -> Result<Option<String>, DbError> {
+    let row =
+        sqlx::query("SELECT reason FROM quarantine WHERE machine = $1").bind(id).fetch_optional(conn).await?;
+    Ok(row.map(|row| row.try_get("reason")).transpose()?)
+}

@@ -6,12 +6,13 @@ use sqlx::{Executor, Row};
 use super::DbError;
 
 /// Every layout so far, oldest first. What was released is never changed, only added to.
-const STEPS: [&str; 5] = [
+const STEPS: [&str; 6] = [
     include_str!("migrations/0001_first.sql"),
     include_str!("migrations/0002_first_boot.sql"),
     include_str!("migrations/0003_boot_journal.sql"),
     include_str!("migrations/0004_boot_once.sql"),
     include_str!("migrations/0005_job_settings.sql"),
+    include_str!("migrations/0006_quarantine.sql"),
 ];
 
 pub(super) async fn run(pool: &AnyPool) -> Result<(), DbError> {

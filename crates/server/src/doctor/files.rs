@@ -6,6 +6,7 @@ use gravure_linux::health;
 use gravure_model::Timestamp;
 
 use super::Check;
+use crate::boot::Shims;
 use crate::config::Config;
 use crate::keys::{KeyFiles, Keys};
 
@@ -37,6 +38,11 @@ pub(super) fn boot_files(config: &Config) -> Vec<Check> {
         .collect();
     if checks.is_empty() {
         checks.push(Check::ok("boot files", format!("all are in {}", dir.display())));
+    }
+    let signed_by = Shims::load(&dir.join("pxe")).described();
+    if !signed_by.is_empty() {
+        let found: Vec<String> = signed_by.into_iter().map(|(name, by)| format!("{name}: {by}")).collect();
+        checks.push(Check::ok("shim", found.join(", ")));
     }
     let read = |name: &str| std::fs::read(dir.join(name));
     if let (Ok(shim), Ok(grub)) = (read("pxe/shimx64.efi"), read("pxe/grubx64.efi")) {

@@ -1,6 +1,9 @@
 //! Rules, entries of one's own, and boots chosen once, as a loader sees them.
 
 use crate::common::{Boot, Machine, TestSite};
+use gravure_model::Assurance;
+use gravure_model::identity::MachineSelector;
+use gravure_model::job::{Afterwards, DiskRule, JobRequest};
 use gravure_server::CONFIG_NAME;
 
 const RULES: &str = r#"
@@ -68,4 +71,62 @@ fn rules_and_operators_choose_and_once_is_once() {
     let operator = site.operator();
     let lines = operator.journal(Some(&name), 100).unwrap();
     assert!(lines.iter().any(|line| line.text == "boot menu: memtest, as chosen"), "{lines:?}");
+}
+
+const HELD: &str = r#"
+[[rule]]
+name = "strangers are looked at first"
+known = false
+boot = "quarantine"
+"#;
+
+#[test]
+fn a_machine_in_quarantine_registers_and_gets_nothing_until_it_is_let_go() {
+    let mut site = TestSite::new();
+    site.stop();
+    let config = site.dir.join(CONFIG_NAME);
+    let text = std::fs::read_to_string(&config).unwrap() + HELD;
+    std::fs::write(&config, text).unwrap();
+    site.start();
+    let machine = Machine { number: 9 };
+    let menu = |site: &TestSite| {
+        let path = format!("boot/grub.cfg?{}&arch=x86_64-efi", machine.query());
+        String::from_utf8(site.fetch(&path)).unwrap()
+    };
+    // It is not known: it registers at once, and is held back with that.
+    assert!(menu(&site).contains("set timeout=0\nset default=register\n"), "{}", menu(&site));
+    Boot::new(&site.ca_pem()).hello(&site, &machine, None).unwrap();
+    let operator = site.operator();
+    let name = machine.inventory().identity().macs[0].to_string();
+    let held = operator.machine(&name).unwrap().quarantine;
+    assert_eq!(held.as_deref(), Some("by rule \"strangers are looked at first\""));
+    assert!(menu(&site).contains("set timeout=0\nset default=local\n"), "{}", menu(&site));
+    // What is ordered waits.
+    let request = JobRequest {
+        machine: MachineSelector::Mac(machine.mac()),
+        image: "test.wim".into(),
+        image_index: 0,
+        name: "pc".into(),
+        disk: DiskRule::Only,
+        assurance: Assurance::Token,
+        expires: None,
+        max_machines: None,
+        then: Afterwards::Reboot,
+        wipe: false,
+        windows: None,
+    };
+    operator.create_job(&request).unwrap();
+    assert!(menu(&site).contains("set timeout=0\nset default=local\n"), "{}", menu(&site));
+    assert_eq!(operator.machine(&name).unwrap().state.as_str(), "registered");
+    operator.quarantine(&name, None).unwrap();
+    assert_eq!(operator.machine(&name).unwrap().quarantine, None);
+    assert!(menu(&site).contains("set default=deploy\n"), "{}", menu(&site));
+    // And again, by hand.
+    operator.quarantine(&name, Some("lost")).unwrap();
+    assert!(menu(&site).contains("set default=local\n"), "{}", menu(&site));
+    assert!(operator.quarantine(&name, Some(" ")).unwrap_err().to_string().contains("1 to 200 characters"));
+    let audit = operator.audit().unwrap();
+    for action in ["machine quarantined", "machine let go"] {
+        assert!(audit.iter().any(|entry| entry.action == action), "{action}");
+    }
 }

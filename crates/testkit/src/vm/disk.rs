@@ -46,24 +46,24 @@ impl Disk {
         Self { path: path.to_owned(), format: "raw", bus, serial: "GRVDISK0".to_owned() }
     }
 
-    /// QEMU's arguments; `index` is the `bootindex` property or empty.
-    pub(super) fn arguments(&self, index: &str) -> Vec<String> {
+    /// QEMU's arguments for the drive `id`; `index` is the `bootindex` property or empty.
+    pub(super) fn arguments(&self, id: &str, index: &str) -> Vec<String> {
         // The host's cache outlives a killed QEMU, so flushes add nothing but time.
-        let options = "if=none,id=d0,cache=unsafe,discard=unmap,detect-zeroes=unmap";
+        let options = format!("if=none,id={id},cache=unsafe,discard=unmap,detect-zeroes=unmap");
         // A comma in a path is doubled for QEMU's option parser.
         let path = self.path.display().to_string().replace(',', ",,");
         let media = if self.bus == Bus::Disc { ",media=cdrom,readonly=on" } else { "" };
         let drive = format!("{options},format={},file={path}{media}", self.format);
         let serial = &self.serial;
         let devices = match self.bus {
-            Bus::Virtio => vec![format!("virtio-blk-pci,drive=d0,serial={serial}{index}")],
-            Bus::Nvme => vec![format!("nvme,drive=d0,serial={serial}{index}")],
+            Bus::Virtio => vec![format!("virtio-blk-pci,drive={id},serial={serial}{index}")],
+            Bus::Nvme => vec![format!("nvme,drive={id},serial={serial}{index}")],
             // q35 has an AHCI controller; `ide.0` is its first port.
-            Bus::Sata => vec![format!("ide-hd,drive=d0,bus=ide.0,serial={serial}{index}")],
-            Bus::Disc => vec![format!("ide-cd,drive=d0,bus=ide.0{index}")],
+            Bus::Sata => vec![format!("ide-hd,drive={id},bus=ide.0,serial={serial}{index}")],
+            Bus::Disc => vec![format!("ide-cd,drive={id},bus=ide.0{index}")],
             Bus::Usb => vec![
                 "qemu-xhci,id=xhci".to_owned(),
-                format!("usb-storage,bus=xhci.0,drive=d0,removable=on,serial={serial}{index}"),
+                format!("usb-storage,bus=xhci.0,drive={id},removable=on,serial={serial}{index}"),
             ],
         };
         let mut args = vec!["-drive".to_owned(), drive];

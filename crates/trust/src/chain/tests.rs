@@ -65,6 +65,7 @@ fn plan() -> Plan {
             wipe: false,
         },
         personality: Personality { host_name: "pc-1".into(), machine_id: "0".repeat(32), confirm: None },
+        windows: None,
         steps: Vec::new(),
         then: Afterwards::Reboot,
     }
@@ -153,4 +154,69 @@ fn time_is_bound_to_the_asker() {
     assert_eq!(trusted.server_time(&time, "n1").unwrap(), Timestamp(5));
     let error = trusted.server_time(&time, "n2").unwrap_err().to_string();
     assert_eq!(error, "server time: nonce is n1, expected n2");
+}
+
+fn order(machine: gravure_model::identity::MachineSelector) -> OfflineJob {
+    let request = gravure_model::job::JobRequest {
+        machine,
+        image: "x.wim".into(),
+        image_index: 0,
+        name: "pc-{serial}".into(),
+        disk: gravure_model::job::DiskRule::Only,
+        assurance: Assurance::Claimed,
+        expires: None,
+        max_machines: None,
+        then: Afterwards::PowerOff,
+        wipe: false,
+        windows: None,
+    };
+    OfflineJob {
+        version: OFFLINE_VERSION,
+        job: gravure_model::job::Job {
+            id: "o1".into(),
+            seed: "00".repeat(32),
+            request,
+            created: Timestamp(100),
+        },
+        image: Digest(*blake3::hash(&descriptor_bytes()).as_bytes()),
+        created: Timestamp(100),
+        expires: Timestamp(200_000_000),
+    }
+}
+
+#[test]
+fn an_order_on_a_medium_is_genuine_in_time_and_for_this_machine() {
+    use gravure_model::identity::MachineSelector;
+    let site = site();
+    let trusted = TrustedPlanKey::new(&site.root.public(), site.signer.statement()).unwrap();
+    let image = site.signer.image(&descriptor_bytes());
+    let judge = |order: &OfflineJob, image: &Envelope, now: i64| {
+        let order = site.signer.offline_job(order).unwrap();
+        trusted.offline(&order, image, &identity(), Timestamp(now))
+    };
+    let good = order(MachineSelector::Any);
+    let verdict = judge(&good, &image, 1000).unwrap();
+    assert_eq!((verdict.job.clone(), verdict.descriptor.size_bytes), (good.clone(), 1));
+    // The plan made of it is of its image, and no other.
+    assert!(verdict.clone().with_plan(plan()).is_ok());
+    let mut other = plan();
+    other.image.descriptor = Digest([9; 32]);
+    assert!(matches!(verdict.with_plan(other), Err(Error::NotForUs { .. })));
+    let own = order(MachineSelector::Mac(Mac([2, 0, 0, 0, 0, 1])));
+    assert!(judge(&own, &image, 1000).is_ok());
+    let foreign = order(MachineSelector::Mac(Mac([2, 0, 0, 0, 0, 2])));
+    assert!(matches!(judge(&foreign, &image, 1000), Err(Error::NotForUs { .. })));
+    for late in [200_000_000, 999_999_999] {
+        assert!(matches!(judge(&good, &image, late), Err(Error::OutOfTime { .. })));
+    }
+    let image_of_another = site.signer.image(b"{}");
+    assert!(matches!(judge(&good, &image_of_another, 1000), Err(Error::NotForUs { .. })));
+    let newer = OfflineJob { version: 2, ..good.clone() };
+    assert!(matches!(judge(&newer, &image, 1000), Err(Error::NotForUs { .. })));
+    // A plan's signature is none of an order's, and a stranger's key is nobody's.
+    let as_plan = site.signer.plan(&plan()).unwrap();
+    assert!(trusted.offline(&as_plan, &image, &identity(), Timestamp(1000)).is_err());
+    let stranger = super::tests::site();
+    let theirs = stranger.signer.offline_job(&good).unwrap();
+    assert!(trusted.offline(&theirs, &image, &identity(), Timestamp(1000)).is_err());
 }

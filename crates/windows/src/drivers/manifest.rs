@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::Error;
 
 /// Version of manifests.
-const MANIFEST_VERSION: u32 = 1;
+pub(super) const MANIFEST_VERSION: u32 = 1;
 
 /// A file of a package.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -132,7 +132,7 @@ impl Manifest {
 }
 
 /// Hash over paths in lower case, lengths and hashes: the same files are the same package wherever they came from.
-fn id_of(files: &[FileEntry]) -> String {
+pub(super) fn id_of(files: &[FileEntry]) -> String {
     let mut hash = blake3::Hasher::new();
     for file in files {
         hash.update(file.path.to_lowercase().as_bytes());
