@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use crate::support::compare::{compare, scan};
+use crate::support::patch::{Patcher, u32_at};
 use crate::support::{Builder, all_writes_with, compressed, noise, options, shapes, volume, windows_tree};
 use gravure_codec::Method;
 use gravure_ntfs::{
@@ -98,6 +99,20 @@ fn names_that_differ_in_case_only_are_no_clash_where_that_was_asked_for() {
     for name in ["FAQ.html", "faq.html", "Faq.html", "a.txt", "A.TXT", "A.txt", "other"] {
         b.file(root, name, name.as_bytes());
     }
+    let directory = b.directory(root, "directory");
+    b.file(directory, "Name", b"of a directory whose names are told apart in any case");
     let options = VolumeOptions { collisions: Collisions::Keep, ..options(16 << 20) };
-    silent(&volume(&b.tree, &options).0, "names that differ in case");
+    let (bytes, notes) = volume(&b.tree, &options);
+    silent(&bytes, "names that differ in case");
+    // Only where it matters, the directory is marked: version 1 of at most 0 versions.
+    assert_eq!(notes.case_sensitive_directories, 1);
+    let patcher = Patcher::new(bytes.clone());
+    for (record, expected) in [(5, 1), (patcher.find("directory"), 0), (patcher.find("Name"), 0)] {
+        let value = patcher.record(record) + patcher.attribute(record, 0x10, "").value;
+        assert_eq!(
+            (u32_at(&bytes, value + 0x24), u32_at(&bytes, value + 0x28)),
+            (0, expected),
+            "record {record}"
+        );
+    }
 }
