@@ -17,7 +17,7 @@ use gravure_linux::machine;
 use gravure_store::{CollectOptions, OnExisting};
 use serde::Serialize;
 
-use crate::exit::{Failure, chain, done_or_partial};
+use crate::exit::{Failure, done_or_partial};
 use crate::output::{self, Row, bytes, rate};
 use crate::progress::Reporter;
 use super::image::advise::read_inventory;
