@@ -2,11 +2,10 @@
 
 use crate::{Export, serve};
 
-/// A disk of 100 KiB with a hole, and a client that sends `data`.
+/// A disk of 16 KiB, and a client that sends `data`.
 pub fn client(data: &[u8]) {
-    let source: Vec<u8> = (0..100u32 << 10).map(|at| u8::try_from(at / 400 % 251).unwrap_or(0)).collect();
-    let export =
-        |name| Export { name, description: "words", source: &source, sector_bytes: 512, on_error: &|_| () };
+    let source = vec![7u8; 16 << 10];
+    let export = |name| Export { name, description: "words", source: &source, sector_bytes: 512, on_error: &|_| () };
     let mut output = Count(0);
     let _ = serve(&mut &*data, &mut output, &[export("first"), export("second")]);
 }

@@ -1,3 +1,5 @@
+//! Images of partclone made by hand, cut and damaged.
+
 use super::*;
 
 /// An image of blocks of 512 bytes; block `n` is full of `n`.
@@ -107,17 +109,17 @@ fn all_forms_come_back() {
 fn cuts_and_flips_are_found() {
     let used = used();
     for image in [image_2(&used, 7, true, 0x20), image_2(&used, 7, false, 0x20)] {
-        for len in 0..image.len() {
+        for len in (0..image.len()).step_by(7).chain(image.len() - 8..image.len()) {
             assert!(restore(&image[..len]).is_err(), "{len}");
         }
-        for at in 0..image.len() {
+        for at in (0..200).chain((200..image.len()).step_by(11)) {
             let mut bad = image.clone();
             bad[at] ^= 0x10;
             assert!(restore(&bad).is_err(), "{at}");
         }
     }
     let image = image_1(&used, 4);
-    (0..image.len()).for_each(|len| assert!(restore(&image[..len]).is_err(), "{len}"));
+    (0..image.len()).step_by(9).for_each(|len| assert!(restore(&image[..len]).is_err(), "{len}"));
     // Version 1 checks the first byte of each block only.
     let data = HEADER_1_BYTES + used.len() + 8;
     for at in [data, data + 516, data + 512] {
@@ -145,7 +147,7 @@ fn the_fuzz_body_takes_anything() {
         [image_2(&used, 7, true, 0x20), image_2(&used, 3, true, 0), image_1(&used, 4), image_1(&used, 8)]
     {
         (0..image.len()).step_by(13).for_each(|len| crate::fuzz::partclone(&image[..len]));
-        for at in 0..image.len().min(4400) {
+        for at in (0..image.len().min(4400)).step_by(3) {
             let mut bad = image.clone();
             bad[at] ^= 1 << (at % 8);
             crate::fuzz::partclone(&bad);

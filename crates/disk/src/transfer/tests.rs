@@ -1,3 +1,5 @@
+//! Places on disks that are larger, smaller, or have other sectors.
+
 use gravure_io::{MemoryDisk, ReadAt, WriteAt};
 
 use super::*;

@@ -1,4 +1,5 @@
 //! Block images read at any place without being restored.
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::sync::Arc;
 

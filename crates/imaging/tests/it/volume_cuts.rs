@@ -92,6 +92,7 @@ impl Case {
     }
 
     /// What a disk holds: nothing that anybody mounts, the old volume, or the new one. Everything else is the end of the test.
+    #[expect(clippy::ptr_arg, reason = "`ReadAt` is for vectors")]
     fn judge(&self, state: &Vec<u8>, what: &str) -> Left {
         let Ok(volume) = Volume::open(state) else { return Left::Nothing };
         let mut findings = Findings::default();
