@@ -8,7 +8,7 @@ mod rivals;
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use gravure_testkit::{HOST_ADDRESS, Lab, Neighbour, Running, Site, SiteDhcp, SiteSetup};
 use serde::Serialize;
 
@@ -25,6 +25,8 @@ const SMALL_BYTES: u64 = 4 << 20;
 const CLIENTS: usize = 500;
 const HTTP_CLIENTS: usize = 200;
 const DISCOVERS: usize = 1000;
+/// Where clients come from: no machine has 200 connections, and our server grants none so many.
+const CLIENT_ADDRESSES: [&str; 5] = ["10.77.0.9", "10.77.0.10", "10.77.0.11", "10.77.0.12", "10.77.0.13"];
 /// Memory of the server while 500 clients fetch.
 const MAX_PEAK_BYTES: u64 = 40 << 20;
 /// After a lost packet, at window 16.
@@ -190,7 +192,9 @@ pub(super) fn run(options: &Options) -> Result<bool> {
 impl<'a> Bench<'a> {
     fn new(lab: &Lab, options: &Options, files: &'a Path, dir: &'a Path) -> Result<Self> {
         let client = lab.neighbour()?;
-        client.set_address("10.77.0.9/24")?;
+        for address in CLIENT_ADDRESSES {
+            client.set_address(&format!("{address}/24"))?;
+        }
         Ok(Self { client, runs: options.runs, files, dir })
     }
 
@@ -244,7 +248,14 @@ impl<'a> Bench<'a> {
     fn http(&self, port: u16, clients: usize, file: &str, times: usize) -> Result<Outcome> {
         let (port, clients, times) = (port.to_string(), clients.to_string(), times.to_string());
         let args = ["http", HOST_ADDRESS, "--port", &port, "--file", file, "--clients", &clients];
-        self.client(&[&args[..], &["--times", &times]].concat())
+        let from = CLIENT_ADDRESSES.join(",");
+        let outcome = self.client(&[&args[..], &["--times", &times, "--from", &from]].concat())?;
+        ensure!(
+            outcome.finished.to_string() == clients,
+            "only {} of {clients} HTTP clients got everything",
+            outcome.finished
+        );
+        Ok(outcome)
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use gravure_testkit::Random;
 use serde::{Deserialize, Serialize};
+use socket2::{Domain, Protocol, Socket, Type};
 
 /// A transfer that stands still for so long has failed.
 const STALLED: Duration = Duration::from_secs(20);
@@ -59,6 +60,9 @@ pub(crate) struct Options {
     /// Fetches of each HTTP client
     #[arg(long, default_value_t = 1)]
     times: usize,
+    /// Addresses that HTTP clients come from, in turn
+    #[arg(long, value_name = "ADDRESS,...", value_delimiter = ',')]
+    from: Vec<Ipv4Addr>,
 }
 
 /// What was measured.
@@ -239,9 +243,22 @@ fn wait(microseconds: u64, clients: usize) {
     }
 }
 
-fn fetch_http(options: &Options, _number: u64) -> Result<Fetched> {
-    let mut stream =
-        TcpStream::connect((options.server, options.port)).context("cannot connect to the HTTP server")?;
+/// Connects from the address whose turn it is.
+fn connect(options: &Options, number: u64) -> Result<TcpStream> {
+    let server = SocketAddr::from((options.server, options.port));
+    let turn = usize::try_from(number).unwrap_or(0) % options.from.len().max(1);
+    let Some(from) = options.from.get(turn) else {
+        return TcpStream::connect(server).context("cannot connect to the HTTP server");
+    };
+    let socket =
+        Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).context("cannot open a socket")?;
+    socket.bind(&SocketAddr::from((*from, 0)).into()).with_context(|| format!("cannot come from {from}"))?;
+    socket.connect(&server.into()).context("cannot connect to the HTTP server")?;
+    Ok(socket.into())
+}
+
+fn fetch_http(options: &Options, number: u64) -> Result<Fetched> {
+    let mut stream = connect(options, number)?;
     stream.set_read_timeout(Some(STALLED)).context("cannot set a timeout")?;
     let mut fetched = Fetched::default();
     let mut buf = vec![0; 256 << 10];
