@@ -5,7 +5,8 @@ use crate::{Export, serve};
 /// A disk of 16 KiB, and a client that sends `data`.
 pub fn client(data: &[u8]) {
     let source = vec![7u8; 16 << 10];
-    let export = |name| Export { name, description: "words", source: &source, sector_bytes: 512, on_error: &|_| () };
+    let export =
+        |name| Export { name, description: "words", source: &source, sector_bytes: 512, on_error: &|_| () };
     let mut output = Count(0);
     let _ = serve(&mut &*data, &mut output, &[export("first"), export("second")]);
 }

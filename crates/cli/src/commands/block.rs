@@ -17,6 +17,7 @@ use gravure_linux::machine;
 use gravure_store::{CollectOptions, OnExisting};
 use serde::Serialize;
 
+use super::driver::read_inventory;
 use crate::exit::{Failure, done_or_partial};
 use crate::output::{self, Row, bytes, rate};
 use crate::progress::Reporter;
