@@ -21,6 +21,8 @@ use crate::files::chain;
 
 /// Where the new system is mounted while it is made.
 const MOUNT_POINT: &str = "/mnt";
+/// Paths of driver packages and layers.
+const BUNDLES: &str = "/bundles/";
 /// How long content may stay away before an apply gives up: a server that is restarted, updated or moved is back by then.
 const CONTENT_PATIENCE: Duration = Duration::from_secs(900);
 
@@ -71,8 +73,14 @@ struct Content {
 impl ImageSource for Content {
     fn open(&self, path: &str, descriptor: &ImageDescriptor) -> Result<Arc<dyn ReadAt>, String> {
         let url = url(&self.base, path);
-        let options =
-            RemoteOptions { patience: CONTENT_PATIENCE, ctl: self.ctl.clone(), ..RemoteOptions::default() };
+        let usual = RemoteOptions::default();
+        // Of driver packages dozens may be open, each for a moment: none keeps more in memory than it must.
+        let (connections, read_ahead, kept_ranges) = match path.starts_with(BUNDLES) {
+            true => (1, 0, 2),
+            false => (usual.connections, usual.read_ahead, usual.kept_ranges),
+        };
+        let ctl = self.ctl.clone();
+        let options = RemoteOptions { connections, read_ahead, kept_ranges, patience: CONTENT_PATIENCE, ctl };
         let source = HttpAt::verified(gravure_imaging::agent(), &url, descriptor, &options);
         source.map(|source| Arc::new(source) as Arc<dyn ReadAt>).map_err(|error| chain(&error))
     }
