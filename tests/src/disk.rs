@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
-use gravure_io::{FileAt, ReadAt};
+use serde::Deserialize;
 
 /// Sector size of the machines' disks, bytes.
 const SECTOR_BYTES: u64 = 512;
@@ -41,25 +41,39 @@ pub fn partition_start(disk: &Path, number: u32) -> Result<u64> {
     Ok(sector.with_context(|| format!("sgdisk told no first sector: {text}"))? * SECTOR_BYTES)
 }
 
-/// Copies `len` bytes from byte `offset` of `disk` on into the new file `to`, with holes where the disk has none but zeros.
+/// Copies `len` bytes from byte `offset` of `disk` on into the new file `to`, with holes where the disk has some: of a disk of many
+/// gigabytes little more than what was written to it is read.
 pub fn copy_partition(disk: &Path, offset: u64, len: u64, to: &Path) -> Result<()> {
     const STEP: u64 = 1 << 20;
-    let from = FileAt::open(disk).with_context(|| format!("cannot open {}", disk.display()))?;
+    let said = Command::new("qemu-img").args(["map", "--output=json", "-f", "raw"]).arg(disk).output();
+    let said = said.context("cannot start qemu-img")?;
+    if !said.status.success() {
+        bail!("qemu-img map: {}", String::from_utf8_lossy(&said.stderr));
+    }
+    let extents: Vec<Extent> =
+        serde_json::from_slice(&said.stdout).context("qemu-img map printed no JSON")?;
+    let from = File::open(disk).with_context(|| format!("cannot open {}", disk.display()))?;
     let out = File::create(to).with_context(|| format!("cannot create {}", to.display()))?;
     out.set_len(len).context("cannot size the copy")?;
-    let (mut at, end) = (offset, offset + len);
-    while let Some(data) = from.next_data(at).context("cannot look for data")?.filter(|data| data.start < end)
-    {
-        at = data.start.max(at);
-        let stop = data.end.min(end);
+    for extent in extents.into_iter().filter(|extent| extent.data && !extent.zero) {
+        let (mut at, stop) = (extent.start.max(offset), (extent.start + extent.length).min(offset + len));
         while at < stop {
-            let step = usize::try_from(STEP.min(stop - at)).unwrap_or(0);
-            let bytes = from.read_vec_at(at, step).context("cannot read the disk")?;
+            let mut bytes = vec![0; usize::try_from(STEP.min(stop - at)).unwrap_or(0)];
+            from.read_exact_at(&mut bytes, at).context("cannot read the disk")?;
             out.write_all_at(&bytes, at - offset).context("cannot write the copy")?;
-            at += step as u64;
+            at += bytes.len() as u64;
         }
     }
     Ok(())
+}
+
+/// A line of `qemu-img map`.
+#[derive(Debug, Deserialize)]
+struct Extent {
+    start: u64,
+    length: u64,
+    zero: bool,
+    data: bool,
 }
 
 /// A copy of the ext4 file system from byte `offset` to the end of `disk`, as it is after its journal was replayed.

@@ -79,7 +79,7 @@ fn read_fat(disk: &Path, offset: u64, path: &str) -> Result<Vec<u8>> {
 
 #[test]
 fn a_windows_image_comes_up_by_both_ways_with_what_the_machine_needs() -> Result<()> {
-    let tools = ["grub-mkstandalone", "sha256sum", "ntfscat", "mtype", "sgdisk"];
+    let tools = ["grub-mkstandalone", "sha256sum", "ntfscat", "mtype", "sgdisk", "qemu-img"];
     if !tools.iter().all(|tool| oracle(tool).is_some()) {
         return Ok(());
     }

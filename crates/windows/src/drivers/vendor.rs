@@ -347,13 +347,30 @@ struct SurfaceRow {
     #[serde(default)]
     release_date: String,
     model: String,
-    system_id: String,
+    system_id: OneOrMore,
     url: String,
     operating_system: String,
     #[serde(rename = "OSArchitecture", default)]
     arch: String,
     #[serde(rename = "HashMD5", default)]
     md5: Option<String>,
+}
+
+/// One key, or a list of them.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum OneOrMore {
+    One(String),
+    More(Vec<String>),
+}
+
+impl OneOrMore {
+    fn into_list(self) -> Vec<String> {
+        match self {
+            Self::One(one) => vec![one],
+            Self::More(list) => list,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -391,7 +408,7 @@ fn json(text: &str) -> Result<(Vendor, Vec<VendorPack>), String> {
         let rows: Vec<SurfaceRow> = serde_json::from_str(text).map_err(|error| error.to_string())?;
         let packs = rows.into_iter().map(|row| VendorPack {
             model: row.model,
-            systems: keys([row.system_id.replace(' ', "_")].into_iter()),
+            systems: keys(row.system_id.into_list().iter().map(|key| key.replace(' ', "_"))),
             windows: row.operating_system.trim_start_matches("Windows").trim().to_owned(),
             release: String::new(),
             arch: arch_of(&row.arch),
