@@ -74,8 +74,7 @@ impl Channel {
     pub(super) async fn send(&mut self, head: &[u8], body: &Body) -> io::Result<()> {
         match body {
             // Nothing follows a head without content, so it must not wait for that.
-            _ if body.len() == 0 => self.write(head).await,
-            Body::Nothing => Ok(()),
+            Body::Nothing | Body::File { len: 0, .. } => self.write(head).await,
             Body::Bytes(bytes) if bytes.len() <= SMALL_BYTES => self.write(&[head, bytes].concat()).await,
             Body::Bytes(bytes) => {
                 self.write_more(head).await?;
