@@ -73,8 +73,12 @@ pub(crate) fn ensure() -> Result<()> {
     };
     toolchain()?;
     checks::programs()?;
-    python::ensure()?;
-    pip_programs::ensure()?;
+    // Tests say loudly what they skip without them; without the Python package index everything else still works.
+    for outcome in [python::ensure(), pip_programs::ensure()] {
+        if let Err(error) = outcome {
+            console::warning(format!("{error:#}"));
+        }
+    }
     step.done(outcome);
     Ok(())
 }
