@@ -148,13 +148,15 @@ pub fn large_tree(nodes: usize) -> Tree {
             n % 4000
         );
         let component = b.directory(store, &name);
-        let place = if n % 3 == 0 { system } else { used };
+        let place = if n.is_multiple_of(3) { system } else { used };
         for part in 0..3 {
             // Small files as manifests are, some with content of their own, some with one that many have.
             let len = usize::try_from(hash.rotate_left(part) % 900).unwrap()
                 + if hash % 50 == part { 9000 } else { 0 };
-            let mut node =
-                file(&noise(len, if hash % 4 == 0 { 1 } else { u64::from(n) * 3 + u64::from(part) }));
+            let mut node = file(&noise(
+                len,
+                if hash.is_multiple_of(4) { 1 } else { u64::from(n) * 3 + u64::from(part) },
+            ));
             node.security = Some(SecurityId((n * 3 + part) % descriptors));
             node.attributes = match hash.rotate_left(3 * part) % 8 {
                 0 => FileAttributes::HIDDEN | FileAttributes::SYSTEM,
