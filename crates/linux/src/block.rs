@@ -96,6 +96,13 @@ impl BlockDevice {
         self.facts
     }
 
+    /// Where it starts on its disk, bytes; 0 for what is no partition.
+    pub fn first_byte(&self) -> u64 {
+        let start = format!("/sys/dev/block/{}/start", self.facts.number);
+        // sysfs counts in units of 512 bytes whatever the sector size.
+        crate::sysfs::number(Path::new(&start)).unwrap_or(0).saturating_mul(512)
+    }
+
     /// The path it was opened by.
     pub fn path(&self) -> &Path {
         &self.path

@@ -23,6 +23,11 @@ pub trait VolumeDevice: ReadAt + WriteAt {
     /// Name for messages.
     fn name(&self) -> &str;
 
+    /// Where it starts on its disk, bytes; 0 for what is no partition.
+    fn first_byte(&self) -> u64 {
+        0
+    }
+
     /// Makes the next reads come from the medium.
     fn drop_cache(&self) -> Result<(), Error>;
 }
@@ -132,6 +137,13 @@ impl VolumeDevice for VolumeFile {
 
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn first_byte(&self) -> u64 {
+        match &self.inner {
+            Inner::Partition(device) => device.first_byte(),
+            Inner::File(_) => 0,
+        }
     }
 
     fn drop_cache(&self) -> Result<(), Error> {

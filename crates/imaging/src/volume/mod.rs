@@ -47,7 +47,7 @@ pub struct VolumeApplyOptions {
     pub label: NtName,
     /// Cluster size, bytes; the usual one when `None`.
     pub cluster_bytes: Option<u32>,
-    /// Sectors before the partition on its disk.
+    /// Sectors before the partition on its disk, which loaders of BIOS machines add; as the device says when 0.
     pub hidden_sectors: u64,
     /// Decides the serial number; a random one when `None`.
     pub seed: Option<[u8; 32]>,
@@ -259,7 +259,10 @@ fn volume_options(device: &dyn VolumeDevice, options: &VolumeApplyOptions) -> Re
     Ok(VolumeOptions {
         sector_size,
         cluster_bytes: options.cluster_bytes,
-        hidden_sectors: options.hidden_sectors,
+        hidden_sectors: match options.hidden_sectors {
+            0 => device.first_byte() / u64::from(device.sector_bytes()),
+            given => given,
+        },
         label: options.label.clone(),
         seed: options.seed.map_or_else(random_seed, Ok)?,
         time: options.time.unwrap_or_else(now),

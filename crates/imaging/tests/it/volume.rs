@@ -1,6 +1,8 @@
 //! Images become NTFS volumes: read back by foreign tools, never mountable and incomplete at once.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
+use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::process::Command;
 
@@ -11,7 +13,7 @@ use gravure_imaging::{
     CaptureOptions, Collisions, Error, ErrorKind, ExistingData, VolumeApplyOptions, VolumeDevice, VolumeFile,
     VolumeReport, apply_to_volume,
 };
-use gravure_io::MemoryDisk;
+use gravure_io::{MemoryDisk, ReadAt, WriteAt};
 use gravure_model::Ctl;
 use gravure_model::event::Silent;
 use gravure_ntfs::VolumeOptions;
@@ -173,4 +175,66 @@ fn zeros_of_sparse_files_get_no_clusters() {
     let bytes = disk.bytes();
     let (volume, scan) = compare::scan(&bytes);
     assert_eq!(compare::compare(&b.tree, &bytes, &volume, &scan), 5);
+}
+
+/// A partition that starts at 1 MiB.
+struct Partition(Disk);
+
+impl ReadAt for Partition {
+    fn size(&self) -> u64 {
+        self.0.size()
+    }
+    fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        self.0.read_exact_at(offset, buf)
+    }
+}
+
+impl WriteAt for Partition {
+    fn block_size(&self) -> u32 {
+        self.0.block_size()
+    }
+    fn write_all_at(&self, offset: u64, buf: &[u8]) -> io::Result<()> {
+        self.0.write_all_at(offset, buf)
+    }
+    fn zero_range(&self, range: Range<u64>) -> io::Result<()> {
+        self.0.zero_range(range)
+    }
+    fn discard(&self, range: Range<u64>) -> io::Result<()> {
+        self.0.discard(range)
+    }
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync()
+    }
+}
+
+impl VolumeDevice for Partition {
+    fn sector_bytes(&self) -> u32 {
+        512
+    }
+    fn name(&self) -> &str {
+        "partition"
+    }
+    fn first_byte(&self) -> u64 {
+        1 << 20
+    }
+    fn drop_cache(&self) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_volume_knows_where_its_partition_starts() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = dir.path().join("source");
+    std::fs::create_dir(&source).unwrap();
+    std::fs::write(source.join("file"), b"content").unwrap();
+    let image = dir.path().join("x.wim");
+    capture(&source, &image, &CaptureOptions::default());
+    let partition = Partition(Disk::used(16 << 20));
+    let destroying = VolumeApplyOptions { existing: ExistingData::Destroy, ..options() };
+    for (given, expected) in [(0, 2048u32), (63, 63)] {
+        apply(&image, &partition, &VolumeApplyOptions { hidden_sectors: given, ..destroying.clone() })
+            .unwrap();
+        assert_eq!(partition.0.bytes()[0x1c..0x20], expected.to_le_bytes());
+    }
 }

@@ -1,6 +1,7 @@
 //! Power cut, failing and short writes at every write of an apply to a volume, plain and compressed: what is left is the old volume, the
 //! new one, or none.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
+#![allow(clippy::ptr_arg, reason = "sources are made of what has a size")]
 
 use std::path::{Path, PathBuf};
 

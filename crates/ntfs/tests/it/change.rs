@@ -1,5 +1,6 @@
 //! Volumes given another label, serial number and size: right afterwards, and at every write on the way.
 #![allow(clippy::unwrap_used, clippy::disallowed_types, reason = "tests start programs and write files")]
+#![allow(clippy::ptr_arg, reason = "sources are made of what has a size")]
 
 use crate::support::{Builder, compare, noise, options, shapes, volume};
 use gravure_io::MemoryDisk;
