@@ -46,9 +46,13 @@ pub struct PartcloneHeader {
 enum Checksum {
     None,
     /// Starts anew behind each checksum, or goes on.
-    Crc { starts_anew: bool },
+    Crc {
+        starts_anew: bool,
+    },
     /// Version 1: CRC of the first byte of each block over and over, in 4 or 8 bytes.
-    First { width: Option<usize> },
+    First {
+        width: Option<usize>,
+    },
 }
 
 /// An image that is being read.
@@ -145,7 +149,10 @@ impl<R: Read> PartcloneReader<R> {
         cursor.take(34).map_err(cut)?;
         let order = cursor.u16().map_err(cut)?;
         if order != 0xc0de {
-            return Err(Error::Unsupported { what: "byte order of a partclone image", value: format!("{order:#x}") });
+            return Err(Error::Unsupported {
+                what: "byte order of a partclone image",
+                value: format!("{order:#x}"),
+            });
         }
         let file_system = text(cursor.take(16).map_err(cut)?);
         let (device_bytes, total_blocks) = (cursor.u64().map_err(cut)?, cursor.u64().map_err(cut)?);
@@ -158,7 +165,12 @@ impl<R: Read> PartcloneReader<R> {
         let expected = cursor.u32().map_err(cut)?;
         let found = crc(CRC_START, body);
         if expected != found {
-            return Err(Error::corrupt("header", 106, format!("CRC {expected:#010x}"), format!("{found:#010x}")));
+            return Err(Error::corrupt(
+                "header",
+                106,
+                format!("CRC {expected:#010x}"),
+                format!("{found:#010x}"),
+            ));
         }
         let checksum = match (mode, width) {
             (0, 0) => Checksum::None,
@@ -234,7 +246,12 @@ impl<R: Read> PartcloneReader<R> {
         }
         let covered = header.total_blocks.saturating_mul(block.into());
         if covered.max(header.device_bytes) > MAX_DEVICE_BYTES {
-            return Err(Error::limit("size of the device", 0, covered.max(header.device_bytes), MAX_DEVICE_BYTES));
+            return Err(Error::limit(
+                "size of the device",
+                0,
+                covered.max(header.device_bytes),
+                MAX_DEVICE_BYTES,
+            ));
         }
         let per_step = STRIP_BYTES.checked_div(block.into()).unwrap_or(1).max(1);
         let strip_blocks = match checksum {
@@ -284,7 +301,9 @@ impl<R: Read> PartcloneReader<R> {
         let read = (&mut self.input).take(len).read_to_end(&mut map);
         read.map_err(Error::io("map of used blocks", self.offset))?;
         if u64::try_from(map.len()) != Ok(len) {
-            return Err(Error::io("map of used blocks", self.offset)(std::io::ErrorKind::UnexpectedEof.into()));
+            return Err(Error::io("map of used blocks", self.offset)(
+                std::io::ErrorKind::UnexpectedEof.into(),
+            ));
         }
         self.offset = self.offset.saturating_add(len);
         let expected = u32::from_le_bytes(self.read_array("checksum of the map")?);
@@ -340,10 +359,11 @@ impl<R: Read> PartcloneReader<R> {
     /// Blocks in the image, as the map says.
     pub fn used_in_map(&self) -> u64 {
         let ones = self.map.iter().map(|byte| u64::from(byte.count_ones()));
-        let beyond = (self.header.total_blocks..self.header.total_blocks.next_multiple_of(8)).filter(|block| {
-            let byte = usize::try_from(block / 8).ok().and_then(|at| self.map.get(at));
-            byte.is_some_and(|byte| byte & (1u8 << (block & 7)) != 0)
-        });
+        let beyond =
+            (self.header.total_blocks..self.header.total_blocks.next_multiple_of(8)).filter(|block| {
+                let byte = usize::try_from(block / 8).ok().and_then(|at| self.map.get(at));
+                byte.is_some_and(|byte| byte & (1u8 << (block & 7)) != 0)
+            });
         ones.fold(0u64, u64::saturating_add).saturating_sub(u64::try_from(beyond.count()).unwrap_or(0))
     }
 

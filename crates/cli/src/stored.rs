@@ -4,10 +4,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use gravure_fetch::Patience;
 use gravure_imaging::{
     BlockImage, ErrorKind, HttpAt, RemoteOptions, Which, agent, is_block_image, store_error_kind,
 };
-use gravure_fetch::Patience;
 use gravure_io::FileAt;
 use gravure_model::{Ctl, Secret};
 use gravure_store::{HttpObjects, LocalObjects, S3Config, S3Objects, Store};
@@ -92,7 +92,8 @@ pub(crate) fn open_store(name: &str) -> Result<Arc<Store>, Failure> {
     let store = if let Some(place) = name.strip_prefix("s3://") {
         Store::open(Arc::new(bucket(place)?))
     } else if is_address(name) {
-        HttpObjects::open(agent(), name, Patience::default()).and_then(|objects| Store::open(Arc::new(objects)))
+        HttpObjects::open(agent(), name, Patience::default())
+            .and_then(|objects| Store::open(Arc::new(objects)))
     } else {
         Store::open(Arc::new(LocalObjects::new(Path::new(name))))
     };
@@ -166,7 +167,6 @@ pub(crate) fn open(image: &ImageName, ctl: &Ctl) -> Result<BlockImage, Failure> 
     Ok(BlockImage::open(source, &image.file)?)
 }
 
-
 /// The text of a small file, such as a key.
 pub(crate) fn small_file(path: &Path, most: u64) -> Result<String, Failure> {
     let failed = |error: std::io::Error| Failure::io("read", path, &error);
@@ -181,9 +181,8 @@ pub(crate) fn small_file(path: &Path, most: u64) -> Result<String, Failure> {
 /// Refuses an image that the key in the file `key` has not signed.
 pub(crate) fn check_signature(image: &BlockImage, key: &Path) -> Result<(), Failure> {
     let text = small_file(key, 4096)?;
-    let key = gravure_trust::PublicKey::from_text(&text).map_err(|error| {
-        Failure::new(ErrorKind::Usage, format!("{}: {}", key.display(), chain(&error)))
-    })?;
+    let key = gravure_trust::PublicKey::from_text(&text)
+        .map_err(|error| Failure::new(ErrorKind::Usage, format!("{}: {}", key.display(), chain(&error))))?;
     let refuse = |why: String| {
         Failure::new(ErrorKind::Refused, format!("refused: {}: {why}", image.name()))
             .with_cure("sign it with `gravure image sign`, or give the key that did")
@@ -199,7 +198,9 @@ pub(crate) fn check_trust(image: &ImageName, key: Option<&Path>, ctl: &Ctl) -> R
     let Some(key) = key else { return Ok(()) };
     if !is_block_name(&image.file) {
         let message = format!("{}: --trust is for images in stores and .gim files", image.file);
-        return Err(Failure::new(ErrorKind::Usage, message).with_cure("WIM files are vouched for by descriptors"));
+        return Err(
+            Failure::new(ErrorKind::Usage, message).with_cure("WIM files are vouched for by descriptors")
+        );
     }
     check_signature(&open(image, ctl)?, key)
 }

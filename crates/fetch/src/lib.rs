@@ -76,7 +76,9 @@ impl Attempt {
     /// What a status means that is none of success.
     pub fn of_status(url: &str, status: StatusCode) -> Self {
         match status {
-            StatusCode::NOT_FOUND | StatusCode::GONE => Self::Fail(FetchError::NotFound { url: url.to_owned() }),
+            StatusCode::NOT_FOUND | StatusCode::GONE => {
+                Self::Fail(FetchError::NotFound { url: url.to_owned() })
+            }
             StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => {
                 Self::again(format!("server says {status}"))
             }
@@ -235,9 +237,8 @@ pub fn ask(
 }
 
 fn whole(headers: &HeaderMap, start: u64) -> Result<Whole, String> {
-    let text = |name: header::HeaderName| {
-        headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
-    };
+    let text =
+        |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let content_range = text(header::CONTENT_RANGE).unwrap_or_default();
     let Some((first, size)) = parse_content_range(&content_range) else {
         return Err(format!("Content-Range {content_range:?} makes no sense"));
@@ -367,8 +368,11 @@ mod tests {
 
     #[test]
     fn a_connection_that_breaks_is_taken_up_where_it_was() {
-        let (url, server) =
-            serve(vec![partial("2-9/10", 8, "234"), b"HTTP/1.1 503 x\r\n".to_vec(), partial("5-9/10", 5, "56789")]);
+        let (url, server) = serve(vec![
+            partial("2-9/10", 8, "234"),
+            b"HTTP/1.1 503 x\r\n".to_vec(),
+            partial("5-9/10", 5, "56789"),
+        ]);
         let agent = agent();
         let request = Request { agent: &agent, url: &url, headers: &Vec::new };
         let bytes = read_range(&request, 10, 2..10, &Patience::default()).unwrap();
@@ -395,7 +399,8 @@ mod tests {
 
     #[test]
     fn whole_files_come_whole_or_not_at_all() {
-        let answer = |length: usize| format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\nabc").into_bytes();
+        let answer =
+            |length: usize| format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\nabc").into_bytes();
         let (url, server) = serve(vec![answer(9), answer(3), answer(3)]);
         let agent = agent();
         let request = Request { agent: &agent, url: &url, headers: &Vec::new };

@@ -328,8 +328,8 @@ impl Image {
 /// Whether a file begins as a WIM does, pipable or not.
 pub fn is_wim(path: &Path) -> bool {
     let mut head = [0; 8];
-    let read =
-        std::fs::File::open(path).and_then(|file| std::os::unix::fs::FileExt::read_exact_at(&file, &mut head, 0));
+    let read = std::fs::File::open(path)
+        .and_then(|file| std::os::unix::fs::FileExt::read_exact_at(&file, &mut head, 0));
     read.is_ok() && (head == *b"MSWIM\0\0\0" || head == *b"WLPWM\0\0\0")
 }
 

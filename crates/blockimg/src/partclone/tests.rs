@@ -141,7 +141,9 @@ fn what_is_not_known_is_refused_by_name() {
 #[test]
 fn the_fuzz_body_takes_anything() {
     let used = used();
-    for image in [image_2(&used, 7, true, 0x20), image_2(&used, 3, true, 0), image_1(&used, 4), image_1(&used, 8)] {
+    for image in
+        [image_2(&used, 7, true, 0x20), image_2(&used, 3, true, 0), image_1(&used, 4), image_1(&used, 8)]
+    {
         (0..image.len()).step_by(13).for_each(|len| crate::fuzz::partclone(&image[..len]));
         for at in (0..image.len().min(4400)).step_by(3) {
             let mut bad = image.clone();

@@ -8,19 +8,19 @@ use std::sync::Arc;
 use gravure_blockimg::ChunkId;
 use gravure_blockimg::facts::{Facts, Hardware, Volume};
 use gravure_imaging::{
-    BlockApplyOptions, BlockApplyReport, BlockCapture, BlockCaptureOptions, BlockCaptureReport, BlockImageAt, BlockPlan,
-    BlockPlanOptions, BlockSource, BlockStream, ErrorKind, Keep, ListKind, VolumeFile, Which, apply_block_image,
-    apply_block_stream, hardware_of, misfits, verify_block_image,
+    BlockApplyOptions, BlockApplyReport, BlockCapture, BlockCaptureOptions, BlockCaptureReport, BlockImageAt,
+    BlockPlan, BlockPlanOptions, BlockSource, BlockStream, ErrorKind, Keep, ListKind, VolumeFile, Which,
+    apply_block_image, apply_block_stream, hardware_of, misfits, verify_block_image,
 };
 use gravure_linux::disks::Roots;
 use gravure_linux::machine;
 use gravure_store::{CollectOptions, OnExisting};
 use serde::Serialize;
 
+use super::image::advise::read_inventory;
 use crate::exit::{Failure, done_or_partial};
 use crate::output::{self, Row, bytes, rate};
 use crate::progress::Reporter;
-use super::image::advise::read_inventory;
 use crate::stored::{check_signature, is_store, open, open_store, split, store_failure};
 use crate::target::{ImageName, STDIN};
 use crate::{Common, interrupt};
@@ -261,7 +261,9 @@ pub(super) fn apply(
     let report = if image.file == STDIN {
         if conditions.trust.is_some() {
             let message = "the signature of a stream comes last, when all of it has been written";
-            return Err(Failure::new(ErrorKind::Unsupported, message).with_cure("restore from a file or store"));
+            return Err(
+                Failure::new(ErrorKind::Unsupported, message).with_cure("restore from a file or store")
+            );
         }
         let stream = BlockStream::open(io::stdin(), "standard input")?;
         conditions.check_hardware(stream.facts(), target)?;
@@ -629,7 +631,9 @@ pub(super) fn browse(
         },
         size_bytes: entry.size,
     });
-    output::listing(common.format, rows, |row| format!("{:9} {:>14} {}", row.kind, row.size_bytes, row.name))?;
+    output::listing(common.format, rows, |row| {
+        format!("{:9} {:>14} {}", row.kind, row.size_bytes, row.name)
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 

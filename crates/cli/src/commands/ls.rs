@@ -98,7 +98,8 @@ impl Row for Line {
 }
 
 pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failure> {
-    if let Some((image, number, path)) = stored::split_part(&options.image, &options.path, &interrupt::ctl())? {
+    if let Some((image, number, path)) = stored::split_part(&options.image, &options.path, &interrupt::ctl())?
+    {
         return super::block::browse(&image, number, &path, common);
     }
     if is_of_device(&options.image, &interrupt::ctl())? {

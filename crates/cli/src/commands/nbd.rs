@@ -12,11 +12,11 @@ use gravure_model::Ctl;
 use gravure_nbd::Export;
 use serde::Serialize;
 
+use crate::Common;
 use crate::exit::Failure;
 use crate::output::Format;
 use crate::stored;
 use crate::target::ImageName;
-use crate::Common;
 
 /// Serve a block image as a read-only disk (NBD)
 #[derive(Debug, clap::Args)]
@@ -81,7 +81,10 @@ impl Listener {
         if let Some(path) = &options.socket {
             let listener =
                 UnixListener::bind(path).map_err(|error| Failure::io("listen on", path, &error))?;
-            return Ok((Self::Unix(listener, path.clone()), format!("nbd+unix:///?socket={}", path.display())));
+            return Ok((
+                Self::Unix(listener, path.clone()),
+                format!("nbd+unix:///?socket={}", path.display()),
+            ));
         }
         let failed = |error: &std::io::Error| {
             Failure::new(ErrorKind::Network, format!("listen on {}: {error}", options.listen))
@@ -142,7 +145,8 @@ pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
         })
         .collect();
     let (listener, address) = Listener::open(options)?;
-    let listening = Listening { address: &address, exports: exports.iter().map(|export| export.name).collect() };
+    let listening =
+        Listening { address: &address, exports: exports.iter().map(|export| export.name).collect() };
     let line = match common.format {
         Format::Text => format!("{address}: {}", listening.exports.join(", ")),
         _ => serde_json::to_string(&listening).unwrap_or_default(),

@@ -46,7 +46,8 @@ fn real_clients_read_the_disk_and_its_partitions() {
     }
     blank(dir, "disk.img", 40 * MIB);
     std::fs::write(dir.join("script"), "label: gpt\nstart=2048, size=49152\n").unwrap();
-    let made = "sfdisk -q disk.img < script && dd if=fs.img of=disk.img bs=1M seek=1 conv=notrunc status=none";
+    let made =
+        "sfdisk -q disk.img < script && dd if=fs.img of=disk.img bs=1M seek=1 conv=notrunc status=none";
     assert!(Command::new("sh").args(["-ec", made]).current_dir(dir).status().unwrap().success());
     ok(dir, &["capture", "disk.img", "d.gim", "--progress", "none"]);
     ok(dir, &["capture", "disk.img", "s.gim/", "d", "--progress", "none"]);
@@ -78,12 +79,18 @@ fn real_clients_read_the_disk_and_its_partitions() {
         assert!(zero > 12 * MIB, "{name}: {map}");
         if let Some(info) = foreign(dir, "nbdinfo", &["--json", "--list", &export("")]) {
             let info: serde_json::Value = serde_json::from_slice(&info.stdout).unwrap();
-            let names: Vec<&str> =
-                info["exports"].as_array().unwrap().iter().filter_map(|it| it["export-name"].as_str()).collect();
+            let names: Vec<&str> = info["exports"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .filter_map(|it| it["export-name"].as_str())
+                .collect();
             assert_eq!(names, ["disk", "1"], "{info}");
             assert_eq!(info["exports"][0]["is_read_only"], true, "{info}");
             foreign(dir, "nbdcopy", &["--requests=8", &export("1"), "part.raw"]);
-            assert!(std::fs::read(dir.join("part.raw")).unwrap() == std::fs::read(dir.join("fs.img")).unwrap());
+            assert!(
+                std::fs::read(dir.join("part.raw")).unwrap() == std::fs::read(dir.join("fs.img")).unwrap()
+            );
             std::fs::remove_file(dir.join("part.raw")).unwrap();
         }
     }
@@ -96,7 +103,8 @@ fn real_clients_read_the_disk_and_its_partitions() {
     std::fs::write(dir.join("bad.gim"), bytes).unwrap();
     let (_server, address) = serve(dir, &["bad.gim", "--listen", "127.0.0.1:0"]);
     if let Some(mut client) = gravure_testkit::oracle("qemu-img") {
-        let read = client.args(["convert", "-O", "raw", &address, "bad.raw"]).current_dir(dir).output().unwrap();
+        let read =
+            client.args(["convert", "-O", "raw", &address, "bad.raw"]).current_dir(dir).output().unwrap();
         assert!(!read.status.success());
     }
     let (mut server, address) = serve(dir, &["d.gim", "--listen", "127.0.0.1:0", "--once"]);

@@ -95,11 +95,22 @@ fn machines_that_are_too_far_from_the_source_are_refused_and_advice_says_why() {
     inventory(dir, "pc1.json", "A", 0x01_0802, "uefi");
     inventory(dir, "pc2.json", "A", 0x01_0802, "uefi");
     let advice = json(dir, &["image", "advise", "--group", "lab"]);
-    assert_eq!((&advice["image"], advice["groups"].as_array().unwrap().len()), (&"partition".into(), 1), "{advice}");
+    assert_eq!(
+        (&advice["image"], advice["groups"].as_array().unwrap().len()),
+        (&"partition".into(), 1),
+        "{advice}"
+    );
     inventory(dir, "pc3.json", "B", 0x01_0400, "bios");
     let advice = json(dir, &["image", "advise", "--group", "lab"]);
-    assert_eq!((&advice["image"], advice["groups"].as_array().unwrap().len()), (&"wim".into(), 2), "{advice}");
-    assert!(ok(dir, &["image", "advise", "--group", "lab/pc1.json", "lab/pc3.json"]).starts_with("advice: WIM\nbecause "));
+    assert_eq!(
+        (&advice["image"], advice["groups"].as_array().unwrap().len()),
+        (&"wim".into(), 2),
+        "{advice}"
+    );
+    assert!(
+        ok(dir, &["image", "advise", "--group", "lab/pc1.json", "lab/pc3.json"])
+            .starts_with("advice: WIM\nbecause ")
+    );
     let (code, error) = fails(dir, &["image", "advise", "--group", "."]);
     assert!(code == 3, "{error}");
 
@@ -115,7 +126,10 @@ fn machines_that_are_too_far_from_the_source_are_refused_and_advice_says_why() {
     let (code, error) = fails(dir, &["apply", "d.gim", "new.img", "--machine", "lab/pc3.json"]);
     assert!(code == 4 && error.contains("firmware") && error.contains("--any-hardware"), "{error}");
     assert!(!dir.join("new.img").exists());
-    ok(dir, &["apply", "d.gim", "new.img", "--machine", "lab/pc3.json", "--any-hardware", "--progress", "none"]);
+    ok(
+        dir,
+        &["apply", "d.gim", "new.img", "--machine", "lab/pc3.json", "--any-hardware", "--progress", "none"],
+    );
     ok(dir, &["apply", "d.gim", "new2.img", "--machine", "lab/pc2.json", "--progress", "none"]);
     let judged = json(dir, &["image", "advise", "--group", "lab/pc3.json", "--image", "d.gim"]);
     assert_eq!(judged["image"], "wim");

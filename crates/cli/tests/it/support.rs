@@ -16,7 +16,8 @@ pub(crate) fn ok(dir: &Path, arguments: &[&str]) -> String {
 }
 
 pub(crate) fn json(dir: &Path, arguments: &[&str]) -> serde_json::Value {
-    serde_json::from_str(&ok(dir, &[arguments, &["--format", "json", "--progress", "none"]].concat())).unwrap()
+    serde_json::from_str(&ok(dir, &[arguments, &["--format", "json", "--progress", "none"]].concat()))
+        .unwrap()
 }
 
 /// Exit code and standard error of a command that must fail.
@@ -52,4 +53,23 @@ pub(crate) fn files(dir: &Path, name: &str) {
 /// A file of `size` bytes, all of them a hole.
 pub(crate) fn blank(dir: &Path, name: &str, size: u64) {
     std::fs::File::create(dir.join(name)).unwrap().set_len(size).unwrap();
+}
+
+/// Path and content of every file below `root`.
+pub(crate) fn contents(root: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut out = Vec::new();
+    let mut dirs = vec![root.to_owned()];
+    while let Some(dir) = dirs.pop() {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                dirs.push(path);
+                continue;
+            }
+            let name = path.strip_prefix(root).unwrap().display().to_string();
+            out.push((name, std::fs::read(path).unwrap()));
+        }
+    }
+    out.sort();
+    out
 }

@@ -5,9 +5,9 @@ use gravure_io::ReadAt;
 use super::inode::{BlockWalk, Inode, Piece, read_block, read_inode};
 use super::names::{ROOT, record_len};
 use super::superblock::Superblock;
+use crate::Error;
 use crate::field::{le16, le32, slice, u8};
 use crate::list::{ListKind, Listed};
-use crate::Error;
 
 /// Bytes of a directory that are read at most.
 const MAX_DIRECTORY_BYTES: u64 = 256 << 20;
@@ -71,7 +71,10 @@ impl Reader<'_> {
         if inode.is_inline() {
             if inode.size > 60 {
                 // More of them stand in an extended attribute.
-                return Err(Error::Unsupported { what: "large directory in an inode", value: self.sb.kind.name().to_owned() });
+                return Err(Error::Unsupported {
+                    what: "large directory in an inode",
+                    value: self.sb.kind.name().to_owned(),
+                });
             }
             self.block(slice(&inode.block, 4, 56), &mut out);
             return Ok(out);
@@ -111,4 +114,3 @@ impl Reader<'_> {
         }
     }
 }
-

@@ -70,8 +70,11 @@ fn likeness(inventory: &Inventory) -> Likeness {
 
 impl std::fmt::Display for Likeness {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let controllers =
-            if self.controllers.is_empty() { "no known controller".to_owned() } else { self.controllers.join(" + ") };
+        let controllers = if self.controllers.is_empty() {
+            "no known controller".to_owned()
+        } else {
+            self.controllers.join(" + ")
+        };
         let Self { architecture, firmware, sector_bytes, .. } = self;
         write!(f, "{architecture}, {firmware}, {controllers}, sectors of {sector_bytes} bytes")
     }
@@ -101,9 +104,14 @@ pub fn advise(machines: &[(String, Inventory)], image: Option<&Facts>) -> Advice
     if kinds.len() > 1 && groups.len() == 1 {
         let models = kinds.len();
         // They start, but a copied Windows looks for drivers of devices it has never seen.
-        let text = format!("{models} models with the same firmware, controller and sectors: one image starts on all of them");
+        let text = format!(
+            "{models} models with the same firmware, controller and sectors: one image starts on all of them"
+        );
         reasons.push(text);
-        cautions.push("drivers of other devices differ between models: put them into the image, or take a WIM".to_owned());
+        cautions.push(
+            "drivers of other devices differ between models: put them into the image, or take a WIM"
+                .to_owned(),
+        );
         is_wim = models > 3;
         if is_wim {
             reasons.insert(0, format!("{models} models: a WIM with drivers chosen by hardware is less work than one image with all of them"));
@@ -127,14 +135,21 @@ pub fn advise(machines: &[(String, Inventory)], image: Option<&Facts>) -> Advice
         cautions.push(format!("no built-in disk was seen in: {}", without_disk.join(", ")));
     }
     if !is_wim && kinds.len() <= 1 {
-        let text = format!("{} machines are alike: a partition image is the quickest, and a re-deploy moves only what differs", machines.len());
+        let text = format!(
+            "{} machines are alike: a partition image is the quickest, and a re-deploy moves only what differs",
+            machines.len()
+        );
         reasons.insert(0, text);
     }
     let mut groups: Vec<Alike> = groups
         .into_iter()
         .map(|(like, machines)| Alike {
             like: like.to_string(),
-            smallest_disk_bytes: machines.iter().filter_map(|(_, it)| Some(system_disk(it)?.0)).min().unwrap_or(0),
+            smallest_disk_bytes: machines
+                .iter()
+                .filter_map(|(_, it)| Some(system_disk(it)?.0))
+                .min()
+                .unwrap_or(0),
             machines: machines.iter().map(|(name, _)| name.clone()).collect(),
         })
         .collect();
@@ -153,7 +168,11 @@ fn judge_image(
 ) {
     if facts.scope == Scope::Files {
         *is_wim = true;
-        reasons.insert(0, "the image holds files: it fits disks of any size, and drivers are added for each machine".to_owned());
+        reasons.insert(
+            0,
+            "the image holds files: it fits disks of any size, and drivers are added for each machine"
+                .to_owned(),
+        );
         return;
     }
     for (name, inventory) in machines {
@@ -197,17 +216,21 @@ mod tests {
         out.cpu.architecture = "x86_64".into();
         out.firmware.mode = FirmwareMode::Uefi;
         out.smbios.system.product = Some(product.into());
-        out.pci = vec![serde_json::from_value::<PciDevice>(serde_json::json!({
-            "address": "0000:00:17.0", "vendor": 0x8086, "device": 0x282a, "subsystem_vendor": 0,
-            "subsystem_device": 0, "class": class, "revision": 0, "driver": null
-        }))
-        .unwrap()];
-        out.disks = vec![serde_json::from_value::<Disk>(serde_json::json!({
-            "name": "sda", "model": null, "serial": null, "wwn": null, "size_bytes": size,
-            "logical_sector_bytes": sector, "physical_sector_bytes": 4096, "rotational": false,
-            "removable": false, "read_only": false, "transport": null, "in_use": [], "content": []
-        }))
-        .unwrap()];
+        out.pci = vec![
+            serde_json::from_value::<PciDevice>(serde_json::json!({
+                "address": "0000:00:17.0", "vendor": 0x8086, "device": 0x282a, "subsystem_vendor": 0,
+                "subsystem_device": 0, "class": class, "revision": 0, "driver": null
+            }))
+            .unwrap(),
+        ];
+        out.disks = vec![
+            serde_json::from_value::<Disk>(serde_json::json!({
+                "name": "sda", "model": null, "serial": null, "wwn": null, "size_bytes": size,
+                "logical_sector_bytes": sector, "physical_sector_bytes": 4096, "rotational": false,
+                "removable": false, "read_only": false, "transport": null, "in_use": [], "content": []
+            }))
+            .unwrap(),
+        ];
         out
     }
 
@@ -217,7 +240,8 @@ mod tests {
 
     #[test]
     fn alike_machines_get_a_partition_image() {
-        let group = named(vec![machine("A", 0x010802, 256 << 30, 512), machine("A", 0x010802, 512 << 30, 512)]);
+        let group =
+            named(vec![machine("A", 0x010802, 256 << 30, 512), machine("A", 0x010802, 512 << 30, 512)]);
         let advice = advise(&group, None);
         assert_eq!((advice.image, advice.groups.len()), (ImageKind::Partition, 1));
         assert_eq!(advice.groups[0].smallest_disk_bytes, 256 << 30);
@@ -241,7 +265,8 @@ mod tests {
     #[test]
     fn an_image_is_held_against_each_machine() {
         let source = machine("A", 0x010802, 256 << 30, 512);
-        let mut facts = Facts { scope: Scope::Disk, hardware: Some(hardware_of(&source)), ..Facts::default() };
+        let mut facts =
+            Facts { scope: Scope::Disk, hardware: Some(hardware_of(&source)), ..Facts::default() };
         facts.source.size_bytes = 256 << 30;
         facts.source.sector_bytes = 512;
         facts.volumes = vec![gravure_blockimg::facts::Volume {

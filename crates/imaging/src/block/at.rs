@@ -120,10 +120,7 @@ impl BlockImageAt {
         &self.image
     }
 
-    fn with_decoder<T>(
-        &self,
-        work: impl FnOnce(&mut FrameDecoder) -> Result<T, Error>,
-    ) -> Result<T, Error> {
+    fn with_decoder<T>(&self, work: impl FnOnce(&mut FrameDecoder) -> Result<T, Error>) -> Result<T, Error> {
         let idle = self.decoders.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut decoder = match idle {
             Some(decoder) => decoder,
@@ -257,8 +254,7 @@ impl BlockImageAt {
             Ok(out)
         };
         std::thread::scope(|scope| {
-            let helpers: Vec<_> =
-                (1..self.threads.min(wanted.len())).map(|_| scope.spawn(work)).collect();
+            let helpers: Vec<_> = (1..self.threads.min(wanted.len())).map(|_| scope.spawn(work)).collect();
             let mut all: Result<Vec<_>, Error> = work();
             for helper in helpers {
                 let done = helper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -275,9 +271,7 @@ impl BlockImageAt {
     fn decode(&self, at: &FrameAt) -> Result<Decoded, Error> {
         let frame = self.image.frame(at)?;
         let mut plain = Vec::new();
-        self.with_decoder(|decoder| {
-            decoder.decode(&frame, &mut plain).map_err(blockimg(self.image.name()))
-        })?;
+        self.with_decoder(|decoder| decoder.decode(&frame, &mut plain).map_err(blockimg(self.image.name())))?;
         let mut start = 0;
         let entries = frame.header.entries.iter().map(|entry| {
             let place = start..start + entry.len as usize;

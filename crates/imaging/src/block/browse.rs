@@ -20,7 +20,8 @@ impl BlockImageAt {
             None if facts.volumes.len() == 1 => facts.volumes.first(),
             None => {
                 let found = format!("{} partitions", facts.volumes.len());
-                let (what, expected) = (self.image().name().to_owned(), "the number of a partition".to_owned());
+                let (what, expected) =
+                    (self.image().name().to_owned(), "the number of a partition".to_owned());
                 return Err(Error::Usage { what, expected, found });
             }
         };
@@ -48,9 +49,10 @@ impl BlockImageAt {
                 });
                 listed?.ok_or_else(not_found)
             }
-            other => {
-                Err(Error::Unsupported { what: "listing of a file system", value: format!("{other} on {name}") })
-            }
+            other => Err(Error::Unsupported {
+                what: "listing of a file system",
+                value: format!("{other} on {name}"),
+            }),
         }
     }
 }
@@ -102,7 +104,9 @@ fn of_fat(source: &dyn ReadAt, path: &str, name: &str) -> Result<Option<Vec<List
         return Ok(None);
     }
     let found = volume.list(above).map_err(failed)?;
-    let Some(entry) = found.iter().find(|entry| entry.name.eq_ignore_ascii_case(last)) else { return Ok(None) };
+    let Some(entry) = found.iter().find(|entry| entry.name.eq_ignore_ascii_case(last)) else {
+        return Ok(None);
+    };
     if !entry.directory {
         return Ok(Some(vec![listed(entry)]));
     }

@@ -115,7 +115,10 @@ struct PlainSource {
 
 impl std::fmt::Debug for PlainSource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PlainSource").field("file", &self.file).field("size", &self.size).finish_non_exhaustive()
+        f.debug_struct("PlainSource")
+            .field("file", &self.file)
+            .field("size", &self.size)
+            .finish_non_exhaustive()
     }
 }
 
@@ -263,9 +266,7 @@ impl FilesImport {
         ctl: &Ctl,
         observer: &dyn Observer,
     ) -> Result<BlockCaptureReport, Error> {
-        self.run(options, |capture, options| {
-            capture.to_store(store, image, existing, options, ctl, observer)
-        })
+        self.run(options, |capture, options| capture.to_store(store, image, existing, options, ctl, observer))
     }
 
     /// Puts it into a file.
@@ -322,7 +323,12 @@ fn facts(file: &ImageFile, options: &FilesImportOptions, size: u64, content_byte
         description: options.description.clone(),
         created_unix_seconds: options.created_unix_seconds,
         writer: concat!("gravure ", env!("CARGO_PKG_VERSION")).to_owned(),
-        source: Source { name: file.name().to_owned(), size_bytes: size, sector_bytes: 512, ..Source::default() },
+        source: Source {
+            name: file.name().to_owned(),
+            size_bytes: size,
+            sector_bytes: 512,
+            ..Source::default()
+        },
         scope: Scope::Files,
         files: Some(FileImages {
             compression: compression_text(wim.header().compression.or(solid)),

@@ -63,7 +63,10 @@ impl Folder<'_> {
         let prefix = format!("{name}.");
         for file in self.names.iter().filter(|file| file.starts_with(&prefix)) {
             let rest = &file[prefix.len()..];
-            if FOREIGN.iter().any(|foreign| rest.contains(foreign)) || rest == "img" || rest.starts_with("img.") {
+            if FOREIGN.iter().any(|foreign| rest.contains(foreign))
+                || rest == "img"
+                || rest.starts_with("img.")
+            {
                 let what = "image of a program other than partclone and dd";
                 return Err(Error::Unsupported { what, value: self.dir.join(file).display().to_string() });
             }
@@ -73,8 +76,10 @@ impl Folder<'_> {
             // `.gz.aa`, `.zst.aa`, `.aa`, `.uncomp`, or nothing.
             let tail = &rest[end..];
             let is_piece = |word: &str| {
-                word.len() >= 2 && word.bytes().all(|byte| byte.is_ascii_lowercase())
-                    && !super::stream::is_extension(word) && word != "uncomp"
+                word.len() >= 2
+                    && word.bytes().all(|byte| byte.is_ascii_lowercase())
+                    && !super::stream::is_extension(word)
+                    && word != "uncomp"
             };
             let stem = match tail.rsplit_once('.') {
                 Some((before, last)) if is_piece(last) => format!("{prefix}{}{before}", &rest[..end]),
@@ -100,7 +105,9 @@ fn words(text: &str) -> Vec<String> {
 
 pub(super) fn expand(dir: &Path, job: &mut Job<'_>) -> Result<Expanded, Error> {
     let folder = Folder { dir, names: names(dir)? };
-    if let Some(name) = folder.names.iter().find(|name| name.starts_with("ecryptfs") || *name == "luks_mapper") {
+    if let Some(name) =
+        folder.names.iter().find(|name| name.starts_with("ecryptfs") || *name == "luks_mapper")
+    {
         let value = dir.join(name).display().to_string();
         return Err(Error::Unsupported { what: "encrypted image of Clonezilla", value });
     }
@@ -145,10 +152,15 @@ fn parted(text: &str) -> Option<(u64, u32)> {
     Some((sectors, sector.and_then(|value| value.parse().ok()).unwrap_or(512)))
 }
 
-fn whole_disk(folder: &Folder<'_>, disk: &str, parts: &[String], job: &mut Job<'_>) -> Result<Expanded, Error> {
-    let dump = folder.text(&format!("{disk}-pt.sf"))?.ok_or_else(|| {
-        incomplete(folder.dir, &format!("{disk}-pt.sf"))
-    })?;
+fn whole_disk(
+    folder: &Folder<'_>,
+    disk: &str,
+    parts: &[String],
+    job: &mut Job<'_>,
+) -> Result<Expanded, Error> {
+    let dump = folder
+        .text(&format!("{disk}-pt.sf"))?
+        .ok_or_else(|| incomplete(folder.dir, &format!("{disk}-pt.sf")))?;
     let dump = Dump::parse(&dump);
     let said = folder.text(&format!("{disk}-pt.parted"))?.and_then(|text| parted(&text));
     let sector_bytes = dump.sector_bytes.or(said.map(|(_, sector)| sector)).unwrap_or(512);
@@ -159,7 +171,9 @@ fn whole_disk(folder: &Folder<'_>, disk: &str, parts: &[String], job: &mut Job<'
     let size_bytes = sectors.saturating_mul(sector);
     let mut notes = Vec::new();
     if said.is_none() {
-        notes.push("the folder does not say how large the disk was: as large as its partitions need".to_owned());
+        notes.push(
+            "the folder does not say how large the disk was: as large as its partitions need".to_owned(),
+        );
     }
     let mut is_partial = false;
     for name in parts {
@@ -183,7 +197,8 @@ fn whole_disk(folder: &Folder<'_>, disk: &str, parts: &[String], job: &mut Job<'
         has_table = !dump.is_gpt;
     }
     if let Some(hidden) = folder.bytes(&format!("{disk}-hidden-data-after-mbr"))?.filter(|_| !dump.is_gpt) {
-        let first = dump.entries.iter().map(|entry| entry.start.saturating_mul(sector)).min().unwrap_or(u64::MAX);
+        let first =
+            dump.entries.iter().map(|entry| entry.start.saturating_mul(sector)).min().unwrap_or(u64::MAX);
         let room = first.saturating_sub(SECTOR).min(hidden.len() as u64) as usize;
         job.write(SECTOR, &hidden[..room])?;
     }

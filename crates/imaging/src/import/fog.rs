@@ -25,7 +25,9 @@ pub(super) fn expand(dir: &Path, job: &mut Job<'_>) -> Result<Expanded, Error> {
         let what = "image of FOG with several disks";
         return Err(Error::Unsupported { what, value: dir.display().to_string() });
     }
-    let text = |name: &str| if all.iter().any(|other| other == name) { small_text(&dir.join(name)).map(Some) } else { Ok(None) };
+    let text = |name: &str| {
+        if all.iter().any(|other| other == name) { small_text(&dir.join(name)).map(Some) } else { Ok(None) }
+    };
     let dump = text("d1.partitions")?.ok_or_else(|| incomplete(dir, "d1.partitions"))?;
     let dump = Dump::parse(&dump);
     let sector = u64::from(dump.sector_bytes.unwrap_or(512));
@@ -48,7 +50,9 @@ pub(super) fn expand(dir: &Path, job: &mut Job<'_>) -> Result<Expanded, Error> {
         None => least.saturating_mul(sector),
     };
     if said.is_none() && !is_gpt {
-        notes.push("the folder does not say how large the disk was: as large as its partitions need".to_owned());
+        notes.push(
+            "the folder does not say how large the disk was: as large as its partitions need".to_owned(),
+        );
     }
     let swaps = text("d1.original.swapuuids")?.unwrap_or_default();
     let mut is_partial = false;
@@ -83,7 +87,8 @@ pub(super) fn expand(dir: &Path, job: &mut Job<'_>) -> Result<Expanded, Error> {
     if is_gpt {
         gpt(dir, &head, size_bytes, sector, job)?;
     } else {
-        let first = dump.entries.iter().map(|entry| entry.start.saturating_mul(sector)).min().unwrap_or(u64::MAX);
+        let first =
+            dump.entries.iter().map(|entry| entry.start.saturating_mul(sector)).min().unwrap_or(u64::MAX);
         let room = first.min(head.len() as u64) as usize;
         if head.get(510..512) != Some(&[0x55, 0xaa]) {
             return Err(incomplete(dir, "a partition table in d1.mbr"));
@@ -109,7 +114,10 @@ fn gpt(dir: &Path, head: &[u8], size: u64, sector: u64, job: &mut Job<'_>) -> Re
     let (copy_at, first_entries, last_entries) =
         (field(BACKUP_HEADER + 32)?, field(BACKUP_HEADER + 72)?, field(BACKUP_COPY + 72)?);
     let room = size.saturating_sub(entries.len() as u64);
-    if copy_at.saturating_mul(sector) >= size || last_entries.saturating_mul(sector) > room || entries.is_empty() {
+    if copy_at.saturating_mul(sector) >= size
+        || last_entries.saturating_mul(sector) > room
+        || entries.is_empty()
+    {
         return Err(incomplete(dir, "a GPT in d1.mbr that fits the disk"));
     }
     job.write(first_entries.saturating_mul(sector), entries)?;

@@ -91,7 +91,11 @@ fn text(advice: &Advice) -> String {
         let (count, disk) = (group.machines.len(), bytes(group.smallest_disk_bytes));
         let names: Vec<&str> = group.machines.iter().take(8).map(String::as_str).collect();
         let more = if count > names.len() { ", ..." } else { "" };
-        out.push_str(&format!("{count} x {}, smallest disk {disk}: {}{more}\n", group.like, names.join(", ")));
+        out.push_str(&format!(
+            "{count} x {}, smallest disk {disk}: {}{more}\n",
+            group.like,
+            names.join(", ")
+        ));
     }
     out
 }

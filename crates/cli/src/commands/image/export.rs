@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use gravure_blockimg::facts::FileImages;
 use gravure_imaging::{
-    BlockImage, BlockImageAt, CaptureForm, CompressionChange, ErrorKind, ExportOptions, FormChange, Selection, Which, export, vdisk_error,
+    BlockImage, BlockImageAt, CaptureForm, CompressionChange, ErrorKind, ExportOptions, FormChange,
+    Selection, Which, export, vdisk_error,
 };
 use gravure_io::{FileAt, ReadAt};
 use gravure_wim::{Compression, Method};

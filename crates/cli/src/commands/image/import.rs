@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use gravure_blockimg::facts::Source;
 use gravure_imaging::{
-    BlockCapture, BlockCaptureOptions, BlockCaptureReport, BlockPlan, BlockPlanOptions, BlockSource, ErrorKind,
-    Expanded, FilesImport, FilesImportOptions, ImportKind, Keep, expand, open_disk,
+    BlockCapture, BlockCaptureOptions, BlockCaptureReport, BlockPlan, BlockPlanOptions, BlockSource,
+    ErrorKind, Expanded, FilesImport, FilesImportOptions, ImportKind, Keep, expand, open_disk,
 };
 use gravure_io::FileAt;
 use gravure_store::OnExisting;
@@ -195,7 +195,12 @@ fn scratch_file(options: &Options, place: &Place) -> Result<std::fs::File, Failu
     tempfile::tempfile_in(&dir).map_err(|error| Failure::io("create a scratch file in", &dir, &error))
 }
 
-fn import_disk(options: &Options, kind: ImportKind, place: &Place, common: &Common) -> Result<ExitCode, Failure> {
+fn import_disk(
+    options: &Options,
+    kind: ImportKind,
+    place: &Place,
+    common: &Common,
+) -> Result<ExitCode, Failure> {
     let ctl = interrupt::ctl();
     let reporter = Reporter::new(common.progress);
     let mut expanded = Expanded::default();
@@ -222,7 +227,8 @@ fn import_disk(options: &Options, kind: ImportKind, place: &Place, common: &Comm
     let plan = BlockPlan::new(source, &how, &ctl).map_err(|error| {
         let is_refused = error.kind() == ErrorKind::Refused;
         let failure = Failure::from(error);
-        let cure = "capture the machine anew after a clean shutdown, or keep every byte of the image with --raw";
+        let cure =
+            "capture the machine anew after a clean shutdown, or keep every byte of the image with --raw";
         if is_refused { failure.with_cure(cure) } else { failure }
     })?;
     let stale = plan.facts().volumes.iter().find(|volume| volume.replayed_bytes > 0 && expanded.is_partial);
@@ -241,7 +247,8 @@ fn import_disk(options: &Options, kind: ImportKind, place: &Place, common: &Comm
     let hits = |range: &std::ops::Range<u64>| plan.hits(range);
     let mut facts = plan.facts().clone();
     facts.source = Source { model: Some(format!("image of {}", kind.name())), ..facts.source };
-    let capture = BlockCapture { source: &plan, name: plan.name(), layout: plan.layout(), facts: &facts, hits: &hits };
+    let capture =
+        BlockCapture { source: &plan, name: plan.name(), layout: plan.layout(), facts: &facts, hits: &hits };
     let capture_options = capture_options(options);
     let report = match place {
         Place::Store { store, name } => {
