@@ -55,3 +55,22 @@ pub(crate) fn files(dir: &Path, name: &str) {
 pub(crate) fn blank(dir: &Path, name: &str, size: u64) {
     std::fs::File::create(dir.join(name)).unwrap().set_len(size).unwrap();
 }
+
+/// Path and content of every file below `root`.
+pub(crate) fn contents(root: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut out = Vec::new();
+    let mut dirs = vec![root.to_owned()];
+    while let Some(dir) = dirs.pop() {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                dirs.push(path);
+                continue;
+            }
+            let name = path.strip_prefix(root).unwrap().display().to_string();
+            out.push((name, std::fs::read(path).unwrap()));
+        }
+    }
+    out.sort();
+    out
+}

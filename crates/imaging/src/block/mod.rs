@@ -152,7 +152,9 @@ pub(crate) fn blockimg<'a>(name: impl ToString + 'a) -> impl FnOnce(gravure_bloc
                     Ok(own) => own,
                     Err(source) => {
                         let kind = match source.kind() {
-                            std::io::ErrorKind::UnexpectedEof => ErrorKind::Integrity,
+                            std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::InvalidData => {
+                                ErrorKind::Integrity
+                            }
                             _ => ErrorKind::Io,
                         };
                         let source = gravure_blockimg::Error::Io { what: attempt, offset, source };

@@ -35,6 +35,18 @@ impl Read for Joined {
     }
 }
 
+/// What a decoder gives. That its input makes no sense is damage, not an error of the system.
+struct Decoded<R>(R);
+
+impl<R: Read> Read for Decoded<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buf).map_err(|error| match error.raw_os_error() {
+            Some(_) => error,
+            None => io::Error::new(io::ErrorKind::InvalidData, error),
+        })
+    }
+}
+
 /// Whether a word is the extension of a kind of compression, not a piece's number.
 pub(super) fn is_extension(word: &str) -> bool {
     ["gz", "bz2", "lzo", "lzma", "xz", "lz4", "lrz", "zst", "zstd", "lz"].contains(&word)
@@ -62,12 +74,13 @@ pub(super) fn open(paths: &[PathBuf]) -> Result<Box<dyn Read>, Error> {
     match compression {
         "" => Ok(Box::new(input)),
         "gzip" => {
-            Ok(Box::new(BufReader::with_capacity(1 << 20, flate2::bufread::MultiGzDecoder::new(input))))
+            let decoder = Decoded(flate2::bufread::MultiGzDecoder::new(input));
+            Ok(Box::new(BufReader::with_capacity(1 << 20, decoder)))
         }
         "zstd" => {
             let mut decoder = zstd::Decoder::with_buffer(input).map_err(Error::io("read", &name))?;
             decoder.window_log_max(MAX_WINDOW_LOG).map_err(Error::io("read", &name))?;
-            Ok(Box::new(decoder))
+            Ok(Box::new(Decoded(decoder)))
         }
         other => {
             Err(Error::Unsupported { what: "compression of the image", value: format!("{other}: {name}") })
