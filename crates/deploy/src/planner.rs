@@ -1,17 +1,18 @@
 //! From a job and an inventory to a plan: pure, so that the same question always has the same answer and every
 //! refusal can be shown before anything is touched (DESIGN sections 4 and 8).
 
+mod blocks;
 mod host_name;
 mod layout;
 mod target;
 
 use gravure_model::Timestamp;
-use gravure_model::descriptor::{Digest, ImageDescriptor, SystemKind};
+use gravure_model::descriptor::{DescribedImage, Digest, ImageDescriptor, SystemKind};
 use gravure_model::identity::MachineIdentity;
 use gravure_model::inventory::{FirmwareMode, Inventory};
 use gravure_model::job::Job;
 use gravure_model::plan::{
-    Confirm, FileSystem, PLAN_VERSION, PartitionRole, Personality, Plan, PlannedImage, Step,
+    Confirm, FileSystem, PLAN_VERSION, PartitionRole, Personality, Plan, PlannedDisk, PlannedImage, Step,
 };
 
 pub use layout::ROOT_LABEL;
@@ -188,27 +189,20 @@ pub fn plan(
     let unsupported = |system| Refusal::UnsupportedSystem { path: image.path.clone(), index, system };
     match described.system {
         SystemKind::Linux => {}
+        // The blocks of a disk need no servicing to start again.
+        SystemKind::Windows if blocks::is_block_image(&image.descriptor) => {}
         SystemKind::Windows => return Err(unsupported("a Windows system")),
         SystemKind::Unknown => return Err(unsupported("no system that is known")),
     }
     let firmware = inventory.firmware.mode;
     let disk = target::choose(job, inventory, firmware)?;
-    let partitions = layout::partitions(firmware, disk.size_bytes);
     let seed = seed(job, &request.identity)?;
-    layout::check_room(&disk, &partitions, &seed, described.content_bytes, described.file_count)?;
     let name = host_name::fill(&job.request.name, inventory, &request.identity, request.ordinal)?;
-    let mut steps = vec![Step::CheckDisk {}, Step::Prepare { partitions }];
-    let root = PartitionRole::Root;
-    steps.push(Step::Format { partition: root, file_system: FileSystem::Ext4, label: ROOT_LABEL.into() });
-    steps.extend([Step::Apply { partition: root }, Step::Personalise {}]);
-    match firmware {
-        FirmwareMode::Uefi => steps.push(Step::InstallUefiBoot {}),
-        FirmwareMode::Bios => steps.push(Step::InstallBiosBoot {}),
-    }
-    steps.extend([Step::Verify {}, Step::WriteTable {}]);
-    if firmware == FirmwareMode::Uefi {
-        steps.push(Step::FirmwareEntry {});
-    }
+    let steps = if blocks::is_block_image(&image.descriptor) {
+        blocks::steps(described, &disk, firmware)?
+    } else {
+        file_steps(described, &disk, firmware, &seed)?
+    };
     Ok(Plan {
         version: PLAN_VERSION,
         id: request.plan,
@@ -226,6 +220,30 @@ pub fn plan(
         steps,
         then: job.request.then,
     })
+}
+
+/// The steps for an image of files.
+fn file_steps(
+    described: &DescribedImage,
+    disk: &PlannedDisk,
+    firmware: FirmwareMode,
+    seed: &[u8; 32],
+) -> Result<Vec<Step>, Refusal> {
+    let partitions = layout::partitions(firmware, disk.size_bytes);
+    layout::check_room(disk, &partitions, seed, described.content_bytes, described.file_count)?;
+    let mut steps = vec![Step::CheckDisk {}, Step::Prepare { partitions }];
+    let root = PartitionRole::Root;
+    steps.push(Step::Format { partition: root, file_system: FileSystem::Ext4, label: ROOT_LABEL.into() });
+    steps.extend([Step::Apply { partition: root }, Step::Personalise {}]);
+    match firmware {
+        FirmwareMode::Uefi => steps.push(Step::InstallUefiBoot {}),
+        FirmwareMode::Bios => steps.push(Step::InstallBiosBoot {}),
+    }
+    steps.extend([Step::Verify {}, Step::WriteTable {}]);
+    if firmware == FirmwareMode::Uefi {
+        steps.push(Step::FirmwareEntry {});
+    }
+    Ok(steps)
 }
 
 /// Derives the plan's seed from the job and the machine: a retry of the same job on the same machine is identical,

@@ -27,10 +27,14 @@ impl Run<'_> {
         let missing = |what: &str| StepError::new(code::NOT_FOUND, what);
         let variables = self.machine.firmware.as_ref();
         let variables = variables.ok_or_else(|| missing("firmware variables cannot be reached"))?;
-        let index = partition_index(self.partitions, PartitionRole::Esp)?;
-        let partition = self.target()?.layout.partitions.get(index);
-        let partition = partition.ok_or_else(|| missing("the layout has no EFI system partition"))?;
-        let option = LoadOption::for_file(TITLE, partition, LOADER)?;
+        let (partition, loader, title) = if self.partitions.is_empty() {
+            self.restored_loader()?
+        } else {
+            let index = partition_index(self.partitions, PartitionRole::Esp)?;
+            let partition = self.target()?.layout.partitions.get(index).cloned();
+            (partition.ok_or_else(|| missing("the layout has no EFI system partition"))?, LOADER, TITLE)
+        };
+        let option = LoadOption::for_file(title, &partition, loader)?;
 
         let names = variables.list()?.into_iter().filter(|(_, guid)| guid == GLOBAL);
         let taken: Vec<u16> = names.filter_map(|(name, _)| efi::boot_number(&name)).collect();
