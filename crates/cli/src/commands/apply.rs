@@ -31,7 +31,9 @@ A partition, an existing regular file or a new one that ends in .img, .raw or .n
 mountable before everything on it was written and checked.
 
 A block image (.gim) is restored onto a disk, partition or file: what stands there already is kept, the rest is written and read
-back, boot sectors and partition table come last. Interrupted, it goes on where it was when it is run again.
+back, boot sectors and partition table come last. Interrupted, it goes on where it was when it is run again. Of a whole disk it
+fits onto smaller and larger ones, and onto 512 and 4096-byte sectors where its file systems allow it: the last partitions
+move as far as they must, the table is computed anew. With --grow the largest file system fills what is left.
 
 Windows 10 and later read files that are compressed as images compress them (\"CompactOS\"). With --compact=auto (the default)
 contents are copied onto the volume as the image has them when it says that it holds such a Windows; what starts before Windows
@@ -41,6 +43,7 @@ describe) vouches for it: that of --descriptor, or IMAGE.descriptor beside the i
 
 Examples:
   gravure apply disk.gim /dev/sda --yes             a disk from a block image
+  gravure apply disk.gim /dev/nvme0n1 --grow --new-ids --yes   onto a larger disk, beside the old one
   gravure apply images.gim/:golden /dev/sda3 --yes  from a store; http://server/images.gim/:golden too
   gravure apply reference.wim /mnt/target           the only image of a file
   gravure apply install.wim:2 /mnt/target           by number
@@ -107,6 +110,12 @@ pub(crate) struct Options {
     /// Block images: what may stay of what the target holds already
     #[arg(long, value_enum, default_value_t = OnTarget::Auto)]
     delta: OnTarget,
+    /// Block images: the largest file system takes the room that a larger disk or partition has
+    #[arg(long)]
+    grow: bool,
+    /// Block images of disks: new identifiers for disk and partitions, in boot stores, boot menus and file system tables, too
+    #[arg(long)]
+    new_ids: bool,
     /// Destroy what the partition or file holds
     #[arg(long)]
     yes: bool,
@@ -240,6 +249,7 @@ pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
             &options.target,
             options.size,
             block_options(options),
+            super::block_fit::Fit { grow: options.grow, new_ids: options.new_ids },
             common,
         );
     }

@@ -9,8 +9,7 @@ use gravure_blockimg::facts::{Facts, Hardware, Volume};
 use gravure_imaging::{
     BlockApplyOptions, BlockApplyReport, BlockCapture, BlockCaptureOptions, BlockCaptureReport, BlockImage,
     BlockPlan, BlockPlanOptions, BlockSource, BlockStream, ErrorKind, HttpAt, Keep, RemoteOptions,
-    VolumeFile, Which, agent, apply_block_image, apply_block_stream, is_block_image, store_error_kind,
-    verify_block_image,
+    VolumeFile, Which, agent, apply_block_stream, is_block_image, store_error_kind, verify_block_image,
 };
 use gravure_io::FileAt;
 use gravure_linux::disks::Roots;
@@ -19,6 +18,7 @@ use gravure_model::Ctl;
 use gravure_store::{CollectOptions, HttpObjects, LocalObjects, OnExisting, Store};
 use serde::Serialize;
 
+use super::block_fit::{Fit, Fitted};
 use crate::exit::{Failure, chain, done_or_partial};
 use crate::output::{self, Row, bytes, rate};
 use crate::progress::Reporter;
@@ -264,6 +264,8 @@ struct Applied {
     unreadable_bytes: u64,
     milliseconds: u64,
     warnings: Vec<String>,
+    #[serde(flatten)]
+    fitted: Fitted,
 }
 
 /// Restores an image, or a stream from standard input, onto a device or file.
@@ -272,19 +274,25 @@ pub(super) fn apply(
     target: &Path,
     size: Option<u64>,
     mut how: BlockApplyOptions,
+    fit: Fit,
     common: &Common,
 ) -> Result<ExitCode, Failure> {
     let ctl = interrupt::ctl();
     let reporter = Reporter::new(common.progress);
     how.is_blank = !target.exists();
     let report = if image.file == STDIN {
+        if fit.grow || fit.new_ids {
+            let message = "the table of an image from a pipe is not known before its content";
+            return Err(Failure::new(ErrorKind::Unsupported, message)
+                .with_cure("name the image instead of piping it"));
+        }
         let stream = BlockStream::open(io::stdin(), "standard input")?;
         let device = VolumeFile::open(target, new_size(target, size, stream.facts()))?;
-        apply_block_stream(stream, &device, &how, &ctl, &reporter)
+        apply_block_stream(stream, &device, &how, &ctl, &reporter).map(|report| (report, Fitted::default()))
     } else {
         let opened = open(image, &ctl)?;
         let device = VolumeFile::open(target, new_size(target, size, opened.facts()))?;
-        apply_block_image(&opened, &device, &how, &ctl, &reporter)
+        fit.apply(&opened, device, target, &how, &ctl, &reporter)
     };
     finish_apply(report, target, common)
 }
@@ -295,11 +303,11 @@ fn new_size(target: &Path, size: Option<u64>, facts: &Facts) -> Option<u64> {
 }
 
 fn finish_apply(
-    report: Result<BlockApplyReport, gravure_imaging::Error>,
+    report: Result<(BlockApplyReport, Fitted), gravure_imaging::Error>,
     target: &Path,
     common: &Common,
 ) -> Result<ExitCode, Failure> {
-    let report = report.map_err(|error| {
+    let (report, fitted) = report.map_err(|error| {
         let holds_data =
             matches!(&error, gravure_imaging::Error::Refused { what, .. } if what.starts_with("writing"));
         let failure = Failure::from(error);
@@ -324,7 +332,9 @@ fn finish_apply(
         unreadable_bytes: report.unreadable_bytes,
         milliseconds: report.milliseconds,
         warnings: report.warnings.clone(),
+        fitted,
     };
+    let undone = applied.fitted.undone();
     output::document(common.format, &applied, |applied| {
         let speed = rate(applied.data_bytes, applied.milliseconds);
         let mut text = format!("applied {} at {speed}", bytes(applied.data_bytes));
@@ -335,9 +345,10 @@ fn finish_apply(
         text.push_str(&format!("; fetched {fetched}, wrote {written}"));
         let word = if applied.verified { "verified" } else { "not read back" };
         text.push_str(&format!("\n{word}: tree {}", applied.tree));
+        text.push_str(&applied.fitted.text());
         text
     })?;
-    Ok(done_or_partial(report.skipped))
+    Ok(done_or_partial(report.skipped + undone))
 }
 
 #[derive(Debug, Serialize)]
