@@ -1,6 +1,7 @@
 //! From a job and an inventory to a plan: pure, so that the same question always has the same answer and every
 //! refusal can be shown before anything is touched (DESIGN sections 4 and 8).
 
+mod blocks;
 mod host_name;
 mod layout;
 mod target;
@@ -9,13 +10,13 @@ mod windows;
 use std::collections::BTreeMap;
 
 use gravure_model::Timestamp;
-use gravure_model::descriptor::{Digest, ImageDescriptor, SystemKind};
+use gravure_model::descriptor::{DescribedImage, Digest, ImageDescriptor, SystemKind};
 use gravure_model::identity::MachineIdentity;
 use gravure_model::inventory::{FirmwareMode, Inventory};
 use gravure_model::job::Job;
 use gravure_model::plan::{
-    Confirm, FileSystem, PLAN_VERSION, PartitionRole, Personality, Plan, PlannedBundle, PlannedImage,
-    PlannedPartition, Step,
+    Confirm, FileSystem, PLAN_VERSION, PartitionRole, Personality, Plan, PlannedBundle, PlannedDisk,
+    PlannedImage, Step,
 };
 
 pub use layout::ROOT_LABEL;
@@ -231,9 +232,11 @@ pub fn plan(
         count: image.descriptor.images.len(),
         index,
     })?;
+    let is_disk = blocks::is_block_image(&image.descriptor);
     let is_windows = match described.system {
         SystemKind::Linux => false,
-        SystemKind::Windows => true,
+        // The blocks of a disk need no servicing to start again.
+        SystemKind::Windows => !is_disk,
         SystemKind::Unknown => {
             let (path, system) = (image.path.clone(), "no system that is known");
             return Err(Refusal::UnsupportedSystem { path, index, system });
@@ -246,13 +249,7 @@ pub fn plan(
         windows::check_unwanted(image, index, job)?;
     }
     let disk = target::choose(job, inventory, firmware)?;
-    let partitions = if is_windows {
-        windows::partitions(disk.size_bytes, described)
-    } else {
-        layout::partitions(firmware, disk.size_bytes)
-    };
     let seed = seed(job, &request.identity)?;
-    layout::check_room(&disk, &partitions, &seed, described.content_bytes, described.file_count)?;
     let facts = host_name::Facts {
         inventory,
         identity: &request.identity,
@@ -263,7 +260,11 @@ pub fn plan(
     if is_windows {
         windows::check_name(&job.request.name, &name)?;
     }
-    let steps = if is_windows { windows::steps(partitions) } else { linux_steps(firmware, partitions) };
+    let steps = if is_disk {
+        blocks::steps(described, &disk, firmware)?
+    } else {
+        file_steps(described, &disk, firmware, &seed, is_windows)?
+    };
     let windows = is_windows.then(|| windows::PlannedWindows {
         facts: windows::facts(job, facts, &name),
         ..windows::planned(job, request.drivers, request.layers)
@@ -293,7 +294,23 @@ pub fn plan(
     })
 }
 
-fn linux_steps(firmware: FirmwareMode, partitions: Vec<PlannedPartition>) -> Vec<Step> {
+/// The steps for an image of files.
+fn file_steps(
+    described: &DescribedImage,
+    disk: &PlannedDisk,
+    firmware: FirmwareMode,
+    seed: &[u8; 32],
+    is_windows: bool,
+) -> Result<Vec<Step>, Refusal> {
+    let partitions = if is_windows {
+        windows::partitions(disk.size_bytes, described)
+    } else {
+        layout::partitions(firmware, disk.size_bytes)
+    };
+    layout::check_room(disk, &partitions, seed, described.content_bytes, described.file_count)?;
+    if is_windows {
+        return Ok(windows::steps(partitions));
+    }
     let root = PartitionRole::Root;
     let mut steps = vec![Step::CheckDisk {}, Step::Prepare { partitions }];
     steps.push(Step::Format { partition: root, file_system: FileSystem::Ext4, label: ROOT_LABEL.into() });
@@ -306,7 +323,7 @@ fn linux_steps(firmware: FirmwareMode, partitions: Vec<PlannedPartition>) -> Vec
     if firmware == FirmwareMode::Uefi {
         steps.push(Step::FirmwareEntry {});
     }
-    steps
+    Ok(steps)
 }
 
 /// Derives the plan's seed from the job and the machine: a retry of the same job on the same machine is identical,

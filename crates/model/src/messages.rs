@@ -159,6 +159,7 @@ fn stage_name(stage: &str) -> &str {
         "apply_volume" => "Apply image",
         "install_uefi_boot" | "install_bios_boot" | "install_windows_boot" => "Install boot loader",
         "verify" => "Verify",
+        "restore_disk" => "Restore disk",
         "write_table" => "Write partition table",
         "firmware_entry" => "Enter in boot list",
         other => other,

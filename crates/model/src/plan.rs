@@ -227,6 +227,9 @@ pub enum Step {
     Verify {},
     /// Write boot sector and partition table: from here on the disk looks bootable.
     WriteTable {},
+    /// Restore an image of a whole disk: what stands there already stays, partitions go where there is room, the largest file system fills
+    /// it, everything is read back, the table comes last; then host name, machine id and the first-boot report.
+    RestoreDisk {},
     /// Enter the system in the firmware's boot list, first.
     FirmwareEntry {},
 }
@@ -247,6 +250,7 @@ impl Step {
             Self::InstallBiosBoot {} => "install_bios_boot",
             Self::Verify {} => "verify",
             Self::WriteTable {} => "write_table",
+            Self::RestoreDisk {} => "restore_disk",
             Self::FirmwareEntry {} => "firmware_entry",
         }
     }
@@ -283,6 +287,7 @@ mod tests {
             Step::InstallBiosBoot {},
             Step::Verify {},
             Step::WriteTable {},
+            Step::RestoreDisk {},
             Step::FirmwareEntry {},
         ];
         for step in steps {

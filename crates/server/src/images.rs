@@ -17,7 +17,7 @@ use tokio::sync::{Mutex, RwLock};
 use crate::Error;
 
 /// Endings of files that are images.
-const ENDINGS: [&str; 1] = ["wim"];
+const ENDINGS: [&str; 2] = ["wim", "gim"];
 /// Ending of the file that keeps a descriptor.
 const KEPT: &str = "descriptor";
 
@@ -116,7 +116,9 @@ impl Images {
     pub(crate) async fn get(&self, name: &str) -> Result<ReadyImage, Error> {
         let problem = |message: String| Error::Image { image: name.to_owned(), message };
         if !Self::is_image_name(name) {
-            return Err(problem("not the name of an image file (*.wim in the image directory)".into()));
+            return Err(problem(
+                "not the name of an image file (*.wim or *.gim in the image directory)".into(),
+            ));
         }
         let stamp = self.stamp(name)?;
         if let Some(ready) = self.known(name, stamp).await {

@@ -32,8 +32,11 @@ A partition, an existing regular file or a new one that ends in .img, .raw or .n
 mountable before everything on it was written and checked.
 
 A block image (.gim) is restored onto a disk, partition or file: what stands there already is kept, the rest is written and read
-back, boot sectors and partition table come last. Interrupted, it goes on where it was when it is run again. A machine whose architecture, firmware
-or storage controller would keep the image's system from starting is refused, unless --any-hardware says otherwise.
+back, boot sectors and partition table come last. Interrupted, it goes on where it was when it is run again. Of a whole disk it
+fits onto smaller and larger ones, and onto 512 and 4096-byte sectors where its file systems allow it: the last partitions
+move as far as they must, the table is computed anew. With --grow the largest file system fills what is left.
+A machine whose architecture, firmware or storage controller would keep the image's system from starting is refused, unless
+--any-hardware says otherwise.
 
 Windows 10 and later read files that are compressed as images compress them (\"CompactOS\"). With --compact=auto (the default)
 contents are copied onto the volume as the image has them when it says that it holds such a Windows; what starts before Windows
@@ -43,6 +46,7 @@ describe) vouches for it: that of --descriptor, or IMAGE.descriptor beside the i
 
 Examples:
   gravure apply disk.gim /dev/sda --yes             a disk from a block image
+  gravure apply disk.gim /dev/nvme0n1 --grow --new-ids --yes   onto a larger disk, beside the old one
   gravure apply images.gim/:golden /dev/sda3 --yes  from a store; http://server/images.gim/:golden too
   gravure apply reference.wim /mnt/target           the only image of a file
   gravure apply install.wim:2 /mnt/target           by number
@@ -118,6 +122,12 @@ pub(crate) struct Options {
     /// Block images: inventory (JSON) of the machine that the target belongs to [default: this one, when the target is a device]
     #[arg(long, value_name = "FILE")]
     machine: Option<PathBuf>,
+    /// Block images: the largest file system takes the room that a larger disk or partition has
+    #[arg(long)]
+    grow: bool,
+    /// Block images of disks: new identifiers for disk and partitions, in boot stores, boot menus and file system tables, too
+    #[arg(long)]
+    new_ids: bool,
     /// Destroy what the partition or file holds
     #[arg(long)]
     yes: bool,
@@ -256,6 +266,7 @@ pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
                 any_hardware: options.any_hardware,
                 machine: options.machine.as_deref(),
             },
+            super::block_fit::Fit { grow: options.grow, new_ids: options.new_ids },
             common,
         );
     }

@@ -10,13 +10,14 @@ use gravure_blockimg::facts::{Facts, Hardware, Volume};
 use gravure_imaging::{
     BlockApplyOptions, BlockApplyReport, BlockCapture, BlockCaptureOptions, BlockCaptureReport, BlockImageAt,
     BlockPlan, BlockPlanOptions, BlockSource, BlockStream, ErrorKind, Keep, ListKind, VolumeFile, Which,
-    apply_block_image, apply_block_stream, hardware_of, misfits, verify_block_image,
+    apply_block_stream, hardware_of, misfits, verify_block_image,
 };
 use gravure_linux::disks::Roots;
 use gravure_linux::machine;
 use gravure_store::{CollectOptions, OnExisting};
 use serde::Serialize;
 
+use super::block_fit::{Fit, Fitted};
 use super::driver::read_inventory;
 use crate::exit::{Failure, done_or_partial};
 use crate::output::{self, Row, bytes, rate};
@@ -205,6 +206,8 @@ struct Applied {
     unreadable_bytes: u64,
     milliseconds: u64,
     warnings: Vec<String>,
+    #[serde(flatten)]
+    fitted: Fitted,
 }
 
 /// What must hold before an image is restored.
@@ -253,6 +256,7 @@ pub(super) fn apply(
     size: Option<u64>,
     mut how: BlockApplyOptions,
     conditions: &Conditions<'_>,
+    fit: Fit,
     common: &Common,
 ) -> Result<ExitCode, Failure> {
     let ctl = interrupt::ctl();
@@ -265,10 +269,15 @@ pub(super) fn apply(
                 Failure::new(ErrorKind::Unsupported, message).with_cure("restore from a file or store")
             );
         }
+        if fit.grow || fit.new_ids {
+            let message = "the table of an image from a pipe is not known before its content";
+            return Err(Failure::new(ErrorKind::Unsupported, message)
+                .with_cure("name the image instead of piping it"));
+        }
         let stream = BlockStream::open(io::stdin(), "standard input")?;
         conditions.check_hardware(stream.facts(), target)?;
         let device = VolumeFile::open(target, new_size(target, size, stream.facts()))?;
-        apply_block_stream(stream, &device, &how, &ctl, &reporter)
+        apply_block_stream(stream, &device, &how, &ctl, &reporter).map(|report| (report, Fitted::default()))
     } else {
         let opened = open(image, &ctl)?;
         if let Some(key) = conditions.trust {
@@ -276,7 +285,7 @@ pub(super) fn apply(
         }
         conditions.check_hardware(opened.facts(), target)?;
         let device = VolumeFile::open(target, new_size(target, size, opened.facts()))?;
-        apply_block_image(&opened, &device, &how, &ctl, &reporter)
+        fit.apply(&opened, device, target, &how, &ctl, &reporter)
     };
     finish_apply(report, target, common)
 }
@@ -287,11 +296,11 @@ fn new_size(target: &Path, size: Option<u64>, facts: &Facts) -> Option<u64> {
 }
 
 fn finish_apply(
-    report: Result<BlockApplyReport, gravure_imaging::Error>,
+    report: Result<(BlockApplyReport, Fitted), gravure_imaging::Error>,
     target: &Path,
     common: &Common,
 ) -> Result<ExitCode, Failure> {
-    let report = report.map_err(|error| {
+    let (report, fitted) = report.map_err(|error| {
         let holds_data =
             matches!(&error, gravure_imaging::Error::Refused { what, .. } if what.starts_with("writing"));
         let failure = Failure::from(error);
@@ -316,7 +325,9 @@ fn finish_apply(
         unreadable_bytes: report.unreadable_bytes,
         milliseconds: report.milliseconds,
         warnings: report.warnings.clone(),
+        fitted,
     };
+    let undone = applied.fitted.undone();
     output::document(common.format, &applied, |applied| {
         let speed = rate(applied.data_bytes, applied.milliseconds);
         let mut text = format!("applied {} at {speed}", bytes(applied.data_bytes));
@@ -327,9 +338,10 @@ fn finish_apply(
         text.push_str(&format!("; fetched {fetched}, wrote {written}"));
         let word = if applied.verified { "verified" } else { "not read back" };
         text.push_str(&format!("\n{word}: tree {}", applied.tree));
+        text.push_str(&applied.fitted.text());
         text
     })?;
-    Ok(done_or_partial(report.skipped))
+    Ok(done_or_partial(report.skipped + undone))
 }
 
 #[derive(Debug, Serialize)]

@@ -3,6 +3,7 @@
 pub(crate) mod apply;
 pub(crate) mod bcd;
 pub(crate) mod block;
+mod block_fit;
 pub(crate) mod capture;
 pub(crate) mod completions;
 pub(crate) mod delete;

@@ -127,6 +127,50 @@ fn images_in_files_stores_and_streams() {
 }
 
 #[test]
+fn a_disk_fits_onto_others_and_what_does_not_fit_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let Some(mut sgdisk) = oracle("sgdisk") else { return };
+    if partition(dir, "volume.img").is_none() {
+        return;
+    }
+    File::create(dir.join("disk.img")).unwrap().set_len(80 << 20).unwrap();
+    let made =
+        sgdisk.args(["-n", "1:2048:+48M", "-n", "2:0:+4M"]).arg(dir.join("disk.img")).output().unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let disk = File::options().write(true).open(dir.join("disk.img")).unwrap();
+    let volume = std::fs::read(dir.join("volume.img")).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&disk, &volume, 1 << 20).unwrap();
+    ok(dir, &["capture", "disk.img", "disk.gim", "--progress", "none"]);
+    let smaller = json(dir, &["apply", "disk.gim", "small.img", "--size", "60M", "--progress", "none"]);
+    assert_eq!(
+        (smaller["verified"].as_bool(), smaller["partitions"].as_array().unwrap().len()),
+        (Some(true), 2)
+    );
+    assert!(std::fs::read(dir.join("small.img")).unwrap()[1 << 20..49 << 20] == volume);
+    let larger = ok(
+        dir,
+        &[
+            "apply",
+            "disk.gim",
+            "large.img",
+            "--size",
+            "200M",
+            "--new-ids",
+            "--delta",
+            "never",
+            "--progress",
+            "none",
+        ],
+    );
+    assert!(larger.contains("verified: tree "), "{larger}");
+    let checked = oracle("sgdisk").unwrap().arg("-v").arg(dir.join("large.img")).output().unwrap();
+    assert!(String::from_utf8_lossy(&checked.stdout).contains("No problems found"), "{checked:?}");
+    let (code, error) = fails(dir, &["apply", "disk.gim", "tiny.img", "--size", "40M", "--progress", "none"]);
+    assert!(code == 4 && error.contains("cannot be smaller than the file systems in them"), "{error}");
+}
+
+#[test]
 fn equal_sources_give_equal_images() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();

@@ -165,7 +165,7 @@ impl Run<'_> {
 }
 
 /// Nothing recognisable: no table, no volume over the whole disk.
-fn is_blank(device: &BlockDevice) -> Result<bool, StepError> {
+pub(super) fn is_blank(device: &BlockDevice) -> Result<bool, StepError> {
     let table = gravure_disk::Table::read(device, device.facts().logical_sector_bytes)?;
     Ok(matches!(table, gravure_disk::Table::Empty) && gravure_disk::recognise(device)?.is_empty())
 }

@@ -29,15 +29,20 @@ impl Run<'_> {
         let missing = |what: &str| StepError::new(code::NOT_FOUND, what);
         let variables = self.machine.firmware.as_ref();
         let variables = variables.ok_or_else(|| missing("firmware variables cannot be reached"))?;
-        let index = partition_index(self.partitions, PartitionRole::Esp)?;
-        let partition = self.target()?.layout.partitions.get(index);
-        let partition = partition.ok_or_else(|| missing("the layout has no EFI system partition"))?;
-        let option = match &self.serviced {
-            Some(windows) => LoadOption {
-                optional_data: windows.load_option_data.clone(),
-                ..LoadOption::for_file(WINDOWS_TITLE, partition, &windows.loader)?
-            },
-            None => LoadOption::for_file(TITLE, partition, LOADER)?,
+        let option = if self.partitions.is_empty() {
+            let (partition, loader, title) = self.restored_loader()?;
+            LoadOption::for_file(title, &partition, loader)?
+        } else {
+            let index = partition_index(self.partitions, PartitionRole::Esp)?;
+            let partition = self.target()?.layout.partitions.get(index);
+            let partition = partition.ok_or_else(|| missing("the layout has no EFI system partition"))?;
+            match &self.serviced {
+                Some(windows) => LoadOption {
+                    optional_data: windows.load_option_data.clone(),
+                    ..LoadOption::for_file(WINDOWS_TITLE, partition, &windows.loader)?
+                },
+                None => LoadOption::for_file(TITLE, partition, LOADER)?,
+            }
         };
 
         let names = variables.list()?.into_iter().filter(|(_, guid)| guid == GLOBAL);

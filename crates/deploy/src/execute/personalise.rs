@@ -63,7 +63,7 @@ impl Run<'_> {
 }
 
 /// Sets the line of 127.0.1.1, which Debian keeps for the machine's own name.
-fn hosts(old: Option<&[u8]>, name: &str) -> String {
+pub(super) fn hosts(old: Option<&[u8]>, name: &str) -> String {
     let old = String::from_utf8_lossy(old.unwrap_or(b"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost\n"));
     let kept = old.lines().filter(|line| line.split_whitespace().next() != Some("127.0.1.1"));
     let mut text: String = kept.map(|line| format!("{line}\n")).collect();

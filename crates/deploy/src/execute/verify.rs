@@ -61,7 +61,7 @@ impl Run<'_> {
     }
 
     /// What the personality changed is compared with what it was meant to be.
-    fn verify_changes(&self) -> Result<u64, StepError> {
+    pub(super) fn verify_changes(&self) -> Result<u64, StepError> {
         let root = RootEditor::new(Dir::open_root(&self.machine.mount_point)?);
         let mut count = 0u64;
         for change in &self.changes {

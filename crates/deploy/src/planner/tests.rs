@@ -134,6 +134,26 @@ fn bios_machines_get_grubs_partition_and_no_firmware_entry() {
 }
 
 #[test]
+fn an_image_of_a_disk_is_restored_as_a_whole_whatever_system_it_holds() {
+    let mut blocks = image(SystemKind::Windows);
+    blocks.descriptor.format = "gim".into();
+    blocks.descriptor.ranges.clear();
+    let mut machine = inventory(vec![disk("vda", 20 * GIB)]);
+    let names = |machine: &Inventory| -> Vec<&str> {
+        let made = plan(&job(|_| {}), machine, &blocks, request()).unwrap();
+        made.steps.iter().map(Step::name).collect()
+    };
+    assert_eq!(names(&machine), ["check_disk", "restore_disk", "firmware_entry"]);
+    machine.firmware.mode = FirmwareMode::Bios;
+    assert_eq!(names(&machine), ["check_disk", "restore_disk"]);
+    machine.disks[0].size_bytes = GIB / 4;
+    let small = plan(&job(|_| {}), &machine, &blocks, request()).unwrap_err();
+    assert!(matches!(small, Refusal::TooSmall { .. }), "{small}");
+    blocks.descriptor.images[0].system = SystemKind::Unknown;
+    assert_eq!(plan(&job(|_| {}), &machine, &blocks, request()).unwrap_err().code(), 9);
+}
+
+#[test]
 fn two_machines_of_a_job_differ_and_a_retry_does_not() {
     let inventory = inventory(vec![disk("vda", 20 * GIB)]);
     let with = |serial: &str, nonce: &str, mac: u8| {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::support::{Lab, files, have, map_of, open, run, tool};
 use gravure_fsmap::{Class, Kind, Options, fuzz, map, probe};
@@ -13,11 +14,11 @@ use gravure_testkit::{Random, full_run, seed};
 
 const BLOCK: u64 = 4096;
 
-/// A device of which only what is not zero is held.
+/// A device of which only what is not zero is held; copies share what they do not change.
 #[derive(Clone)]
 struct Sparse {
     size: u64,
-    blocks: BTreeMap<u64, Vec<u8>>,
+    blocks: BTreeMap<u64, Arc<Vec<u8>>>,
 }
 
 impl Sparse {
@@ -31,7 +32,7 @@ impl Sparse {
             for (nth, block) in
                 bytes.chunks(4096).enumerate().filter(|(_, block)| block.iter().any(|byte| *byte != 0))
             {
-                blocks.insert(at / BLOCK + nth as u64, block.to_vec());
+                blocks.insert(at / BLOCK + nth as u64, Arc::new(block.to_vec()));
             }
         }
         Self { size, blocks }
@@ -39,8 +40,8 @@ impl Sparse {
 
     fn set(&mut self, at: u64, value: &[u8]) {
         for (at, byte) in (at..self.size).zip(value) {
-            let block = self.blocks.entry(at / BLOCK).or_insert_with(|| vec![0; 4096]);
-            block[usize::try_from(at % BLOCK).unwrap()] = *byte;
+            let block = self.blocks.entry(at / BLOCK).or_insert_with(|| Arc::new(vec![0; 4096]));
+            Arc::make_mut(block)[usize::try_from(at % BLOCK).unwrap()] = *byte;
         }
     }
 }

@@ -29,16 +29,24 @@ fn outcomes(files: &CrashFiles) -> [CrashFiles; 2] {
     [files.after_crash(false), files.after_crash(true)]
 }
 
+/// Steps that are struck: each of them in full runs, another share with every kind of strike and every seed in ordinary ones.
+fn sampled(steps: u64, nth_strike: usize) -> impl Iterator<Item = u64> {
+    let stride: u64 = if gravure_testkit::full_run() { 1 } else { 4 };
+    let first = (nth_strike as u64 + gravure_testkit::seed()) % stride;
+    (first..steps).step_by(usize::try_from(stride).unwrap())
+}
+
 #[test]
 fn a_writer_that_ends_anywhere_loses_only_what_was_not_committed() {
-    let files = prepared();
+    let base = prepared();
+    let files = base.after_crash(true);
     let before = files.steps();
     store_image(&open(&files), "new", &NEW, OnExisting::Refuse).unwrap();
     let steps = files.steps() - before;
     assert!(steps > 20, "{steps}");
-    for strike in STRIKES {
-        for at in 0..steps {
-            let files = prepared();
+    for (nth, strike) in STRIKES.into_iter().enumerate() {
+        for at in sampled(steps, nth) {
+            let files = base.after_crash(true);
             files.strike(at, strike);
             let store = Store::open(Arc::new(LocalObjects::with_files(Path::new("/store"), files.clone())));
             let result = store.and_then(|store| store_image(&store, "new", &NEW, OnExisting::Refuse));
@@ -77,16 +85,15 @@ fn a_collection_that_ends_anywhere_removes_nothing_that_is_wanted() {
         files
     };
     let collect = |store: &Store| store.collect(&CollectOptions::default(), &Ctl::default());
-    let files = prepared();
+    let base = prepared();
+    let files = base.after_crash(true);
     let before = files.steps();
     let report = collect(&open(&files)).unwrap();
     assert!(report.removed_packs >= 3 && report.waiting_packs == 0, "{report:?}");
     let steps = files.steps() - before;
-    // A collection has many steps; each third of them in ordinary runs, another third for each kind of strike.
-    let stride = if gravure_testkit::full_run() { 1 } else { 3 };
-    for (first, strike) in STRIKES.into_iter().enumerate() {
-        for at in (first as u64 % stride..steps).step_by(stride as usize) {
-            let files = prepared();
+    for (nth, strike) in STRIKES.into_iter().enumerate() {
+        for at in sampled(steps, nth) {
+            let files = base.after_crash(true);
             files.strike(at, strike);
             let _ = Store::open(Arc::new(LocalObjects::with_files(Path::new("/store"), files.clone())))
                 .and_then(|store| collect(&store));

@@ -15,13 +15,14 @@ use crate::process;
 /// Room on the volumes, as a multiple of the files, and beside them.
 const SIZE_FACTOR: u64 = 2;
 const SPARE: u64 = 256 << 20;
-/// Files from this size on are patched, every fourth of them.
+/// Files from this size on are patched, every fourth of them until their bytes are this share of the whole.
 const PATCHED_BYTES: u64 = 1 << 20;
+const PATCHED_SHARE: u64 = 20;
 /// Places in a patched file, and bytes of each.
 const PATCHES: u64 = 3;
 const PATCH_BYTES: usize = 16 << 10;
 /// What an update adds, of the whole.
-const ADDED_SHARE: u64 = 12;
+const ADDED_SHARE: u64 = 20;
 /// What it deletes, of the whole.
 const DELETED_SHARE: u64 = 25;
 
@@ -239,13 +240,18 @@ fn files(dir: &Path) -> Result<Vec<(PathBuf, u64)>> {
     Ok(out)
 }
 
-/// What a month of updates does to a volume: every fourth large file is replaced by one that differs in a few places, some files
-/// go, new ones come.
+/// What a month of updates does to a volume: large files are replaced by ones that differ in a few places, some files go, new ones
+/// come. A tenth of the whole is written anew.
 fn update(dir: &Path, bytes: u64) -> Result<()> {
     let all = files(dir)?;
     let mut numbers = Numbers(42);
     let large = all.iter().filter(|(_, len)| *len >= PATCHED_BYTES);
+    let mut patched = 0;
     for (path, len) in large.step_by(4) {
+        if patched > bytes / PATCHED_SHARE {
+            break;
+        }
+        patched += len;
         let mut content = fs::read(path).with_context(|| format!("read {}", path.display()))?;
         for _ in 0..PATCHES {
             let at = usize::try_from(numbers.below(len - PATCH_BYTES as u64)).context("place")?;
