@@ -44,7 +44,10 @@ pub fn assemble(stub: &[u8], parts: &[Part<'_>]) -> Result<Vec<u8>, Error> {
             ),
         });
     }
-    let mut out = stub.to_vec();
+    // Symbols of a stub that was not stripped stand behind its sections; the new ones take their place.
+    let end = sections.iter().map(|section| after(section.offset, section.len)).max().unwrap_or(stub.len());
+    let mut out = slice(stub, 0, end.min(stub.len()))?.to_vec();
+    put(&mut out, after(program.header, 12), &[0; 8]);
     fill(&mut out, program.file_alignment);
     let mut address = sections.iter().map(|section| after(section.address, section.size)).max().unwrap_or(0);
     let mut data_bytes = 0usize;

@@ -18,7 +18,7 @@ use gravure_store::{CollectOptions, OnExisting};
 use serde::Serialize;
 
 use super::block_fit::{Fit, Fitted};
-use super::driver::read_inventory;
+use super::image::advise::read_inventory;
 use crate::exit::{Failure, done_or_partial};
 use crate::output::{self, Row, bytes, rate};
 use crate::progress::Reporter;
