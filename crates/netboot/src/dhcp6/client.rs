@@ -38,7 +38,7 @@ pub(super) fn client_of(message: &Message6<'_>, from: Ipv6Addr) -> Option<BootCl
     let is_ipxe = counted_texts(user_class).any(|text| text == b"iPXE") || user_class == b"iPXE";
     Some(BootClient {
         hardware,
-        uuid: duid_uuid(duid),
+        uuid: duid_uuid(duid, is_ipxe),
         architectures: if listed.is_empty() { from_class() } else { listed },
         class,
         loader: if is_ipxe { Loader::Ipxe } else { Loader::Firmware },
@@ -89,12 +89,13 @@ fn duid_address(duid: &[u8]) -> Option<HardwareAddress> {
     }
 }
 
-fn duid_uuid(duid: &[u8]) -> Option<MachineUuid> {
+/// The machine's UUID. RFC 6355 section 4 wants it in network order, and iPXE writes it so; UEFI firmware copies it as SMBIOS has it,
+/// three fields little-endian (recorded: `tests/it/fixtures/ovmf6-pxe-solicit.hex`).
+fn duid_uuid(duid: &[u8], is_ipxe: bool) -> Option<MachineUuid> {
     let (kind, rest) = duid.split_first_chunk::<2>()?;
     let uuid: [u8; 16] = rest.try_into().ok()?;
-    // Written in network order (RFC 6355 section 4); ours is that of SMBIOS, where three fields are little-endian.
     const ORDER: [usize; 16] = [3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15];
-    let wire = ORDER.map(|from| uuid.get(from).copied().unwrap_or(0));
+    let wire = if is_ipxe { ORDER.map(|from| uuid.get(from).copied().unwrap_or(0)) } else { uuid };
     (u16::from_be_bytes(*kind) == DUID_UUID).then(|| MachineUuid::from_wire(wire)).flatten()
 }
 
@@ -144,6 +145,8 @@ mod tests {
             );
         }
         let found = client(&[(code::CLIENT_ID, &uuid)], EUI64).unwrap();
+        assert_eq!(found.uuid.unwrap().to_string(), "03020100-0504-0706-0809-0a0b0c0d0e0f");
+        let found = client(&[(code::CLIENT_ID, &uuid), (code::USER_CLASS, b"iPXE")], EUI64).unwrap();
         assert_eq!(found.uuid.unwrap().to_string(), "00010203-0405-0607-0809-0a0b0c0d0e0f");
     }
 
