@@ -26,8 +26,17 @@ const PREPUSH_EXAMPLES: &str = "Examples:
   cargo xtask prepush --fix   let cargo fmt mend the format first";
 
 /// The tests in `tests/`, by name: `--package` would build all dependencies again with other features.
-const VM_TESTS: [&str; 7] =
-    ["--workspace", "--test", "vm_boot", "--test", "vm_deployment", "--test", "vm_faults"];
+const VM_TESTS: [&str; 9] = [
+    "--workspace",
+    "--test",
+    "vm_boot",
+    "--test",
+    "vm_deployment",
+    "--test",
+    "vm_faults",
+    "--test",
+    "vm_windows",
+];
 /// Recipe of the image that tests deploy: the smallest system that starts and reports.
 const TEST_RECIPE: &str = "images/tiny.toml";
 
