@@ -41,9 +41,10 @@ impl Disk {
         Ok(Self { path: path.to_owned(), format: "raw", bus, serial: "GRVDISK0".to_owned() })
     }
 
-    /// A disk that exists.
+    /// A disk that exists. Media have another serial number than disks: a machine that finds one twice deploys to neither.
     pub fn existing(path: &Path, bus: Bus) -> Self {
-        Self { path: path.to_owned(), format: "raw", bus, serial: "GRVDISK0".to_owned() }
+        let serial = if matches!(bus, Bus::Usb | Bus::Disc) { "GRVMEDIUM0" } else { "GRVDISK0" };
+        Self { path: path.to_owned(), format: "raw", bus, serial: serial.to_owned() }
     }
 
     /// QEMU's arguments for the drive `id`; `index` is the `bootindex` property or empty.
