@@ -1,4 +1,4 @@
-//! Which orders of steps are executed at all. What the steps do is tested on real devices in `tests/loop_device.rs`.
+//! Which orders of steps are executed at all. What the steps do is tested in virtual machines: `vm_deployment`, `vm_faults` and `vm_windows` in `/tests`.
 
 use gravure_model::plan::FileSystem;
 
