@@ -37,7 +37,7 @@ pub(crate) struct Incomplete {
 #[derive(Clone)]
 pub(crate) struct DecodeTable<const SIZE: usize, const SYMBOLS: usize> {
     direct: [Entry; SIZE],
-    /// Entries in codeword order.
+    /// Entries in order of length, then symbol: unused symbols first, behind them the others in codeword order.
     sorted: [Entry; SYMBOLS],
     /// For each length, the first 16-bit left-aligned codeword that is longer.
     limits: [u32; MAX_CODE_LEN + 1],
@@ -62,8 +62,9 @@ impl<const SIZE: usize, const SYMBOLS: usize> DecodeTable<SIZE, SYMBOLS> {
     /// each symbol, its low 8 bits zero.
     pub(crate) fn build(&mut self, lens: &[u8], values: &[Entry]) -> Result<Code, Incomplete> {
         let counts = count_lens(lens);
+        let unused = counts[0];
         let mut next = [0u32; MAX_CODE_LEN + 1];
-        let mut index = 0u32;
+        let mut index = unused;
         let mut code = 0u32; // left-aligned in 16 bits
         for len in 1..=MAX_CODE_LEN {
             next[len] = index;
@@ -72,7 +73,7 @@ impl<const SIZE: usize, const SYMBOLS: usize> DecodeTable<SIZE, SYMBOLS> {
             code += counts[len] << (MAX_CODE_LEN - len);
             self.limits[len] = code;
         }
-        if index == 0 {
+        if index == unused {
             self.direct.fill(0);
             return Ok(Code::Empty);
         }
@@ -80,19 +81,18 @@ impl<const SIZE: usize, const SYMBOLS: usize> DecodeTable<SIZE, SYMBOLS> {
             return Err(Incomplete { sum: u64::from(code) });
         }
         for (&len, &value) in lens.iter().zip(values) {
-            let len = usize::from(len);
-            if len != 0 {
-                // `next` counts the symbols of this very list, so the index is below their number.
-                self.sorted[next[len] as usize] = value + len as Entry;
-                next[len] += 1;
-            }
+            // `next` counts the symbols of this very list, so the index is below their number. Unused symbols are
+            // sorted, too: whether one is used cannot be foreseen, and a wrong guess costs more than the store.
+            let next = &mut next[usize::from(len & 31).min(MAX_CODE_LEN)];
+            self.sorted[*next as usize] = value + Entry::from(len);
+            *next += 1;
         }
         self.fill_direct(&counts);
         Ok(Code::Complete)
     }
 
     fn fill_direct(&mut self, counts: &[u32; MAX_CODE_LEN + 1]) {
-        let mut symbols = &self.sorted[..];
+        let mut symbols = &self.sorted[counts[0] as usize..];
         let mut table = &mut self.direct[..];
         for (len, &count) in counts.iter().enumerate().take(Self::BITS + 1).skip(1) {
             let (now, later) = symbols.split_at(count as usize);

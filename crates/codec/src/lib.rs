@@ -18,10 +18,10 @@ mod lzx;
 mod xpress;
 
 mod code_builder;
+mod copying;
 mod decode_table;
 mod matches;
 mod padded;
-mod window;
 
 #[doc(hidden)]
 pub mod fuzz;

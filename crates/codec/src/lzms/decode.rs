@@ -10,9 +10,9 @@ use super::{
     LENGTH_INTERVAL, LENGTH_SLOTS, LITERAL_INTERVAL, LITERALS, MAX_OFFSET_SLOTS, OFFSET_INTERVAL,
     POWER_INTERVAL, POWERS,
 };
+use crate::copying::copy_match;
 use crate::decode_table::{DecodeTable, Entry, bit_count};
 use crate::error::Fault;
-use crate::window;
 
 /// Shortest input: the range decoder starts with two words.
 const MIN_INPUT: usize = 4;
@@ -243,19 +243,6 @@ fn repeat(front: &mut RangeDecoder<'_>, decisions: &mut [super::decisions::Class
 #[cold]
 fn too_long(bits: &BackwardBits<'_>, length: usize) -> Fault {
     Fault::corrupt(bits.position(), "match length", "no more than the bytes still wanted", length as u64)
-}
-
-/// Repeats `length` bytes from `offset` back at `pos`, as if byte by byte; `1 <= offset <= pos`, `pos + length` is in
-/// `output`.
-#[inline(always)]
-fn copy_match(output: &mut [u8], pos: usize, offset: usize, length: usize) {
-    if output.len() - pos - length >= window::SLACK {
-        window::copy_match(output, pos, offset, length);
-    } else {
-        for at in pos..pos + length {
-            output[at] = output[at - offset];
-        }
-    }
 }
 
 /// Continues differences: `distance` before, bytes differed from those `span` before them as they do here.

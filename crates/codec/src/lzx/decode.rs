@@ -8,10 +8,10 @@ use super::{
     ALIGNED_SYMBOLS, DEFAULT_BLOCK, EXTRA_BITS, FIRST_ALIGNED_SLOT, LENGTH_HEADERS, LENGTH_SYMBOLS, LITERALS,
     MAX_MAIN_SYMBOLS, MAX_SLOTS, MIN_MATCH, PRE_SYMBOLS, RECENT_SLOTS, SLOT_BASES, slot_count,
 };
+use crate::copying::copy_match;
 use crate::decode_table::{Code, DecodeTable, Entry, Incomplete, bit_count};
 use crate::error::Fault;
 use crate::padded::PaddedInput;
-use crate::window::{self, Window};
 
 /// Marks a main entry as a literal; the byte stands in bits 8 to 15.
 const LITERAL: Entry = 1 << 31;
@@ -81,11 +81,10 @@ static BASES: [u32; 64] = {
     bases
 };
 
-/// Tables and window for LZX chunks.
+/// Tables and input buffer for LZX chunks.
 pub(crate) struct Decoder {
     codes: Codes,
     padded: PaddedInput,
-    window: Window,
 }
 
 /// The codes of a chunk; the length lists persist from block to block as reference for the next.
@@ -116,28 +115,25 @@ impl Decoder {
             main_symbols: LITERALS + LENGTH_HEADERS * slot_count(chunk_size),
             wide_block_len: chunk_size > DEFAULT_BLOCK,
         };
-        Self { codes, padded: PaddedInput::new(chunk_size), window: Window::new(chunk_size) }
+        Self { codes, padded: PaddedInput::new(chunk_size) }
     }
 
     /// Decodes one chunk; `output` is not empty and at most one chunk long.
     pub(crate) fn decode(&mut self, input: &[u8], output: &mut [u8]) -> Result<(), Fault> {
-        self.decode_blocks(input, output.len())?;
-        let chunk = self.window.head(output.len());
-        calls::to_relative(chunk);
-        output.copy_from_slice(chunk);
+        self.decode_blocks(input, output)?;
+        calls::to_relative(output);
         Ok(())
     }
 
-    /// Fills the window with `len` bytes, calls not yet translated back.
-    fn decode_blocks(&mut self, input: &[u8], len: usize) -> Result<(), Fault> {
-        let window = self.window.open(len);
+    /// Fills `output`, calls not yet translated back.
+    fn decode_blocks(&mut self, input: &[u8], output: &mut [u8]) -> Result<(), Fault> {
         let mut reader = BitReader::new(self.padded.load_swapped(input));
         self.codes.main_lens.fill(0);
         self.codes.length_lens.fill(0);
         let mut recent: Recent = [1; RECENT_SLOTS];
         let mut pos = 0;
-        while pos < len {
-            pos = self.codes.decode_block(input, &mut reader, window, pos, &mut recent)?;
+        while pos < output.len() {
+            pos = self.codes.decode_block(input, &mut reader, output, pos, &mut recent)?;
             if reader.overran() {
                 return Err(Fault::Exhausted);
             }
@@ -152,7 +148,7 @@ impl Codes {
         &mut self,
         input: &[u8],
         reader: &mut BitReader<'_>,
-        window: &mut [u8],
+        output: &mut [u8],
         pos: usize,
         recent: &mut Recent,
     ) -> Result<usize, Fault> {
@@ -162,7 +158,7 @@ impl Codes {
             (_, false) => reader.read(16)? as usize,
             (_, true) => reader.read(24)? as usize,
         };
-        if len == 0 || len > window::limit(window) - pos {
+        if len == 0 || len > output.len() - pos {
             return Err(Fault::corrupt(
                 reader.position(),
                 "block length",
@@ -183,12 +179,12 @@ impl Codes {
                 self.read_codes(reader, &MAIN_VALUES[1])?;
             }
             3 => {
-                copy_uncompressed(input, reader, &mut window[pos..end], recent)?;
+                copy_uncompressed(input, reader, &mut output[pos..end], recent)?;
                 return Ok(end);
             }
             _ => return Err(Fault::corrupt(reader.position(), "block type", "1, 2 or 3", u64::from(kind))),
         }
-        decode_items(self, reader, window, pos, end, recent)?;
+        decode_items(self, reader, output, pos, end, recent)?;
         Ok(end)
     }
 
@@ -279,7 +275,7 @@ fn new_len(old: u8, delta: u32) -> u8 {
 fn decode_items(
     codes: &Codes,
     shared: &mut BitReader<'_>,
-    window: &mut [u8],
+    output: &mut [u8],
     mut pos: usize,
     end: usize,
     recent: &mut Recent,
@@ -294,7 +290,7 @@ fn decode_items(
     while pos < end {
         reader.refill()?;
         if entry & LITERAL != 0 {
-            window[pos] = (entry >> 8) as u8;
+            output[pos] = (entry >> 8) as u8;
             pos += 1;
             reader.consume(bit_count(entry));
             entry = main.lookup(reader.bits());
@@ -302,7 +298,7 @@ fn decode_items(
                 break;
             }
             if entry & LITERAL != 0 {
-                window[pos] = (entry >> 8) as u8;
+                output[pos] = (entry >> 8) as u8;
                 pos += 1;
                 reader.consume(bit_count(entry));
                 entry = main.lookup(reader.bits());
@@ -312,7 +308,7 @@ fn decode_items(
         if entry == 0 {
             entry = main.lookup_long(reader.bits());
             if entry & LITERAL != 0 {
-                window[pos] = (entry >> 8) as u8;
+                output[pos] = (entry >> 8) as u8;
                 pos += 1;
                 reader.consume(bit_count(entry));
                 entry = main.lookup(reader.bits());
@@ -369,7 +365,7 @@ fn decode_items(
             let expected = "no more than what is left of the block";
             return Err(Fault::corrupt(reader.position(), "match length", expected, length as u64));
         }
-        window::copy_match(window, pos, offset, length);
+        copy_match(output, pos, offset, length);
         pos += length;
     }
     *recent = [r0, r1, r2];

@@ -2,10 +2,10 @@
 
 use super::reader::WordReader;
 use super::{MIN_MATCH, SYMBOLS, TABLE_BYTES};
+use crate::copying::copy_match;
 use crate::decode_table::{Code, DecodeTable, Entry, bit_count};
 use crate::error::Fault;
 use crate::padded::PaddedInput;
-use crate::window::{self, Window};
 
 /// Marks an entry as a literal; the byte stands in bits 8 to 15.
 const LITERAL: Entry = 1 << 31;
@@ -35,30 +35,19 @@ const fn values() -> [Entry; SYMBOLS] {
     values
 }
 
-/// Tables and window for XPRESS chunks.
+/// Table and input buffer for XPRESS chunks.
 pub(crate) struct Decoder {
     table: DecodeTable<2048, SYMBOLS>,
     padded: PaddedInput,
-    window: Window,
 }
 
 impl Decoder {
     pub(crate) fn new(chunk_size: usize) -> Self {
-        Self {
-            table: DecodeTable::new(),
-            padded: PaddedInput::new(chunk_size),
-            window: Window::new(chunk_size),
-        }
+        Self { table: DecodeTable::new(), padded: PaddedInput::new(chunk_size) }
     }
 
     /// Decodes one chunk; `output` is not empty and at most one chunk long.
     pub(crate) fn decode(&mut self, input: &[u8], output: &mut [u8]) -> Result<(), Fault> {
-        self.decode_to_window(input, output.len())?;
-        output.copy_from_slice(self.window.head(output.len()));
-        Ok(())
-    }
-
-    fn decode_to_window(&mut self, input: &[u8], len: usize) -> Result<(), Fault> {
         // The format starts with two words behind the code, whether or not they hold much.
         let lens = input.first_chunk::<TABLE_BYTES>().ok_or(Fault::Exhausted)?;
         if input.len() < TABLE_BYTES + 4 {
@@ -67,7 +56,7 @@ impl Decoder {
         let lens: [u8; SYMBOLS] = std::array::from_fn(|symbol| lens[symbol / 2] >> (symbol % 2 * 4) & 15);
         let found = match self.table.build(&lens, &VALUES) {
             Ok(Code::Complete) => {
-                return decode_items(&self.table, self.padded.load(input), self.window.open(len));
+                return decode_items(&self.table, self.padded.load(input), output);
             }
             Ok(Code::Empty) => 0,
             Err(incomplete) => incomplete.sum,
@@ -77,8 +66,8 @@ impl Decoder {
 }
 
 #[inline(never)]
-fn decode_items(table: &DecodeTable<2048, SYMBOLS>, padded: &[u8], window: &mut [u8]) -> Result<(), Fault> {
-    let limit = window::limit(window);
+fn decode_items(table: &DecodeTable<2048, SYMBOLS>, padded: &[u8], output: &mut [u8]) -> Result<(), Fault> {
+    let limit = output.len();
     let mut reader = WordReader::new(padded, TABLE_BYTES);
     let mut pos = 0;
     reader.refill()?;
@@ -87,7 +76,7 @@ fn decode_items(table: &DecodeTable<2048, SYMBOLS>, padded: &[u8], window: &mut 
     while pos < limit {
         reader.refill()?;
         if entry & LITERAL != 0 {
-            window[pos] = (entry >> 8) as u8;
+            output[pos] = (entry >> 8) as u8;
             pos += 1;
             reader.consume(bit_count(entry));
             entry = table.lookup(reader.bits());
@@ -95,7 +84,7 @@ fn decode_items(table: &DecodeTable<2048, SYMBOLS>, padded: &[u8], window: &mut 
                 break;
             }
             if entry & LITERAL != 0 {
-                window[pos] = (entry >> 8) as u8;
+                output[pos] = (entry >> 8) as u8;
                 pos += 1;
                 reader.consume(bit_count(entry));
                 entry = table.lookup(reader.bits());
@@ -105,7 +94,7 @@ fn decode_items(table: &DecodeTable<2048, SYMBOLS>, padded: &[u8], window: &mut 
         if entry == 0 {
             entry = table.lookup_long(reader.bits());
             if entry & LITERAL != 0 {
-                window[pos] = (entry >> 8) as u8;
+                output[pos] = (entry >> 8) as u8;
                 pos += 1;
                 reader.consume(bit_count(entry));
                 entry = table.lookup(reader.bits());
@@ -134,7 +123,7 @@ fn decode_items(table: &DecodeTable<2048, SYMBOLS>, padded: &[u8], window: &mut 
             let expected = "no more than the bytes still wanted";
             return Err(Fault::corrupt(reader.position(), "match length", expected, length as u64));
         }
-        window::copy_match(window, pos, offset, length);
+        copy_match(output, pos, offset, length);
         pos += length;
     }
     if reader.overran() { Err(Fault::Exhausted) } else { Ok(()) }
