@@ -31,7 +31,9 @@ pub use crash::{Recording, RecordingDisk, Survives};
 pub use faulty::{Fault, FaultyDisk, Operation};
 pub use foreign::ForeignDhcp;
 pub use lab::{HOST_ADDRESS, HOST_ADDRESS6, Lab, Neighbour, PREFIX_LEN, can_make_labs};
-pub use oracle::{oracle, oracles_required, python_oracle, python_oracle_script, skipped};
+pub use oracle::{
+    debian_python_script, oracle, oracles_required, python_oracle, python_oracle_script, skipped,
+};
 pub use random::Random;
 pub use running::Running;
 pub use sample::{SampleOptions, sample_tree};

@@ -1,7 +1,7 @@
 //! Foreign tools that tests compare with. A missing one is a loud skip on a laptop and a failure in CI.
 
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// Set in CI: a test that cannot run must fail.
 const REQUIRE: &str = "GRAVURE_REQUIRE_ORACLES";
@@ -50,6 +50,24 @@ pub fn python_oracle(module: &str) -> Option<Command> {
 pub fn python_oracle_script(module: &str, script: &str) -> Option<Command> {
     let mut command = python(module)?;
     command.args(["-c", script]);
+    Some(command)
+}
+
+/// A command for `script` with Debian's own Python, which imports `module` out of a Debian package, or `None` after a loud skip.
+///
+/// # Panics
+/// When it is missing and oracles are required.
+pub fn debian_python_script(module: &str, script: &str) -> Option<Command> {
+    // Not the first `python3` of the path: another Python does not see Debian's modules.
+    const PYTHON: &str = "/usr/bin/python3";
+    let import = format!("import {module}");
+    let found = Command::new(PYTHON).args(["-c", &import]).stderr(Stdio::null()).status();
+    if !found.is_ok_and(|status| status.success()) {
+        skipped(&format!("Debian's Python module {module} is not installed"));
+        return None;
+    }
+    let mut command = Command::new(PYTHON);
+    command.args(["-c", script]).env("PYTHONDONTWRITEBYTECODE", "1");
     Some(command)
 }
 

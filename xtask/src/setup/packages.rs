@@ -45,6 +45,7 @@ pub(super) const NEEDED: &[(&str, &str)] = &[
     ("partclone", "oracle: counts the used blocks we count"),
     ("procps", "lists processes in the lab"),
     ("python3-hivex", "oracle: reads the registry hives we write"),
+    ("python3-libfsntfs", "oracle: reads compressed files of the NTFS volumes we write"),
     ("python3-libregf", "oracle: reads the registry hives we write"),
     (
         "python3-pip",

@@ -196,3 +196,45 @@ fn a_volume_gets_another_label_serial_number_and_size() {
         assert_eq!(code, 4, "{error}");
     }
 }
+
+/// A real file system without room, not one that is made to fail: nothing that looks whole is left behind.
+#[test]
+fn a_full_file_system_ends_an_apply_and_a_capture_with_nothing_to_mistake_for_a_result() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    std::fs::create_dir_all(dir.join("source")).unwrap();
+    std::fs::create_dir_all(dir.join("small")).unwrap();
+    let mut state = 1u32;
+    let noise = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    });
+    std::fs::write(dir.join("source/noise"), noise.take(9 << 20).collect::<Vec<u8>>()).unwrap();
+    ok(dir, &["capture", "source", "a.wim", "--progress", "none"]);
+    // In mounts of its own, so that nothing has to be cleared away.
+    let script = "mount -t tmpfs -o size=6m none small || exit 99; \"$@\"; code=$?; ls small; head -c 512 small/* | od -An -v -tx1; exit $code";
+    let in_small = |arguments: &[&str]| {
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", script, "sh", env!("CARGO_BIN_EXE_gravure")]);
+        let output = command.args(arguments).args(["--progress", "none"]).current_dir(dir).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
+    };
+    let (code, left, error) = in_small(&["apply", "a.wim", "small/v.ntfs", "--size", "64M"]);
+    if code == 99 || error.contains("unshare failed") {
+        return gravure_testkit::skipped(&format!("a tmpfs cannot be mounted: {error}"));
+    }
+    assert_eq!(code, 6, "{error}");
+    assert!(error.contains("small/v.ntfs") && error.contains("No space left on device"), "{error}");
+    let boot_sector = left.strip_prefix("v.ntfs\n").unwrap();
+    assert!(boot_sector.split_whitespace().all(|byte| byte == "00"), "no boot sector: {left}");
+
+    let (code, left, error) = in_small(&["capture", "source", "small/x.wim"]);
+    assert!(code == 6 && error.contains("No space left on device"), "{code} {error}");
+    assert_eq!(left.trim(), "", "{error}");
+    let (code, _, error) = in_small(&["apply", "a.wim", "small/directory"]);
+    assert!(
+        code == 6 && error.contains("/noise") && error.contains("No space left on device"),
+        "{code} {error}"
+    );
+}

@@ -18,7 +18,7 @@ use gravure_io::MemoryDisk;
 use gravure_model::Ctl;
 use gravure_model::event::Silent;
 use gravure_nttypes::{FileAttributes, FileTime};
-use gravure_testkit::{Fault, FaultyDisk, Operation, oracle};
+use gravure_testkit::{Fault, FaultyDisk, Operation, debian_python_script, oracle};
 use gravure_tree::{ContentRef, Origin};
 use gravure_wim::BlobId;
 
@@ -515,4 +515,82 @@ fn wimlib_finds_the_resources_in_the_streams() {
     }
     // It knows no hard links of reparse points; one of ours has two names.
     assert_eq!(seen.len() as u64, report.compact.files + 1);
+}
+
+/// A volume with stretches of this very program: machine code, as Windows' files are, but without the calls that LZX translates.
+fn programs(dir: &Path) -> PathBuf {
+    let program = std::fs::File::open(std::env::current_exe().unwrap()).unwrap();
+    let mut b = Builder::new(4);
+    let root = b.tree.root();
+    let windows = b.directory(root, "WINDOWS");
+    for number in 0..8u64 {
+        let mut content = vec![0; [60_000, 400_000, 1_400_000][(number % 3) as usize]];
+        program.read_exact_at(&mut content, (1 << 20) + number * 1_500_000).unwrap();
+        content.iter_mut().filter(|byte| **byte == 0xe8).for_each(|byte| *byte = 0xe7);
+        b.file(windows, &format!("program {number}.dll"), &content);
+    }
+    let path = dir.join("programs.ntfs");
+    std::fs::write(&path, volume(&b.tree, &options(VOLUME_BYTES)).0).unwrap();
+    path
+}
+
+/// libfsntfs decodes every algorithm by itself: each name has the content that the image says, by its SHA-1.
+#[test]
+fn libfsntfs_decodes_what_is_compressed() {
+    const SCRIPT: &str = r#"
+import hashlib, pyfsntfs, sys
+
+def walk(directory, path):
+    for entry in directory.sub_file_entries:
+        here = path + "/" + entry.name
+        if not path and entry.name[0] == "$":
+            continue
+        if entry.has_directory_entries_index():
+            walk(entry, here)
+            continue
+        hash, rest = hashlib.sha1(), entry.size
+        entry.seek_offset(0, 0)
+        while rest:
+            piece = entry.read_buffer(min(rest, 1 << 20))
+            hash.update(piece)
+            rest -= len(piece)
+        print(here, entry.size, hash.hexdigest(), sep="\t")
+
+volume = pyfsntfs.volume()
+volume.open(sys.argv[1])
+walk(volume.get_root_directory(), "")
+"#;
+    let dir = tempfile::tempdir().unwrap();
+    let everything = source(dir.path());
+    // Its LZX decoder refuses blocks without a single long match, as the made-up contents have, and translates some calls
+    // otherwise than wimlib and 7-Zip do.
+    let programs = programs(dir.path());
+    let xpress = |chunk| (Compression::new(Method::Xpress, chunk).unwrap(), &everything, 17);
+    let lzx = (Compression::LZX_32K, &programs, 8);
+    for (compression, source, at_least) in [xpress(4096), xpress(8192), xpress(16_384), lzx] {
+        let Some(mut python) = debian_python_script("pyfsntfs", SCRIPT) else { return };
+        let options =
+            CaptureOptions { compression: Some(compression), properties: windows_10(), ..Default::default() };
+        let (image, target) = (open(&image_of(source, "x.wim", options)), dir.path().join("target.ntfs"));
+        let report = apply(&image, &target, Compact::Auto, VolumeVerify::Decode).unwrap();
+        assert!(report.compact.files >= at_least, "{report:?}");
+        let text = run(python.arg(&target));
+        let mut found: Vec<&str> = text.lines().collect();
+        let mut expected: Vec<String> = image
+            .tree()
+            .walk()
+            .filter_map(|step| {
+                let data = image.tree().node(step.entry.node).data.as_ref()?;
+                let sha1 = match &data.origin {
+                    Origin::Inline(bytes) => <sha1::Sha1 as sha1::Digest>::digest(bytes).to_vec(),
+                    _ => data.sha1.unwrap().0.to_vec(),
+                };
+                let sha1: String = sha1.iter().map(|byte| format!("{byte:02x}")).collect();
+                Some(format!("{}\t{}\t{sha1}", step.display_path(), data.size))
+            })
+            .collect();
+        found.sort_unstable();
+        expected.sort();
+        assert_eq!(found, expected, "{compression:?}");
+    }
 }

@@ -52,11 +52,21 @@ fn checkers_call_every_shape_of_volume_clean() {
         let path = write_volume(&dir, &tree, &options);
         let what = format!("{sector_size:?}, clusters of {cluster}");
         check(&path, &what);
+        check_with_rust_fs_ntfs(&path, &what);
         // These take seconds; one knows no clusters above 64 KiB, and sizes make little difference to what they look at.
         if cluster == 4096 || cluster == 65_536 && full_run() {
             check_with_python(&path, &what);
         }
     }
+}
+
+/// The check of `rust-fs-ntfs`: records, their attributes, the mirror, the log, and the bitmap against every run.
+fn check_with_rust_fs_ntfs(path: &Path, what: &str) {
+    let mut volume = fs_ntfs::fsck::PathIo::open(path).unwrap();
+    let report = fs_ntfs::fsck::check_io(&mut volume).unwrap();
+    assert_eq!(report.findings, Vec::new(), "{what}");
+    assert!(!report.dirty && report.logfile_empty, "{what}: {report:?}");
+    assert!(report.records_scanned > 2000 && report.clusters_scanned > 0, "{what}: {report:?}");
 }
 
 /// Checkers written in Python: what one says of a sound volume.

@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests; not every test uses all")]
 
 use std::fmt::Write as _;
-use std::process::{Command, Stdio};
 
 use gravure_hive::{CreateOptions, Editor, Hive};
 use gravure_nttypes::{FileTime, NtName, SecurityDescriptor};
@@ -81,26 +80,16 @@ else:
         todo += [(below, level + 1) for below in h.node_children(key)][::-1]
 "#;
 
-/// Debian's Python: the foreign readers are Debian packages (python3-libregf, python3-hivex).
-const PYTHON: &str = "/usr/bin/python3";
-
 /// Whether `reader` can be used; a loud skip when not.
 pub(crate) fn can_read_with(reader: &str) -> bool {
-    let found = Command::new(PYTHON)
-        .args(["-c", &format!("import {reader}")])
-        .stderr(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success());
-    if !found {
-        gravure_testkit::skipped(&format!("the Python module {reader} is not installed"));
-    }
-    found
+    gravure_testkit::debian_python_script(reader, FOREIGN).is_some()
 }
 
 pub(crate) fn foreign_dump(reader: &str, hive: &[u8], dir: &tempfile::TempDir) -> String {
     let (file, target) = (dir.path().join("hive"), dir.path().join("dump"));
     std::fs::write(&file, hive).unwrap();
-    let output = Command::new(PYTHON).args(["-c", FOREIGN, reader]).args([&file, &target]).output().unwrap();
+    let mut command = gravure_testkit::debian_python_script(reader, FOREIGN).unwrap();
+    let output = command.arg(reader).args([&file, &target]).output().unwrap();
     assert!(output.status.success(), "{reader}: {}", String::from_utf8_lossy(&output.stderr));
     std::fs::read_to_string(&target).unwrap()
 }
