@@ -212,6 +212,10 @@ impl Target for DirectoryTarget<'_> {
         self.create_first(handles, uses)
     }
 
+    fn wants_turns(&self) -> bool {
+        true
+    }
+
     fn piece(&self, uses: &[Use], open: &File, offset: u64, bytes: &[u8]) -> Result<(), Error> {
         self.write(uses, open, offset, bytes)
     }

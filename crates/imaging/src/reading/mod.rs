@@ -12,6 +12,7 @@ mod pipe;
 mod plan;
 mod solid;
 mod source;
+mod turns;
 mod worker;
 
 use std::ops::Range;
@@ -33,6 +34,7 @@ use crate::meter::{Context, Meter, affordable_threads};
 use crate::stage::{self, Ticket};
 use crate::uses::Use;
 use crate::{Error, ErrorKind};
+use turns::Turns;
 
 /// Bytes in flight of a stage, stored and plain together, as long as no chunk is larger than an item. With the tables
 /// of decoders (below 1 MiB a thread) and a window of the reader this keeps the whole below 64 MiB.
@@ -60,6 +62,11 @@ pub(crate) trait Target: Sync {
 
     /// Prepares for a content in pieces.
     fn open(&self, handles: &mut Self::Handles, uses: &[Use]) -> Result<Self::Open, Error>;
+
+    /// Whether pieces of one content come one at a time: two writers of one file only wait for its lock, with all their might.
+    fn wants_turns(&self) -> bool {
+        false
+    }
 
     /// Takes a piece. Pieces come in any order, from any thread, each once, before the hash is known.
     fn piece(&self, uses: &[Use], open: &Self::Open, offset: u64, bytes: &[u8]) -> Result<(), Error>;
@@ -176,6 +183,7 @@ struct Large<O> {
     blob: usize,
     size: u64,
     open: Arriving<O>,
+    turns: Turns<(Piece<O>, Parked)>,
     chain: Chain<Parked>,
     /// Set with the first failure, so that the wrong hash that follows is not reported too.
     broken: AtomicBool,
@@ -193,7 +201,8 @@ enum Arriving<O> {
 
 impl<O> Large<O> {
     fn new(blob: usize, size: u64, open: Arriving<O>) -> Self {
-        Self { blob, size, open, chain: Chain::default(), broken: AtomicBool::new(false) }
+        let (turns, chain) = (Turns::default(), Chain::default());
+        Self { blob, size, open, turns, chain, broken: AtomicBool::new(false) }
     }
 }
 

@@ -1,6 +1,8 @@
 //! The working end: decodes chunks, checks hashes, delivers.
 
+use std::cell::RefCell;
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
@@ -229,9 +231,27 @@ impl<'a, T: Target> Worker<'a, T> {
         if self.on_damage == OnDamage::Keep || !piece.large.broken.load(Ordering::Relaxed) {
             let plain = &mut plain[..plain_len];
             let bad = self.decode(chunks, stored, plain);
+            if bad.is_empty() && self.target.wants_turns() {
+                let parked = Parked { ticket, buffers, plain: 0..0, is_last: false, failures };
+                return self.take_turn(piece, parked, out);
+            }
             failures.extend(self.deliver(&piece, plain, bad.first().map(|(_, found)| found.as_str())));
         }
         self.park(piece, Parked { ticket, buffers, plain: 0..0, is_last: false, failures }, out);
+    }
+
+    /// Delivers a piece that is whole, and others of its blob that wait, when nobody else does; then hashes them.
+    fn take_turn(&mut self, piece: Piece<T::Open>, parked: Parked, out: &Outbox<Done, Buffers>) {
+        let large = Arc::clone(&piece.large);
+        // Both want the worker, one after the other.
+        let worker = RefCell::new(self);
+        let deliver = |(piece, parked): &mut (Piece<T::Open>, Parked)| {
+            let plain = &parked.buffers.plain[piece.plain.clone()];
+            parked.failures.extend(worker.borrow_mut().deliver(piece, plain, None));
+        };
+        large.turns.bring((piece, parked), deliver, |(piece, parked)| {
+            worker.borrow_mut().park(piece, parked, out);
+        });
     }
 
     /// Gives the stored bytes of a piece to where they go, if they are wanted.
