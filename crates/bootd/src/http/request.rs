@@ -188,6 +188,79 @@ mod tests {
         );
     }
 
+    /// What real clients sent (recorded/INDEX.md): each request in its order.
+    #[test]
+    fn recorded_clients_are_understood() {
+        let recorded: [(&[u8], &[&str]); 4] = [
+            (
+                include_bytes!("recorded/ipxe-bios.http"),
+                &[
+                    "GET /boot.ipxe?mac=52%3A54%3A00%3Aeb%3A0e%3Ae1&uuid=&arch=i386-pc",
+                    "GET /boot/vmlinuz",
+                    "GET /boot/site.cpio",
+                    "GET /boot/initramfs.cpio.zst",
+                ],
+            ),
+            (
+                include_bytes!("recorded/grub-after-pxe.http"),
+                &[
+                    "GET /boot/grub.cfg?mac=52:54:00:34:ca:22&uuid=00000000-0000-0000-0000-000000000000&arch=x86_64-efi",
+                    "GET /boot/vmlinuz",
+                    "GET /boot/site.cpio",
+                    "GET /boot/initramfs.cpio.zst",
+                ],
+            ),
+            (
+                include_bytes!("recorded/ovmf-shim-grub.http"),
+                &[
+                    "HEAD /shimx64.efi",
+                    "GET /shimx64.efi",
+                    "GET /revocations_sku.efi",
+                    "GET /revocations_sbat.efi",
+                    "GET /shim_certificate_0.efi",
+                    "GET //grubx64.efi",
+                    "HEAD /grub/x86_64-efi/command.lst",
+                    "HEAD /grub/x86_64-efi/fs.lst",
+                    "HEAD /grub/x86_64-efi/crypto.lst",
+                    "HEAD /grub/x86_64-efi/terminal.lst",
+                    "HEAD /grub/grub.cfg",
+                    "GET /grub/grub.cfg",
+                    "HEAD /boot/grub.cfg?mac=52:54:00:42:25:85&uuid=00000000-0000-0000-0000-000000000000&arch=x86_64-efi",
+                    "GET /boot/grub.cfg?mac=52:54:00:42:25:85&uuid=00000000-0000-0000-0000-000000000000&arch=x86_64-efi",
+                    "HEAD /boot/vmlinuz",
+                    "GET /boot/vmlinuz",
+                    "HEAD /boot/site.cpio",
+                    "GET /boot/site.cpio",
+                    "HEAD /boot/initramfs.cpio.zst",
+                    "GET /boot/initramfs.cpio.zst",
+                ],
+            ),
+            (
+                include_bytes!("recorded/ovmf-shim-image.http"),
+                &[
+                    "HEAD /uki/shimx64.efi",
+                    "GET /uki/shimx64.efi",
+                    "GET /uki/revocations_sku.efi",
+                    "GET /uki/revocations_sbat.efi",
+                    "GET /uki/shim_certificate_0.efi",
+                    "GET /uki//grubx64.efi",
+                ],
+            ),
+        ];
+        for (mut sent, expected) in recorded {
+            let mut found = Vec::new();
+            while let Some(len) = head_end(sent, 0) {
+                let (head, rest) = sent.split_at(len);
+                let Next::Request(request) = parse(head) else { panic!("{}", head.escape_ascii()) };
+                assert!(request.keep && !request.old && request.range.is_none(), "{request:?}");
+                found.push(format!("{} {}", format!("{:?}", request.method).to_uppercase(), request.target));
+                sent = rest;
+            }
+            assert!(sent.is_empty(), "{}", sent.escape_ascii());
+            assert_eq!(found, expected);
+        }
+    }
+
     #[test]
     fn what_is_no_request_is_refused_by_name() {
         let many = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(MAX_HEADERS + 1));
