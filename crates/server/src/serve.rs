@@ -118,7 +118,7 @@ impl Server {
         let (notes, queue) = mpsc::channel(NOTE_QUEUE);
         let journal = Arc::new(Journal::new(NoteQueue(notes)));
         let presence = Arc::new(Presence::with_journal(Arc::clone(&journal)));
-        let names = certificate_names(config, &servers);
+        let names = certificate_names(config, &servers, &served)?;
         let firmware = firmware_tls(config, &names)?;
         let certificate = Arc::new(ServerCertificate::new(keys.authority, names)?);
         let images = Directory::new(&config.paths.images);
@@ -173,19 +173,19 @@ impl Server {
         let router = api::router(app);
         let mut content = server.start_ipv6(&served, config, &library, &presence).await?;
         for Listeners { http, https, api, .. } in listeners {
-            content.push(http);
-            if let (Some(https), Some(firmware)) = (https, &firmware) {
-                let library = Arc::clone(&library) as Arc<dyn Library>;
-                let service = http::Service::new(https, library, Arc::clone(&presence));
-                let service = service.covered(Arc::clone(firmware) as Arc<dyn http::Cover>);
-                server.polite.spawn(service.run(stopping.clone()));
-            }
+            content.push((http, https));
             server.polite.spawn(tls::serve(api, acceptor.clone(), router.clone(), stopping.clone()));
         }
-        for listener in content {
+        let service = |listener| {
             let library = Arc::clone(&library) as Arc<dyn Library>;
-            let service = http::Service::new(listener, library, Arc::clone(&presence));
-            server.polite.spawn(service.run(stopping.clone()));
+            http::Service::new(listener, library, Arc::clone(&presence))
+        };
+        for (http, https) in content {
+            server.polite.spawn(service(http).run(stopping.clone()));
+            if let (Some(https), Some(firmware)) = (https, &firmware) {
+                let service = service(https).covered(Arc::clone(firmware) as Arc<dyn http::Cover>);
+                server.polite.spawn(service.run(stopping.clone()));
+            }
         }
         server.polite.spawn(keep_notes(server.db.clone(), queue, stopping));
         server.endless.spawn(renew(certificate, firmware));
@@ -280,14 +280,14 @@ impl Server {
         }
     }
 
-    /// DHCPv6 and TFTP of the interfaces that serve IPv6; gives their HTTP listeners.
+    /// DHCPv6 and TFTP of the interfaces that serve IPv6; gives their listeners of HTTP, and of HTTPS for firmware.
     async fn start_ipv6(
         &mut self,
         served: &[Served],
         config: &Config,
         library: &Arc<BootLibrary>,
         presence: &Arc<Presence>,
-    ) -> Result<Vec<TcpListener>, Error> {
+    ) -> Result<Vec<(TcpListener, Option<TcpListener>)>, Error> {
         let mut listeners = Vec::new();
         for served in served {
             let Some(side) = served.ipv6()? else { continue };
@@ -297,11 +297,13 @@ impl Server {
             let tftp = TftpService::open(local, files, Arc::clone(presence), TftpOptions::default())?;
             self.endless.spawn(tftp.run());
             let http_port = library.http_port;
-            listeners.push(http::bind(SocketAddr::new(address, http_port)).await?);
-            let content = ServerAddress { address, api_port: 0, http_port }.content();
+            let http = http::bind(SocketAddr::new(address, http_port)).await?;
+            listeners.push((http, listen_for_firmware(address, config).await?));
+            let side_address = ServerAddress { address, api_port: 0, http_port };
+            let content = side_address.content();
             tracing::info!(interface = side.name, content, "DHCPv6");
             let policy = Arc::new(SitePolicy {
-                table: boot_table(&content, &content, config.boot.chain),
+                table: boot_table(&content, &firmware_url(config, &side_address), config.boot.chain),
                 rules: Arc::clone(&library.rules),
             });
             let service = dhcp6::Service::open(side, policy, Arc::clone(presence))?;
@@ -313,10 +315,7 @@ impl Server {
 
 async fn listen(address: IpAddr, config: &Config) -> Result<Listeners, Error> {
     let http = http::bind(SocketAddr::new(address, config.ports.http)).await?;
-    let https = match config.boot.https {
-        true => Some(http::bind(SocketAddr::new(address, config.ports.https)).await?),
-        false => None,
-    };
+    let https = listen_for_firmware(address, config).await?;
     let local = SocketAddr::new(address, config.ports.api);
     let refused = |source| Error::Boot(gravure_bootd::Error::listen("API", local, source));
     let api = TcpListener::bind(local).await.map_err(refused)?;
@@ -327,13 +326,28 @@ async fn listen(address: IpAddr, config: &Config) -> Result<Listeners, Error> {
     Ok(Listeners { http, https, api, address: ServerAddress { address, api_port, http_port } })
 }
 
-fn certificate_names(config: &Config, servers: &[ServerAddress]) -> Vec<String> {
+/// The listener of HTTPS at `address`, where firmware fetches by it.
+async fn listen_for_firmware(address: IpAddr, config: &Config) -> Result<Option<TcpListener>, Error> {
+    Ok(match config.boot.https {
+        true => Some(http::bind(SocketAddr::new(address, config.ports.https)).await?),
+        false => None,
+    })
+}
+
+fn certificate_names(
+    config: &Config,
+    servers: &[ServerAddress],
+    served: &[Served],
+) -> Result<Vec<String>, Error> {
     let mut names: Vec<String> = servers.iter().map(|server| server.address.to_string()).collect();
+    for served in served {
+        names.extend(served.ipv6()?.map(|side| side.address.to_string()));
+    }
     names.extend(config.site.names.iter().cloned());
     names.extend(["localhost".to_owned(), "127.0.0.1".to_owned()]);
     names.sort();
     names.dedup();
-    names
+    Ok(names)
 }
 
 /// TLS for firmware, with an authority made on first use.
@@ -350,7 +364,10 @@ fn firmware_tls(config: &Config, names: &[String]) -> Result<Option<Arc<Firmware
 fn firmware_url(config: &Config, address: &ServerAddress) -> String {
     match (config.boot.https, config.ports.https) {
         (false, _) => address.content(),
-        (true, 443) => format!("https://{}", address.address),
+        (true, 443) => match address.address {
+            IpAddr::V4(address) => format!("https://{address}"),
+            IpAddr::V6(address) => format!("https://[{address}]"),
+        },
         (true, port) => format!("https://{}", SocketAddr::new(address.address, port)),
     }
 }

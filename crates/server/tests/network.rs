@@ -390,7 +390,7 @@ fn firmware_https() {
     let config = site.join(CONFIG_NAME);
     let text = std::fs::read_to_string(&config).unwrap();
     let text = text.replace("chain = \"grub\"", "chain = \"uki\"").replace("https = false", "https = true");
-    std::fs::write(&config, text).unwrap();
+    std::fs::write(&config, text.replace("ipv6 = false", "ipv6 = true")).unwrap();
     std::fs::create_dir_all(site.join("uki")).unwrap();
     let image = content(5_000_003);
     std::fs::write(site.join("uki/gravure.efi"), &image).unwrap();
@@ -433,6 +433,9 @@ fn firmware_https() {
     );
     let part = curl(&client, &[&tls[..], &["-r", "1000000-2999999", url]].concat());
     assert!(part.stdout == image[1_000_000..3_000_000]);
+    client.set_address("fd77::9/64").unwrap();
+    let six = curl(&client, &[&tls[..], &["https://[fd77::1]//uki/gravure.efi"]].concat());
+    assert!(six.stdout == image, "over IPv6: {}", String::from_utf8_lossy(&six.stderr));
     // Not by TFTP, whatever is asked.
     for name in ["uki/gravure.efi", "uki/grubx64.efi"] {
         let said = curl(&client, &[&format!("tftp://{SERVER}//{name}")]);

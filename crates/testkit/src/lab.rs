@@ -151,9 +151,10 @@ impl Neighbour {
         CARD
     }
 
-    /// Gives it an address, `10.77.0.2/24`.
+    /// Gives it an address, `10.77.0.2/24` or `fd77::2/64`, usable at once.
     pub fn set_address(&self, address: &str) -> Result<()> {
-        self.lab.ip(&["address", "add", address, "dev", CARD])
+        let probing: &[&str] = if address.contains(':') { &["nodad"] } else { &[] };
+        self.lab.ip(&[&["address", "add", address, "dev", CARD], probing].concat())
     }
 
     /// A command that runs `program` there and dies with the thread that starts it.

@@ -19,6 +19,13 @@ const MAX_MACHINES: usize = 4096;
 const OFFERS_IGNORED: u32 = 3;
 /// From the address to the first request for the file; the slowest seen took four seconds.
 const FETCH_WITHIN: Duration = Duration::from_secs(10);
+/// The same for HTTPS: the firmware's handshake takes most of it, more than ten seconds on slow machines.
+const FETCH_BY_HTTPS_WITHIN: Duration = Duration::from_secs(30);
+
+/// When `file` should have been asked for, from the address on.
+fn fetch_within(file: &str) -> Duration {
+    if file.starts_with("https://") { FETCH_BY_HTTPS_WITHIN } else { FETCH_WITHIN }
+}
 /// After this the machine is considered off.
 const FORGET_AFTER: Duration = Duration::from_secs(600);
 
@@ -46,7 +53,7 @@ impl fmt::Display for Finding {
                 write!(f, "offered {file} {times} times and the client asked again without taking any offer")
             }
             Self::NeverFetched { file } => {
-                let seconds = FETCH_WITHIN.as_secs();
+                let seconds = fetch_within(file).as_secs();
                 write!(f, "the client has an address and did not ask for {file} within {seconds} s")
             }
         }
@@ -113,7 +120,7 @@ impl OfferWatch {
                 let entry =
                     self.machines.entry(hardware).or_insert_with(|| Watched::new(given, saw.xid, now));
                 entry.file.clone_from(&given.file);
-                entry.fetch_by = Some(now.after(FETCH_WITHIN));
+                entry.fetch_by = Some(now.after(fetch_within(&given.file)));
                 entry.offers = 0;
                 entry.last = now;
                 None
@@ -121,7 +128,7 @@ impl OfferWatch {
             Decided::Ignored(IgnoredBecause::OtherServerChosen(_)) => {
                 // Beside another server: the offer with the file was one of two, the address is on its way.
                 if let Some(entry) = self.machines.get_mut(&hardware) {
-                    entry.fetch_by = Some(now.after(FETCH_WITHIN));
+                    entry.fetch_by = Some(now.after(fetch_within(&entry.file)));
                     entry.offers = 0;
                     entry.last = now;
                 }

@@ -46,6 +46,21 @@ fn a_client_that_takes_the_address_and_not_the_file_is_found() {
 }
 
 #[test]
+fn https_has_time_for_the_firmwares_handshake() {
+    let mut watch = OfferWatch::new(SERVER);
+    let config = gravure_netboot::dhcp::DhcpConfig::proxy(SERVER);
+    let policy = Always(offer(Stage::Firmware, "https://10.77.0.1/x.efi"));
+    let discover = Packet(fixture!("ovmf-http-discover")).mac(3);
+    assert_eq!(watch.decided(&proxy_with(&config, &policy, &discover, dhcp(NOBODY)), seconds(0)), None);
+    let request = Packet(fixture!("ovmf-pxe-request-other-server"));
+    assert_eq!(watch.decided(&proxy(&request, dhcp(NOBODY)), seconds(4)), None);
+    assert_eq!(watch.due(seconds(33)), []);
+    let found = watch.due(seconds(34));
+    assert_eq!(found.len(), 1);
+    assert!(found[0].1.to_string().ends_with("did not ask for https://10.77.0.1/x.efi within 30 s"));
+}
+
+#[test]
 fn clients_that_come_for_their_file_are_no_finding() {
     let mut watch = OfferWatch::new(SERVER);
     let request = Packet(fixture!("ovmf-pxe-request-4011"));
