@@ -6,6 +6,7 @@ pub(crate) mod boot;
 mod drivers;
 mod measure;
 mod ntfs;
+mod profile;
 mod wim;
 
 use std::process::ExitCode;

@@ -25,6 +25,8 @@ pub(super) fn measure(command: &Command) -> Result<Cost> {
     let mut timed = process::tool("time")?;
     timed.args(["--format", "%U %S %M", "--output"]).arg(report.path());
     timed.arg(command.get_program()).args(command.get_args());
+    // What the run before left to be written would be written during this one.
+    process::output(&mut process::tool("sync")?)?;
     let start = Instant::now();
     process::output(&mut timed)?;
     let wall = start.elapsed();

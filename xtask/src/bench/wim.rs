@@ -66,7 +66,7 @@ pub(super) fn run(options: &Options) -> Result<bool> {
     let example = ["build", "--release", "--package", "gravure-codec", "--example", "measure"];
     process::run(workspace::cargo().args(example))?;
     step.done("built");
-    let codecs = codecs::measure_all(extent, &input, &dir)?;
+    let codecs = codecs::measure_all(&input, &dir)?;
     let operations = operations::measure_all(extent, &input, &dir)?;
     let outcome = Outcome {
         is_quick: extent.is_quick,

@@ -7,7 +7,6 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
-use super::Extent;
 use super::input::Input;
 use crate::console::Step;
 use crate::{process, workspace};
@@ -29,6 +28,10 @@ const LEVELS: [(&str, &str); 3] = [("fast", "20"), ("balanced", "50"), ("best", 
 
 /// Wimlib's default level.
 const DEFAULT_LEVEL: &str = "50";
+
+/// How often the two decoders take turns, and rounds of a turn.
+const TURNS: u32 = 8;
+const ROUNDS: &str = "2";
 
 /// One way to encode.
 #[derive(Debug, Serialize)]
@@ -62,15 +65,14 @@ struct Programs {
 }
 
 /// Measures all codecs on the sample.
-pub(super) fn measure_all(extent: Extent, input: &Input, dir: &Path) -> Result<Vec<Codec>> {
+pub(super) fn measure_all(input: &Input, dir: &Path) -> Result<Vec<Codec>> {
     let programs =
         Programs { ours: workspace::target().join("release/examples/measure"), theirs: build_rival(dir)? };
-    let rounds = if extent.is_quick { 3 } else { 5 };
     CODECS
         .into_iter()
         .map(|(method, chunk_size, is_target)| {
             let step = Step::start(format!("{method}, chunks of {} KiB", chunk_size >> 10));
-            let mut codec = programs.codec(method, chunk_size, rounds, &input.sample, dir)?;
+            let mut codec = programs.codec(method, chunk_size, &input.sample, dir)?;
             codec.is_target = is_target;
             step.done(format!(
                 "decodes at {:.2} of wimlib's rate",
@@ -91,7 +93,7 @@ fn build_rival(dir: &Path) -> Result<PathBuf> {
 }
 
 impl Programs {
-    fn codec(&self, method: &str, chunk_size: u32, rounds: u32, sample: &Path, dir: &Path) -> Result<Codec> {
+    fn codec(&self, method: &str, chunk_size: u32, sample: &Path, dir: &Path) -> Result<Codec> {
         let (packed, ours_packed) = (dir.join("packed"), dir.join("packed-ours"));
         let plain_bytes = std::fs::metadata(sample).context("cannot read the sample")?.len();
         let rate = |seconds: f64| plain_bytes as f64 / 1e6 / seconds;
@@ -103,7 +105,7 @@ impl Programs {
         };
         let decode = |program: &Path, from: &Path| {
             let mut command = Command::new(program);
-            command.args(["decode", method, &size, &rounds.to_string()]).arg(from).arg(sample);
+            command.args(["decode", method, &size, ROUNDS]).arg(from).arg(sample);
             Ok::<_, anyhow::Error>(run(command)?.0)
         };
         let mut encodings = Vec::new();
@@ -114,8 +116,11 @@ impl Programs {
             // Proves that wimlib reads ours; the time is of no interest.
             decode(&self.theirs, &ours_packed)?;
             if rival_level == DEFAULT_LEVEL {
-                rival_decode_rate = rate(decode(&self.theirs, &packed)?);
-                decode_rate = rate(decode(&self.ours, &packed)?);
+                // In turns, the fastest round of all: a slow phase of the machine hits both.
+                for _ in 0..TURNS {
+                    rival_decode_rate = f64::max(rival_decode_rate, rate(decode(&self.theirs, &packed)?));
+                    decode_rate = f64::max(decode_rate, rate(decode(&self.ours, &packed)?));
+                }
             }
             encodings.push(Encoding {
                 level: level.to_owned(),

@@ -24,6 +24,9 @@ const WHEELS: [&str; 8] = [
     "PyQt6-WebEngine-Qt6==6.11.2",
 ];
 
+/// The wheel for solid images: their encoder takes a minute for a hundred megabytes of one core.
+const SOLID_WHEEL: &str = WHEELS[4];
+
 /// Small files in one directory.
 const FILES_PER_DIRECTORY: usize = 200;
 
@@ -47,6 +50,8 @@ pub(super) struct Corpus {
 pub(super) struct Input {
     pub(super) programs: Corpus,
     pub(super) small: Corpus,
+    /// The part of the programs for solid images.
+    pub(super) solid: Corpus,
     /// One file: stretches of the programs, evenly spread.
     pub(super) sample: PathBuf,
 }
@@ -62,8 +67,17 @@ impl Input {
         if !sample.is_file() {
             draw(&programs, wanted, &sample)?;
         }
-        Ok(Self { programs, small, sample })
+        let dir = Some(unpacked(&programs.dir, SOLID_WHEEL)).filter(|dir| dir.is_dir());
+        let dir = dir.unwrap_or_else(|| programs.dir.clone());
+        let (files, bytes) = count(&dir)?;
+        let solid = Corpus { dir, files, bytes };
+        Ok(Self { programs, small, solid, sample })
     }
+}
+
+/// Where a wheel is unpacked below `programs`.
+fn unpacked(programs: &Path, wheel: &str) -> PathBuf {
+    programs.join(wheel.replace("==", "-"))
 }
 
 /// Downloads and unpacks wheels until there are `extent.megabytes`.
@@ -75,7 +89,7 @@ fn programs(extent: Extent, dir: &Path, to: &Path) -> Result<Corpus> {
         if count(to)?.1 >= wanted {
             break;
         }
-        let unpacked = to.join(wheel.replace("==", "-"));
+        let unpacked = unpacked(to, wheel);
         if !unpacked.is_dir() {
             unpack(wheel, &wheels, &unpacked)?;
         }

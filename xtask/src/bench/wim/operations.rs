@@ -11,6 +11,7 @@ use super::Extent;
 use super::input::{Corpus, Input};
 use crate::bench::apply::{Program, empty};
 use crate::bench::measure::{Cost, measure, median};
+use crate::bench::profile;
 use crate::console::Step;
 use crate::{process, workspace};
 
@@ -20,9 +21,6 @@ const PEAK_PER_FILE: u64 = 1 << 10;
 
 /// Chunk of solid images.
 const SOLID_CHUNK: u64 = 64 << 20;
-
-/// Lines of a profile.
-const PROFILE_LINES: usize = 12;
 
 /// What must be reached.
 #[derive(Debug, Default, Clone, Copy, Serialize)]
@@ -110,7 +108,7 @@ pub(super) fn measure_all(extent: Extent, input: &Input, dir: &Path) -> Result<V
     let peak = (threads as u64 + 2) * 2 * SOLID_CHUNK;
     let solid = Targets { wall: None, size: None, peak: Some(peak) };
     let ours = ["--solid-compress=lzms", "--solid-chunk-size=64M"];
-    bench.capture(&input.programs, "solid", &ours, &["--solid"], Targets::default())?;
+    bench.capture(&input.solid, "solid", &ours, &["--solid"], Targets::default())?;
     bench.apply("solid", solid)?;
     bench.verify("solid", solid)?;
     Ok(bench.done)
@@ -290,9 +288,12 @@ impl Bench<'_> {
     fn run(&self, job: &Job<'_>) -> Result<Operation> {
         let step = Step::start(&job.name);
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-        for _ in 0..job.runs.max(1) {
-            for (program, costs) in [(Program::Theirs, &mut theirs), (Program::Ours, &mut ours)] {
+        for run in 0..job.runs.max(1) {
+            let mut order = [Program::Theirs, Program::Ours];
+            order.rotate_left(run % 2);
+            for program in order {
                 (job.before)(program)?;
+                let costs = if matches!(program, Program::Ours) { &mut ours } else { &mut theirs };
                 costs.push(measure(&(job.command)(program)?)?);
             }
         }
@@ -309,33 +310,10 @@ impl Bench<'_> {
         step.done(format!("{:.2} of wimlib's time", operation.wall_ratio()));
         if job.targets.wall.is_some_and(|most| operation.wall_ratio() > most) {
             (job.before)(Program::Ours)?;
-            operation.profile = self.profile(&(job.command)(Program::Ours)?)?;
+            operation.profile = profile::of(&(job.command)(Program::Ours)?, self.dir)?;
         }
         Ok(operation)
     }
-
-    /// The functions of ours that take most of the time, if `perf` is there to tell.
-    fn profile(&self, command: &Command) -> Result<Vec<String>> {
-        if process::find("perf").is_none() {
-            return Ok(vec!["perf is not installed, so there is no profile".to_owned()]);
-        }
-        let data = self.dir.join("perf.data");
-        let mut record = process::tool("perf")?;
-        record.args(["record", "--quiet", "--event", "cpu-clock", "--output"]).arg(&data).arg("--");
-        process::output(record.arg(command.get_program()).args(command.get_args()))?;
-        let mut report = process::tool("perf")?;
-        report.args(["report", "--stdio", "--no-children", "--sort", "symbol", "--input"]).arg(&data);
-        let text = process::output(&mut report)?;
-        remove(&data)?;
-        Ok(functions(&String::from_utf8_lossy(&text)))
-    }
-}
-
-/// The first lines of a report that are no comments.
-fn functions(report: &str) -> Vec<String> {
-    let lines = report.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-    // Behind the symbol come columns of other sort keys, here empty.
-    lines.take(PROFILE_LINES).map(|line| line.trim_end_matches([' ', '-']).to_owned()).collect()
 }
 
 fn remove(path: &Path) -> Result<()> {
@@ -344,17 +322,5 @@ fn remove(path: &Path) -> Result<()> {
             Err(error).with_context(|| format!("cannot remove {}", path.display()))
         }
         _ => Ok(()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_profile_is_its_first_functions() {
-        let report =
-            "# Overhead\n#\n\n  45.0%  [.] decode_items\n   9.1%  [k] copy_to_iter      -      -  \n";
-        assert_eq!(functions(report), ["45.0%  [.] decode_items", "9.1%  [k] copy_to_iter"]);
     }
 }
