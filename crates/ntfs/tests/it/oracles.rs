@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::support::{options, shapes, volume, windows_tree};
-use gravure_ntfs::VolumeOptions;
+use gravure_ntfs::{SectorSize, VolumeOptions};
 use gravure_testkit::{full_run, oracle, python_oracle, python_oracle_script};
 use gravure_tree::{ContentRef, Origin, Tree};
 use tempfile::TempDir;
@@ -52,7 +52,10 @@ fn checkers_call_every_shape_of_volume_clean() {
         let path = write_volume(&dir, &tree, &options);
         let what = format!("{sector_size:?}, clusters of {cluster}");
         check(&path, &what);
-        check_with_rust_fs_ntfs(&path, &what);
+        // It takes the update sequence for one number a sector, which NTFS has for 512 bytes whatever the sector.
+        if sector_size == SectorSize::Bytes512 {
+            check_with_rust_fs_ntfs(&path, &what);
+        }
         // These take seconds; one knows no clusters above 64 KiB, and sizes make little difference to what they look at.
         if cluster == 4096 || cluster == 65_536 && full_run() {
             check_with_python(&path, &what);
