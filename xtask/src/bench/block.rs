@@ -141,7 +141,7 @@ struct Bench {
 
 /// A shell script with its arguments as `$1`, `$2`, ...
 fn script(text: &str, arguments: &[&Path]) -> Command {
-    let mut command = Command::new("sh");
+    let mut command = Command::new("bash");
     command.args(["-c", text, "sh"]).args(arguments);
     command
 }
@@ -213,7 +213,7 @@ impl Bench {
             Kind::Ntfs => "partclone.ntfs",
         };
         process::tool(partclone)?;
-        let path = "PATH=$PATH:/usr/sbin; set -o pipefail 2>/dev/null; ";
+        let path = "PATH=$PATH:/usr/sbin; set -o pipefail; ";
         let capture = format!(
             "{path}{partclone} -c -q -f 1 -z 10485760 -L \"$3\" -s \"$1\" -o - | zstd -1 -T2 -q -f -o \"$2\""
         );
