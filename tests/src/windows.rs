@@ -135,6 +135,8 @@ pub fn windows_files(dir: &Path) -> Result<PathBuf> {
         ("Windows/Boot/DVD/EFI/boot.sdi", vec![7; 70_000]),
         ("Windows/Boot/EFI/bootmgfw.efi", stand_in(dir)?),
         ("Windows/Boot/EFI/de-DE/bootmgfw.efi.mui", b"texts".to_vec()),
+        ("Windows/Boot/PCAT/bootmgr", b"stands for the boot manager of BIOS machines".to_vec()),
+        ("Windows/Boot/PCAT/de-DE/bootmgr.exe.mui", b"texts".to_vec()),
         ("Windows/Boot/Fonts/wgl4_boot.ttf", b"font".to_vec()),
         ("Windows/INF/oem2.inf", b"taken".to_vec()),
         ("Users/Public/desktop.ini", b"[.ShellClassInfo]\r\n".to_vec()),

@@ -12,7 +12,7 @@ use gravure_disk::Table;
 use gravure_e2e::windows::{self, READ_BY_STAND_IN, STAND_IN};
 use gravure_e2e::{APPLY_PATIENCE, BOOT_PATIENCE, Scene, copy_partition, partition_start};
 use gravure_model::api::MachineState;
-use gravure_testkit::{BootOrder, Firmware, VmOptions, oracle};
+use gravure_testkit::{BootOrder, Firmware, VmOptions, in_full_run, oracle, windows_boot_code};
 
 /// Large enough for a recovery partition.
 const DISK_BYTES: u64 = 33 << 30;
@@ -202,5 +202,75 @@ fn a_windows_image_comes_up_by_both_ways_with_what_the_machine_needs() -> Result
     assert_eq!(start.trim(), "0", "the boot loader loads the disk's driver");
     let driver = std::fs::read(Path::new(&package).join("vblk.sys"))?;
     assert_eq!(read_ntfs(&windows, "/Windows/System32/drivers/vblk.sys")?, driver);
+    Ok(())
+}
+
+/// The same image on a machine that starts by BIOS: an MBR, captured boot code (here one that stands for Microsoft's), the boot manager's
+/// files on the active partition.
+#[test]
+fn a_windows_image_starts_on_a_bios_machine_by_captured_boot_code() -> Result<()> {
+    const STARTED: &str = "the code of the volume runs";
+    let tools = ["grub-mkstandalone", "ntfscat", "sfdisk", "qemu-img"];
+    if !in_full_run("Windows on a BIOS machine") || !tools.iter().all(|tool| oracle(tool).is_some()) {
+        return Ok(());
+    }
+    let temporary = tempfile::tempdir()?;
+    let dir = temporary.path();
+    let Some(program) = gravure_testkit::gravure_program() else { return Ok(()) };
+    let (files, image) = (windows::windows_files(dir)?, dir.join("windows.wim"));
+    let captured = Command::new(&program).args(windows::capture_arguments(&files, &image)).output()?;
+    ensure!(captured.status.success(), "capture: {}", String::from_utf8_lossy(&captured.stderr));
+    let Some(mut scene) = Scene::with_image(Firmware::Bios, dir, &image, DISK_BYTES)? else { return Ok(()) };
+    "WIN-1".clone_into(&mut scene.machine.serial);
+    scene.machine.end_on_reboot = true;
+    let package = windows::driver_package(dir)?;
+    let repository = scene.site.dir().join("drivers").display().to_string();
+    let (package, certificate) =
+        (package.dir.display().to_string(), package.certificate.display().to_string());
+    scene.site.run(&["driver", "add", &package, "--repository", &repository, "--trust", &certificate])?;
+    let (code, file) = (windows_boot_code(&format!("{STARTED}\r\n\0")), dir.join("bios.boot"));
+    std::fs::write(&file, &code)?;
+    let file = file.display().to_string();
+    let plan = [
+        "plan",
+        "create",
+        "--machine",
+        &scene.machine.mac,
+        "--image",
+        "windows.wim",
+        "--name",
+        "pc-{serial}",
+    ];
+    scene.site.run(&[&plan[..], &["--boot-code", &file]].concat())?;
+
+    let mut vm = scene.switch_on()?;
+    let report = scene.expect(&vm, MachineState::Verified)?;
+    vm.wait(APPLY_PATIENCE).context("the machine does not restart")?;
+    let plan = report.plan.context("a verified machine has a plan")?;
+    assert!(plan.failure.is_none(), "{:?}", plan.failure);
+    let disk = scene.disk();
+    let said = Command::new("sfdisk").arg("--json").arg(&disk).output()?;
+    let table: String =
+        String::from_utf8_lossy(&said.stdout).chars().filter(|c| !c.is_whitespace()).collect();
+    assert!(
+        table.contains("\"label\":\"dos\"") && table.contains("\"type\":\"7\",\"bootable\":true"),
+        "{table}"
+    );
+    assert!(table.contains("\"type\":\"27\""), "{table}");
+    let Table::Mbr(mbr) = scene.table()? else { panic!("expected an MBR") };
+    let system = mbr.entries.iter().find(|entry| entry.active).context("an active partition")?;
+    let volume = dir.join("system.ntfs");
+    copy_partition(&disk, system.first_lba * 512, system.sectors * 512, &volume)?;
+    assert_eq!(read_ntfs(&volume, "/bootmgr")?, b"stands for the boot manager of BIOS machines");
+    let store = dir.join("BCD");
+    std::fs::write(&store, read_ntfs(&volume, "/Boot/BCD")?)?;
+    let shown = scene.site.run(&["bcd", "show", &store.display().to_string(), "{bootmgr}"])?;
+    let device = format!("mbr:{:#010x}:{}", mbr.disk_signature, system.first_lba * 512);
+    assert!(shown.contains(&device), "{device} in {shown}");
+
+    let mut started = scene.machine.clone();
+    started.boot = BootOrder::DiskOnly;
+    let vm = scene.site.lab().start_vm(&started, dir)?;
+    vm.wait_for(STARTED, BOOT_PATIENCE)?;
     Ok(())
 }

@@ -68,7 +68,11 @@ impl Reporter {
                     None => eprintln!("{line}"),
                 }
             }
-            Known::Note { .. } | Known::Failed { .. } | Known::Verified { .. } | Known::Leaving { .. } => {}
+            Known::Note { .. }
+            | Known::Failed { .. }
+            | Known::Verified { .. }
+            | Known::Windows { .. }
+            | Known::Leaving { .. } => {}
         }
     }
 }

@@ -213,6 +213,9 @@ impl<'a> Run<'a> {
         let compared = self.compared.take();
         let compared =
             compared.ok_or_else(|| StepError::new(code::REFUSED, "the plan has no verify step"))?;
+        if let Some(windows) = self.serviced.take() {
+            self.tell(windows.known_by);
+        }
         self.tell(Known::Verified {
             plan: self.plan.id.clone(),
             image: self.plan.image.descriptor,

@@ -19,6 +19,7 @@ use gravure_model::plan::{
     PlannedImage, Step,
 };
 
+pub use host_name::NamePattern;
 pub use layout::ROOT_LABEL;
 pub(crate) use layout::{ESP_LABEL, disk_layout};
 pub use windows::MACHINE_FACTS;
@@ -53,8 +54,8 @@ pub struct PlanRequest {
     pub now: Timestamp,
     /// How long the plan may be begun, seconds.
     pub lifetime_seconds: i64,
-    /// Number of this machine within the job, from 1.
-    pub ordinal: u32,
+    /// What `{n}` stands for in the host name: the number of this machine among those of its [`name_pattern`], from 1.
+    pub number: u32,
     /// How the deployed system reports its first boot; `None` leaves the report out.
     pub confirm: Option<Confirm>,
     /// Driver packages for the machine, for a Windows image.
@@ -195,9 +196,11 @@ impl Refusal {
             Self::UnsupportedSystem { .. } => {
                 "choose an image of a Linux system with GRUB, or of a Windows system".into()
             }
-            Self::Firmware { .. } => "start this machine in UEFI mode".into(),
+            Self::Firmware { .. } => {
+                "start this machine in UEFI mode, or give the boot code of a machine that starts by BIOS: --boot-code".into()
+            }
             Self::NotForLinux { .. } => {
-                "make the job without --settings, --layer and --publish-drivers".into()
+                "make the job without --settings, --layer, --publish-drivers and --boot-code".into()
             }
             Self::NoDisk { .. } => {
                 "free or attach a disk; removable disks must be named with --disk serial=...".into()
@@ -243,20 +246,16 @@ pub fn plan(
         }
     };
     let firmware = inventory.firmware.mode;
-    if is_windows {
-        windows::check_firmware(image, index, firmware)?;
-    } else {
+    if !is_windows {
         windows::check_unwanted(image, index, job)?;
     }
     let disk = target::choose(job, inventory, firmware)?;
+    if is_windows {
+        windows::check_firmware(image, index, firmware, job, &disk)?;
+    }
     let seed = seed(job, &request.identity)?;
-    let facts = host_name::Facts {
-        inventory,
-        identity: &request.identity,
-        ordinal: request.ordinal,
-        table: &request.table,
-    };
-    let name = host_name::fill(&job.request.name, facts)?;
+    let facts = host_name::Facts { inventory, identity: &request.identity, table: &request.table };
+    let name = host_name::fill(&job.request.name, facts, request.number)?;
     if is_windows {
         windows::check_name(&job.request.name, &name)?;
     }
@@ -294,6 +293,16 @@ pub fn plan(
     })
 }
 
+/// The names that the job gives to machines like this one, but for their numbers: who plans asks it before, to find the number.
+pub fn name_pattern(
+    job: &Job,
+    inventory: &Inventory,
+    identity: &MachineIdentity,
+    table: &BTreeMap<String, String>,
+) -> Result<NamePattern, Refusal> {
+    host_name::pattern(&job.request.name, host_name::Facts { inventory, identity, table })
+}
+
 /// The steps for an image of files.
 fn file_steps(
     described: &DescribedImage,
@@ -303,13 +312,13 @@ fn file_steps(
     is_windows: bool,
 ) -> Result<Vec<Step>, Refusal> {
     let partitions = if is_windows {
-        windows::partitions(disk.size_bytes, described)
+        windows::partitions(firmware, disk.size_bytes, described)
     } else {
         layout::partitions(firmware, disk.size_bytes)
     };
     layout::check_room(disk, &partitions, seed, described.content_bytes, described.file_count)?;
     if is_windows {
-        return Ok(windows::steps(partitions));
+        return Ok(windows::steps(firmware, partitions));
     }
     let root = PartitionRole::Root;
     let mut steps = vec![Step::CheckDisk {}, Step::Prepare { partitions }];

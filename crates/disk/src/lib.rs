@@ -1,5 +1,5 @@
 //! What stands on a disk besides the systems themselves: partition layouts, GPT and MBR tables, FAT system partitions, GRUB's
-//! BIOS boot code, firmware boot entries, discs, and the signatures of whatever was there before.
+//! and Windows' BIOS boot code, firmware boot entries, discs, and the signatures of whatever was there before.
 //!
 //! Bytes only: everything is computed from sizes and a seed and goes through `ReadAt` and `WriteAt`. Layouts and
 //! identifiers are pure functions of the plan, so a retry writes the same bytes. Tables of offsets, sources and quirks are in
@@ -20,6 +20,7 @@ pub mod table;
 pub mod transfer;
 
 pub mod bios;
+pub mod boot_code;
 pub mod efi;
 pub mod fat;
 pub mod iso;

@@ -1,11 +1,12 @@
-//! Master boot records: the protective one that we write (UEFI 2.10, 5.2.3), and reading of whatever a disk has. Classic tables
-//! are read for the plan's report; this crate does not write them.
+//! Master boot records: the protective one that we write (UEFI 2.10, 5.2.3), the classic one of disks from which a BIOS starts Windows,
+//! and reading of whatever a disk has.
 
 use gravure_io::ReadAt;
 use zerocopy::byteorder::little_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use crate::{Error, Layout};
+use crate::Error;
+use crate::layout::{Layout, Role};
 
 /// Bytes at the start of the first sector that hold boot code.
 pub const BOOT_CODE_BYTES: usize = 440;
@@ -24,6 +25,17 @@ struct EntryDisk {
     last_chs: [u8; 3],  // 0x5
     first_lba: U32,     // 0x8
     sectors: U32,       // 0xc
+}
+
+impl EntryDisk {
+    const UNUSED: Self = Self {
+        status: 0,
+        first_chs: [0; 3],
+        kind: 0,
+        last_chs: [0; 3],
+        first_lba: U32::ZERO,
+        sectors: U32::ZERO,
+    };
 }
 
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -159,14 +171,7 @@ pub(crate) fn protective_bytes(layout: &Layout, boot_code: Option<&[u8; BOOT_COD
         first_lba: U32::new(1),
         sectors: U32::new(u32::try_from(sectors).unwrap_or(u32::MAX)),
     };
-    let unused = EntryDisk {
-        status: 0,
-        first_chs: [0; 3],
-        kind: 0,
-        last_chs: [0; 3],
-        first_lba: U32::ZERO,
-        sectors: U32::ZERO,
-    };
+    let unused = EntryDisk::UNUSED;
     let sector = MbrDisk {
         boot_code: boot_code.copied().unwrap_or([0; BOOT_CODE_BYTES]),
         disk_signature: U32::ZERO,
@@ -177,6 +182,74 @@ pub(crate) fn protective_bytes(layout: &Layout, boot_code: Option<&[u8; BOOT_COD
     let mut bytes = sector.as_bytes().to_vec();
     bytes.resize(usize::try_from(layout.shape.sector_bytes).unwrap_or(512), 0);
     bytes
+}
+
+/// What a classic table says beside where partitions are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MbrOptions<'a> {
+    /// Signature by which Windows knows the disk; not 0.
+    pub signature: u32,
+    /// Code that finds the active partition and starts it.
+    pub boot_code: &'a [u8; BOOT_CODE_BYTES],
+    /// Number of the active partition.
+    pub active: u32,
+}
+
+/// The sector with the table of `layout`: up to four primary partitions.
+pub(crate) fn classic_bytes(layout: &Layout, options: MbrOptions<'_>) -> Result<Vec<u8>, Error> {
+    if layout.partitions.len() > 4 {
+        let count = layout.partitions.len();
+        return Err(Error::invalid("MBR", format!("it has room for 4 partitions, {count} are planned")));
+    }
+    if options.signature == 0 || !layout.partitions.iter().any(|part| part.number == options.active) {
+        return Err(Error::invalid(
+            "MBR",
+            "it needs a signature and an active partition that is there".to_owned(),
+        ));
+    }
+    let mut entries = [EntryDisk::UNUSED; 4];
+    for (entry, part) in entries.iter_mut().zip(&layout.partitions) {
+        let narrow = |value: u64| {
+            u32::try_from(value).map_err(|_| Error::DoesNotFit {
+                what: format!("sectors of partition {} in an MBR", part.number),
+                wanted: value,
+                available: u64::from(u32::MAX),
+            })
+        };
+        // The end counts, too: some loaders add.
+        narrow(part.last_lba)?;
+        let count = part.last_lba.saturating_add(1).saturating_sub(part.first_lba);
+        *entry = EntryDisk {
+            status: if part.number == options.active { 0x80 } else { 0 },
+            // Cylinders, heads and sectors: "use the number".
+            first_chs: [0xfe, 0xff, 0xff],
+            kind: system_id(part.role)?,
+            last_chs: [0xfe, 0xff, 0xff],
+            first_lba: U32::new(narrow(part.first_lba)?),
+            sectors: U32::new(narrow(count)?),
+        };
+    }
+    let sector = MbrDisk {
+        boot_code: *options.boot_code,
+        disk_signature: U32::new(options.signature),
+        reserved: U16::ZERO,
+        entries,
+        signature: U16::new(SIGNATURE),
+    };
+    let mut bytes = sector.as_bytes().to_vec();
+    bytes.resize(usize::try_from(layout.shape.sector_bytes).unwrap_or(512), 0);
+    Ok(bytes)
+}
+
+/// The byte by which a classic table tells what a partition is.
+fn system_id(role: Role) -> Result<u8, Error> {
+    match role {
+        Role::MicrosoftData => Ok(0x07),
+        Role::WindowsRecovery => Ok(0x27),
+        Role::LinuxRoot | Role::LinuxData => Ok(0x83),
+        Role::LinuxSwap => Ok(0x82),
+        other => Err(Error::Unsupported { what: "partition in an MBR", value: format!("{other:?}") }),
+    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 use gravure_io::{ReadAt, WriteAt};
 
 use crate::gpt::{self, Copy, Gpt};
-use crate::mbr::{self, BOOT_CODE_BYTES, Mbr};
+use crate::mbr::{self, BOOT_CODE_BYTES, Mbr, MbrOptions};
 use crate::{Error, Layout};
 
 /// What stands on a disk.
@@ -147,7 +147,7 @@ pub struct Piece {
 /// A new table, complete in memory before the first byte is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TableImage {
-    pieces: [Piece; 5],
+    pieces: Vec<Piece>,
 }
 
 impl TableImage {
@@ -168,7 +168,13 @@ impl TableImage {
         let [entries, header] = copy(Copy::Primary, ["GPT entries", "GPT header"]);
         let bytes = mbr::protective_bytes(layout, boot_code);
         let mbr = Piece { what: "protective MBR", offset: 0, bytes };
-        Self { pieces: [backup_entries, backup_header, entries, header, mbr] }
+        Self { pieces: vec![backup_entries, backup_header, entries, header, mbr] }
+    }
+
+    /// Computes a classic table: one sector.
+    pub fn classic(layout: &Layout, options: MbrOptions<'_>) -> Result<Self, Error> {
+        let bytes = mbr::classic_bytes(layout, options)?;
+        Ok(Self { pieces: vec![Piece { what: "MBR", offset: 0, bytes }] })
     }
 
     /// The pieces in writing order.

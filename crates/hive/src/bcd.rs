@@ -11,4 +11,4 @@ pub use create::{Firmware, Recovery, StoreIds, StoreOptions};
 pub use device::{Device, FilePath};
 pub use element::{ElementFormat, ElementType, ElementValue};
 pub use names::{object_id, object_name, object_type_name};
-pub use store::{Element, Object, Store, StoreEditor};
+pub use store::{Element, ListChange, Object, Store, StoreEditor};

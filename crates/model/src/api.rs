@@ -198,6 +198,12 @@ pub struct MachineReport {
     /// Why it is held back: it gets no plan and starts from its disk until an operator lets it go.
     #[serde(default)]
     pub quarantine: Option<String>,
+    /// SIDs of the Windows installations on it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub windows_sids: Vec<String>,
+    /// Names of other machines that have one of these SIDs: copies of an installation that was not generalised.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub same_sid: Vec<String>,
     /// Inventory of the last boot; only with `GET /v1/machines/{id}`.
     pub inventory: Option<Inventory>,
 }

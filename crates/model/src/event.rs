@@ -113,6 +113,13 @@ pub enum Known {
         /// Bytes compared.
         bytes: u64,
     },
+    /// What the Windows that now stands on the disk is known by. Sent before it is said to be verified.
+    Windows {
+        /// SID of the machine; `None` when its setup will make one.
+        machine_sid: Option<String>,
+        /// Name of the machine.
+        computer_name: Option<String>,
+    },
     /// The payload is about to leave: restart, power off.
     Leaving {
         /// In words.

@@ -34,6 +34,20 @@ pub struct Inventory {
     /// Computer hardware IDs (CHIDs), most specific first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub chids: Vec<String>,
+    /// Installations of Windows on its disks; `None` when nobody looked for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub windows: Option<Vec<InstalledWindows>>,
+}
+
+/// An installation of Windows on a disk of the machine.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct InstalledWindows {
+    /// Kernel name of its partition.
+    pub partition: String,
+    /// Name it gave itself.
+    pub computer_name: Option<String>,
+    /// SID of the machine, `S-1-5-21-...`; none before its setup went through.
+    pub machine_sid: Option<String>,
 }
 
 impl Inventory {

@@ -18,8 +18,9 @@ pub struct JobRequest {
     /// Zero-based image in the file.
     #[serde(default)]
     pub image_index: u32,
-    /// Host name template: `{serial}`, `{uuid}`, `{mac}`, `{model}`, `{asset}`, `{n}` (count within the job), each with a width
-    /// behind a colon: `{serial:-8}`, `{n:03}`; and the columns of the site's `names.csv`: `{name}`, `{room}`.
+    /// Host name template: `{serial}`, `{uuid}`, `{mac}`, `{model}`, `{asset}`, `{n}` (a number that no other machine has
+    /// with the rest of the name, so that `{room}-{n:03}` counts each room), each with a width behind a colon: `{serial:-8}`, `{n:03}`;
+    /// and the columns of the site's `names.csv`: `{name}`, `{room}`.
     pub name: String,
     /// Which disk, when the rule "the one that is there" is not enough.
     #[serde(default)]
@@ -65,6 +66,9 @@ pub struct WindowsRequest {
     pub accept_in_use: bool,
     /// The machine may be left without a driver for what it starts from.
     pub accept_missing_drivers: bool,
+    /// Boot code taken from a disk by `gravure disk boot-code`, in hexadecimal digits: what BIOS machines need.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub boot_code: Option<String>,
 }
 
 /// Which drivers go into a Windows image.

@@ -129,6 +129,9 @@ pub struct PlannedWindows {
     /// The machine may be left without a driver for what it starts from.
     #[serde(default)]
     pub accept_missing_drivers: bool,
+    /// Boot code that was taken from a disk, for BIOS machines: 512 bytes of its first sector and 8192 of a volume in hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot_code: Option<String>,
 }
 
 /// A file of the server with a driver package or a layer: a WIM of its own, checked like an image.
@@ -159,6 +162,8 @@ pub enum PartitionRole {
     Windows,
     /// Windows' recovery environment.
     Recovery,
+    /// Windows' boot manager on BIOS machines: the active partition.
+    System,
 }
 
 /// A partition of the layout, in disk order.
@@ -217,7 +222,8 @@ pub enum Step {
         /// Volume label.
         label: String,
     },
-    /// Write the EFI system partition with Windows' boot files and boot store, and the recovery partition.
+    /// Write the system partition (EFI, or on BIOS machines the active one with captured boot code) with Windows' boot files and boot
+    /// store, and the recovery partition.
     InstallWindowsBoot {},
     /// Write the EFI system partition (FAT) with the boot loader files.
     InstallUefiBoot {},

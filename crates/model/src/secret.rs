@@ -1,10 +1,12 @@
-//! Secrets: no `Debug` that shows them, so they cannot reach a log by accident (DESIGN section 8).
+//! Secrets: no `Debug` that shows them, so they cannot reach a log by accident (DESIGN section 8), and no memory that keeps them when
+//! they are gone.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroize as _;
 
-/// A secret text. It is serialised (that is how it is delivered, once) but never printed.
+/// A secret text. It is serialised (that is how it is delivered, once) but never printed, and overwritten when it is dropped.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(String);
@@ -18,6 +20,12 @@ impl Secret {
     /// The text itself. Callers must not log it.
     pub fn reveal(&self) -> &str {
         &self.0
+    }
+}
+
+impl Drop for Secret {
+    fn drop(&mut self) {
+        self.0.zeroize();
     }
 }
 

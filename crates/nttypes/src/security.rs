@@ -48,6 +48,26 @@ impl Sid {
         fits.then(|| Self { authority, subs: subs.to_vec() })
     }
 
+    /// Reads an identifier that fills `bytes`.
+    pub fn parse(bytes: &[u8]) -> Result<Self, SecurityError> {
+        let sid = Self::read(bytes, 0)?;
+        if sid.len() == bytes.len() {
+            Ok(sid)
+        } else {
+            Err(error("identifier", 0, "nothing behind its sub-authorities", bytes.len()))
+        }
+    }
+
+    /// Its sub-authorities, the last of which tells accounts of one machine or domain apart.
+    pub fn sub_authorities(&self) -> &[u32] {
+        &self.subs
+    }
+
+    /// Whether it is of a machine or domain itself: `S-1-5-21-x-y-z`.
+    pub fn is_of_domain(&self) -> bool {
+        self.authority == 5 && matches!(self.subs.as_slice(), [21, _, _, _])
+    }
+
     /// Reads the identifier at byte `pos` of a descriptor.
     fn read(bytes: &[u8], pos: usize) -> Result<Self, SecurityError> {
         let rest = bytes.get(pos..).unwrap_or_default();
@@ -363,6 +383,13 @@ mod tests {
         let sid: Sid = "S-1-5-32-544".parse().unwrap();
         assert_eq!(sid.to_bytes(), [1, 2, 0, 0, 0, 0, 0, 5, 32, 0, 0, 0, 0x20, 2, 0, 0]);
         assert_eq!(Sid::read(&sid.to_bytes(), 0), Ok(sid.clone()));
+        assert_eq!(Sid::parse(&sid.to_bytes()), Ok(sid.clone()));
+        for len in 0..sid.to_bytes().len() {
+            assert!(Sid::parse(&sid.to_bytes()[..len]).is_err(), "{len}");
+        }
+        assert!(Sid::parse(&[sid.to_bytes(), vec![0]].concat()).is_err());
+        assert!(!sid.is_of_domain() && "S-1-5-21-1-2-3".parse::<Sid>().unwrap().is_of_domain());
+        assert!(!"S-1-5-21-1-2-3-500".parse::<Sid>().unwrap().is_of_domain());
         assert_eq!(sid.to_string(), "S-1-5-32-544");
         let large = Sid::new(0x1_0000_0000, &[1]).unwrap();
         assert_eq!(large.to_string().parse::<Sid>(), Ok(large));

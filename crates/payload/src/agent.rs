@@ -17,9 +17,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gravure_linux::disks::Roots;
+use gravure_linux::BlockDevice;
+use gravure_linux::disks::{self, Roots};
 use gravure_linux::machine::{self, Collected};
 use gravure_model::event::{Known, Observer as _};
+use gravure_model::inventory::InstalledWindows;
 use gravure_model::messages::Message;
 
 use crate::files::{ABORT_FILE, RUN_DIR};
@@ -94,7 +96,8 @@ fn work(screen: &Arc<Screen>) -> Result<Leave, String> {
     }
     screen.say(&Message::BringingUpNetwork);
     let network = network::start(Arc::clone(screen));
-    let collected = collect_settled();
+    let mut collected = collect_settled();
+    collected.inventory.windows = Some(installed_windows(&mut collected.warnings));
     for warning in &collected.warnings {
         outbox.event(Known::Warning { stage: None, message: warning.clone() }.into());
     }
@@ -136,6 +139,21 @@ fn report_abort(outbox: &Outbox, aborted: Option<&(String, String)>, report: &st
     }
     // Told once: it is in the spool now.
     let _ = std::fs::remove_file(ABORT_FILE);
+}
+
+/// What Windows is on the disks, for the server to see machines that are copies of one another. Only looks, and what cannot be read
+/// (encrypted, damaged) is no reason to hold the machine up.
+fn installed_windows(warnings: &mut Vec<String>) -> Vec<InstalledWindows> {
+    let all = disks::disks(&Roots::default()).unwrap_or_default();
+    let mut found = Vec::new();
+    for partition in all.iter().filter(|disk| !disk.removable).flat_map(|disk| &disk.partitions) {
+        let Ok(device) = BlockDevice::open_read(&partition.device()) else { continue };
+        match gravure_windows::installed_on(&device, &partition.name) {
+            Ok(windows) => found.extend(windows),
+            Err(error) => warnings.push(crate::files::chain(&error)),
+        }
+    }
+    found
 }
 
 /// The inventory once the disks no longer change.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
+use gravure_disk::boot_code::BootCode;
 use gravure_imaging::{CaptureOptions, Compression, Method, capture_directory, describe};
 use gravure_inf::{Arch, OsVersion, ProductType, Target};
 use gravure_model::Ctl;
@@ -143,6 +144,9 @@ pub(crate) fn check_request(request: &WindowsRequest) -> Result<bool, String> {
     let settings = gravure_windows::answer::AnswerSettings::from_toml(text).map_err(|error| chain(&error))?;
     if settings.computer_name.is_some() {
         return Err("settings: computer-name is what the job's name template gives".to_owned());
+    }
+    if let Some(code) = &request.boot_code {
+        BootCode::from_text(code).map_err(|error| chain(&error))?;
     }
     Ok(settings.has_secrets())
 }

@@ -9,8 +9,10 @@ pub(crate) mod journal;
 pub(crate) mod leases;
 pub(crate) mod machines;
 mod migrate;
+pub(crate) mod numbers;
 pub(crate) mod plans;
 pub(crate) mod sessions;
+pub(crate) mod sids;
 pub(crate) mod tokens;
 
 use std::path::Path;
@@ -20,6 +22,10 @@ use serde::de::DeserializeOwned;
 use sqlx::any::{AnyPoolOptions, AnyRow};
 use sqlx::pool::PoolConnection;
 use sqlx::{Any, AnyConnection, AnyPool, Executor, Row, Transaction};
+
+use crate::Error;
+use crate::keys::KeyFiles;
+use crate::vault::Vault;
 
 pub use audit::AuditEntry;
 pub(crate) use jobs::JobRow;
@@ -71,6 +77,7 @@ pub enum DbError {
 pub(crate) struct Db {
     writer: AnyPool,
     reader: AnyPool,
+    is_sqlite: bool,
 }
 
 impl Db {
@@ -87,6 +94,14 @@ impl Db {
         Ok(db)
     }
 
+    /// Opens a database that is there as it is, to read.
+    pub(crate) async fn look(url: &str) -> Result<Self, DbError> {
+        sqlx::any::install_default_drivers();
+        let url = url.replace("mode=rwc", "mode=ro");
+        let pool = AnyPoolOptions::new().max_connections(1).connect(&url).await?;
+        Ok(Self { writer: pool.clone(), reader: pool, is_sqlite: url.starts_with("sqlite:") })
+    }
+
     /// The URL of a SQLite file.
     pub(crate) fn sqlite_url(path: &Path) -> String {
         format!("sqlite://{}?mode=rwc", path.display())
@@ -97,7 +112,8 @@ impl Db {
             AnyPoolOptions::new().max_connections(connections).after_connect(|connection, _| {
                 Box::pin(async move {
                     // FULL: a token that was traded must stay traded after a power cut.
-                    let pragmas = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
+                    // secure_delete: what was a secret is overwritten when it goes.
+                    let pragmas = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; \
                                    PRAGMA foreign_keys = ON; PRAGMA busy_timeout = 10000;";
                     connection.execute(pragmas).await.map(drop)
                 })
@@ -105,12 +121,44 @@ impl Db {
         };
         let writer = options(1).connect(url).await?;
         let reader = options(READERS).connect(url).await?;
-        Ok(Self { writer, reader })
+        Ok(Self { writer, reader, is_sqlite: true })
     }
 
     async fn open_server(url: &str) -> Result<Self, DbError> {
         let pool = AnyPoolOptions::new().max_connections(CONNECTIONS).connect(url).await?;
-        Ok(Self { writer: pool.clone(), reader: pool })
+        Ok(Self { writer: pool.clone(), reader: pool, is_sqlite: false })
+    }
+
+    /// The key for secrets in it, made on the first start of a site that has none. What earlier versions stored in the clear is sealed,
+    /// and what is left of it in the file is overwritten.
+    pub(crate) async fn vault(&self, files: &KeyFiles) -> Result<Vault, Error> {
+        if !files.secrets().exists() && !jobs::any_sealed(&mut *self.read().await?).await? {
+            Vault::create(files)?;
+        }
+        let vault = Vault::open(files)?;
+        let mut transaction = self.write().await?;
+        let sealed = jobs::seal_old(&mut transaction, &vault).await?;
+        transaction.commit().await.map_err(DbError::from)?;
+        if sealed > 0 {
+            tracing::info!(jobs = sealed, "secrets in the database are encrypted now");
+            self.forget_old_pages().await;
+        }
+        Ok(vault)
+    }
+
+    /// Writes the database anew, so that nothing stays in pages that are free. Where this account may not, that is its operator's matter.
+    async fn forget_old_pages(&self) {
+        // PostgreSQL has no such pragma and needs none.
+        let statements: &[&'static str] = if self.is_sqlite {
+            &["VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"]
+        } else {
+            &["VACUUM FULL jobs"]
+        };
+        for statement in statements {
+            if let Err(error) = self.writer.execute(*statement).await {
+                tracing::warn!(%error, "what was stored in the clear may still be in free pages of the database");
+            }
+        }
     }
 
     /// A connection to read with.

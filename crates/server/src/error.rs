@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::db::DbError;
+use crate::vault::VaultError;
 
 /// Why `init`, `serve` or an operator's call fails.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +56,9 @@ pub enum Error {
     /// The database.
     #[error(transparent)]
     Db(#[from] DbError),
+    /// Secrets in the database.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
     /// A boot service.
     #[error(transparent)]
     Boot(#[from] gravure_bootd::Error),
@@ -163,6 +167,9 @@ impl Error {
             )),
             Self::Boot(Boot::NoPermission { .. }) => {
                 Some("run as root, or give the program CAP_NET_BIND_SERVICE and CAP_NET_RAW".into())
+            }
+            Self::Vault(_) => {
+                Some("put the key back from a backup, or cancel the jobs and make them again".into())
             }
             Self::Unreachable { .. } => Some("is `gravure serve` running, and is this its address?".into()),
             Self::Refused { cure, .. } => cure.clone(),

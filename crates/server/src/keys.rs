@@ -9,6 +9,7 @@ use gravure_trust::{PlanSigner, PublicKey, SigningKey};
 
 use crate::Error;
 use crate::tls::Authority;
+use crate::vault::Vault;
 
 /// How long the root vouches for the plan key without being asked again.
 const PLAN_KEY_SECONDS: i64 = 5 * 366 * 86_400;
@@ -35,6 +36,11 @@ impl KeyFiles {
     /// The root's public part, which every payload carries.
     pub fn root_public(&self) -> PathBuf {
         self.dir.join("root.pub")
+    }
+
+    /// Encrypts what jobs carry, in the database.
+    pub fn secrets(&self) -> PathBuf {
+        self.dir.join("secrets.key")
     }
 
     fn plan(&self) -> PathBuf {
@@ -102,6 +108,7 @@ impl Keys {
         write_private(&files.root(), &(root.to_text() + "\n"))?;
         write_private(&files.plan(), &(plan.to_text() + "\n"))?;
         write_private(&files.authority_key(), &authority.key_pem())?;
+        Vault::create(files)?;
         write_public(&files.root_public(), &(root.public().to_text() + "\n"))?;
         write_public(&files.plan_statement(), &(statement + "\n"))?;
         write_public(&files.authority(), authority.certificate_pem())

@@ -22,6 +22,7 @@ mod secret;
 pub mod secure_boot;
 mod serve;
 mod tls;
+mod vault;
 mod x509;
 
 pub use boot::{Entry, EntryKind, FirmwareKind, Rule};
@@ -34,3 +35,4 @@ pub use init::{InitOptions, NewSite, init};
 pub use keys::KeyFiles;
 pub use network::first_content_url;
 pub use serve::Server;
+pub use vault::VaultError;

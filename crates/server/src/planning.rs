@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use gravure_deploy::{PlanRequest, plan as decide};
+use gravure_deploy::{PlanRequest, name_pattern, plan as decide};
 use gravure_model::api::{MachineState, PlanAnswer};
 use gravure_model::descriptor::SystemKind;
 use gravure_model::job::{Job, JobRequest};
@@ -19,6 +19,7 @@ use crate::db::{self, Conn, Db, DbError, MachineRow, Outcome, PlanRow, SessionRo
 use crate::images::{Images, ReadyImage};
 use crate::names::NameTable;
 use crate::secret::{hash_of, new_secret};
+use crate::vault::Vault;
 
 /// A payload that waits asks again after so many seconds.
 const RETRY_SECONDS: u32 = 5;
@@ -33,6 +34,7 @@ pub(crate) struct Planner<'a> {
     pub(crate) bundles: &'a Bundles,
     pub(crate) names: &'a Path,
     pub(crate) signer: &'a PlanSigner,
+    pub(crate) vault: &'a Vault,
     /// `https://address:port` the machine reaches us at, for the deployed system's report.
     pub(crate) api_url: String,
     pub(crate) plan_minutes: u32,
@@ -141,17 +143,35 @@ impl Planner<'_> {
             return Ok(wait("no inventory yet", RETRY_SECONDS, false));
         };
         let mut job = job_for(&armed);
-        let settings = db::jobs::settings(&mut transaction, &job.id).await?;
+        let settings = match db::jobs::settings(&mut transaction, &job.id, self.vault).await {
+            Err(Error::Vault(error)) => {
+                drop(transaction);
+                let cure = "put the key back from a backup, or cancel the job and make it again";
+                return self.refuse(machine, &armed, &error.to_string(), Some(cure.to_owned())).await;
+            }
+            settings => settings?,
+        };
         if let Some(windows) = &mut job.request.windows {
             windows.settings = settings;
         }
+        let number = match name_pattern(&job, &inventory, &machine.identity, &bundles.table) {
+            Ok(pattern) if pattern.is_numbered() => {
+                let name = |number| pattern.name(number);
+                db::numbers::of_machine(&mut transaction, &pattern.to_string(), &machine.id, name).await?
+            }
+            Ok(_) => 1,
+            Err(refusal) => {
+                drop(transaction);
+                return self.refuse(machine, &armed, &refusal.to_string(), Some(refusal.cure())).await;
+            }
+        };
         let request = PlanRequest {
             plan: uuid::Uuid::new_v4().to_string(),
             identity: machine.identity.clone(),
             nonce: session.nonce.clone(),
             now,
             lifetime_seconds: i64::from(self.plan_minutes) * 60,
-            ordinal: u32::try_from(armed.ordinal).unwrap_or(u32::MAX),
+            number,
             confirm: None,
             drivers: bundles.drivers,
             layers: bundles.layers,
@@ -227,7 +247,7 @@ impl Planner<'_> {
         image: &ReadyImage,
     ) -> Result<PlanAnswer, Error> {
         if let Some(windows) = &mut plan.windows {
-            windows.settings = db::jobs::settings(conn, &plan.job).await?;
+            windows.settings = db::jobs::settings(conn, &plan.job, self.vault).await?;
         } else if session.assurance >= Assurance::Token {
             let token = new_secret()?;
             db::plans::set_confirm_hash(conn, &plan.id, &hash_of(&token)).await?;

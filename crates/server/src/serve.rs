@@ -115,6 +115,7 @@ impl Server {
         }
         let servers: Vec<ServerAddress> = listeners.iter().map(|listener| listener.address).collect();
         let db = Db::open(&config.paths.database).await?;
+        let vault = db.vault(&KeyFiles::in_dir(&config.paths.keys)).await?;
         let (notes, queue) = mpsc::channel(NOTE_QUEUE);
         let journal = Arc::new(Journal::new(NoteQueue(notes)));
         let presence = Arc::new(Presence::with_journal(Arc::clone(&journal)));
@@ -160,6 +161,7 @@ impl Server {
             bundles,
             names: config.paths.names.clone(),
             signer: keys.signer,
+            vault,
             servers: servers.clone(),
             limits: config.limits,
             journal,

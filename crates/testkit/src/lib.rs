@@ -7,6 +7,7 @@
 
 mod accelerator;
 mod artifacts;
+mod boot_code;
 mod console;
 mod crash;
 mod faulty;
@@ -26,6 +27,7 @@ pub use accelerator::{Accelerator, accelerator};
 pub use artifacts::{
     full_run, gravure_program, in_full_run, in_sample, payload_dir, seed, shared_dir, test_image,
 };
+pub use boot_code::windows_boot_code;
 pub use console::Console;
 pub use crash::{Recording, RecordingDisk, Survives};
 pub use faulty::{Fault, FaultyDisk, Operation};

@@ -1,8 +1,11 @@
-//! What makes an image start on a UEFI machine: the files of the EFI system partition, the boot store, the recovery
-//! environment, and the partitions all of it lies on (windows-servicing 3). What bcdboot does, without running Windows.
+//! What makes an image start: on a UEFI machine the files of the EFI system partition, on a BIOS machine those of the active partition;
+//! the boot store, the recovery environment, and the partitions all of it lies on (windows-servicing 3). What bcdboot does, without
+//! running Windows.
 
+mod bios;
 mod secure_boot;
 
+pub use bios::{BiosBootFiles, is_hidden};
 pub use secure_boot::{Authorities, SecureBoot};
 
 use gravure_disk::{PartitionRequest, PartitionSize, Role};
@@ -61,7 +64,7 @@ pub struct BootFile {
 /// What a machine is to start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BootOptions {
-    /// EFI system partition.
+    /// EFI system partition; of a BIOS machine the active one.
     pub system: Device,
     /// Partition with Windows.
     pub windows: Device,
@@ -127,7 +130,7 @@ impl WindowsImage<'_> {
         system.push(BootFile { path: format!("EFI/Boot/{fallback}"), content });
         let mut notes = Vec::new();
         let recovery = self.recovery_files(options, &mut notes);
-        let (store, is_from_template) = self.store(options, !recovery.is_empty())?;
+        let (store, is_from_template) = self.store(Firmware::Uefi, options, !recovery.is_empty())?;
         system.push(BootFile { path: format!("{TARGET_DIR}/BCD"), content: ContentRef::inline(store) });
         system.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(BootFiles {
@@ -200,11 +203,16 @@ impl WindowsImage<'_> {
     }
 
     /// The boot store: after the image's own template, which is right for its version; ours without one.
-    fn store(&mut self, options: &BootOptions, has_recovery: bool) -> Result<(Vec<u8>, bool), Error> {
+    fn store(
+        &mut self,
+        firmware: Firmware,
+        options: &BootOptions,
+        has_recovery: bool,
+    ) -> Result<(Vec<u8>, bool), Error> {
         let recovery = options.recovery.clone().filter(|_| has_recovery);
         let directory = format!("\\{}", RECOVERY_DIR.replace('/', "\\"));
         let store = StoreOptions {
-            firmware: Firmware::Uefi,
+            firmware,
             system: options.system.clone(),
             windows: options.windows.clone(),
             recovery: recovery.map(|device| Recovery { device, directory }),

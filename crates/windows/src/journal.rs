@@ -42,7 +42,8 @@ impl StoredData {
     }
 }
 
-/// One change. Paths are from the root of the Windows volume, with backslashes; keys from the root of their hive.
+/// One change. Paths are from the root of the Windows volume, with backslashes; in Linux images from the root, with strokes; keys from
+/// the root of their hive.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "change", rename_all = "kebab-case")]
 pub enum Change {
@@ -137,6 +138,8 @@ impl Change {
         let value_name =
             |value: &str| if value.is_empty() { "(default)".to_owned() } else { value.to_owned() };
         match self {
+            // Paths of Linux images begin with a stroke.
+            Self::DirectoryAdded { path } if path.starts_with('/') => format!("+ {path}/"),
             Self::DirectoryAdded { path } => format!("+ {path}\\"),
             Self::FileAdded { path } => format!("+ {path}"),
             Self::FileReplaced { path, .. } => format!("~ {path}"),

@@ -1,20 +1,26 @@
 //! Layers: ordered rules, written in TOML, that are applied to an image as a whole or not at all: registry, files,
-//! directories, shortcuts, INI files, text files, services, access, commands at first boot.
+//! directories, shortcuts, INI files, text files, services, access, commands at first boot. Linux images take those for files and
+//! commands; a layer with others is refused before anything is done.
 //!
 //! Rules run in the order: directories, files, shortcuts, text, INI, registry, services, access, commands; rules of one kind in
 //! the order of the file.
-//! Everything is checked before the first rule runs. What ran leaves a stamp in the image, `SOFTWARE\Gravure\Layers`; a
-//! layer of the same or a lower version is not applied again.
+//! Everything is checked before the first rule runs. What ran leaves a stamp in the image, `SOFTWARE\Gravure\Layers` or
+//! `/var/lib/gravure/layers`; a layer of the same or a lower version is not applied again.
 
 mod acl;
 mod document;
+mod first_boot;
 mod ini;
+mod macros;
+mod platform;
 mod registry;
 mod service;
 mod shortcut;
+mod target;
 mod text;
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use gravure_hive::Data;
@@ -27,10 +33,13 @@ use crate::answer::Position;
 use crate::drivers::{Placed, content_at, node_at, read_limited};
 use crate::file_version::file_version;
 use crate::image::{HiveFile, ReadContent, WindowsImage};
+use crate::linux_image::LinuxImage;
 use crate::system::{SetupState, System};
+use target::Target;
 
 pub use acl::AclRule;
 pub use ini::{IniAction, IniRule};
+pub use platform::Platform;
 pub use registry::{RegistryAction, RegistryRule};
 pub use service::{ServiceRule, Start};
 pub use shortcut::ShortcutRule;
@@ -40,6 +49,8 @@ pub use text::TextRule;
 pub const LAYER_FILE: &str = "layer.toml";
 /// Where stamps are.
 const STAMPS: &str = "Gravure\\Layers";
+const LINUX_STAMPS: &str = "/var/lib/gravure/layers";
+const MAX_STAMP_BYTES: u64 = 4096;
 /// Largest file that a rule puts in, and largest that one changes.
 const MAX_FILE_BYTES: u64 = 4 << 30;
 const MAX_TEXT_BYTES: u64 = 64 << 20;
@@ -112,6 +123,8 @@ pub struct FileRule {
     when: When,
     #[serde(default)]
     action: FileAction,
+    /// Mode in octal digits, for Linux; without one what is there keeps its own, and a new file may be run when the layer's may.
+    mode: Option<String>,
 }
 
 /// A directory that is made.
@@ -119,6 +132,8 @@ pub struct FileRule {
 #[serde(deny_unknown_fields)]
 pub struct DirectoryRule {
     path: String,
+    /// Mode in octal digits, for Linux.
+    mode: Option<String>,
 }
 
 /// A command that runs as SYSTEM while the machine is made.
@@ -157,6 +172,7 @@ struct Document {
 /// A layer, its macros filled in, ready to be applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layer {
+    platform: Platform,
     document: Document,
     files: Files,
 }
@@ -167,7 +183,15 @@ enum Files {
     /// In a directory of this machine.
     Directory(PathBuf),
     /// In a bundle: those that rules name, with their times.
-    Bundle(BTreeMap<PathBuf, (ContentRef, FileTime)>),
+    Bundle(BTreeMap<PathBuf, Bundled>),
+}
+
+/// A file of a bundle.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Bundled {
+    content: ContentRef,
+    written: FileTime,
+    is_program: bool,
 }
 
 /// A file of a layer.
@@ -175,6 +199,8 @@ struct Source {
     place: Placed,
     size: u64,
     written: FileTime,
+    /// The layer's file may be run.
+    is_program: bool,
 }
 
 /// What became of a layer.
@@ -193,15 +219,30 @@ pub struct LayerReport {
 }
 
 impl Layer {
-    /// Reads a layer whose files are in `base`. `facts` are what `${NAME}` stands for; a name that is not among them is an
-    /// error, as is anything else that would only show when rules run.
+    /// Reads a layer for Windows whose files are in `base`. `facts` are what `${NAME}` stands for, beside the places of the system; a
+    /// name that is not among them is an error, as is anything else that would only show when rules run.
     pub fn parse(text: &str, base: &Path, facts: &BTreeMap<String, String>) -> Result<Self, Error> {
-        let layer = Self::unchecked(text, base, facts)?;
+        Self::parse_for(Platform::Windows, text, base, facts)
+    }
+
+    /// The same for either system. A rule that the system does not know is an error.
+    pub fn parse_for(
+        platform: Platform,
+        text: &str,
+        base: &Path,
+        facts: &BTreeMap<String, String>,
+    ) -> Result<Self, Error> {
+        let layer = Self::unchecked(platform, text, base, facts)?;
         layer.check()?;
         Ok(layer)
     }
 
-    fn unchecked(text: &str, base: &Path, facts: &BTreeMap<String, String>) -> Result<Self, Error> {
+    fn unchecked(
+        platform: Platform,
+        text: &str,
+        base: &Path,
+        facts: &BTreeMap<String, String>,
+    ) -> Result<Self, Error> {
         let corrupt = |found: String| Error::Corrupt {
             path: "layer".to_owned(),
             expected: "a layer in TOML".to_owned(),
@@ -209,11 +250,12 @@ impl Layer {
         };
         let mut value: toml::Value =
             toml::from_str(text).map_err(|error| corrupt(error.message().to_owned()))?;
-        fill(&mut value, facts)?;
+        let mut known = platform.places();
+        known.extend(facts.clone());
+        macros::fill(&mut value, &known)?;
         let document: Document =
             value.try_into().map_err(|error: toml::de::Error| corrupt(error.message().to_owned()))?;
-        let layer = Self { document, files: Files::Directory(base.to_owned()) };
-        Ok(layer)
+        Ok(Self { platform, document, files: Files::Directory(base.to_owned()) })
     }
 
     /// As [`Layer::parse`] for a layer in the tree of a bundle: [`LAYER_FILE`] in its root, with its files beside it.
@@ -230,14 +272,16 @@ impl Layer {
         let content = content_at(tree, LAYER_FILE).ok_or_else(|| corrupt("nothing".to_owned()))?;
         let bytes = read_limited(read, content, LAYER_FILE, MAX_TEXT_BYTES)?;
         let text = String::from_utf8(bytes).map_err(|error| corrupt(error.to_string()))?;
-        let mut layer = Self::unchecked(&text, Path::new(""), facts)?;
+        let mut layer = Self::unchecked(Platform::Windows, &text, Path::new(""), facts)?;
         let mut files = BTreeMap::new();
         for from in layer.document.file.iter().filter_map(|rule| rule.from.as_ref()) {
             let found = from.to_str().and_then(|path| node_at(tree, path.trim_start_matches("./")));
             if let Some((node, content)) =
                 found.and_then(|id| Some((tree.node(id), tree.node(id).data.as_ref()?)))
             {
-                files.insert(from.clone(), (content.clone(), node.times.written));
+                let is_program = node.unix.is_some_and(|unix| unix.mode & 0o111 != 0);
+                let bundled = Bundled { content: content.clone(), written: node.times.written, is_program };
+                files.insert(from.clone(), bundled);
             }
         }
         layer.files = Files::Bundle(files);
@@ -257,11 +301,14 @@ impl Layer {
         if !is_fine {
             return Err(invalid("id", "1 to 64 letters, digits, dots and dashes", id));
         }
+        self.check_platform()?;
         for rule in &self.document.directory {
-            path_in_image(&rule.path)?;
+            self.platform.path(&rule.path)?;
+            mode_of(&rule.path, rule.mode.as_ref(), self.platform)?;
         }
         for rule in &self.document.file {
-            path_in_image(&rule.to)?;
+            self.platform.path(&rule.to)?;
+            mode_of(&rule.to, rule.mode.as_ref(), self.platform)?;
             match (rule.action, &rule.from, &rule.text) {
                 (FileAction::Delete, None, None) => {}
                 (FileAction::Delete, ..) => {
@@ -286,7 +333,7 @@ impl Layer {
             .map(|rule| &rule.file)
             .chain(self.document.ini.iter().map(|rule| &rule.file));
         for file in files {
-            path_in_image(file)?;
+            self.platform.path(file)?;
         }
         self.document.text.iter().try_for_each(TextRule::check)?;
         self.document.ini.iter().try_for_each(IniRule::check)?;
@@ -294,6 +341,28 @@ impl Layer {
         self.document.service.iter().try_for_each(ServiceRule::check)?;
         self.document.acl.iter().try_for_each(AclRule::check)?;
         self.document.registry.iter().try_for_each(RegistryRule::check)
+    }
+
+    /// Rules that the system does not know are named before anything else is said of them.
+    fn check_platform(&self) -> Result<(), Error> {
+        if self.platform == Platform::Windows {
+            return Ok(());
+        }
+        let Document { shortcut, registry, service, acl, .. } = &self.document;
+        let first = [
+            ("shortcut", shortcut.first().map(ShortcutRule::name)),
+            ("registry", registry.first().map(RegistryRule::name)),
+            ("service", service.first().map(ServiceRule::name)),
+            ("acl", acl.first().map(AclRule::name)),
+        ];
+        match first.into_iter().find_map(|(kind, name)| Some((kind, name?))) {
+            None => Ok(()),
+            Some((kind, name)) => Err(Error::Invalid {
+                what: format!("layer {}, rule [[{kind}]] {name:?}", self.id()),
+                expected: "a rule that a Linux image takes: directory, file, text, ini, command".to_owned(),
+                found: "one for Windows".to_owned(),
+            }),
+        }
     }
 
     /// A file beside the layer, which is there.
@@ -310,9 +379,10 @@ impl Layer {
             |name: &Path| Error::NotFound { what: "file of a layer", name: name.display().to_string() };
         match &self.files {
             Files::Bundle(files) => {
-                let (content, written) = files.get(from).ok_or_else(|| missing(from))?;
+                let Bundled { content, written, is_program } =
+                    files.get(from).ok_or_else(|| missing(from))?;
                 let place = Placed::Content(content.clone());
-                Ok(Source { place, size: content.size, written: *written })
+                Ok(Source { place, size: content.size, written: *written, is_program: *is_program })
             }
             Files::Directory(base) => {
                 let path = base.join(from);
@@ -322,42 +392,28 @@ impl Layer {
                 let since = written.duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap_or_default();
                 let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
                 let written = FileTime::from_unix(seconds, since.subsec_nanos());
-                Ok(Source { place: Placed::File(path), size: facts.len(), written })
+                let is_program = facts.permissions().mode() & 0o111 != 0;
+                Ok(Source { place: Placed::File(path), size: facts.len(), written, is_program })
             }
         }
     }
 
-    /// Applies the layer. After an error the image is to be dropped: nothing of the layer was written then.
+    /// Applies the layer to Windows. After an error the image is to be dropped: nothing of the layer was written then.
     pub fn apply(&self, image: &mut WindowsImage<'_>, system: &System) -> Result<LayerReport, Error> {
-        let Document { layer: Head { id, version, always }, .. } = &self.document;
+        self.check_is_for(Platform::Windows)?;
+        let Document { layer: Head { id, version, .. }, .. } = &self.document;
         let stamp = format!("{STAMPS}\\{id}");
         let there = image.number(HiveFile::Software, &stamp, "Version")?;
-        let mut report = LayerReport {
-            id: id.clone(),
-            version: *version,
-            applied: false,
-            passed_over: 0,
-            not_done: Vec::new(),
-        };
-        if !always && there.is_some_and(|there| there >= u64::from(*version)) {
+        let mut report = self.report();
+        if !self.is_due(there) {
             return Ok(report);
         }
         report.applied = true;
-        for rule in &self.document.directory {
-            image.make_directory(&path_in_image(&rule.path)?)?;
-        }
-        for rule in &self.document.file {
-            report.passed_over += usize::from(!self.apply_file(image, rule)?);
-        }
+        report.passed_over += self.place_files(image)?;
         for rule in &self.document.shortcut {
             report.passed_over += usize::from(!rule.apply(image)?);
         }
-        for rule in &self.document.text {
-            report.passed_over += usize::from(!rule.apply(image)?);
-        }
-        for rule in &self.document.ini {
-            report.passed_over += usize::from(!rule.apply(image)?);
-        }
+        report.passed_over += self.edit_files(image)?;
         for rule in &self.document.registry {
             report.passed_over += usize::from(!rule.apply(image, system)?);
         }
@@ -383,10 +439,96 @@ impl Layer {
         Ok(report)
     }
 
+    /// Applies the layer to Linux. After an error the image is to be dropped: nothing of the layer was written then.
+    pub fn apply_to_linux(&self, image: &mut LinuxImage<'_>) -> Result<LayerReport, Error> {
+        self.check_is_for(Platform::Linux)?;
+        let Document { layer: Head { id, version, .. }, command, directory, file, .. } = &self.document;
+        let stamp = format!("{LINUX_STAMPS}/{id}");
+        let there = image.read_file(&stamp, MAX_STAMP_BYTES)?;
+        let there = there.and_then(|bytes| String::from_utf8(bytes).ok()?.trim().parse().ok());
+        let mut report = self.report();
+        if !self.is_due(there) {
+            return Ok(report);
+        }
+        if let Some(first) = command.first()
+            && !first_boot::has_systemd(image)?
+        {
+            return Err(Error::Invalid {
+                what: format!("layer {id}, rule [[command]] {:?}", first.run),
+                expected: "an image with systemd, which runs it".to_owned(),
+                found: "none".to_owned(),
+            });
+        }
+        report.applied = true;
+        report.passed_over = self.place_files(image)?.saturating_add(self.edit_files(image)?);
+        if !command.is_empty() {
+            first_boot::install(image, id, command)?;
+        }
+        let has_modes =
+            directory.iter().any(|rule| rule.mode.is_some()) || file.iter().any(|rule| rule.mode.is_some());
+        if has_modes && !image.has_modes() {
+            report
+                .not_done
+                .push(format!("{id}: modes are not set: the image has none (captured without Unix data)"));
+        }
+        image.put(&stamp, ContentRef::inline(format!("{version}\n").into_bytes()), None)?;
+        Ok(report)
+    }
+
+    fn check_is_for(&self, platform: Platform) -> Result<(), Error> {
+        if self.platform == platform {
+            return Ok(());
+        }
+        Err(invalid(self.id(), &format!("a layer read for {}", platform.as_str()), self.platform.as_str()))
+    }
+
+    fn report(&self) -> LayerReport {
+        let Head { id, version, .. } = &self.document.layer;
+        LayerReport {
+            id: id.clone(),
+            version: *version,
+            applied: false,
+            passed_over: 0,
+            not_done: Vec::new(),
+        }
+    }
+
+    /// Whether the layer goes over the version that is there.
+    fn is_due(&self, there: Option<u64>) -> bool {
+        let Head { version, always, .. } = &self.document.layer;
+        *always || there.is_none_or(|there| there < u64::from(*version))
+    }
+
+    /// Directories and files; gives the number of rules whose condition did not hold.
+    fn place_files(&self, image: &mut dyn Target) -> Result<usize, Error> {
+        for rule in &self.document.directory {
+            let mode = mode_of(&rule.path, rule.mode.as_ref(), self.platform)?;
+            image.make_directory(&self.platform.path(&rule.path)?, mode)?;
+        }
+        let mut passed_over = 0usize;
+        for rule in &self.document.file {
+            passed_over += usize::from(!self.apply_file(image, rule)?);
+        }
+        Ok(passed_over)
+    }
+
+    /// Text and INI files; the same.
+    fn edit_files(&self, image: &mut dyn Target) -> Result<usize, Error> {
+        let mut passed_over = 0usize;
+        for rule in &self.document.text {
+            passed_over += usize::from(!rule.apply(image)?);
+        }
+        for rule in &self.document.ini {
+            passed_over += usize::from(!rule.apply(image)?);
+        }
+        Ok(passed_over)
+    }
+
     /// Whether the rule's condition held.
-    fn apply_file(&self, image: &mut WindowsImage<'_>, rule: &FileRule) -> Result<bool, Error> {
-        let path = path_in_image(&rule.to)?;
-        let is_there = image.exists(&path);
+    fn apply_file(&self, image: &mut dyn Target, rule: &FileRule) -> Result<bool, Error> {
+        let path = self.platform.path(&rule.to)?;
+        let mode = mode_of(&rule.to, rule.mode.as_ref(), self.platform)?;
+        let is_there = image.exists(&path)?;
         if rule.action == FileAction::Delete {
             return image.remove_file(&path);
         }
@@ -404,7 +546,7 @@ impl Layer {
                 && is_there
                 && image.read_file(&path, MAX_FILE_BYTES)?.as_deref() == Some(text.as_bytes());
             if !same {
-                image.write_file(&path, text)?;
+                image.write_file(&path, text.into_bytes(), mode)?;
             }
             return Ok(!same);
         };
@@ -419,43 +561,40 @@ impl Layer {
         }
         if matches!(rule.when, When::IfNewer | When::IfNewerAndPresent)
             && is_there
-            && !image.written(&path).is_none_or(is_older)
+            && !image.written(&path)?.is_none_or(is_older)
         {
             return Ok(false);
         }
         if rule.when == When::IfDifferent && is_there {
-            let same_size = image.content_of(&path).is_some_and(|content| content.size == source.size);
+            let same_size = image.size(&path)? == Some(source.size);
             if same_size && image.read_file(&path, MAX_FILE_BYTES)? == Some(source.bytes(image)?) {
                 return Ok(false);
             }
         }
-        image.add_placed(&path, source.place)?;
+        let mode = mode.or((source.is_program && !is_there).then_some(0o755));
+        image.put(&path, source.place, mode)?;
         Ok(true)
     }
 }
 
 impl Source {
-    fn bytes(&self, image: &WindowsImage<'_>) -> Result<Vec<u8>, Error> {
+    fn bytes(&self, image: &dyn Target) -> Result<Vec<u8>, Error> {
         match &self.place {
             Placed::File(path) => std::fs::read(path).map_err(Error::io("read", path)),
-            Placed::Content(content) => image.bytes_of(content, "file of a layer", MAX_FILE_BYTES),
+            Placed::Content(content) => image.bytes_of(content, MAX_FILE_BYTES),
         }
     }
 }
 
-/// A path of the Windows volume: `C:\` goes, and nothing leads out of it.
-fn path_in_image(path: &str) -> Result<String, Error> {
-    let bare = path
-        .get(..2)
-        .filter(|start| start.eq_ignore_ascii_case("c:"))
-        .map_or(path, |_| path.get(2..).unwrap_or(""));
-    let parts: Vec<&str> = bare.split(['\\', '/']).filter(|part| !part.is_empty()).collect();
-    let is_bad =
-        |part: &&str| matches!(*part, "." | "..") || part.contains([':', '*', '?', '"', '<', '>', '|', '\0']);
-    if parts.is_empty() || parts.iter().any(is_bad) {
-        return Err(invalid("path", "one of the Windows volume, e.g. C:\\Windows\\x.txt", path));
+/// A mode in octal digits, of a rule for `path`.
+fn mode_of(path: &str, mode: Option<&String>, platform: Platform) -> Result<Option<u32>, Error> {
+    let Some(mode) = mode else { return Ok(None) };
+    if platform == Platform::Windows {
+        return Err(invalid(path, "no mode, which Windows does not know", mode));
     }
-    Ok(parts.join("\\"))
+    let number = u32::from_str_radix(mode, 8).ok();
+    let number = number.filter(|_| (3..=4).contains(&mode.len()) && mode.bytes().all(|c| c.is_ascii_digit()));
+    number.map(Some).ok_or_else(|| invalid(path, "a mode of three or four octal digits, e.g. 0644", mode))
 }
 
 fn invalid(what: &str, expected: &str, found: &str) -> Error {
@@ -464,41 +603,4 @@ fn invalid(what: &str, expected: &str, found: &str) -> Error {
         expected: expected.to_owned(),
         found: format!("{found:?}"),
     }
-}
-
-/// Puts facts in the place of `${NAME}` in every text; `$$` is a dollar.
-fn fill(value: &mut toml::Value, facts: &BTreeMap<String, String>) -> Result<(), Error> {
-    match value {
-        toml::Value::String(text) => {
-            *text = filled(text, facts)?;
-            Ok(())
-        }
-        toml::Value::Array(items) => items.iter_mut().try_for_each(|item| fill(item, facts)),
-        toml::Value::Table(table) => table.iter_mut().try_for_each(|(_, item)| fill(item, facts)),
-        _ => Ok(()),
-    }
-}
-
-fn filled(text: &str, facts: &BTreeMap<String, String>) -> Result<String, Error> {
-    let mut out = String::new();
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once('$') {
-        out.push_str(before);
-        if let Some(after) = after.strip_prefix('$') {
-            out.push('$');
-            rest = after;
-        } else if let Some((name, after)) = after.strip_prefix('{').and_then(|after| after.split_once('}')) {
-            let known = facts.get(name).ok_or_else(|| {
-                let names: Vec<&str> = facts.keys().map(String::as_str).collect();
-                invalid("macro", &format!("one of {}", names.join(" ")), name)
-            })?;
-            out.push_str(known);
-            rest = after;
-        } else {
-            out.push('$');
-            rest = after;
-        }
-    }
-    out.push_str(rest);
-    Ok(out)
 }

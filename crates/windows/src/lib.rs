@@ -5,7 +5,9 @@ mod error;
 mod journal;
 
 mod file_version;
+mod identity;
 mod image;
+mod linux_image;
 mod names;
 mod recovery;
 mod shortcut;
@@ -22,8 +24,10 @@ pub mod layers;
 pub mod fuzz;
 
 pub use error::Error;
+pub use identity::installed_on;
 pub use image::{ContentResult, Finished, HiveFile, OutsideFile, ReadContent, WindowsImage};
 pub use journal::{Change, Record, StoredData};
+pub use linux_image::LinuxImage;
 pub use names::{MAX_COMPUTER_NAME, check_computer_name};
 pub use signature::Roots;
 pub use system::{SetupState, System};

@@ -1,8 +1,8 @@
 //! What ties an image to the disk it was captured from, taken away: drive letters, the place of the recovery environment.
 
 use gravure_hive::Data;
+use gravure_hive::bcd::Device;
 use gravure_inf::OsVersion;
-use gravure_nttypes::Guid;
 use gravure_wim::{Element, XmlNode};
 
 use crate::Error;
@@ -24,15 +24,26 @@ const ENABLE: &str =
     "cmd.exe /c \"reagentc.exe /enable > %SystemRoot%\\Gravure\\recovery.log 2>&1 & exit /b 0\"";
 
 impl WindowsImage<'_> {
-    /// Makes the image one of a disk of its own: the drive letters of another go, `C:` is the GPT partition `windows`, and the
+    /// Makes the image one of a disk of its own: the drive letters of another go, `C:` is the partition `windows`, and the
     /// recovery environment, whose place on another disk is forgotten, is set up while the machine is made.
-    pub fn settle_on_disk(&mut self, system: &System, windows: Guid) -> Result<(), Error> {
+    pub fn settle_on_disk(&mut self, system: &System, windows: &Device) -> Result<(), Error> {
         for (value, _) in self.values(HiveFile::System, MOUNTED)? {
             self.remove_value(HiveFile::System, MOUNTED, &value)?;
         }
         if system.setup == SetupState::InUse {
             // A system that goes through setup gives itself letters; one in use looks here.
-            let data = [GPT_MARK, &windows.0].concat();
+            let data = match windows {
+                Device::Gpt { partition, .. } => [GPT_MARK, &partition.0].concat(),
+                Device::Mbr { signature, offset } => {
+                    [signature.to_le_bytes().as_slice(), &offset.to_le_bytes()].concat()
+                }
+                other => {
+                    return Err(Error::Unsupported {
+                        what: "partition for Windows",
+                        value: other.to_string(),
+                    });
+                }
+            };
             self.set_value(HiveFile::System, MOUNTED, "\\DosDevices\\C:", &Data::binary(data))?;
         }
         if let Some(bytes) = self.read_file(RECOVERY_PLACE, MAX_PLACE_BYTES)? {

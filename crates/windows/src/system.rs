@@ -54,6 +54,11 @@ impl System {
     }
 }
 
+/// Key and value of the machine's name in a control set.
+pub(crate) fn computer_name_keys(control_set: &str) -> (String, &'static str) {
+    (format!("{control_set}\\Control\\ComputerName\\ComputerName"), "ComputerName")
+}
+
 const CURRENT_VERSION: &str = "Microsoft\\Windows NT\\CurrentVersion";
 
 impl WindowsImage<'_> {
@@ -78,7 +83,8 @@ impl WindowsImage<'_> {
             Some(text) if text.eq_ignore_ascii_case("ServerNT") => ProductType::Server,
             _ => ProductType::Workstation,
         };
-        let computer_name = system(self, "Control\\ComputerName\\ComputerName", "ComputerName")?;
+        let (key, value) = computer_name_keys(&control_set);
+        let computer_name = self.text(HiveFile::System, &key, value)?;
         let domain = system(self, "Services\\Tcpip\\Parameters", "Domain")?;
         let setup = self.setup_state()?;
         Ok(System {

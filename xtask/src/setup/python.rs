@@ -10,7 +10,7 @@ use crate::console::{self, Remedy};
 use crate::{process, workspace};
 
 /// Name, version and SHA-256 of the wheel, and what it is for.
-const NEEDED: [(&str, &str, &str, &str); 5] = [
+const NEEDED: [(&str, &str, &str, &str); 6] = [
     (
         "checkdisk",
         "0.1.0",
@@ -30,16 +30,22 @@ const NEEDED: [(&str, &str, &str, &str); 5] = [
         "oracle: reads the NTFS volumes we write",
     ),
     (
+        "dissect.regf",
+        "3.14",
+        "e9d9c0cd53a780ded1507bfe2e80c86820b6f12d6f8d4f3839d5e0a96e3fe7bc",
+        "oracle: reads the registry hives and boot stores we write",
+    ),
+    (
         "dissect.util",
         "3.24",
         "edca81239873a3bd6b5f0a702fc0fde453e9b3c2cce37f2c166cdd5e235ccd20",
-        "needed by dissect.ntfs",
+        "needed by dissect.ntfs and dissect.regf",
     ),
     (
         "dissect.cstruct",
         "4.7",
         "0427621ce67baa3106df2dc63a320d0a7f5c2da88ba3faf2ef5886a1a6b458fd",
-        "needed by dissect.ntfs",
+        "needed by dissect.ntfs and dissect.regf",
     ),
 ];
 

@@ -15,6 +15,7 @@ use gravure_model::Ctl;
 use gravure_tree::Loss;
 use serde::Serialize;
 
+use super::disk::read_boot_code;
 use crate::exit::{Failure, done_or_partial};
 use crate::output::{self, bytes, rate};
 use crate::progress::Reporter;
@@ -104,6 +105,9 @@ pub(crate) struct Options {
     /// Cluster size of the volume, e.g. 4K, 64K
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     cluster_size: Option<u64>,
+    /// Boot code of `gravure disk boot-code` for the volume, with its own parameters, so that a BIOS starts Windows from it
+    #[arg(long, value_name = "FILE")]
+    boot_code: Option<PathBuf>,
     /// Keep names that differ in case only, in directories marked case-sensitive; Windows before 10.0.17093 finds one of them
     #[arg(long)]
     keep_case_twins: bool,
@@ -491,7 +495,10 @@ fn run_volume(
         if missing { failure.with_cure("say how large the new file is to be: --size=40G") } else { failure }
     })?;
     let cluster_bytes = options.cluster_size.map(|bytes| u32::try_from(bytes).unwrap_or(u32::MAX));
+    let boot_code = options.boot_code.as_deref().map(read_boot_code).transpose()?;
+    let boot_code = boot_code.and_then(|code| code.of_volume().first_chunk().copied()).map(Box::new);
     let apply = VolumeApplyOptions {
+        boot_code,
         threads: options.threads,
         label: options.label.as_str().into(),
         cluster_bytes,

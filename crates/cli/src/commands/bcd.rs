@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Subcommand, ValueEnum};
 use gravure_hive::bcd::{
-    Device, ElementType, ElementValue, Firmware, Object, Recovery, Store, StoreEditor, StoreIds,
+    Device, ElementType, ElementValue, Firmware, ListChange, Object, Recovery, Store, StoreEditor, StoreIds,
     StoreOptions, object_name, object_type_name,
 };
 use gravure_imaging::ErrorKind;
@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::Common;
 use crate::exit::Failure;
 use crate::hive_file::{HiveFile, failure, now, write};
-use crate::output;
+use crate::output::{self, Format};
 
 /// Show, create and edit boot stores (BCD)
 #[derive(Debug, clap::Args)]
@@ -92,14 +92,23 @@ enum FirmwareKind {
 
 /// Set or delete an element, create or delete an object
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Elements have bcdedit's names, or are eight hexadecimal digits.
+#[command(
+    after_help = "Elements have bcdedit's names, or are eight hexadecimal digits. Values: devices as `bcd create` takes them (and as `bcd show`
+prints them), objects as GUID or name, lists with commas, numbers in decimal or with 0x, yes and no. The store is changed as a
+whole or not at all, and is checked before it takes the place of the old one. What is deleted goes from the boot menus, too.
+With --format json the object is printed as it is then.
 
 Examples:
   gravure bcd edit BCD '{bootmgr}' timeout 5
+  gravure bcd edit BCD '{bootmgr}' default 11111111-2222-3333-4444-555555555555
+  gravure bcd edit BCD '{bootmgr}' displayorder '{default}' --add-last
   gravure bcd edit BCD '{default}' testsigning yes
+  gravure bcd edit BCD '{default}' osdevice gpt:0b2394a9-095e-487d-8d48-719ecd4d78ca:8e0f2c38-e4ea-47ba-b7fc-9d8c74dccf0b
+  gravure bcd edit BCD '{default}' device mbr:0x12345678:105906176
   gravure bcd edit BCD '{default}' recoverysequence --delete
   gravure bcd edit BCD 11111111-2222-3333-4444-555555555555 --create 10200003
-  gravure bcd edit BCD 11111111-2222-3333-4444-555555555555 --delete")]
+  gravure bcd edit BCD 11111111-2222-3333-4444-555555555555 --delete"
+)]
 struct EditOptions {
     /// Store
     file: PathBuf,
@@ -110,6 +119,15 @@ struct EditOptions {
     /// Its value
     #[arg(conflicts_with = "delete")]
     value: Option<String>,
+    /// Put these objects before those that the list has
+    #[arg(long, requires = "value", conflicts_with_all = ["add_last", "remove"])]
+    add_first: bool,
+    /// Put these objects behind those that the list has
+    #[arg(long, requires = "value", conflicts_with = "remove")]
+    add_last: bool,
+    /// Take these objects out of the list
+    #[arg(long, requires = "value")]
+    remove: bool,
     /// Delete the element, or without one the object
     #[arg(long)]
     delete: bool,
@@ -170,7 +188,7 @@ pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
     match &options.command {
         Command::Show(options) => show(options, common),
         Command::Create(options) => create(options),
-        Command::Edit(options) => edit(options),
+        Command::Edit(options) => edit(options, common),
     }
 }
 
@@ -220,7 +238,19 @@ fn create(options: &CreateOptions) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn edit(options: &EditOptions) -> Result<ExitCode, Failure> {
+impl EditOptions {
+    /// What happens to the list of objects; `None` for a value as a whole.
+    fn list_change(&self) -> Option<ListChange> {
+        let changes = [
+            (self.add_first, ListChange::AddFirst),
+            (self.add_last, ListChange::AddLast),
+            (self.remove, ListChange::Remove),
+        ];
+        changes.into_iter().find(|(is_asked, _)| *is_asked).map(|(_, change)| change)
+    }
+}
+
+fn edit(options: &EditOptions, common: &Common) -> Result<ExitCode, Failure> {
     let file = HiveFile::open(&options.file)?;
     let failed = |error: gravure_hive::Error| file.failure(&error);
     let usage = |message: String| Failure::new(ErrorKind::Usage, message);
@@ -238,19 +268,32 @@ fn edit(options: &EditOptions) -> Result<ExitCode, Failure> {
         let kind = ElementType::from_text(text, object.kind).ok_or_else(|| {
             usage(format!("element {text:?}: expected bcdedit's name or eight hexadecimal digits"))
         })?;
-        match &options.value {
-            Some(value) => {
-                let value = ElementValue::from_text(kind, value).map_err(failed)?;
-                editor.set(&id, kind, &value).map_err(failed)?;
+        let value = options.value.as_deref().map(|value| editor.store().value(kind, value));
+        let value = value.transpose().map_err(failed)?;
+        match (value, options.list_change()) {
+            (Some(ElementValue::ObjectList(objects)), Some(change)) => {
+                editor.change_list(&id, kind, change, &objects).map_err(failed)?;
             }
-            None if options.delete => editor.delete(&id, kind).map_err(failed)?,
-            None => return Err(usage(format!("element {text}: expected a value or --delete"))),
+            (Some(_), Some(_)) => {
+                return Err(usage(format!(
+                    "element {text}: --add-first, --add-last and --remove are for lists"
+                )));
+            }
+            (Some(value), None) => editor.set(&id, kind, &value).map_err(failed)?,
+            (None, _) if options.delete => editor.delete(&id, kind).map_err(failed)?,
+            (None, _) => return Err(usage(format!("element {text}: expected a value or --delete"))),
         }
     } else if options.delete {
         editor.delete_object(&id).map_err(failed)?;
+        editor.unlink(&id).map_err(failed)?;
     } else {
         return Err(usage("expected an element and its value, --delete or --create".to_owned()));
     }
+    let edited = editor.store().object(&id).map_err(failed)?;
     file.save(&editor.finish().map_err(failed)?)?;
+    if common.format != Format::Text {
+        let shown: Vec<Shown> = edited.iter().map(Shown::new).collect();
+        output::document(common.format, &shown, |_| String::new())?;
+    }
     Ok(ExitCode::SUCCESS)
 }

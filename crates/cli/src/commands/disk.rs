@@ -1,10 +1,12 @@
-//! `gravure disk`: what stands on partitions, which of their bytes are used, and whose they are. Nothing is written.
+//! `gravure disk`: what stands on partitions, which of their bytes are used, whose they are, and the boot code of disks. Nothing is
+//! written to them.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Subcommand;
+use gravure_disk::boot_code::BootCode;
 use gravure_fsmap::{
     Basis, Class, Error, Exclusions, Fallback, Kind, Owner, Probe, State, UsedMap, map, owners, probe,
 };
@@ -28,6 +30,29 @@ enum Command {
     Probe(ProbeOptions),
     Map(MapOptions),
     Owner(OwnerOptions),
+    BootCode(BootCodeOptions),
+}
+
+/// Take the boot code of a disk from which a BIOS starts Windows, to be used for other disks
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "The code is Microsoft's, and no image of files holds it. FILE gets the first sector of the disk without its table and the
+first 8 KiB of its active NTFS partition; `gravure plan create --boot-code FILE` puts both, with the parameters of the new
+disk, onto machines that start by BIOS. What would not start Windows is refused.
+
+Examples:
+  gravure disk boot-code /dev/sda -o bios.boot
+  gravure disk boot-code reference.img -o bios.boot"
+)]
+struct BootCodeOptions {
+    /// Disk or image of one
+    disk: PathBuf,
+    /// File to write
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// Replace a file that is there
+    #[arg(long)]
+    yes: bool,
 }
 
 /// Say what stands on a partition and how it was left
@@ -108,7 +133,43 @@ pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
         Command::Probe(options) => run_probe(options, common),
         Command::Map(options) => run_map(options, common),
         Command::Owner(options) => run_owner(options, common),
+        Command::BootCode(options) => run_boot_code(options, common),
     }
+}
+
+/// What was taken.
+#[derive(Debug, Serialize)]
+struct TakenCode {
+    file: String,
+    bytes: usize,
+}
+
+/// Boot code that was taken.
+pub(crate) fn read_boot_code(path: &Path) -> Result<BootCode, Failure> {
+    let bytes = std::fs::read(path).map_err(|error| Failure::io("read", path, &error))?;
+    BootCode::parse(&bytes).map_err(|error| {
+        Failure::new(ErrorKind::Integrity, format!("{}: {}", path.display(), chain(&error)))
+            .with_cure("take it from a disk that starts Windows by BIOS: gravure disk boot-code DISK -o FILE")
+    })
+}
+
+fn run_boot_code(options: &BootCodeOptions, common: &Common) -> Result<ExitCode, Failure> {
+    if options.output.exists() && !options.yes {
+        let message = format!("{} is there already", options.output.display());
+        return Err(Failure::new(ErrorKind::Refused, message).with_cure("--yes replaces it"));
+    }
+    let code = BootCode::read(&open(&options.disk)?).map_err(|error| {
+        let kind = match &error {
+            gravure_disk::Error::Io { .. } => ErrorKind::Io,
+            _ => ErrorKind::Integrity,
+        };
+        let message = format!("{}: {}", options.disk.display(), chain(&error));
+        Failure::new(kind, message).with_cure("name a disk from which a BIOS starts Windows Vista or later")
+    })?;
+    crate::hive_file::write(&options.output, code.as_bytes())?;
+    let taken = TakenCode { file: options.output.display().to_string(), bytes: code.as_bytes().len() };
+    output::document(common.format, &taken, |taken| format!("{}: {} bytes", taken.file, taken.bytes))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn open(path: &Path) -> Result<FileAt, Failure> {

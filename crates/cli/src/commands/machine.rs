@@ -1,5 +1,6 @@
 //! `gravure machine`: the machines a site knows, and what became of their plans.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use clap::Subcommand;
@@ -190,6 +191,12 @@ pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
     match &options.command {
         Command::List(list) => {
             let machines = list.site.client()?.machines()?;
+            for (sid, names) in same_sids(&machines) {
+                eprintln!(
+                    "warning: {} have the same Windows SID {sid}: copies of a system that was not generalised",
+                    names.join(", ")
+                );
+            }
             let rows = machines.into_iter().map(MachineRow).collect();
             print_table(common.format, rows, "No machines yet: start one from the network.")?;
         }
@@ -224,6 +231,19 @@ pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
     Ok(ExitCode::SUCCESS)
 }
 
+/// SIDs that several machines have, with the names of these machines.
+fn same_sids(machines: &[MachineReport]) -> BTreeMap<&str, Vec<String>> {
+    let mut all: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for machine in machines {
+        let mac = machine.identity.macs.first().map(ToString::to_string);
+        let name = machine.host_name.clone().or_else(|| machine.identity.serial.clone()).or(mac);
+        let name = name.unwrap_or_else(|| machine.id.clone());
+        machine.windows_sids.iter().for_each(|sid| all.entry(sid).or_default().push(name.clone()));
+    }
+    all.retain(|_, names| names.len() > 1);
+    all
+}
+
 fn describe(report: &MachineReport) -> String {
     let identity = &report.identity;
     let macs: Vec<String> = identity.macs.iter().map(ToString::to_string).collect();
@@ -234,6 +254,12 @@ fn describe(report: &MachineReport) -> String {
     lines.extend(report.host_name.clone().map(|name| ("host name", name)));
     lines.push(("assurance", report.assurance.to_string()));
     lines.extend(report.quarantine.clone().map(|reason| ("quarantine", reason)));
+    if !report.windows_sids.is_empty() {
+        lines.push(("windows", report.windows_sids.join(" ")));
+    }
+    if !report.same_sid.is_empty() {
+        lines.push(("same SID as", report.same_sid.join(", ")));
+    }
     lines.push(("first seen", time(report.first_seen)));
     lines.push(("last seen", time(report.last_seen)));
     if let Some(inventory) = &report.inventory {

@@ -10,6 +10,7 @@ use gravure_model::job::{Afterwards, DiskRule, DriverRule, JobRequest, WindowsRe
 use gravure_model::{Assurance, Secret, Timestamp};
 use serde::Serialize;
 
+use super::disk::read_boot_code;
 use super::site::{SiteOptions, parse_span, print_table, time};
 use crate::Common;
 use crate::exit::Failure;
@@ -39,6 +40,7 @@ enum Command {
 
   gravure plan create --machine 52:54:00:12:34:56 --image install.wim:6 --name 'pc-{serial:-8}' --settings school.toml
   gravure plan create --machine 52:54:00:12:34:56 --image install.wim --name b7-1 --layer school --set ROOM=B7
+  gravure plan create --machine 52:54:00:12:34:56 --image win10.wim --name '{room}-{n:03}' --boot-code bios.boot
 
 Windows images: drivers that fit the machine come from the server's repository (gravure driver add), layers from its layer
 directory; ${COMPUTER_NAME}, ${SERIAL}, ${UUID}, ${MAC}, ${MANUFACTURER}, ${MODEL}, ${SKU} and ${ASSET} in them are the machine's. Settings with
@@ -51,7 +53,7 @@ struct Create {
     /// Image file in the server's image directory, or a path to one to be put there; :N for its Nth image
     #[arg(long, value_name = "FILE[:N]", value_parser = parse_image)]
     image: (String, u32),
-    /// Host name; {serial}, {uuid}, {mac}, {model}, {asset} and {n} are filled in, {serial:-8} with its last eight characters, {n:03} with zeros; columns of the site's names.csv too: {name}, {room}
+    /// Host name; {serial}, {uuid}, {mac}, {model}, {asset} and {n} are filled in, {serial:-8} with its last eight characters, {n:03} with zeros (a number that no other machine has with the rest of the name: '{room}-{n:03}' counts each room); columns of the site's names.csv too: {name}, {room}
     #[arg(long, value_name = "TEMPLATE")]
     name: String,
     /// Target disk: only, smallest, largest, serial=NUMBER or name=vda
@@ -106,6 +108,9 @@ struct WindowsOptions {
     /// Deploy even when nothing drives what the machine starts from
     #[arg(long)]
     accept_missing_drivers: bool,
+    /// Boot code that `gravure disk boot-code` took from a disk: machines that start by BIOS need it, as images of files have none
+    #[arg(long, value_name = "FILE")]
+    boot_code: Option<PathBuf>,
 }
 
 impl WindowsOptions {
@@ -124,6 +129,11 @@ impl WindowsOptions {
             settings: settings.transpose()?,
             accept_in_use: self.accept_in_use,
             accept_missing_drivers: self.accept_missing_drivers,
+            boot_code: self
+                .boot_code
+                .as_deref()
+                .map(|path| Ok::<_, Failure>(read_boot_code(path)?.to_text()))
+                .transpose()?,
         };
         Ok((request != WindowsRequest::default()).then_some(request))
     }

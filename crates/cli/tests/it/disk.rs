@@ -83,3 +83,40 @@ fn a_partition_is_probed_mapped_and_its_blocks_have_names() {
         "{error}"
     );
 }
+
+#[test]
+fn boot_code_is_taken_from_a_disk_and_put_onto_a_volume() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path();
+    let code = gravure_testkit::windows_boot_code("hello\0");
+    let mut disk = vec![0; 4 << 20];
+    disk[..512].copy_from_slice(&code[..512]);
+    disk[0x1b8..0x1bc].copy_from_slice(&[1, 2, 3, 4]);
+    disk[0x1be..0x1ce].copy_from_slice(&[0x80, 0, 0, 0, 7, 0, 0, 0, 0, 8, 0, 0, 0, 8, 0, 0]);
+    disk[1 << 20..][..8192].copy_from_slice(&code[512..]);
+    std::fs::write(dir.join("disk.img"), &disk).unwrap();
+    assert_eq!(ok(dir, &["disk", "boot-code", "disk.img", "-o", "bios.boot"]), "bios.boot: 8704 bytes\n");
+    assert_eq!(
+        std::fs::read(dir.join("bios.boot")).unwrap(),
+        code,
+        "without signature and table of the disk"
+    );
+    assert_eq!(fails(dir, &["disk", "boot-code", "disk.img", "-o", "bios.boot"]).0, 4);
+    disk[0x1be] = 0;
+    std::fs::write(dir.join("inactive.img"), &disk).unwrap();
+    let (status, error) = fails(dir, &["disk", "boot-code", "inactive.img", "-o", "x.boot"]);
+    assert!(status == 5 && error.contains("an MBR with an active partition"), "{status}: {error}");
+
+    std::fs::create_dir(dir.join("source")).unwrap();
+    std::fs::write(dir.join("source/bootmgr"), "boot manager").unwrap();
+    ok(dir, &["capture", "source", "a.wim", "A", "--progress", "none"]);
+    let apply = ["apply", "a.wim", "v.ntfs", "--size", "16M", "--progress", "none", "--boot-code"];
+    ok(dir, &[&apply[..], &["bios.boot"]].concat());
+    let volume = std::fs::read(dir.join("v.ntfs")).unwrap();
+    assert_eq!((&volume[0x54..510], &volume[512..8192]), (&code[512 + 0x54..512 + 510], &code[1024..]));
+    assert_eq!(volume[3..11], *b"NTFS    ");
+    ok(dir, &["ntfs", "check", "v.ntfs"]);
+    std::fs::write(dir.join("bad.boot"), &code[..8703]).unwrap();
+    let (status, error) = fails(dir, &[&apply[..], &["bad.boot", "--yes"]].concat());
+    assert!(status == 5 && error.contains("expected 8704 bytes"), "{status}: {error}");
+}

@@ -155,7 +155,29 @@ fn stores_are_shown_and_edited() {
     let new = "11111111-2222-3333-4444-555555555555";
     ok(dir, &["bcd", "edit", "BCD", new, "--create", "10200003"]);
     ok(dir, &["bcd", "edit", "BCD", new, "description", "Second"]);
-    ok(dir, &["bcd", "edit", "BCD", new, "--delete"]);
+    ok(dir, &["bcd", "edit", "BCD", new, "osdevice", "mbr:0x12345678:105906176"]);
+    let edited = |arguments: &[&str]| -> serde_json::Value {
+        let all = [&["--format", "json", "bcd", "edit", "BCD"], arguments].concat();
+        serde_json::from_str(&ok(dir, &all)).unwrap()
+    };
+    let shown = edited(&["{bootmgr}", "displayorder", new, "--add-first"]);
+    let listed = |shown: &serde_json::Value, element: &str| {
+        let elements = shown[0]["elements"].as_array().unwrap();
+        elements.iter().find(|e| e["name"] == element).map(|e| e["value"].as_str().unwrap().to_owned())
+    };
+    let loader = listed(&shown, "default").unwrap();
+    assert_eq!(listed(&shown, "displayorder").unwrap(), format!("{{{new}}},{loader}"));
+    let shown = edited(&["{bootmgr}", "displayorder", "{default}", "--remove"]);
+    assert_eq!(listed(&shown, "displayorder").unwrap(), format!("{{{new}}}"));
+    let shown = edited(&["{bootmgr}", "displayorder", "{default}", "--add-last"]);
+    assert_eq!(listed(&shown, "displayorder").unwrap(), format!("{{{new}}},{loader}"));
+    edited(&["{bootmgr}", "default", new]);
+    let (code, error) = fails(dir, &["bcd", "edit", "BCD", "{bootmgr}", "timeout", "3", "--add-last"]);
+    assert!(code == 2 && error.contains("are for lists"), "{code}: {error}");
+    assert_eq!(edited(&[new, "--delete"]), serde_json::json!([]));
+    let json = ok(dir, &["--format", "json", "bcd", "show", "BCD", "{bootmgr}"]);
+    let shown: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((listed(&shown, "displayorder"), listed(&shown, "default")), (Some(loader), None));
     assert_eq!(fails(dir, &["bcd", "show", "BCD", new]).0, 3);
     assert_eq!(fails(dir, &["bcd", "edit", "BCD", "{bootmgr}", "timeout", "soon"]).0, 2);
     assert_eq!(fails(dir, &["bcd", "edit", "BCD", "{bootmgr}", "wrong", "1"]).0, 2);

@@ -241,3 +241,50 @@ fn boot_files_come_out_of_the_image() {
     let output = gravure(dir, &[&["image", "boot", "x.wim:1"], &base[..]].concat());
     assert_eq!(output.status.code(), Some(3));
 }
+
+#[test]
+fn linux_images_take_layers_and_nothing_else() {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path();
+    for sub in ["root/etc", "root/usr/bin"] {
+        fs::create_dir_all(dir.join(sub)).unwrap();
+    }
+    symlink("usr/bin", dir.join("root/bin")).unwrap();
+    fs::write(dir.join("root/etc/os-release"), "PRETTY_NAME=\"Debian 13\"\n").unwrap();
+    fs::write(dir.join("root/etc/app.conf"), "[Main]\nRoom=old\n").unwrap();
+    fs::set_permissions(dir.join("root/etc/app.conf"), fs::Permissions::from_mode(0o640)).unwrap();
+    ok(dir, &["capture", "root", "linux.wim", "Linux", "--compress=xpress"]);
+    let layer = "[layer]\nid='room'\nversion=1\n[[file]]\nto='/bin/room'\ntext='#!/bin/sh\n'\nmode='0755'\n\
+                 [[ini]]\nfile='${ETC}/app.conf'\nsection='Main'\nkey='Room'\nvalue='${ROOM}'\n";
+    fs::write(dir.join("room.toml"), layer).unwrap();
+    let run = ["image", "service", "linux.wim:1", "--layer", "room.toml", "--set", "ROOM=B7"];
+    let json = ok(dir, &[&run[..], &["--dry-run", "--format", "json"]].concat());
+    let report: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&report["linux"], report.get("system")), (&"Debian 13".into(), None));
+    assert_eq!(report["layers"][0]["applied"], true);
+    let said = ok(dir, &[&run[..], &["-o", "room.wim"]].concat());
+    assert!(said.starts_with("Debian 13\n  layer room 1: applied\n"), "{said}");
+    ok(dir, &["apply", "room.wim:1", "out"]);
+    assert_eq!(fs::read_to_string(dir.join("out/etc/app.conf")).unwrap(), "[Main]\nRoom=B7\n");
+    let mode = |path: &str| fs::metadata(dir.join(path)).unwrap().permissions().mode() & 0o7777;
+    assert_eq!((mode("out/etc/app.conf"), mode("out/usr/bin/room")), (0o640, 0o755));
+    // Back again, and what is for Windows is refused by name.
+    ok(dir, &["image", "service", "room.wim:1", "--undo", "-o", "back.wim"]);
+    ok(dir, &["apply", "back.wim:1", "back"]);
+    assert_eq!(fs::read_to_string(dir.join("back/etc/app.conf")).unwrap(), "[Main]\nRoom=old\n");
+    assert!(!dir.join("back/var").exists() && !dir.join("back/usr/bin/room").exists());
+    fs::write(dir.join("bad.toml"), "[layer]\nid='x'\nversion=1\n[[registry]]\nkey='HKLM\\SOFTWARE\\x'\n")
+        .unwrap();
+    let output = gravure(dir, &["image", "service", "linux.wim:1", "--layer", "bad.toml", "-o", "x.wim"]);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        output.status.code() == Some(2) && error.contains("[[registry]]"),
+        "{:?}: {error}",
+        output.status
+    );
+    fs::write(dir.join("s.toml"), "computer-name = \"PC-1\"\n").unwrap();
+    let output = gravure(dir, &["image", "service", "linux.wim:1", "--settings", "s.toml", "-o", "x.wim"]);
+    assert_eq!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(!dir.join("x.wim").exists());
+}

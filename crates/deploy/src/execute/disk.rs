@@ -122,6 +122,10 @@ impl Run<'_> {
     /// derives from the seed. A retry needs no second permission.
     fn was_ours(&self, target: &Target) -> Result<bool, StepError> {
         let role = if self.plan.windows.is_some() { PartitionRole::Esp } else { PartitionRole::Root };
+        if self.is_bios_windows() {
+            // Nothing on such a disk has an identity of the plan's that is recognised; a job that goes on allows it anyway.
+            return Ok(false);
+        }
         let index = partition_index(self.partitions, role)?;
         let Some(part) = target.layout.partitions.get(index) else { return Ok(false) };
         let wanted = match role {

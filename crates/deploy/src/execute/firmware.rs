@@ -38,8 +38,8 @@ impl Run<'_> {
             let partition = partition.ok_or_else(|| missing("the layout has no EFI system partition"))?;
             match &self.serviced {
                 Some(windows) => LoadOption {
-                    optional_data: windows.load_option_data.clone(),
-                    ..LoadOption::for_file(WINDOWS_TITLE, partition, &windows.loader)?
+                    optional_data: windows.start.load_option_data.clone(),
+                    ..LoadOption::for_file(WINDOWS_TITLE, partition, &windows.start.loader)?
                 },
                 None => LoadOption::for_file(TITLE, partition, LOADER)?,
             }

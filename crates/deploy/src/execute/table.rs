@@ -1,10 +1,13 @@
 //! The last write: boot sector and partition table. From here on the disk looks bootable.
 
 use gravure_disk::TableImage;
+use gravure_disk::boot_code::BootCode;
+use gravure_disk::mbr::MbrOptions;
 use gravure_linux::BlockDevice;
+use gravure_model::plan::PartitionRole;
 
-use super::Run;
 use super::disk::sync;
+use super::{Run, partition_index};
 use crate::failure::{StepError, code};
 
 impl Run<'_> {
@@ -16,8 +19,13 @@ impl Run<'_> {
             ));
         }
         let target = self.target()?;
-        let boot_code = self.bios.as_ref().map(|placement| &placement.boot_code);
-        let table = TableImage::new(&target.layout, boot_code);
+        let table = match self.serviced.as_ref().and_then(|windows| windows.start.boot_code.as_ref()) {
+            Some(boot_code) => self.classic_table(boot_code)?,
+            None => {
+                let boot_code = self.bios.as_ref().map(|placement| &placement.boot_code);
+                TableImage::new(&target.layout, boot_code)
+            }
+        };
         let device_path = target.disk.device.clone();
         self.table_written = true;
         let target = self.target()?;
@@ -27,5 +35,14 @@ impl Run<'_> {
         // Past the page cache: what comes back is what the disk has.
         table.verify(&BlockDevice::open_direct(&device_path)?)?;
         Ok(())
+    }
+
+    /// The MBR from which a BIOS starts Windows: captured code, and a table with the partition of the boot manager active.
+    fn classic_table(&self, boot_code: &BootCode) -> Result<TableImage, StepError> {
+        let index = partition_index(self.partitions, PartitionRole::System)?;
+        let active = u32::try_from(index).unwrap_or(u32::MAX).saturating_add(1);
+        let signature = self.identity.mbr_signature();
+        let options = MbrOptions { signature, boot_code: &boot_code.of_disk(), active };
+        Ok(TableImage::classic(&self.target()?.layout, options)?)
     }
 }

@@ -1,5 +1,6 @@
 //! Which orders of steps are executed at all. What the steps do is tested in virtual machines: `vm_deployment`, `vm_faults` and `vm_windows` in `/tests`.
 
+use gravure_model::inventory::FirmwareMode;
 use gravure_model::plan::FileSystem;
 
 use super::*;
@@ -29,7 +30,7 @@ fn the_planners_order_is_accepted() {
 
 #[test]
 fn windows_is_serviced_before_the_disk_is_touched() {
-    let good = || crate::planner::windows_steps(Vec::new());
+    let good = || crate::planner::windows_steps(FirmwareMode::Uefi, Vec::new());
     assert!(check_order(&good()).is_ok());
     for (first, second) in [(0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (5, 6)] {
         let mut steps = good();

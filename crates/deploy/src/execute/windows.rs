@@ -3,12 +3,14 @@
 mod boot;
 mod sources;
 
+use gravure_disk::boot_code::{BootCode, VOLUME_BYTES};
 use gravure_disk::identity::print_uuid;
 use gravure_imaging::{
     Compact, ExistingData, Image, Strictness, VolumeApplyOptions, VolumeFile, apply_to_volume, check_volume,
 };
 use gravure_linux::machine;
 use gravure_model::event::Known;
+use gravure_model::inventory::FirmwareMode;
 use gravure_model::plan::{PartitionRole, PlannedWindows};
 use gravure_nttypes::{FileTime, NtName};
 use gravure_windows::answer::AnswerSettings;
@@ -33,15 +35,36 @@ const VOLUME_SEED: &str = "gravure-deploy v1 ntfs volume";
 pub(super) struct Serviced {
     image: Image,
     /// Files of the EFI system partition, read already: what cannot be read is found before the disk is touched.
-    system_files: Vec<EspFile>,
+    esp_files: Vec<EspFile>,
+    pub(super) start: Start,
+    applied: Option<Compared>,
+    /// What the server is told of the new system.
+    pub(super) known_by: Known,
+}
+
+/// What starts it.
+#[derive(Default)]
+pub(super) struct Start {
+    /// Files of the partition that the firmware starts.
+    system_files: Vec<BootFile>,
     recovery_files: Vec<BootFile>,
-    /// For the firmware's boot list.
+    /// For the boot list of UEFI firmware.
     pub(super) loader: String,
     pub(super) load_option_data: Vec<u8>,
-    applied: Option<Compared>,
+    /// Of BIOS machines.
+    pub(super) boot_code: Option<BootCode>,
+}
+
+fn no_boot_code() -> StepError {
+    StepError::new(code::REFUSED, "the plan has no boot code for a BIOS machine")
 }
 
 impl Run<'_> {
+    /// Whether the plan is of Windows on a disk with an MBR.
+    pub(super) fn is_bios_windows(&self) -> bool {
+        self.plan.windows.is_some() && self.plan.firmware == FirmwareMode::Bios
+    }
+
     pub(super) fn service_windows(&mut self, stage: &str) -> Result<(), StepError> {
         let planned = self.plan.windows.clone();
         let planned =
@@ -56,6 +79,21 @@ impl Run<'_> {
         if let Some(note) = gate(&system, &planned)? {
             notes.push(note);
         }
+        // Setup makes new ones; a copy of a system in use keeps what it had.
+        let keeps = system.setup != SetupState::Generalized;
+        let machine_sid = match windows.machine_sid() {
+            Ok(sid) => sid.filter(|_| keeps).map(|sid| sid.to_string()),
+            // Nothing that is done here needs it.
+            Err(error) => {
+                notes.push(format!("the SID of the image could not be read: {}", chain(&error)));
+                None
+            }
+        };
+        let computer_name = match system.setup {
+            SetupState::InUse => system.computer_name.clone(),
+            _ => Some(self.plan.personality.host_name.clone()),
+        };
+        let known_by = Known::Windows { machine_sid, computer_name };
 
         let mut packages = BundledPackages::new(&read);
         for (name, tree) in &sources.drivers {
@@ -81,24 +119,46 @@ impl Run<'_> {
             not_done.extend(done.not_done);
         }
 
-        windows.settle_on_disk(&system, self.partition_guid(PartitionRole::Windows)?)?;
-        let boot = windows.boot_files(&self.boot_options(&system, locale)?)?;
-        notes.push(format!("boot manager: {}", boot.reason));
-        not_done.extend(boot.notes);
-        let mut system_files = Vec::new();
-        for BootFile { path, content } in boot.system {
-            let content = contents.read(&content).map_err(from_imaging)?;
-            system_files.push(EspFile { path, content });
+        let boot_code = planned.boot_code.as_deref().map(BootCode::from_text).transpose()?;
+        windows.settle_on_disk(&system, &self.boot_device(PartitionRole::Windows)?)?;
+        let options = self.boot_options(&system, locale)?;
+        let start = if self.is_bios_windows() {
+            let boot = windows.bios_boot_files(&options)?;
+            not_done.extend(boot.notes);
+            notes.push("boot manager: bootmgr, started by captured code".to_owned());
+            Start {
+                system_files: boot.system,
+                recovery_files: boot.recovery,
+                boot_code: Some(boot_code.ok_or_else(no_boot_code)?),
+                ..Start::default()
+            }
+        } else {
+            let boot = windows.boot_files(&options)?;
+            notes.push(format!("boot manager: {}", boot.reason));
+            not_done.extend(boot.notes);
+            Start {
+                system_files: boot.system,
+                recovery_files: boot.recovery,
+                loader: boot.loader,
+                load_option_data: boot.load_option_data,
+                boot_code: None,
+            }
+        };
+        let mut esp_files = Vec::new();
+        if !self.is_bios_windows() {
+            for BootFile { path, content } in &start.system_files {
+                let content = contents.read(content).map_err(from_imaging)?;
+                esp_files.push(EspFile { path: path.clone(), content });
+            }
         }
         let finished = windows.finish(&format!("deployment {}", self.plan.id))?;
         notes.push(format!("{} changes", finished.changes.len()));
         self.serviced = Some(Serviced {
             image: sources.image.with_tree(tree),
-            system_files,
-            recovery_files: boot.recovery,
-            loader: boot.loader,
-            load_option_data: boot.load_option_data,
+            esp_files,
+            start,
             applied: None,
+            known_by,
         });
         for message in notes {
             self.tell(Known::Note { stage: Some(stage.to_owned()), message });
@@ -127,7 +187,7 @@ impl Run<'_> {
         stage: &str,
     ) -> Result<u64, StepError> {
         let mut serviced = self.take_serviced()?;
-        let report = self.lay_out(role, label, &serviced.image, Compact::Auto, stage)?;
+        let report = self.lay_out(role, label, &serviced.image, Compact::Auto, None, stage)?;
         if let Some(why) = &report.compact.why_not {
             self.tell(Known::Note {
                 stage: Some(stage.to_owned()),
@@ -150,6 +210,7 @@ impl Run<'_> {
         label: &str,
         image: &Image,
         compact: Compact,
+        boot_code: Option<&[u8; VOLUME_BYTES]>,
         stage: &str,
     ) -> Result<gravure_imaging::VolumeReport, StepError> {
         let index = partition_index(self.partitions, role)?;
@@ -160,6 +221,7 @@ impl Run<'_> {
             stage: stage.to_owned(),
             label: NtName::from(label),
             hidden_sectors: part.first_lba,
+            boot_code: boot_code.map(|code| Box::new(*code)),
             seed: Some(blake3::derive_key(VOLUME_SEED, volume_id.as_bytes())),
             time: Some(self.now()),
             // `prepare` has looked, and destroyed what stood there.
@@ -178,12 +240,22 @@ impl Run<'_> {
 
     pub(super) fn install_windows_boot(&mut self, stage: &str) -> Result<u64, StepError> {
         let mut serviced = self.take_serviced()?;
-        let mut bytes = self.write_esp(std::mem::take(&mut serviced.system_files))?;
+        let mut bytes = if self.is_bios_windows() {
+            let code =
+                serviced.start.boot_code.as_ref().and_then(|code| code.of_volume().first_chunk().copied());
+            let code = code.ok_or_else(no_boot_code)?;
+            let image = serviced.image.with_tree(boot::tree_of(&serviced.start.system_files, self.now())?);
+            let role = PartitionRole::System;
+            self.lay_out(role, "System", &image, Compact::Never, Some(&code), stage)?.apply.bytes
+        } else {
+            self.write_esp(std::mem::take(&mut serviced.esp_files))?
+        };
         let has_partition = self.partitions.iter().any(|part| part.role == PartitionRole::Recovery);
         if has_partition {
-            let tree = boot::tree_of(&serviced.recovery_files, self.now())?;
+            let tree = boot::tree_of(&serviced.start.recovery_files, self.now())?;
             let image = serviced.image.with_tree(tree);
-            let report = self.lay_out(PartitionRole::Recovery, "Recovery", &image, Compact::Never, stage)?;
+            let role = PartitionRole::Recovery;
+            let report = self.lay_out(role, "Recovery", &image, Compact::Never, None, stage)?;
             bytes = bytes.saturating_add(report.apply.bytes);
         }
         self.serviced = Some(serviced);
@@ -199,7 +271,7 @@ impl Run<'_> {
         gravure_linux::block::sync_all();
         self.target()?.device.drop_cache()?;
         gravure_linux::block::drop_caches()?;
-        let volumes = [PartitionRole::Windows, PartitionRole::Recovery];
+        let volumes = [PartitionRole::System, PartitionRole::Windows, PartitionRole::Recovery];
         for role in volumes.into_iter().filter(|role| self.partitions.iter().any(|part| part.role == *role)) {
             self.check_structure(role, stage)?;
         }

@@ -13,24 +13,83 @@ const FIELDS: &str = "{serial} {uuid} {mac} {model} {asset} {n}";
 const MAX_WIDTH: usize = 63;
 /// RFC 1123: one label.
 const MAX_NAME_BYTES: usize = 63;
+/// Stands for a number in a name that is not complete; no name has it.
+const NUMBER: char = '\u{1}';
+
+/// A template filled for one machine, but for its numbers: `b7-{n}`. Machines whose patterns are equal are counted together, so that
+/// a template with `{room}` counts each room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamePattern {
+    /// With [`NUMBER`] for each number.
+    text: String,
+    /// How wide each of them is asked for.
+    widths: Vec<Option<String>>,
+}
+
+impl NamePattern {
+    /// Whether there is a number in it.
+    pub fn is_numbered(&self) -> bool {
+        !self.widths.is_empty()
+    }
+
+    /// The name of the machine of this number.
+    pub fn name(&self, number: u32) -> String {
+        let mut widths = self.widths.iter();
+        let mut name = String::new();
+        for c in self.text.chars() {
+            if c != NUMBER {
+                name.push(c);
+                continue;
+            }
+            let number = number.to_string();
+            match widths.next().and_then(Option::as_ref) {
+                // Checked when the pattern was made.
+                Some(width) => name.push_str(&cut("n", &number, width).unwrap_or(number)),
+                None => name.push_str(&number),
+            }
+        }
+        name
+    }
+}
+
+impl std::fmt::Display for NamePattern {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text.replace(NUMBER, "{n}"))
+    }
+}
 
 /// What is known of a machine.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Facts<'a> {
     pub(super) inventory: &'a Inventory,
     pub(super) identity: &'a MachineIdentity,
-    /// Number within the job, from 1.
-    pub(super) ordinal: u32,
     /// What the site's table says, by column.
     pub(super) table: &'a BTreeMap<String, String>,
 }
 
-/// Fills the template's fields and cleans the result: letters, digits and inner dashes, lower case.
-pub(super) fn fill(template: &str, facts: Facts<'_>) -> Result<String, Refusal> {
-    let Facts { inventory, identity, ordinal, table } = facts;
+/// The name of the machine that has this number, checked.
+pub(super) fn fill(template: &str, facts: Facts<'_>, number: u32) -> Result<String, Refusal> {
+    let name = pattern(template, facts)?.name(number);
+    let refuse = |why: String| Refusal::HostName { template: template.into(), found: name.clone(), why };
+    if name.len() > MAX_NAME_BYTES {
+        return Err(refuse(format!("{} characters, {MAX_NAME_BYTES} are allowed", name.len())));
+    }
+    if name.bytes().all(|c| c.is_ascii_digit()) {
+        return Err(refuse("a name of digits only is taken for an address".into()));
+    }
+    Ok(name)
+}
+
+/// Fills the template's fields but for numbers and cleans the result: letters, digits and inner dashes, lower case.
+pub(super) fn pattern(template: &str, facts: Facts<'_>) -> Result<NamePattern, Refusal> {
+    let Facts { inventory, identity, table } = facts;
     let refuse =
         |found: &str, why: String| Refusal::HostName { template: template.into(), found: found.into(), why };
     let mut filled = String::new();
+    let mut widths = Vec::new();
+    if template.contains(NUMBER) {
+        return Err(refuse(template, "a control character stands in it".into()));
+    }
     let mut rest = template;
     while let Some((before, after)) = rest.split_once('{') {
         filled.push_str(before);
@@ -47,7 +106,15 @@ pub(super) fn fill(template: &str, facts: Facts<'_>) -> Result<String, Refusal> 
             "mac" => identity.macs.first().map(|mac| mac.to_string().replace(':', "")),
             "model" => inventory.smbios.system.product.clone(),
             "asset" => inventory.smbios.chassis.asset_tag.clone(),
-            "n" => Some(ordinal.to_string()),
+            "n" => {
+                if let Some(width) = width {
+                    cut(name, "1", width).map_err(|why| refuse(&filled, why))?;
+                }
+                widths.push(width.map(str::to_owned));
+                filled.push(NUMBER);
+                rest = after;
+                continue;
+            }
             other => match table.get(other) {
                 Some(value) => Some(value.clone()),
                 None => {
@@ -67,17 +134,11 @@ pub(super) fn fill(template: &str, facts: Facts<'_>) -> Result<String, Refusal> 
         rest = after;
     }
     filled.push_str(rest);
-    let name = clean(&filled);
-    if name.is_empty() {
+    let text = clean(&filled);
+    if text.is_empty() {
         return Err(refuse(&filled, "nothing is left of it as a host name".into()));
     }
-    if name.len() > MAX_NAME_BYTES {
-        return Err(refuse(&name, format!("{} characters, {MAX_NAME_BYTES} are allowed", name.len())));
-    }
-    if name.bytes().all(|c| c.is_ascii_digit()) {
-        return Err(refuse(&name, "a name of digits only is taken for an address".into()));
-    }
-    Ok(name)
+    Ok(NamePattern { text, widths })
 }
 
 /// A part of a value: `8` its first characters, `-8` its last ones, of letters and digits alone. Of an address the last ones
@@ -107,7 +168,7 @@ fn cut(field: &str, value: &str, width: &str) -> Result<String, String> {
 fn clean(text: &str) -> String {
     let mut name = String::new();
     for c in text.chars() {
-        if c.is_ascii_alphanumeric() {
+        if c.is_ascii_alphanumeric() || c == NUMBER {
             name.push(c.to_ascii_lowercase());
         } else if !name.ends_with('-') && !name.is_empty() {
             name.push('-');
@@ -129,7 +190,7 @@ mod tests {
         inventory.smbios.chassis.asset_tag = Some("INV-00815".into());
         let identity = MachineIdentity::new(None, Some("ABC/123 "), [Mac([0x52, 0x54, 0, 1, 2, 3])]);
         let table = BTreeMap::from([("room".to_owned(), "B7".to_owned())]);
-        let facts = Facts { inventory: &inventory, identity: &identity, ordinal: 7, table: &table };
+        let facts = Facts { inventory: &inventory, identity: &identity, table: &table };
         let cases = [
             ("pc-{serial}", Ok("pc-abc-123")),
             ("{model}", Ok("optiplex-7090-sff")),
@@ -160,7 +221,7 @@ mod tests {
             ("{n}", Err("a name of digits only is taken for an address")),
         ];
         for (template, wanted) in cases {
-            let found = fill(template, facts);
+            let found = fill(template, facts, 7);
             match (wanted, found) {
                 (Ok(wanted), Ok(found)) => assert_eq!(found, wanted),
                 (Err(wanted), Err(Refusal::HostName { why, .. })) => assert_eq!(why, wanted),
@@ -168,7 +229,30 @@ mod tests {
             }
         }
         let long = "a".repeat(64);
-        let refused = fill(&long, facts).unwrap_err().to_string();
+        let refused = fill(&long, facts, 1).unwrap_err().to_string();
         assert!(refused.ends_with("64 characters, 63 are allowed"), "{refused}");
+    }
+
+    #[test]
+    fn machines_of_one_pattern_are_counted_together() {
+        let inventory = Inventory::default();
+        let identity = MachineIdentity::new(None, Some("SN1"), []);
+        let of = |template: &str, room: &str| {
+            let table = BTreeMap::from([("room".to_owned(), room.to_owned())]);
+            pattern(template, Facts { inventory: &inventory, identity: &identity, table: &table }).unwrap()
+        };
+        assert_eq!(of("{room}-{n:03}", "B7").to_string(), "b7-{n}");
+        assert_eq!(of("{room}-{n:03}", "B7"), of("{room}-{n:03}", "b7"));
+        assert_ne!(of("{room}-{n:03}", "B7"), of("{room}-{n:03}", "B8"));
+        // Another width is another way to write the same names.
+        assert_eq!(of("{room}-{n}", "B7").to_string(), of("B7 {n:03}", "x").to_string());
+        assert_eq!(of("{room}-{n:03}", "B7").name(12), "b7-012");
+        assert_eq!(of("{n}-{room}-{n:02}", "B7").name(3), "3-b7-03");
+        assert!(of("{room}-{n}", "B7").is_numbered() && !of("{room}", "B7").is_numbered());
+        // What is left of an empty room is no dash in front.
+        assert_eq!(of("{room}-{n}", "").name(4), "4");
+        let table = BTreeMap::new();
+        let facts = Facts { inventory: &inventory, identity: &identity, table: &table };
+        assert!(pattern("a\u{1}b", facts).is_err() && pattern("{n:x}", facts).is_err());
     }
 }

@@ -61,7 +61,7 @@ pub(crate) fn disk_layout(
                 PartitionRole::BiosBoot => Role::BiosBoot,
                 PartitionRole::Root => Role::LinuxRoot,
                 PartitionRole::MicrosoftReserved => Role::MicrosoftReserved,
-                PartitionRole::Windows => Role::MicrosoftData,
+                PartitionRole::Windows | PartitionRole::System => Role::MicrosoftData,
                 PartitionRole::Recovery => Role::WindowsRecovery,
             },
             size: partition

@@ -82,7 +82,7 @@ fn request() -> PlanRequest {
         nonce: "n".into(),
         now: Timestamp(1_000_000),
         lifetime_seconds: 600,
-        ordinal: 1,
+        number: 1,
         confirm: None,
         drivers: Vec::new(),
         layers: Vec::new(),
@@ -289,4 +289,35 @@ fn what_windows_cannot_take_is_refused_before_anything_is_written() {
     let refused = plan(&job(|_| {}), &machine, &windows(), request()).unwrap_err();
     assert_eq!(refused.code(), 9);
     assert!(refused.to_string().contains("cannot be made to start on a bios machine"), "{refused}");
+}
+
+#[test]
+fn a_bios_machine_gets_windows_with_boot_code_on_an_mbr() {
+    let mut machine = inventory(vec![disk("vda", 64 * GIB)]);
+    machine.firmware.mode = FirmwareMode::Bios;
+    let with_code = |job: &mut JobRequest| {
+        let boot_code = Some("00".to_owned());
+        job.windows = Some(WindowsRequest { boot_code, ..WindowsRequest::default() });
+    };
+    let made = plan(&job(with_code), &machine, &windows(), request()).unwrap();
+    let steps: Vec<&str> = made.steps.iter().map(Step::name).collect();
+    let wanted = [
+        "check_disk",
+        "service_windows",
+        "prepare",
+        "apply_volume",
+        "install_windows_boot",
+        "verify",
+        "write_table",
+    ];
+    assert_eq!(steps, wanted);
+    let Step::Prepare { partitions } = &made.steps[2] else { panic!("{:?}", made.steps[2]) };
+    let roles: Vec<_> = partitions.iter().map(|partition| partition.role).collect();
+    assert_eq!(roles, [PartitionRole::System, PartitionRole::Windows, PartitionRole::Recovery]);
+    assert_eq!(made.windows.unwrap().boot_code.as_deref(), Some("00"));
+    let large = inventory(vec![disk("vda", 4096 * GIB)]);
+    let large = gravure_model::inventory::Inventory { firmware: machine.firmware.clone(), ..large };
+    let refused = plan(&job(with_code), &large, &windows(), request()).unwrap_err();
+    assert!(refused.to_string().contains("disks of at most 2199023255040 bytes"), "{refused}");
+    assert!(refused.cure().contains("--boot-code"));
 }

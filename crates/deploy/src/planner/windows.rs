@@ -6,7 +6,7 @@ use gravure_model::descriptor::DescribedImage;
 use gravure_model::inventory::FirmwareMode;
 use gravure_model::job::{DriverRule, Job};
 pub(super) use gravure_model::plan::PlannedWindows;
-use gravure_model::plan::{PartitionRole, PlannedBundle, PlannedPartition, Step};
+use gravure_model::plan::{PartitionRole, PlannedBundle, PlannedDisk, PlannedPartition, Step};
 
 use super::host_name::Facts;
 use super::layout::{MIB, esp_bytes};
@@ -18,24 +18,41 @@ const WINDOWS_LABEL: &str = "Windows";
 const RESERVED_BYTES: u64 = 16 * MIB;
 /// Room for a recovery environment, whose image has some 600 MB, and its updates.
 const RECOVERY_BYTES: u64 = 1024 * MIB;
+/// Boot manager, store and languages of a BIOS machine have some 30 MB; Windows' own setup takes 100 to 550.
+const SYSTEM_BYTES: u64 = 256 * MIB;
+/// What an MBR can tell: 2^32 - 1 sectors of 512 bytes.
+const MBR_LIMIT_BYTES: u64 = ((1 << 32) - 1) * 512;
 /// Smaller disks keep the recovery environment on the Windows volume.
 const RECOVERY_FROM_BYTES: u64 = 32 << 30;
 
-/// Whether the image can be made to start in this mode.
+/// Whether the image can be made to start in this mode from this disk.
 pub(super) fn check_firmware(
     image: &CatalogImage,
     index: u32,
     firmware: FirmwareMode,
+    job: &Job,
+    disk: &PlannedDisk,
 ) -> Result<(), Refusal> {
-    match firmware {
-        FirmwareMode::Uefi => Ok(()),
-        FirmwareMode::Bios => Err(Refusal::Firmware {
-            path: image.path.clone(),
-            index,
-            firmware: firmware.as_str(),
-            why: "its boot sectors are Microsoft's, and images of files do not hold them".to_owned(),
-        }),
+    if firmware == FirmwareMode::Uefi {
+        return Ok(());
     }
+    let refuse = |why: String| {
+        let (path, firmware) = (image.path.clone(), firmware.as_str());
+        Err(Refusal::Firmware { path, index, firmware, why })
+    };
+    if job.request.windows.as_ref().is_none_or(|windows| windows.boot_code.is_none()) {
+        return refuse(
+            "its boot sectors are Microsoft's, images of files do not hold them, and none were given"
+                .to_owned(),
+        );
+    }
+    if disk.size_bytes > MBR_LIMIT_BYTES {
+        return refuse(format!(
+            "a BIOS starts Windows from disks of at most {MBR_LIMIT_BYTES} bytes, {} has {}",
+            disk.name, disk.size_bytes
+        ));
+    }
+    Ok(())
 }
 
 /// A Linux image takes nothing of what a job may say for Windows.
@@ -45,6 +62,7 @@ pub(super) fn check_unwanted(image: &CatalogImage, index: u32, job: &Job) -> Res
         (windows.settings.is_some(), "answer file"),
         (!windows.layers.is_empty(), "layers by this way"),
         (windows.publish_drivers, "Windows drivers"),
+        (windows.boot_code.is_some(), "boot code of Windows"),
     ];
     match unwanted.into_iter().find(|(is_there, _)| *is_there) {
         Some((_, what)) => Err(Refusal::NotForLinux { path: image.path.clone(), index, what }),
@@ -52,14 +70,21 @@ pub(super) fn check_unwanted(image: &CatalogImage, index: u32, job: &Job) -> Res
     }
 }
 
-/// System, reserved, Windows, and recovery directly behind it, where Windows can make either larger.
-pub(super) fn partitions(disk_bytes: u64, described: &DescribedImage) -> Vec<PlannedPartition> {
+/// System, reserved (on GPT), Windows, and recovery directly behind it, where Windows can make either larger.
+pub(super) fn partitions(
+    firmware: FirmwareMode,
+    disk_bytes: u64,
+    described: &DescribedImage,
+) -> Vec<PlannedPartition> {
     let one = |role, size_bytes, label: &str| PlannedPartition { role, size_bytes, label: label.to_owned() };
-    let mut out = vec![
-        one(PartitionRole::Esp, Some(esp_bytes(disk_bytes)), "EFI system partition"),
-        one(PartitionRole::MicrosoftReserved, Some(RESERVED_BYTES), "Microsoft reserved partition"),
-        one(PartitionRole::Windows, None, "Basic data partition"),
-    ];
+    let mut out = match firmware {
+        FirmwareMode::Uefi => vec![
+            one(PartitionRole::Esp, Some(esp_bytes(disk_bytes)), "EFI system partition"),
+            one(PartitionRole::MicrosoftReserved, Some(RESERVED_BYTES), "Microsoft reserved partition"),
+        ],
+        FirmwareMode::Bios => vec![one(PartitionRole::System, Some(SYSTEM_BYTES), "System")],
+    };
+    out.push(one(PartitionRole::Windows, None, "Basic data partition"));
     let has_recovery = described.windows.as_ref().is_some_and(|windows| windows.has_recovery);
     if has_recovery && disk_bytes >= RECOVERY_FROM_BYTES {
         out.push(one(PartitionRole::Recovery, Some(RECOVERY_BYTES), "Recovery"));
@@ -81,8 +106,8 @@ pub(super) fn check_name(template: &str, name: &str) -> Result<(), Refusal> {
 }
 
 /// The image is read and serviced before the disk is touched: most of what can go wrong with it goes wrong there.
-pub(crate) fn steps(partitions: Vec<PlannedPartition>) -> Vec<Step> {
-    vec![
+pub(crate) fn steps(firmware: FirmwareMode, partitions: Vec<PlannedPartition>) -> Vec<Step> {
+    let mut steps = vec![
         Step::CheckDisk {},
         Step::ServiceWindows {},
         Step::Prepare { partitions },
@@ -90,8 +115,11 @@ pub(crate) fn steps(partitions: Vec<PlannedPartition>) -> Vec<Step> {
         Step::InstallWindowsBoot {},
         Step::Verify {},
         Step::WriteTable {},
-        Step::FirmwareEntry {},
-    ]
+    ];
+    if firmware == FirmwareMode::Uefi {
+        steps.push(Step::FirmwareEntry {});
+    }
+    steps
 }
 
 /// What layers may name of every machine, beside the job's own facts.
@@ -133,5 +161,6 @@ pub(super) fn planned(job: &Job, drivers: Vec<PlannedBundle>, layers: Vec<Planne
         settings: asked.settings,
         accept_in_use: asked.accept_in_use,
         accept_missing_drivers: asked.accept_missing_drivers,
+        boot_code: asked.boot_code,
     }
 }

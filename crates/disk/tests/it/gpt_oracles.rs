@@ -5,6 +5,7 @@
 use std::path::Path;
 
 use crate::oracle::oracle;
+use gravure_disk::mbr::MbrOptions;
 use gravure_disk::{
     DiskShape, Identity, Layout, PartitionRequest, PartitionSize, Role, Table, TableImage, guid,
 };
@@ -208,4 +209,46 @@ fn damage_is_seen_and_named() {
 
     TableImage::new(&layout, None).erase(&disk).unwrap();
     assert_eq!(read(), "no partition table");
+}
+
+#[test]
+fn sfdisk_reads_the_classic_table_we_write() {
+    let request = |role, size| PartitionRequest { role, size, name: String::new() };
+    let requests = [
+        request(Role::MicrosoftData, PartitionSize::Bytes(256 * MIB)),
+        request(Role::MicrosoftData, PartitionSize::Rest { at_least: MIB }),
+        request(Role::WindowsRecovery, PartitionSize::Bytes(100 * MIB)),
+    ];
+    let shape = DiskShape { size_bytes: 1024 * MIB + 77 * 512, sector_bytes: 512 };
+    let layout = Layout::compute(shape, &Identity::new([3; 32]), &requests).unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    file.as_file().set_len(shape.size_bytes).unwrap();
+    let disk = FileAt::new(file.reopen().unwrap()).unwrap().with_block_size(512);
+    let options = |signature, active| MbrOptions { signature, boot_code: &[0xf4; 440], active };
+    let table = TableImage::classic(&layout, options(0x1234_abcd, 1)).unwrap();
+    table.write(&disk).unwrap();
+    table.verify(&disk).unwrap();
+    if let Some(shown) = oracle("sfdisk", &["--json", text(file.path())]) {
+        let shown: String = shown.chars().filter(|c| !c.is_whitespace()).collect();
+        assert!(shown.contains("\"label\":\"dos\",\"id\":\"0x1234abcd\""), "{shown}");
+        for (partition, (kind, active)) in
+            layout.partitions.iter().zip([("7", true), ("7", false), ("27", false)])
+        {
+            let (start, size) = (partition.first_lba, partition.last_lba + 1 - partition.first_lba);
+            let bootable = if active { ",\"bootable\":true" } else { "" };
+            let wanted = format!("\"start\":{start},\"size\":{size},\"type\":\"{kind}\"{bootable}}}");
+            assert!(shown.contains(&wanted), "{wanted} in {shown}");
+        }
+    }
+    let Table::Mbr(mbr) = Table::read(&disk, 512).unwrap() else { panic!("no MBR") };
+    assert_eq!((mbr.disk_signature, mbr.bootable, mbr.entries.len()), (0x1234_abcd, true, 3));
+    table.erase(&disk).unwrap();
+    assert!(matches!(Table::read(&disk, 512).unwrap(), Table::Empty));
+    for (signature, active) in [(0, 1), (1, 0), (1, 4)] {
+        assert!(TableImage::classic(&layout, options(signature, active)).is_err(), "{signature} {active}");
+    }
+    let large = DiskShape { size_bytes: 3 << 40, sector_bytes: 512 };
+    let large = Layout::compute(large, &Identity::new([3; 32]), &requests).unwrap();
+    let error = TableImage::classic(&large, options(1, 1)).unwrap_err().to_string();
+    assert!(error.contains("sectors of partition 2 in an MBR"), "{error}");
 }

@@ -2,7 +2,7 @@
 
 use gravure_nttypes::{FileTime, Guid, NtName};
 
-use super::element::{ElementType, ElementValue};
+use super::element::{ElementFormat, ElementType, ElementValue};
 use super::names;
 use crate::edit::Editor;
 use crate::error::{Error, invalid};
@@ -85,6 +85,18 @@ impl<'h> Store<'h> {
             _ => Err(not_found()),
         }
     }
+
+    /// A value from text as [`ElementValue::from_text`] takes it; here `{default}` stands for what the boot manager starts.
+    pub fn value(&self, kind: ElementType, text: &str) -> Result<ElementValue, Error> {
+        match kind.format() {
+            ElementFormat::Object => self.resolve(text).map(ElementValue::Object),
+            ElementFormat::ObjectList => {
+                let words = text.split([',', ' ']).filter(|word| !word.is_empty());
+                words.map(|word| self.resolve(word)).collect::<Result<_, _>>().map(ElementValue::ObjectList)
+            }
+            _ => ElementValue::from_text(kind, text),
+        }
+    }
 }
 
 fn object_path(id: &Guid) -> String {
@@ -112,6 +124,17 @@ fn object(key: &Key<'_>) -> Result<Object, Error> {
         }
     }
     Ok(Object { id, kind, elements })
+}
+
+/// What happens to a list of objects, as a menu is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListChange {
+    /// The objects come to its front, in their order.
+    AddFirst,
+    /// They come to its end.
+    AddLast,
+    /// They go.
+    Remove,
 }
 
 /// A store being edited.
@@ -149,10 +172,55 @@ impl StoreEditor {
         Ok(())
     }
 
-    /// Deletes an object with its elements. References to it stay; bcdedit removes those only that it knows.
+    /// Deletes an object with its elements. References to it stay; [`StoreEditor::unlink`] takes them out of the boot managers.
     pub fn delete_object(&mut self, id: &Guid) -> Result<(), Error> {
         let key = self.editor.find(&object_path(id))?.ok_or_else(|| not_found(id))?;
         self.editor.delete_key(key)
+    }
+
+    /// Takes an object out of what the boot managers show and start, as bcdedit does with what it deletes.
+    pub fn unlink(&mut self, id: &Guid) -> Result<(), Error> {
+        for name in ["{bootmgr}", "{fwbootmgr}"] {
+            let Some(manager) = names::object_id(name) else { continue };
+            let Some(object) = self.store().object(&manager)? else { continue };
+            for Element { kind, value } in object.elements {
+                match value {
+                    ElementValue::Object(named) if named == *id => self.delete(&manager, kind)?,
+                    ElementValue::ObjectList(list) if list.contains(id) => {
+                        self.change_list(&manager, kind, ListChange::Remove, &[*id])?;
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Changes the list of objects that an element holds. An object is in a list once; a list without objects goes.
+    pub fn change_list(
+        &mut self,
+        id: &Guid,
+        kind: ElementType,
+        change: ListChange,
+        objects: &[Guid],
+    ) -> Result<(), Error> {
+        let object = self.store().object(id)?.ok_or_else(|| not_found(id))?;
+        let old = match (object.element(kind), kind.format()) {
+            (Some(ElementValue::ObjectList(list)), _) => list.clone(),
+            (None, ElementFormat::ObjectList) => Vec::new(),
+            _ => return Err(invalid(format!("element {kind}"), "a list of objects", "another value")),
+        };
+        let mut new: Vec<Guid> = old.into_iter().filter(|known| !objects.contains(known)).collect();
+        match change {
+            ListChange::AddFirst => new.splice(..0, objects.iter().copied()).for_each(drop),
+            ListChange::AddLast => new.extend(objects),
+            ListChange::Remove => {}
+        }
+        match (new.is_empty(), object.element(kind)) {
+            (false, _) => self.set(id, kind, &ElementValue::ObjectList(new)),
+            (true, Some(_)) => self.delete(id, kind),
+            (true, None) => Ok(()),
+        }
     }
 
     /// Sets an element of an object that is there.

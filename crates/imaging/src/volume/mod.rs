@@ -21,7 +21,7 @@ pub use device::{VolumeDevice, VolumeFile};
 use gravure_model::Ctl;
 use gravure_model::event::Observer;
 use gravure_ntfs::{
-    Collisions, Notes, Part, Place, SectorSize, VolumeOptions, VolumePlan, WofAlgorithm, Write,
+    BOOT_FILE_LEN, Collisions, Notes, Part, Place, SectorSize, VolumeOptions, VolumePlan, WofAlgorithm, Write,
 };
 use gravure_nttypes::{FileTime, NtName};
 use gravure_tree::{Loss, NodeId};
@@ -49,6 +49,8 @@ pub struct VolumeApplyOptions {
     pub cluster_bytes: Option<u32>,
     /// Sectors before the partition on its disk, which loaders of BIOS machines add; as the device says when 0.
     pub hidden_sectors: u64,
+    /// Boot code for BIOS machines, as [`VolumeOptions::boot_code`] takes it.
+    pub boot_code: Option<Box<[u8; BOOT_FILE_LEN]>>,
     /// Decides the serial number; a random one when `None`.
     pub seed: Option<[u8; 32]>,
     /// Time stamp of the system files; now when `None`.
@@ -100,6 +102,7 @@ impl Default for VolumeApplyOptions {
             label: NtName::default(),
             cluster_bytes: None,
             hidden_sectors: 0,
+            boot_code: None,
             seed: None,
             time: None,
             collisions: Collisions::default(),
@@ -263,6 +266,7 @@ fn volume_options(device: &dyn VolumeDevice, options: &VolumeApplyOptions) -> Re
             0 => device.first_byte() / u64::from(device.sector_bytes()),
             given => given,
         },
+        boot_code: options.boot_code.clone(),
         label: options.label.clone(),
         seed: options.seed.map_or_else(random_seed, Ok)?,
         time: options.time.unwrap_or_else(now),

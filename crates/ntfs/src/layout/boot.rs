@@ -61,6 +61,17 @@ impl VolumePlan<'_> {
             serial: U64::new(self.serial()),
             checksum: U32::new(0),
         };
+        if let Some(code) = &self.options.boot_code {
+            // Its jump, then our parameters, then its code.
+            let mut out = code.to_vec();
+            for (to, from) in out.iter_mut().zip(head.as_bytes()).skip(JUMP.len()) {
+                *to = *from;
+            }
+            for (to, from) in out.iter_mut().skip(BOOT_MARK_POS).zip(BOOT_MARK) {
+                *to = from;
+            }
+            return out;
+        }
         let mut out = head.as_bytes().to_vec();
         out.extend_from_slice(&CODE);
         out.extend_from_slice(TEXT);

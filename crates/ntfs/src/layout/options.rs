@@ -8,6 +8,9 @@ use gravure_tree::{ContentRef, NodeId};
 use crate::Error;
 use crate::disk::{self, INDEX_BLOCK_BYTES, SMALL_VCN_BYTES};
 
+/// Bytes of `$Boot`, all of which may be boot code.
+pub const BOOT_FILE_LEN: usize = 8192;
+const _: () = assert!(disk::BOOT_FILE_BYTES == 8192);
 /// Longest label, units: more is not shown by Windows.
 pub const MAX_LABEL_UNITS: usize = 32;
 /// Largest stream, bytes: what NTFS of 4 KiB clusters and Windows before 10 hold.
@@ -69,6 +72,9 @@ pub struct VolumeOptions {
     pub cluster_bytes: Option<u32>,
     /// Sectors before the volume on its disk; loaders of BIOS machines add it.
     pub hidden_sectors: u64,
+    /// Boot code for BIOS machines: the first 8 KiB of a volume that has some, sectors of 512 bytes. Its parameters are replaced by
+    /// those of the new volume. Without one such a machine prints why it does not start.
+    pub boot_code: Option<Box<[u8; BOOT_FILE_LEN]>>,
     /// Label, at most [`MAX_LABEL_UNITS`] units; none when empty.
     pub label: NtName,
     /// Decides the serial number. The same seed and tree give the same volume.
@@ -90,6 +96,7 @@ impl VolumeOptions {
             sector_size: SectorSize::default(),
             cluster_bytes: None,
             hidden_sectors: 0,
+            boot_code: None,
             label: NtName::default(),
             seed: [0; 32],
             time: FileTime(0),
@@ -193,6 +200,10 @@ impl Geometry {
             let why =
                 format!("{cluster} bytes make {clusters} clusters; at most {MAX_CLUSTERS} are possible");
             return Err(Error::invalid("cluster size", why));
+        }
+        if options.boot_code.is_some() && options.sector_size != SectorSize::Bytes512 {
+            let why = "code for BIOS machines is for sectors of 512 bytes".to_owned();
+            return Err(Error::invalid("boot code", why));
         }
         if options.label.units().len() > MAX_LABEL_UNITS {
             let units = options.label.units().len();

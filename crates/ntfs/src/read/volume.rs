@@ -190,8 +190,31 @@ impl Volume {
         }
     }
 
+    /// The unnamed stream of the file at `path` (names parted by strokes, in any case), at most `max` bytes of it; `None` when there is
+    /// no such file. Reads the directories on the way and nothing else, so that it is quick on volumes of any size.
+    pub fn read_file(&self, source: &dyn ReadAt, path: &str, max: u64) -> Result<Option<Vec<u8>>, Error> {
+        let mut number = numbers::ROOT;
+        for name in path.split(['/', '\\']).filter(|name| !name.is_empty()) {
+            let name: Vec<u16> = name.encode_utf16().collect();
+            let Some(found) = self.find_in(source, number, &name)? else { return Ok(None) };
+            number = found;
+        }
+        let (_, file) = self.file(source, number)?;
+        let Some(data) = file.get(types::DATA, &[]) else { return Ok(None) };
+        let too_large = || Error::Unsupported {
+            what: "size of a file that is read whole",
+            value: format!("{path}: {} bytes, more than {max}", data.size()),
+        };
+        data.read(source, max)?.ok_or_else(too_large).map(Some)
+    }
+
     /// The record of the file `name` of the root, in any case.
     pub(crate) fn find_in_root(&self, source: &dyn ReadAt, name: &[u16]) -> Result<Option<u32>, Error> {
+        self.find_in(source, numbers::ROOT, name)
+    }
+
+    /// The record of the file `name` of a directory, in any case; `None` also when that is no directory.
+    fn find_in(&self, source: &dyn ReadAt, directory: u32, name: &[u16]) -> Result<Option<u32>, Error> {
         struct Finder<'a> {
             name: &'a [u16],
             upcase: &'a UpCase,
@@ -207,9 +230,9 @@ impl Volume {
             // A damaged index is the checker's business; what is found is found.
             fn fault(&mut self, _: u64, _: Fault) {}
         }
-        let (_, root) = self.file(source, numbers::ROOT)?;
+        let (_, directory) = self.file(source, directory)?;
         let mut finder = Finder { name, upcase: &self.upcase, found: None };
-        self.walk(source, &root, &NAME_INDEX, IndexKind::Names, &mut finder)?;
+        self.walk(source, &directory, &NAME_INDEX, IndexKind::Names, &mut finder)?;
         Ok(finder.found.and_then(|reference| u32::try_from(split_reference(reference).0).ok()))
     }
 

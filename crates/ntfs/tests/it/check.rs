@@ -8,8 +8,8 @@ use crate::support::patch::{Patcher, u32_at};
 use crate::support::{Builder, all_writes_with, compressed, noise, options, shapes, volume, windows_tree};
 use gravure_codec::Method;
 use gravure_ntfs::{
-    CheckObserver, CheckReport, Collisions, ContentGuide, Encoding, Finding, Strictness, VolumeOptions,
-    VolumePlan, WofAlgorithm, check,
+    BOOT_FILE_LEN, CheckObserver, CheckReport, Collisions, ContentGuide, Encoding, Finding, NoGuide,
+    SectorSize, Strictness, VolumeOptions, VolumePlan, WofAlgorithm, check,
 };
 use gravure_tree::{ContentRef, NodeId};
 
@@ -115,4 +115,28 @@ fn names_that_differ_in_case_only_are_no_clash_where_that_was_asked_for() {
             "record {record}"
         );
     }
+}
+
+#[test]
+fn captured_boot_code_is_kept_and_the_parameters_are_the_volumes_own() {
+    let tree = windows_tree(100);
+    let mut code = [0u8; BOOT_FILE_LEN];
+    code.copy_from_slice(&noise(BOOT_FILE_LEN, 5));
+    code[..3].copy_from_slice(&[0xeb, 0x52, 0x90]);
+    let with_code =
+        VolumeOptions { hidden_sectors: 16_384, boot_code: Some(Box::new(code)), ..options(64 << 20) };
+    let (bytes, _) = volume(&tree, &with_code);
+    let (plain, _) = volume(&tree, &VolumeOptions { boot_code: None, ..with_code.clone() });
+    silent(&bytes, "a volume with boot code");
+    assert_eq!(bytes[..3], code[..3]);
+    assert_eq!(bytes[3..0x54], plain[3..0x54], "name and parameters");
+    assert_eq!(u32_at(&bytes, 0x1c), 16_384);
+    assert_eq!((&bytes[0x54..510], &bytes[512..BOOT_FILE_LEN]), (&code[0x54..510], &code[512..]));
+    assert_eq!(bytes[510..512], [0x55, 0xaa]);
+    // The copy in the last sector is one of the whole sector; all else is as without.
+    assert_eq!(bytes[bytes.len() - 512..], bytes[..512]);
+    assert!(bytes[BOOT_FILE_LEN..bytes.len() - 512] == plain[BOOT_FILE_LEN..plain.len() - 512]);
+    let large_sectors = VolumeOptions { sector_size: SectorSize::Bytes4096, ..with_code };
+    let error = VolumePlan::new(&tree, &NoGuide, &large_sectors).map(drop).unwrap_err().to_string();
+    assert!(error.contains("boot code: code for BIOS machines is for sectors of 512 bytes"), "{error}");
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io::Cursor;
 
 use crate::support::{Builder, options, shapes, volume, windows_tree};
-use gravure_ntfs::{Collisions, VolumeOptions};
+use gravure_ntfs::{Collisions, Error, Volume, VolumeOptions};
 use gravure_tree::{ContentRef, NodeId, Origin, Tree};
 use ntfs::indexes::NtfsFileNameIndex;
 use ntfs::structured_values::{NtfsFileNamespace, NtfsStandardInformation};
@@ -155,4 +155,44 @@ fn names_that_differ_in_case_only_are_found_each() {
         }
     }
     assert_eq!(found, ["A.TXT", "A.txt", "a.txt", "FAQ.html", "Faq.html", "faq.html", "other"]);
+}
+
+/// Our own reader, one file at a time.
+#[test]
+fn single_files_are_read_by_their_path_in_any_case() {
+    let tree = windows_tree(500);
+    let (bytes, _) = volume(&tree, &options(64 << 20));
+    let ours = Volume::open(&bytes).unwrap();
+    let mut count = 0;
+    for step in tree.walk() {
+        let node = tree.node(step.entry.node);
+        let path = step.display_path().to_string();
+        let is_text = !path.contains('\u{fffd}');
+        if node.is_directory() || node.reparse.is_some() || node.efs.is_some() || !is_text {
+            continue;
+        }
+        let Some(data) = &node.data else { continue };
+        let found = ours.read_file(&bytes, &path.to_uppercase(), 1 << 30).unwrap();
+        assert!(found.as_deref() == Some(bytes_of(data)), "{path}");
+        count += 1;
+        if data.size > 0 {
+            let error = ours.read_file(&bytes, &path, data.size - 1).unwrap_err();
+            assert!(matches!(error, Error::Unsupported { .. }), "{path}: {error}");
+        }
+    }
+    assert!(count > 500, "{count}");
+    for missing in ["no-such-file", "no-such-directory/x"] {
+        assert_eq!(ours.read_file(&bytes, missing, 1 << 20).unwrap(), None, "{missing}");
+    }
+    assert_eq!(ours.read_file(&bytes, "", 1 << 20).unwrap(), None, "a directory has no content");
+    // A damaged volume is an error or another answer, never a panic.
+    let path = tree.walk().find(|step| tree.node(step.entry.node).data.is_some()).unwrap();
+    let path = path.display_path().to_string();
+    for at in (0..bytes.len()).step_by(40_009) {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 0xff;
+        if let Ok(volume) = Volume::open(&damaged) {
+            let _ = volume.read_file(&damaged, &path, 1 << 20);
+        }
+    }
 }

@@ -122,7 +122,7 @@ fn judge(part: &OfflinePart, settings: &Settings, inventory: &Inventory) -> Resu
         nonce: String::new(),
         now,
         lifetime_seconds: LIFETIME_SECONDS,
-        ordinal: 1,
+        number: 1,
         confirm: None,
         // A medium has neither packages nor a table.
         drivers: Vec::new(),

@@ -106,6 +106,7 @@ impl Pace {
             Known::Progress { total_bytes: None, .. }
             | Known::Warning { .. }
             | Known::Note { .. }
+            | Known::Windows { .. }
             | Known::Leaving { .. } => Vec::new(),
         }
     }

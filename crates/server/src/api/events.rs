@@ -9,6 +9,7 @@ use gravure_model::Timestamp;
 use gravure_model::api::{EventBatch, FailureReport, MachineState, StageReport};
 use gravure_model::event::{Event, EventKind, Known};
 use gravure_model::identity::MachineSelector;
+use gravure_model::inventory::InstalledWindows;
 
 use super::Problem;
 use super::state::{App, Peer, announce, failure, session};
@@ -102,6 +103,14 @@ async fn take(
                 cure: cure.as_deref().map(cut),
             };
             end(conn, plan, Outcome::Failed, Some(&report), now).await
+        }
+        Known::Windows { machine_sid, computer_name } => {
+            let found = InstalledWindows {
+                partition: plan.body.disk.name.clone(),
+                computer_name: computer_name.clone(),
+                machine_sid: machine_sid.clone(),
+            };
+            db::sids::set(conn, &plan.machine, &[found]).await.map(|()| None)
         }
         Known::Verified { plan: id, image, .. } if *id == plan.id && *image == plan.image_digest => {
             end(conn, plan, Outcome::Verified, None, now).await

@@ -197,6 +197,7 @@ pub(super) async fn plan(
         bundles: &app.bundles,
         names: &app.names,
         signer: &app.signer,
+        vault: &app.vault,
         api_url: app.api_url(local),
         plan_minutes: app.limits.plan_minutes,
     };

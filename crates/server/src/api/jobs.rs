@@ -89,7 +89,7 @@ pub(super) async fn create(
     let job =
         Job { id: uuid::Uuid::new_v4().to_string(), seed: hex(&random::<32>()?), request, created: now };
     let mut transaction = app.db.write().await?;
-    db::jobs::add(&mut transaction, &job).await?;
+    db::jobs::add(&mut transaction, &job, &app.vault).await?;
     let request = &job.request;
     let limits = match (request.expires, request.max_machines) {
         (Some(expires), Some(most)) => {

@@ -84,6 +84,8 @@ async fn report(conn: &mut Conn, machine: MachineRow) -> Result<MachineReport, P
         Some(id) => plan_report(conn, id).await?,
         None => None,
     };
+    let windows_sids = db::sids::of_machine(conn, &machine.id).await?;
+    let same_sid = db::sids::sharers(conn, &machine.id).await?;
     let assurance = session.as_ref().map_or(Assurance::Claimed, |session| session.assurance);
     let waiting = session.filter(|session| {
         session.assurance < Assurance::Approved
@@ -102,6 +104,8 @@ async fn report(conn: &mut Conn, machine: MachineRow) -> Result<MachineReport, P
         host_name: machine.host_name,
         plan,
         quarantine,
+        windows_sids,
+        same_sid,
         inventory: None,
     })
 }

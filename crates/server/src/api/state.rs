@@ -17,6 +17,7 @@ use crate::config::Limits;
 use crate::db::{self, Db, SessionRow};
 use crate::images::Images;
 use crate::tls::{ClientKey, LocalAddress};
+use crate::vault::Vault;
 
 /// The running server, as handlers see it.
 #[derive(Debug)]
@@ -27,6 +28,8 @@ pub(crate) struct App {
     /// The table of machines.
     pub(crate) names: PathBuf,
     pub(crate) signer: PlanSigner,
+    /// Opens what jobs carry.
+    pub(crate) vault: Vault,
     pub(crate) servers: Vec<ServerAddress>,
     pub(crate) limits: Limits,
     pub(crate) journal: Arc<Journal>,

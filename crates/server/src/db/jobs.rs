@@ -6,6 +6,8 @@ use sqlx::Row;
 use sqlx::any::AnyRow;
 
 use super::{Conn, DbError, document, to_json};
+use crate::Error;
+use crate::vault::{MARK, Vault};
 
 /// A job and whether it still counts.
 #[derive(Debug, Clone)]
@@ -32,23 +34,52 @@ impl JobRow {
     }
 }
 
-/// Enters a job. Its settings, which may be secret, are kept apart from what is shown of it.
-pub(crate) async fn add(conn: &mut Conn, job: &Job) -> Result<(), DbError> {
+/// What the settings of a job are sealed as.
+fn owner(job: &str) -> String {
+    format!("job {job}")
+}
+
+/// Enters a job. Its settings, which may be secret, are kept apart from what is shown of it, and sealed.
+pub(crate) async fn add(conn: &mut Conn, job: &Job, vault: &Vault) -> Result<(), Error> {
     let mut request = job.request.clone();
     let settings = request.windows.as_mut().and_then(|windows| windows.settings.take());
+    let settings = settings.map(|settings| vault.seal(&owner(&job.id), &settings)).transpose()?;
     let sql =
         "INSERT INTO jobs (id, request, seed, created, expires, settings) VALUES ($1, $2, $3, $4, $5, $6)";
     let query = sqlx::query(sql).bind(&job.id).bind(to_json("request", &request)?).bind(&job.seed);
     let query = query.bind(job.created.0).bind(request.expires.map(|at| at.0));
-    query.bind(settings.as_ref().map(Secret::reveal)).execute(conn).await?;
+    query.bind(settings).execute(conn).await.map_err(DbError::from)?;
     Ok(())
 }
 
 /// The settings of a job; none once it is closed.
-pub(crate) async fn settings(conn: &mut Conn, id: &str) -> Result<Option<Secret>, DbError> {
-    let row = sqlx::query("SELECT settings FROM jobs WHERE id = $1").bind(id).fetch_optional(conn).await?;
-    let text: Option<String> = row.map(|row| row.try_get("settings")).transpose()?.flatten();
-    Ok(text.map(Secret::new))
+pub(crate) async fn settings(conn: &mut Conn, id: &str, vault: &Vault) -> Result<Option<Secret>, Error> {
+    let row = sqlx::query("SELECT settings FROM jobs WHERE id = $1").bind(id).fetch_optional(conn).await;
+    let row = row.map_err(DbError::from)?;
+    let text = row.map(|row| row.try_get("settings")).transpose().map_err(DbError::from)?;
+    let text: Option<String> = text.flatten();
+    Ok(text.map(|text| vault.unseal(&owner(id), &text)).transpose()?)
+}
+
+/// Whether settings of any job are sealed.
+pub(crate) async fn any_sealed(conn: &mut Conn) -> Result<bool, DbError> {
+    let sql = "SELECT id FROM jobs WHERE settings LIKE $1 LIMIT 1";
+    Ok(sqlx::query(sql).bind(format!("{MARK}%")).fetch_optional(conn).await?.is_some())
+}
+
+/// Seals what earlier versions stored as it was; gives the number of jobs.
+pub(crate) async fn seal_old(conn: &mut Conn, vault: &Vault) -> Result<usize, Error> {
+    let sql = "SELECT id, settings FROM jobs WHERE settings IS NOT NULL AND settings NOT LIKE $1";
+    let rows = sqlx::query(sql).bind(format!("{MARK}%")).fetch_all(&mut *conn).await;
+    let rows = rows.map_err(DbError::from)?;
+    for row in &rows {
+        let id: String = row.try_get("id").map_err(DbError::from)?;
+        let plain = Secret::new(row.try_get::<String, _>("settings").map_err(DbError::from)?);
+        let sealed = vault.seal(&owner(&id), &plain)?;
+        let query = sqlx::query("UPDATE jobs SET settings = $2 WHERE id = $1").bind(&id).bind(sealed);
+        query.execute(&mut *conn).await.map_err(DbError::from)?;
+    }
+    Ok(rows.len())
 }
 
 /// All jobs, newest first.

@@ -7,7 +7,7 @@ use gravure_model::inventory::Inventory;
 use sqlx::Row;
 use sqlx::any::AnyRow;
 
-use super::{Conn, DbError, document, from_json, to_json};
+use super::{Conn, DbError, document, from_json, sids, to_json};
 
 /// A machine as it stands in the database.
 #[derive(Debug, Clone)]
@@ -121,6 +121,7 @@ pub(crate) async fn register(
     });
     machine.identity = identity;
     machine.last_seen = now;
+    let windows = inventory.windows.as_deref();
     let (identity, inventory) = (to_json("identity", &machine.identity)?, to_json("inventory", inventory)?);
     if fresh {
         let sql = "INSERT INTO machines (id, identity, state, first_seen, last_seen, inventory) \
@@ -139,6 +140,10 @@ pub(crate) async fn register(
     for (kind, value) in names(&machine.identity) {
         let sql = "INSERT INTO machine_names (kind, value, machine) VALUES ($1, $2, $3)";
         sqlx::query(sql).bind(kind).bind(value).bind(&machine.id).execute(&mut *conn).await?;
+    }
+    // Payloads that did not look say nothing about what is there.
+    if let Some(windows) = windows {
+        sids::set(conn, &machine.id, windows).await?;
     }
     Ok((machine, fresh))
 }

@@ -6,13 +6,15 @@ use sqlx::{Executor, Row};
 use super::DbError;
 
 /// Every layout so far, oldest first. What was released is never changed, only added to.
-const STEPS: [&str; 6] = [
+const STEPS: [&str; 8] = [
     include_str!("migrations/0001_first.sql"),
     include_str!("migrations/0002_first_boot.sql"),
     include_str!("migrations/0003_boot_journal.sql"),
     include_str!("migrations/0004_boot_once.sql"),
     include_str!("migrations/0005_job_settings.sql"),
     include_str!("migrations/0006_quarantine.sql"),
+    include_str!("migrations/0007_windows_sids.sql"),
+    include_str!("migrations/0008_name_numbers.sql"),
 ];
 
 pub(super) async fn run(pool: &AnyPool) -> Result<(), DbError> {

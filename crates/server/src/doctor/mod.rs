@@ -4,6 +4,7 @@
 //! the only thing sent is one DHCPDISCOVER whose offers nobody takes, and two requests to our own file services.
 
 mod files;
+mod machines;
 mod network;
 mod snippets;
 
@@ -85,6 +86,7 @@ pub fn examine(options: &DoctorOptions) -> Vec<Check> {
     checks.extend(files::keys(&config));
     checks.extend(files::space(&config));
     checks.extend(files::clock(&config));
+    checks.extend(machines::same_sids(&config));
     checks.extend(network::interfaces(&config, options.offers_within));
     checks
 }

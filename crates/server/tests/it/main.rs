@@ -2,5 +2,6 @@
 
 mod common;
 mod deployment;
+mod machines;
 mod menus;
 mod windows;

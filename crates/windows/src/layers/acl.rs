@@ -3,7 +3,8 @@
 use gravure_nttypes::SecurityDescriptor;
 use serde::Deserialize;
 
-use super::{invalid, path_in_image, registry};
+use super::platform::path_in_windows;
+use super::{invalid, registry};
 use crate::Error;
 use crate::image::WindowsImage;
 use crate::system::System;
@@ -24,10 +25,15 @@ pub struct AclRule {
 }
 
 impl AclRule {
+    /// What it is for.
+    pub(super) fn name(&self) -> &str {
+        self.path.as_ref().or(self.key.as_ref()).map_or("acl", String::as_str)
+    }
+
     pub(super) fn check(&self) -> Result<(), Error> {
-        let shown = self.path.as_ref().or(self.key.as_ref()).map_or("acl", String::as_str);
+        let shown = self.name();
         match (&self.path, &self.key) {
-            (Some(path), None) => drop(path_in_image(path)?),
+            (Some(path), None) => drop(path_in_windows(path)?),
             (None, Some(key)) => drop(registry::place(key, "ControlSet001")?),
             _ => return Err(invalid("acl", "either a path or a key", "both or none")),
         }
@@ -48,7 +54,7 @@ impl AclRule {
     /// Whether what it is for is there.
     pub(super) fn apply(&self, image: &mut WindowsImage<'_>, system: &System) -> Result<bool, Error> {
         if let Some(path) = &self.path {
-            let path = path_in_image(path)?;
+            let path = path_in_windows(path)?;
             if image.find(&path).is_none() {
                 return Ok(false);
             }

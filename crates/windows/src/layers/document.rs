@@ -1,5 +1,6 @@
 //! Text files as rules change them: encoding, mark and line ends stay as they are.
 
+use super::Platform;
 use crate::Error;
 
 /// How a file is encoded.
@@ -26,12 +27,14 @@ pub(super) struct TextFile {
 }
 
 impl TextFile {
-    /// An empty file as Windows writes new ones.
-    pub(super) fn empty() -> Self {
-        Self { encoding: Encoding::Utf8 { mark: false }, lines: Vec::new(), end: "\r\n", is_closed: true }
+    /// An empty file as the system writes new ones.
+    pub(super) fn empty(platform: Platform) -> Self {
+        let end = platform.line_end();
+        Self { encoding: Encoding::Utf8 { mark: false }, lines: Vec::new(), end, is_closed: true }
     }
 
-    pub(super) fn parse(bytes: &[u8]) -> Self {
+    /// A file that is there; without an end of a line it gets those of the system.
+    pub(super) fn parse(bytes: &[u8], platform: Platform) -> Self {
         let (encoding, text) = match bytes {
             [0xff, 0xfe, rest @ ..] if rest.len().is_multiple_of(2) => {
                 let units: Vec<u16> =
@@ -50,7 +53,11 @@ impl TextFile {
                 Err(_) => (Encoding::Bytes, latin(bytes)),
             },
         };
-        let end = if text.contains("\r\n") || !text.contains('\n') { "\r\n" } else { "\n" };
+        let end = match (text.contains("\r\n"), text.contains('\n')) {
+            (true, _) => "\r\n",
+            (false, true) => "\n",
+            (false, false) => platform.line_end(),
+        };
         let mut lines: Vec<String> = text.split('\n').map(str::to_owned).collect();
         // Only of files with such ends; a lone one elsewhere is content.
         if end == "\r\n" {
@@ -127,9 +134,12 @@ mod tests {
             b"\xff\xfea",
         ];
         for bytes in cases {
-            assert_eq!(TextFile::parse(bytes).to_bytes("x").unwrap(), bytes, "{bytes:?}");
+            for platform in [Platform::Windows, Platform::Linux] {
+                let file = TextFile::parse(bytes, platform);
+                assert_eq!(file.to_bytes("x").unwrap(), bytes, "{platform:?} {bytes:?}");
+            }
         }
-        let mut page = TextFile::parse(b"\xe4\r\n");
+        let mut page = TextFile::parse(b"\xe4\r\n", Platform::Windows);
         page.lines.push("\u{20ac}".into());
         assert!(page.to_bytes("x.ini").unwrap_err().to_string().contains("x.ini"));
     }

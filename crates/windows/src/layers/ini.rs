@@ -3,9 +3,9 @@
 use serde::Deserialize;
 
 use super::document::TextFile;
-use super::{MAX_TEXT_BYTES, When, invalid, path_in_image};
+use super::target::Target;
+use super::{MAX_TEXT_BYTES, Platform, When, invalid};
 use crate::Error;
-use crate::image::WindowsImage;
 
 /// What happens with an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -57,23 +57,27 @@ impl IniRule {
     }
 
     /// Whether the rule's condition held.
-    pub(super) fn apply(&self, image: &mut WindowsImage<'_>) -> Result<bool, Error> {
-        let path = path_in_image(&self.file)?;
+    pub(super) fn apply(&self, image: &mut dyn Target) -> Result<bool, Error> {
+        let platform = image.platform();
+        let path = platform.path(&self.file)?;
         let old = image.read_file(&path, MAX_TEXT_BYTES)?;
         if old.is_none() && (self.action == IniAction::Delete || self.when == When::IfPresent) {
             return Ok(false);
         }
-        let mut file = old.as_deref().map_or_else(TextFile::empty, TextFile::parse);
+        let mut file = match &old {
+            Some(bytes) => TextFile::parse(bytes, platform),
+            None => TextFile::empty(platform),
+        };
         let before = file.clone();
-        let held = self.change(&mut file);
+        let held = self.change(&mut file, platform);
         if file != before {
-            image.write_file(&path, file.to_bytes(&path)?)?;
+            image.write_file(&path, file.to_bytes(&path)?, None)?;
         }
         Ok(held)
     }
 
-    fn change(&self, file: &mut TextFile) -> bool {
-        let range = section_of(&file.lines, &self.section);
+    fn change(&self, file: &mut TextFile, platform: Platform) -> bool {
+        let range = section_of(&file.lines, &self.section, platform);
         let Some(key) = &self.key else {
             let Some((start, end)) = range else { return false };
             file.lines.drain(start..end);
@@ -81,8 +85,8 @@ impl IniRule {
         };
         let entry = range.and_then(|(start, end)| {
             let inside = file.lines.get(start.saturating_add(1)..end)?;
-            let at =
-                inside.iter().position(|line| key_of(line).is_some_and(|k| k.eq_ignore_ascii_case(key)))?;
+            let is_it = |line: &String| key_of(line).is_some_and(|known| platform.is_same_name(known, key));
+            let at = inside.iter().position(is_it)?;
             Some(start.saturating_add(1).saturating_add(at))
         });
         if matches!((self.when, entry), (When::IfAbsent, Some(_)) | (When::IfPresent, None)) {
@@ -130,13 +134,13 @@ impl IniRule {
 }
 
 /// Lines of a section, its head included.
-fn section_of(lines: &[String], name: &str) -> Option<(usize, usize)> {
+fn section_of(lines: &[String], name: &str, platform: Platform) -> Option<(usize, usize)> {
     let head = |line: &str| {
         let inside = line.trim().strip_prefix('[')?.split_once(']')?.0;
         Some(inside.trim().to_owned())
     };
-    let start =
-        lines.iter().position(|line| head(line).is_some_and(|found| found.eq_ignore_ascii_case(name)))?;
+    let is_it = |line: &String| head(line).is_some_and(|found| platform.is_same_name(&found, name));
+    let start = lines.iter().position(is_it)?;
     let rest = lines.iter().skip(start.saturating_add(1));
     let len = rest.take_while(|line| head(line).is_none()).count();
     Some((start, start.saturating_add(1).saturating_add(len)))
@@ -156,10 +160,14 @@ mod tests {
     use super::*;
 
     fn changed(before: &str, rule: &str) -> (bool, String) {
+        changed_on(Platform::Windows, before, rule)
+    }
+
+    fn changed_on(platform: Platform, before: &str, rule: &str) -> (bool, String) {
         let rule: IniRule = toml::from_str(&format!("file='x'\n{rule}")).unwrap();
         rule.check().unwrap();
-        let mut file = TextFile::parse(before.as_bytes());
-        let held = rule.change(&mut file);
+        let mut file = TextFile::parse(before.as_bytes(), platform);
+        let held = rule.change(&mut file, platform);
         (held, String::from_utf8(file.to_bytes("x").unwrap()).unwrap())
     }
 
@@ -189,5 +197,14 @@ mod tests {
             assert_eq!(changed(before, rule), (held, after.to_owned()), "{rule}");
         }
         assert_eq!(changed("", "section='C'\nkey='k'\nvalue='v'"), (true, "[C]\r\nk=v\r\n".to_owned()));
+    }
+
+    #[test]
+    fn on_linux_names_are_as_they_are_spelled_and_lines_end_there_as_usual() {
+        let rule = "section='unit'\nkey='After'\nvalue='b'";
+        let on = |before: &str| changed_on(Platform::Linux, before, rule).1;
+        assert_eq!(on("[Unit]\nAfter=a\n"), "[Unit]\nAfter=a\n\n[unit]\nAfter=b\n");
+        assert_eq!(on("[unit]\nafter=a\nAfter=c\n"), "[unit]\nafter=a\nAfter=b\n");
+        assert_eq!(on(""), "[unit]\nAfter=b\n");
     }
 }

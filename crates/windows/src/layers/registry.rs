@@ -46,6 +46,11 @@ pub struct RegistryRule {
 impl Eq for RegistryRule {}
 
 impl RegistryRule {
+    /// What it is for.
+    pub(super) fn name(&self) -> &str {
+        &self.key
+    }
+
     pub(super) fn check(&self) -> Result<(), Error> {
         place(&self.key, "ControlSet001")?;
         if self.when.is_of_files() {

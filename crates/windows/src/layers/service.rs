@@ -65,6 +65,11 @@ pub struct ServiceRule {
 }
 
 impl ServiceRule {
+    /// What it is for.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     pub(super) fn check(&self) -> Result<(), Error> {
         let is_name = (1..=256).contains(&self.name.chars().count())
             && !self.name.contains(['\\', '/'])

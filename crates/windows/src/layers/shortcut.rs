@@ -2,7 +2,8 @@
 
 use serde::Deserialize;
 
-use super::{FileAction, When, invalid, path_in_image};
+use super::platform::path_in_windows;
+use super::{FileAction, When, invalid};
 use crate::Error;
 use crate::image::WindowsImage;
 use crate::shortcut::{MAX_BYTES, Shortcut};
@@ -30,8 +31,13 @@ pub struct ShortcutRule {
 }
 
 impl ShortcutRule {
+    /// What it is for.
+    pub(super) fn name(&self) -> &str {
+        &self.path
+    }
+
     pub(super) fn check(&self) -> Result<(), Error> {
-        let path = path_in_image(&self.path)?;
+        let path = path_in_windows(&self.path)?;
         if !path.to_lowercase().ends_with(".lnk") {
             return Err(invalid(&self.path, "a path that ends with .lnk", &self.path));
         }
@@ -57,7 +63,7 @@ impl ShortcutRule {
 
     /// Whether the rule's condition held.
     pub(super) fn apply(&self, image: &mut WindowsImage<'_>) -> Result<bool, Error> {
-        let path = path_in_image(&self.path)?;
+        let path = path_in_windows(&self.path)?;
         let is_there = image.exists(&path);
         if self.action == FileAction::Delete {
             return image.remove_file(&path);

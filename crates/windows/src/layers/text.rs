@@ -3,9 +3,9 @@
 use serde::Deserialize;
 
 use super::document::TextFile;
-use super::{MAX_TEXT_BYTES, When, invalid, path_in_image};
+use super::target::Target;
+use super::{MAX_TEXT_BYTES, When, invalid};
 use crate::Error;
-use crate::image::WindowsImage;
 
 /// A change of a text file: exactly one of the actions.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -45,17 +45,21 @@ impl TextRule {
     }
 
     /// Whether the rule's condition held.
-    pub(super) fn apply(&self, image: &mut WindowsImage<'_>) -> Result<bool, Error> {
-        let path = path_in_image(&self.file)?;
+    pub(super) fn apply(&self, image: &mut dyn Target) -> Result<bool, Error> {
+        let platform = image.platform();
+        let path = platform.path(&self.file)?;
         let old = image.read_file(&path, MAX_TEXT_BYTES)?;
         if matches!((self.when, &old), (When::IfPresent, None) | (When::IfAbsent, Some(_))) {
             return Ok(false);
         }
-        let mut file = old.as_deref().map_or_else(TextFile::empty, TextFile::parse);
+        let mut file = match &old {
+            Some(bytes) => TextFile::parse(bytes, platform),
+            None => TextFile::empty(platform),
+        };
         let before = file.clone();
         self.change(&mut file);
         if file != before {
-            image.write_file(&path, file.to_bytes(&path)?)?;
+            image.write_file(&path, file.to_bytes(&path)?, None)?;
         }
         Ok(true)
     }

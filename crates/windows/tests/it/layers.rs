@@ -163,7 +163,7 @@ fn what_would_fail_later_is_refused_before_anything_runs() {
         (format!("{head}[[file]]\nto='x'\n"), "expected either from or text"),
         (
             format!("{head}[[file]]\nto='x'\ntext='${{HOUSE}}'\n"),
-            "macro: expected one of ROOM, found \"HOUSE\"",
+            " PUBLIC ROOM STARTUP START_MENU SYSTEM32 WINDIR, found \"HOUSE\"",
         ),
         (format!("{head}[[registry]]\nkey='HKLM\\SAM\\x'\n"), "key: expected HKLM\\SOFTWARE"),
         (format!("{head}[[registry]]\nkey='HKLM\\SOFTWARE\\x'\nvalue='v'\n"), "expected a value and data"),

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use gravure_hive::Data;
+use gravure_hive::bcd::Device;
 use gravure_nttypes::{Guid, SecurityDescriptor};
 use gravure_tree::Tree;
 use gravure_windows::layers::Layer;
@@ -147,7 +148,7 @@ fn an_image_forgets_its_old_disk() {
         ]);
         let mut image = WindowsImage::open(&mut tree, &nothing_outside, NOW).unwrap();
         let found = image.system().unwrap();
-        image.settle_on_disk(&found, guid).unwrap();
+        image.settle_on_disk(&found, &Device::Gpt { disk: Guid([9; 16]), partition: guid }).unwrap();
         let values = image.values(HiveFile::System, "MountedDevices").unwrap();
         let place = image.read_file("Windows\\System32\\Recovery\\ReAgent.xml", 10_000).unwrap().unwrap();
         let place = String::from_utf8(place).unwrap();
@@ -156,6 +157,12 @@ fn an_image_forgets_its_old_disk() {
         if is_in_use {
             let letter = [&b"DMIO:ID:"[..], &guid.0].concat();
             assert_eq!(values, [("\\DosDevices\\C:".to_owned(), Data::binary(letter))]);
+            // On an MBR disk its signature and the place of the partition.
+            let place = Device::Mbr { signature: 0x0403_0201, offset: 1 << 20 };
+            image.settle_on_disk(&found, &place).unwrap();
+            let letter = Data::binary([1, 2, 3, 4, 0, 0, 0x10, 0, 0, 0, 0, 0]);
+            let values = image.values(HiveFile::System, "MountedDevices").unwrap();
+            assert_eq!(values, [("\\DosDevices\\C:".to_owned(), letter)]);
             assert_eq!(commands, None, "nothing would run it");
         } else {
             assert_eq!(values, []);

@@ -1,11 +1,15 @@
 //! The integration tests of this crate, one module a subject, in one program: each program of its own costs seconds of linking.
 
+mod bios_start;
 mod boot;
 mod bundles;
 mod driver_hives;
 mod fuzz_bodies;
+mod identity;
 mod inject;
 mod layers;
 mod layers_more;
+mod linux_layers;
 mod repository;
 mod support;
+mod vendors;

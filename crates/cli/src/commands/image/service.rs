@@ -1,4 +1,5 @@
-//! `gravure image service`: a Windows image with the drivers, settings and layers it is to have, written as a file of its own.
+//! `gravure image service`: an image with the drivers, settings and layers it is to have, written as a file of its own. Linux images take
+//! layers.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -6,11 +7,14 @@ use std::process::ExitCode;
 use std::time::SystemTime;
 
 use gravure_imaging::{ErrorKind, Overlay, ScanOptions, ServicedImage, TreeChange};
-use gravure_nttypes::FileTime;
+use gravure_nttypes::{FileTime, NtName};
+use gravure_tree::Tree;
 use gravure_windows::answer::AnswerSettings;
 use gravure_windows::drivers::{InjectOptions, InjectReport, Publish, Repository, Served, Unsigned, inject};
-use gravure_windows::layers::{Layer, LayerReport};
-use gravure_windows::{Change, ContentResult, Finished, System, WindowsImage};
+use gravure_windows::layers::{Layer, LayerReport, Platform};
+use gravure_windows::{
+    Change, ContentResult, Finished, HiveFile, LinuxImage, OutsideFile, ReadContent, System, WindowsImage,
+};
 use serde::Serialize;
 
 use crate::commands::driver::read_inventory;
@@ -22,13 +26,15 @@ use crate::progress::Reporter;
 use crate::target::ImageName;
 use crate::{Common, interrupt};
 
-/// Put drivers and settings into a Windows image, offline
+/// Put drivers, settings and layers into a Windows image, or layers into a Linux image, offline
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "The image is written as the only one of a new file; the source stays as it is. Drivers: what Windows has for a device
 stays; packages that fit better are laid into \\Windows\\Gravure\\Drivers and installed by Windows before its first screen; a
 disk controller that Windows does not know gets what it needs to be started from. Everything that is changed is recorded in
 the image, and --undo takes the last run back. Something that could not be done is told, and the exit code is 10.
+Images without Windows take layers of directories, files, text, INI files and first-boot commands (where systemd is); a layer
+with any other rule is refused by the rule's name.
 
 Examples:
   gravure image service install.wim:1 --drivers /srv/drivers --inventory pc.json -o pc.wim
@@ -36,9 +42,12 @@ Examples:
   gravure image service install.wim:1 --drivers /srv/drivers --inventory pc.json --dry-run --format json
   gravure image service install.wim:1 --layer school.toml --set ROOM=B7 -o school.wim
   gravure image service pc.wim:1 --undo -o install.wim
+  gravure image service debian.wim:1 --layer room.toml --set ROOM=B7 -o room.wim
 
 Settings (TOML): computer-name, product-key, time-zone, owner, organization, input-locale, system-locale, ui-language,
-user-locale, administrator-password, oobe.skip, join.offline-blob, [[account]] name password groups, [[command]] run pass."
+user-locale, administrator-password, oobe.skip, join.offline-blob, [[account]] name password groups, [[command]] run pass.
+Places in layers: ${WINDIR} ${SYSTEM32} ${PROGRAM_FILES} ${PROGRAM_FILES_X86} ${PROGRAM_DATA} ${PUBLIC} ${DESKTOP} ${START_MENU} ${STARTUP}
+${FONTS} ${DEFAULT_USER}; of Linux ${ETC} ${BIN} ${LIB} ${SHARE} ${OPT} ${STATE} ${SKELETON} ${UNITS} ${APPLICATIONS} ${ROOT_HOME}."
 )]
 pub(super) struct Options {
     /// Image file, with :NUMBER or :NAME
@@ -85,7 +94,12 @@ pub(super) struct Options {
 struct Report {
     file: Option<String>,
     file_bytes: Option<u64>,
-    system: System,
+    /// Of a Windows image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    system: Option<System>,
+    /// Name of a system without Windows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    linux: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     drivers: Option<InjectReport>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -102,36 +116,15 @@ pub(super) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
     let ctl = interrupt::ctl();
     let reporter = Reporter::new(common.progress);
     let settings = options.settings.as_deref().map(read_settings).transpose()?;
-    let layers = read_layers(options)?;
     let source = options.image.open_file(&options.references, &ctl)?;
     let index = source.find(&options.image.which)?;
     let mut serviced = ServicedImage::open(&source, index)?;
     let reader = serviced.reader();
     let read = |content: &gravure_tree::ContentRef| -> ContentResult { Ok(reader.read(content)?) };
-    let mut image = WindowsImage::open(&mut serviced.tree, &read, now())?;
-    let system = image.system()?;
-    let drivers = options.drivers.as_deref().map(|dir| add_drivers(&mut image, dir, options)).transpose()?;
-    let mut not_done = drivers.as_ref().map(|report| report.not_done.clone()).unwrap_or_default();
-    if let Some(settings) = settings {
-        not_done.extend(add_settings(&mut image, &settings, &system)?);
-    }
-    let mut layer_reports = Vec::new();
-    for layer in &layers {
-        let report = layer.apply(&mut image, &system)?;
-        not_done.extend(report.not_done.iter().cloned());
-        layer_reports.push(report);
-    }
-    let undone = if options.undo { Some(image.undo_last()?) } else { None };
-    let Finished { outside, changes } = image.finish(&words(options))?;
-    let changes = undone.map_or(changes, |record| record.changes);
-    let mut report = Report {
-        file: options.output.as_ref().map(|path| path.display().to_string()),
-        file_bytes: None,
-        system,
-        drivers,
-        layers: layer_reports,
-        changes: changes.iter().map(|change| Change::describe(change, options.dry_run)).collect(),
-        not_done,
+    let Done { mut report, outside } = if has_windows(&serviced.tree) {
+        service_windows(&mut serviced.tree, &read, options, settings.as_ref())?
+    } else {
+        service_linux(&mut serviced.tree, &read, options)?
     };
     if let Some(output) = options.output.as_deref().filter(|_| !options.dry_run) {
         let rewrite = options.remaking.options("service", is_esd(output) && !output.exists())?;
@@ -150,6 +143,94 @@ pub(super) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
     let code = done_or_partial(u64::try_from(report.not_done.len()).unwrap_or(u64::MAX));
     output::document(common.format, &report, |report| text(report, options))?;
     Ok(code)
+}
+
+/// What was done in memory.
+struct Done {
+    report: Report,
+    /// Files that are to be added when the image is written.
+    outside: Vec<OutsideFile>,
+}
+
+/// Whether the tree is that of a Windows volume.
+fn has_windows(tree: &Tree) -> bool {
+    let mut names = HiveFile::System.path().split('\\');
+    let found = names.try_fold(tree.root(), |at, name| {
+        let name = NtName::from(name);
+        let mut inside = tree.children(at).iter();
+        inside.find(|entry| entry.name.folded().eq(name.folded())).map(|entry| entry.node)
+    });
+    found.is_some()
+}
+
+fn service_windows(
+    tree: &mut Tree,
+    read: &ReadContent<'_>,
+    options: &Options,
+    settings: Option<&AnswerSettings>,
+) -> Result<Done, Failure> {
+    let layers = read_layers(options, Platform::Windows)?;
+    let mut image = WindowsImage::open(tree, read, now())?;
+    let system = image.system()?;
+    let drivers = options.drivers.as_deref().map(|dir| add_drivers(&mut image, dir, options)).transpose()?;
+    let mut not_done = drivers.as_ref().map(|report| report.not_done.clone()).unwrap_or_default();
+    if let Some(settings) = settings {
+        not_done.extend(add_settings(&mut image, settings, &system)?);
+    }
+    let mut layer_reports = Vec::new();
+    for layer in &layers {
+        let report = layer.apply(&mut image, &system)?;
+        not_done.extend(report.not_done.iter().cloned());
+        layer_reports.push(report);
+    }
+    let undone = if options.undo { Some(image.undo_last()?) } else { None };
+    let Finished { outside, changes } = image.finish(&words(options))?;
+    let changes = undone.map_or(changes, |record| record.changes);
+    let report = Report {
+        system: Some(system),
+        drivers,
+        layers: layer_reports,
+        not_done,
+        ..Report::new(options, &changes)
+    };
+    Ok(Done { report, outside })
+}
+
+fn service_linux(tree: &mut Tree, read: &ReadContent<'_>, options: &Options) -> Result<Done, Failure> {
+    let unwanted = [(options.drivers.is_some(), "--drivers"), (options.settings.is_some(), "--settings")];
+    if let Some((_, what)) = unwanted.into_iter().find(|(is_given, _)| *is_given) {
+        let message = format!("{}: there is no Windows in it, which {what} is for", options.image.file);
+        return Err(Failure::new(ErrorKind::Usage, message).with_cure("Linux images take --layer"));
+    }
+    let layers = read_layers(options, Platform::Linux)?;
+    let mut image = LinuxImage::open(tree, read, now())?;
+    let linux = image.name().unwrap_or_else(|| "no system that says its name".to_owned());
+    let mut layer_reports = Vec::new();
+    for layer in &layers {
+        layer_reports.push(layer.apply_to_linux(&mut image)?);
+    }
+    let undone = if options.undo { Some(image.undo_last()?) } else { None };
+    let changes = image.finish(&words(options))?;
+    let changes = undone.map_or(changes, |record| record.changes);
+    let not_done = layer_reports.iter().flat_map(|report| report.not_done.iter().cloned()).collect();
+    let report =
+        Report { linux: Some(linux), layers: layer_reports, not_done, ..Report::new(options, &changes) };
+    Ok(Done { report, outside: Vec::new() })
+}
+
+impl Report {
+    fn new(options: &Options, changes: &[Change]) -> Self {
+        Self {
+            file: options.output.as_ref().map(|path| path.display().to_string()),
+            file_bytes: None,
+            system: None,
+            linux: None,
+            drivers: None,
+            layers: Vec::new(),
+            changes: changes.iter().map(|change| change.describe(options.dry_run)).collect(),
+            not_done: Vec::new(),
+        }
+    }
 }
 
 fn add_drivers(image: &mut WindowsImage<'_>, dir: &Path, options: &Options) -> Result<InjectReport, Failure> {
@@ -178,7 +259,7 @@ fn read_settings(path: &Path) -> Result<AnswerSettings, Failure> {
     })
 }
 
-fn read_layers(options: &Options) -> Result<Vec<Layer>, Failure> {
+fn read_layers(options: &Options, platform: Platform) -> Result<Vec<Layer>, Failure> {
     let mut facts = BTreeMap::new();
     for pair in &options.set {
         let parts = pair.split_once('=').filter(|(name, _)| !name.is_empty());
@@ -189,7 +270,7 @@ fn read_layers(options: &Options) -> Result<Vec<Layer>, Failure> {
     let read = |path: &PathBuf| {
         let text = std::fs::read_to_string(path).map_err(|error| Failure::io("read", path, &error))?;
         let base = path.parent().unwrap_or_else(|| Path::new("."));
-        Layer::parse(&text, base, &facts).map_err(|error| {
+        Layer::parse_for(platform, &text, base, &facts).map_err(|error| {
             let failure = Failure::from(error);
             Failure { message: format!("{}: {}", path.display(), failure.message), ..failure }
         })
@@ -222,13 +303,11 @@ fn words(options: &Options) -> String {
 
 fn text(report: &Report, options: &Options) -> String {
     let mut lines = Vec::new();
-    let system = &report.system;
-    lines.push(format!(
-        "{} {} {}",
-        system.product_name.as_deref().unwrap_or("Windows"),
-        system.version,
-        system.arch
-    ));
+    lines.extend(report.linux.clone());
+    if let Some(system) = &report.system {
+        let name = system.product_name.as_deref().unwrap_or("Windows");
+        lines.push(format!("{name} {} {}", system.version, system.arch));
+    }
     for report in report.drivers.iter().flat_map(|drivers| &drivers.devices) {
         let device = &report.device;
         let name = device.name.as_deref().or(device.hardware_ids.first().map(String::as_str)).unwrap_or("-");

@@ -8,7 +8,7 @@ use gravure_model::plan::PartitionRole;
 use gravure_nttypes::{FileAttributes, FileTime, Guid, NtName};
 use gravure_tree::{Node, Times, Tree};
 use gravure_windows::System;
-use gravure_windows::boot::{Authorities, BootFile, BootOptions, SecureBoot};
+use gravure_windows::boot::{Authorities, BootFile, BootOptions, SecureBoot, is_hidden};
 
 use crate::execute::{Run, partition_index};
 use crate::failure::{StepError, code};
@@ -23,7 +23,10 @@ impl Run<'_> {
         let has_recovery = self.partitions.iter().any(|part| part.role == PartitionRole::Recovery);
         let recovery = has_recovery.then(|| self.boot_device(PartitionRole::Recovery)).transpose()?;
         Ok(BootOptions {
-            system: self.boot_device(PartitionRole::Esp)?,
+            system: self.boot_device(match self.is_bios_windows() {
+                true => PartitionRole::System,
+                false => PartitionRole::Esp,
+            })?,
             windows: self.boot_device(PartitionRole::Windows)?,
             recovery,
             description: system.product_name.clone().unwrap_or_else(|| "Windows".to_owned()),
@@ -40,15 +43,17 @@ impl Run<'_> {
         })
     }
 
-    fn boot_device(&self, role: PartitionRole) -> Result<Device, StepError> {
-        Ok(Device::Gpt { disk: self.target()?.layout.disk_guid, partition: self.partition_guid(role)? })
-    }
-
-    pub(super) fn partition_guid(&self, role: PartitionRole) -> Result<Guid, StepError> {
+    /// A partition as boot store and registry name it.
+    pub(super) fn boot_device(&self, role: PartitionRole) -> Result<Device, StepError> {
         let layout = &self.target()?.layout;
         let part = layout.partitions.get(partition_index(self.partitions, role)?);
         let missing = || StepError::new(code::REFUSED, format!("the layout has no {role:?} partition"));
-        Ok(part.ok_or_else(missing)?.unique_guid)
+        let part = part.ok_or_else(missing)?;
+        Ok(if self.is_bios_windows() {
+            Device::Mbr { signature: self.identity.mbr_signature(), offset: part.range.start }
+        } else {
+            Device::Gpt { disk: layout.disk_guid, partition: part.unique_guid }
+        })
     }
 
     /// GUID of an object of the boot store: of the plan's seed, so that a retry is identical.
@@ -88,6 +93,11 @@ pub(super) fn tree_of(files: &[BootFile], now: FileTime) -> Result<Tree, StepErr
         times,
         ..Node::default()
     };
+    // As Windows' own setup leaves the boot manager of BIOS machines.
+    let hidden = |path: &str| match is_hidden(path) {
+        true => FileAttributes::HIDDEN | FileAttributes::SYSTEM,
+        false => FileAttributes::default(),
+    };
     let failed =
         |path: &str, error: gravure_tree::TreeError| StepError::new(code::FAILED, format!("{path}: {error}"));
     let mut tree = Tree::new(directory());
@@ -95,14 +105,20 @@ pub(super) fn tree_of(files: &[BootFile], now: FileTime) -> Result<Tree, StepErr
         let (above, name) = path.rsplit_once('/').unwrap_or(("", path));
         let mut at = tree.root();
         for part in above.split('/').filter(|part| !part.is_empty()) {
-            let part = NtName::from(part);
-            at = match tree.child(at, &part).map(|entry| entry.node) {
+            let name = NtName::from(part);
+            at = match tree.child(at, &name).map(|entry| entry.node) {
                 Some(node) => node,
-                None => tree.add(at, part, directory()).map_err(|error| failed(path, error))?,
+                None => {
+                    let mut node = directory();
+                    if at == tree.root() {
+                        node.attributes = node.attributes | hidden(part);
+                    }
+                    tree.add(at, name, node).map_err(|error| failed(path, error))?
+                }
             };
         }
         let node = Node {
-            attributes: FileAttributes::ARCHIVE,
+            attributes: FileAttributes::ARCHIVE | hidden(path),
             data: Some(content.clone()),
             times,
             ..Node::default()

@@ -30,6 +30,7 @@ fn planned() -> PlannedWindows {
         settings: None,
         accept_in_use: false,
         accept_missing_drivers: false,
+        boot_code: None,
     }
 }
 

@@ -49,7 +49,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// The same dump by foreign readers: `pyregf` (libregf) and `hivex`.
+/// The same dump by foreign readers: `pyregf` (libregf), `hivex` and `dissect.regf`.
 const FOREIGN: &str = r#"
 import sys
 def text(name): return (name or "").encode("utf-16-le", "surrogatepass").hex()
@@ -67,6 +67,17 @@ if reader == "pyregf":
             data = value.data if value.data_size else b""
             line("V", text(value.name), "%x" % value.type, (data or b"").hex())
         todo += [(below, level + 1) for below in key.sub_keys][::-1]
+elif reader == "dissect.regf":
+    from dissect.regf import RegistryHive
+    todo = [(RegistryHive(open(path, "rb")).root(), 0)]
+    while todo:
+        key, level = todo.pop()
+        line("K", str(level), text(key.name), "%x" % key.cell.LastWriteTime)
+        for value in key.values():
+            # The default value gets a name of that reader's own.
+            name = "" if value.name == "(Default)" else value.name
+            line("V", text(name), "%x" % value.type, bytes(value.data).hex())
+        todo += [(below, level + 1) for below in key.subkeys()][::-1]
 else:
     import hivex
     h = hivex.Hivex(path)
@@ -80,15 +91,26 @@ else:
         todo += [(below, level + 1) for below in h.node_children(key)][::-1]
 "#;
 
+/// Comes from the Python package index, as `cargo xtask setup` installs it; the others are Debian packages.
+const DISSECT: &str = "dissect.regf";
+
+/// The dumping script for `reader`; `None` after a loud skip.
+fn foreign(reader: &str) -> Option<std::process::Command> {
+    if reader == DISSECT {
+        return gravure_testkit::python_oracle_script(DISSECT, FOREIGN);
+    }
+    gravure_testkit::debian_python_script(reader, FOREIGN)
+}
+
 /// Whether `reader` can be used; a loud skip when not.
 pub(crate) fn can_read_with(reader: &str) -> bool {
-    gravure_testkit::debian_python_script(reader, FOREIGN).is_some()
+    foreign(reader).is_some()
 }
 
 pub(crate) fn foreign_dump(reader: &str, hive: &[u8], dir: &tempfile::TempDir) -> String {
     let (file, target) = (dir.path().join("hive"), dir.path().join("dump"));
     std::fs::write(&file, hive).unwrap();
-    let mut command = gravure_testkit::debian_python_script(reader, FOREIGN).unwrap();
+    let mut command = foreign(reader).unwrap();
     let output = command.arg(reader).args([&file, &target]).output().unwrap();
     assert!(output.status.success(), "{reader}: {}", String::from_utf8_lossy(&output.stderr));
     std::fs::read_to_string(&target).unwrap()

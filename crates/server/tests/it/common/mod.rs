@@ -71,12 +71,19 @@ impl TestSite {
     }
 
     pub fn start(&mut self) {
+        self.try_start().unwrap();
+    }
+
+    /// The same; what keeps it from starting, in words.
+    pub fn try_start(&mut self) -> Result<(), String> {
         let config = Config::load(&self.dir.join(CONFIG_NAME)).unwrap();
-        let server = self.runtime.block_on(Server::start(&config, Arc::new(describe))).unwrap();
+        let server = self.runtime.block_on(Server::start(&config, Arc::new(describe)));
+        let server = server.map_err(|error| error.to_string())?;
         self.api = server.api_urls().remove(0);
         self.content = server.content_urls().remove(0);
         self.settings.server = self.api.clone();
         self.server = Some(server);
+        Ok(())
     }
 
     pub fn stop(&mut self) {

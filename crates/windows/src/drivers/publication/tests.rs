@@ -60,51 +60,7 @@ fn of_entries(entries: &[RecordEntry]) -> Records {
 }
 
 /// Written for this test after what the registry says of VMware's package; the package itself is nowhere here.
-const VMCI: &str = r#"[Version]
-Signature="$Windows NT$"
-Class=System
-ClassGuid={4D36E97D-E325-11CE-BFC1-08002BE10318}
-Provider=%loc.VMwareManufacturer%
-CatalogFile=vmci.cat
-DriverVer=07/11/2019,9.8.16.0
-[Manufacturer]
-%loc.VMwareManufacturer%=M,NTamd64
-[M.NTamd64]
-%loc.VMwareBusDeviceDesc%=vmci.install.x64,PCI\VEN_15AD&DEV_0740&SUBSYS_074015AD,PCI\VEN_15AD&DEV_0740
-%loc.VMwareHostDeviceDesc%=vmci.install.x64,ROOT\VMWVMCIHOSTDEV
-[vmci.install.x64.NT]
-CopyFiles=@vmci.sys
-[vmci.install.x64.NT.HW]
-AddReg=hw
-[hw]
-HKR,"Interrupt Management",0x00000010
-HKR,"Interrupt Management\MessageSignaledInterruptProperties",0x00000010
-HKR,"Interrupt Management\MessageSignaledInterruptProperties",MSISupported,0x00010001,1
-HKR,"Interrupt Management\MessageSignaledInterruptProperties",MessageNumberLimit,0x00010001,2
-[vmci.install.x64.NT.Services]
-AddService=vmci,2,svc
-[svc]
-ServiceType=1
-StartType=0
-ErrorControl=0
-ServiceBinary=%12%\vmci.sys
-LoadOrderGroup=System Bus Extender
-DisplayName=%loc.vmciServiceDisplayName%
-AddReg=params
-[params]
-HKR,,"vwdk.installers",0x00010002,Windows
-[SourceDisksNames]
-1=d
-[SourceDisksFiles]
-vmci.sys=1
-[DestinationDirs]
-DefaultDestDir=12
-[Strings]
-loc.VMwareManufacturer="VMware, Inc."
-loc.VMwareBusDeviceDesc="VMware VMCI Bus Device"
-loc.VMwareHostDeviceDesc="VMware VMCI Host Device"
-loc.vmciServiceDisplayName="VMware VMCI Bus Driver"
-"#;
+const VMCI: &str = include_str!("../../../tests/data/vmci.inf");
 
 fn publication<'a>(inf: &'a Inf, target: Target, published: &str, package: &str) -> Publication<'a> {
     let models = inf.models(&target).into_iter();
