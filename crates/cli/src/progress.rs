@@ -68,7 +68,12 @@ impl Reporter {
                     None => eprintln!("{line}"),
                 }
             }
-            Known::Note { .. } | Known::Failed { .. } | Known::Verified { .. } | Known::Leaving { .. } => {}
+            Known::Note { .. }
+            | Known::Failed { .. }
+            | Known::Verified { .. }
+            | Known::Transferred { .. }
+            | Known::Captured { .. }
+            | Known::Leaving { .. } => {}
         }
     }
 }

@@ -12,4 +12,6 @@ mod failure;
 
 pub use execute::{ImageSource, Machine, Report, execute};
 pub use failure::Failure;
-pub use planner::{CatalogImage, MACHINE_FACTS, PlanRequest, ROOT_LABEL, Refusal, plan};
+pub use planner::{
+    CatalogImage, MACHINE_FACTS, PlanRequest, ROOT_LABEL, Refusal, plan, plan_capture, stored_path,
+};
