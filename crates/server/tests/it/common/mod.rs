@@ -142,7 +142,8 @@ pub fn file_in(archive: &[u8], wanted: &str) -> Option<Vec<u8>> {
 /// Describes a file as one range; what a WIM holds is not this test's matter. Images of the store are described as they are.
 fn describe(path: &Path) -> Result<ImageDescriptor, String> {
     if path.extension().is_some_and(|extension| extension == "gim") {
-        let described = gravure_imaging::describe(path, &gravure_model::Ctl::default(), &gravure_model::event::Silent);
+        let described =
+            gravure_imaging::describe(path, &gravure_model::Ctl::default(), &gravure_model::event::Silent);
         return described.map_err(|error| error.to_string());
     }
     let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
