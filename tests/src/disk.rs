@@ -67,6 +67,31 @@ pub fn copy_partition(disk: &Path, offset: u64, len: u64, to: &Path) -> Result<(
     Ok(())
 }
 
+/// Copies a whole disk, with its holes.
+pub fn copy_disk(from: &Path, to: &Path) -> Result<()> {
+    let copied = Command::new("cp").arg("--sparse=always").arg(from).arg(to).status();
+    let copied = copied.context("cannot start cp")?;
+    if !copied.success() {
+        bail!("{} could not be copied: {copied}", from.display());
+    }
+    Ok(())
+}
+
+/// Whether two disks hold the same bytes.
+pub fn is_same_disk(one: &Path, other: &Path) -> Result<bool> {
+    let mut compare = Command::new("qemu-img");
+    compare.args(["compare", "-s", "-f", "raw", "-F", "raw"]).arg(one).arg(other);
+    let compared = compare.output().context("cannot start qemu-img")?;
+    match compared.status.code() {
+        Some(0) => Ok(true),
+        Some(1) => {
+            println!("{}", String::from_utf8_lossy(&compared.stdout).trim());
+            Ok(false)
+        }
+        _ => bail!("qemu-img compare: {}", String::from_utf8_lossy(&compared.stderr)),
+    }
+}
+
 /// A line of `qemu-img map`.
 #[derive(Debug, Deserialize)]
 struct Extent {
@@ -102,6 +127,15 @@ impl Replayed {
         e2fsck("-p", &file, &[0, 1])?;
         e2fsck("-fn", &file, &[0])?;
         Ok(Self { file })
+    }
+
+    /// Blocks of the file system, as debugfs counts them.
+    pub fn block_count(&self) -> Result<u64> {
+        let output = Command::new("debugfs").args(["-R", "stats"]).arg(&self.file).output();
+        let output = output.context("cannot start debugfs")?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let count = text.lines().find_map(|line| line.strip_prefix("Block count:")?.trim().parse().ok());
+        count.with_context(|| format!("debugfs told no block count: {text}"))
     }
 
     /// A file, as debugfs reads it.

@@ -9,5 +9,5 @@ mod scene;
 pub mod windows;
 
 pub use boot::{BootSite, SERVER, changed_payload, damage};
-pub use disk::{Replayed, copy_partition, looks_blank, partition_start};
+pub use disk::{Replayed, copy_disk, copy_partition, is_same_disk, looks_blank, partition_start};
 pub use scene::{APPLY_PATIENCE, BOOT_PATIENCE, Scene};

@@ -1,9 +1,11 @@
 //! A site and a machine with a blank disk, ready for a test to switch on.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use gravure_disk::Table;
 use gravure_io::FileAt;
 use gravure_model::api::{MachineReport, MachineState};
@@ -84,9 +86,42 @@ impl Scene {
         self.expect(vm, MachineState::Confirmed)
     }
 
+    /// Puts a blank disk into the machine in the place of the one it has; the file is new, the old one stays.
+    pub fn set_blank_disk(&mut self, name: &str, bytes: u64) -> Result<()> {
+        self.machine.disk = Some(Disk::blank(&self.dir.join(name), bytes, Bus::Virtio)?);
+        Ok(())
+    }
+
+    /// Makes the machine's disk larger, as if it had been copied onto another one: the partitions stay what they are.
+    pub fn widen_disk(&self, bytes: u64) -> Result<()> {
+        let disk = File::options().write(true).open(self.disk()).context("cannot open the machine's disk")?;
+        disk.set_len(bytes).context("cannot make the machine's disk larger")?;
+        let moved = Command::new("sgdisk").arg("--move-second-header").arg(self.disk()).output();
+        let moved = moved.context("cannot start sgdisk")?;
+        ensure!(moved.status.success(), "sgdisk: {}", String::from_utf8_lossy(&moved.stderr));
+        Ok(())
+    }
+
+    /// Has the machine captured as `image` when it starts, and waits for that.
+    pub fn capture(&self, image: &str) -> Result<MachineReport> {
+        // Switched off afterwards, so that its system changes nothing before the disk is looked at.
+        self.site.run(&["machine", "capture", &self.machine.mac, image, "--power-off"])?;
+        let mut vm = self.switch_on()?;
+        let report = self.expect(&vm, MachineState::Captured)?;
+        vm.wait(APPLY_PATIENCE)?;
+        Ok(report)
+    }
+
+    /// Plans an image of the store for the machine; what is on its disk may be destroyed.
+    pub fn order_image(&self, image: &str) -> Result<()> {
+        let mac = &self.machine.mac;
+        let args = ["plan", "create", "--machine", mac, "--image", image, "--name", "pc-{serial}", "--wipe"];
+        self.site.run(&args).map(drop)
+    }
+
     /// The image file of the machine's disk.
     pub fn disk(&self) -> PathBuf {
-        self.dir.join("disk.img")
+        self.machine.disk.as_ref().map_or_else(|| self.dir.join("disk.img"), |disk| disk.path.clone())
     }
 
     /// The partition table on the disk, as our own reader sees it.

@@ -1,14 +1,27 @@
-//! A blank machine boots from our server and comes up in the system we deployed: UEFI, with and without Secure Boot, and BIOS.
+//! A blank machine boots from our server and comes up in the system we deployed: UEFI, with and without Secure Boot, and BIOS. What was
+//! deployed is captured over the network, and copied to disks of other sizes.
+#![expect(clippy::print_stdout, reason = "tests tell what was moved")]
+
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use gravure_disk::Table;
-use gravure_e2e::{APPLY_PATIENCE, BOOT_PATIENCE, Replayed, Scene, partition_start};
+use gravure_e2e::{
+    APPLY_PATIENCE, BOOT_PATIENCE, Replayed, Scene, copy_disk, is_same_disk, looks_blank, partition_start,
+};
 use gravure_model::Assurance;
-use gravure_testkit::{Bus, Disk, Firmware, in_full_run};
+use gravure_model::api::{MachineReport, TransferReport};
+use gravure_testkit::{Bus, Disk, Firmware, in_full_run, test_image};
+
+const GIB: u64 = 1 << 30;
 
 fn deploys(firmware: Firmware) -> Result<()> {
     let dir = tempfile::tempdir()?;
     let Some(scene) = Scene::new(firmware, dir.path())? else { return Ok(()) };
+    deploy(&scene, firmware, dir.path())
+}
+
+fn deploy(scene: &Scene, firmware: Firmware, dir: &Path) -> Result<()> {
     scene.order()?;
     let mut vm = scene.switch_on()?;
     let report = scene.expect_confirmed(&vm)?;
@@ -41,9 +54,95 @@ fn deploys(firmware: Firmware) -> Result<()> {
     }
     // Judged by tools that share no code with ours, too.
     let root = partition_start(&scene.disk(), 2)?;
-    let root = Replayed::new(&scene.disk(), root, dir.path().join("root.ext4"))?;
+    let root = Replayed::new(&scene.disk(), root, dir.join("root.ext4"))?;
     assert_eq!(root.read_text("/etc/hostname")?.trim(), "pc-e2e-1");
     assert_eq!(root.read_text("/etc/machine-id")?.trim().len(), 32);
+    Ok(())
+}
+
+/// What the one stage that moves content moved.
+fn moved(report: &MachineReport) -> Result<TransferReport> {
+    let plan = report.plan.as_ref().context("the machine has a plan")?;
+    ensure!(plan.failure.is_none(), "{:?}", plan.failure);
+    let [moved] = plan.transfers.as_slice() else { anyhow::bail!("{:?}", plan.transfers) };
+    println!("{}: {moved:?}, warnings {:?}", plan.image, plan.warnings);
+    Ok(moved.clone())
+}
+
+/// A machine with a system that was running when its plug was pulled, on a disk that is twice as large as its partitions.
+fn installed(firmware: Firmware, dir: &Path) -> Result<Option<Scene>> {
+    let Some(image) = test_image() else { return Ok(None) };
+    let Some(scene) = Scene::with_image(firmware, dir, &image, 2 * GIB)? else { return Ok(None) };
+    deploy(&scene, firmware, dir)?;
+    scene.widen_disk(4 * GIB)?;
+    Ok(Some(scene))
+}
+
+/// Restores `image` onto the machine's disk, and looks at what is there when its system has reported.
+fn restores(scene: &Scene, image: &str, disk_bytes: u64, dir: &Path) -> Result<TransferReport> {
+    scene.order_image(image)?;
+    let mut vm = scene.switch_on()?;
+    let report = scene.expect_confirmed(&vm)?;
+    vm.kill()?;
+    let Table::Gpt { gpt, faults, .. } = scene.table()? else { anyhow::bail!("no GPT") };
+    assert!(faults.is_empty(), "{faults:?}");
+    let root = &gpt.entries[1];
+    let end = (root.last_lba + 1) * 512;
+    assert!(
+        end + (8 << 20) > disk_bytes && end <= disk_bytes,
+        "the last partition ends at {end} of {disk_bytes}"
+    );
+    let start = partition_start(&scene.disk(), 2)?;
+    let root = Replayed::new(&scene.disk(), start, dir.join("restored.ext4"))?;
+    assert_eq!(root.read_text("/etc/hostname")?.trim(), "pc-e2e-1");
+    // The file system fills its partition.
+    let blocks = root.block_count()?;
+    assert!(blocks * 4096 + (8 << 20) > end - start, "{blocks} blocks in {} bytes", end - start);
+    moved(&report)
+}
+
+/// Captured from the network while its journal was in use, and given to larger and smaller disks.
+fn captures(firmware: Firmware, all: bool) -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let Some(mut scene) = installed(firmware, dir.path())? else { return Ok(()) };
+    let before = dir.path().join("before.img");
+    copy_disk(&scene.disk(), &before)?;
+    let sent = moved(&scene.capture("golden")?)?;
+    assert!(is_same_disk(&scene.disk(), &before)?, "a capture writes nothing on the disk");
+    std::fs::remove_file(&before)?;
+    assert!(sent.network_bytes > 20 << 20, "{sent:?}");
+    let listed = scene.site.run(&["image", "list"])?;
+    assert!(listed.contains("golden.gim"), "{listed}");
+
+    scene.set_blank_disk("larger.img", 6 * GIB)?;
+    let first = restores(&scene, "golden.gim", 6 * GIB, dir.path())?;
+    assert!(first.network_bytes > 20 << 20 && first.kept_bytes < first.written_bytes, "{first:?}");
+    if !all {
+        return Ok(());
+    }
+    // Over what its system made of it meanwhile: only that comes back.
+    let again = restores(&scene, "golden.gim", 6 * GIB, dir.path())?;
+    assert!(again.network_bytes * 10 < first.network_bytes * 3, "{again:?} after {first:?}");
+    assert!(again.written_bytes * 5 < first.written_bytes, "{again:?} after {first:?}");
+
+    scene.set_blank_disk("smaller.img", 3 * GIB)?;
+    restores(&scene, "golden.gim", 3 * GIB, dir.path())?;
+
+    // Cut off in the middle: nothing that boots; started again it goes on.
+    scene.set_blank_disk("cut.img", 3 * GIB)?;
+    scene.order_image("golden.gim")?;
+    let mut vm = scene.switch_on()?;
+    vm.wait_for("Restore disk: ", BOOT_PATIENCE)?;
+    vm.wait_for(" % (", APPLY_PATIENCE)?;
+    vm.kill()?;
+    assert!(looks_blank(&scene.disk())?, "the disk looks bootable after a cut");
+    let vm = scene.switch_on()?;
+    moved(&scene.expect_confirmed(&vm)?)?;
+    drop(vm);
+
+    // What the store has is not sent again.
+    let resent = moved(&scene.capture("second")?)?;
+    assert!(resent.network_bytes * 2 < sent.network_bytes, "{resent:?} after {sent:?}");
     Ok(())
 }
 
@@ -62,8 +161,18 @@ fn a_uefi_machine_comes_up_in_the_deployed_system() -> Result<()> {
 }
 
 #[test]
-fn a_bios_machine_comes_up_in_the_deployed_system() -> Result<()> {
-    deploys(Firmware::Bios)
+fn a_bios_machine_comes_up_in_the_deployed_system_and_as_a_copy_of_it() -> Result<()> {
+    captures(Firmware::Bios, false)
+}
+
+#[test]
+fn a_uefi_machine_is_captured_and_copied_to_disks_of_other_sizes() -> Result<()> {
+    if !in_full_run(
+        "a UEFI machine that is captured, copied to larger and smaller disks, cut off and copied again",
+    ) {
+        return Ok(());
+    }
+    captures(Firmware::Uefi, true)
 }
 
 /// A stick with order and image, no server and no network that answers.

@@ -72,6 +72,8 @@ impl Reporter {
             | Known::Failed { .. }
             | Known::Verified { .. }
             | Known::Windows { .. }
+            | Known::Transferred { .. }
+            | Known::Captured { .. }
             | Known::Leaving { .. } => {}
         }
     }

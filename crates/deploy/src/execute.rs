@@ -7,6 +7,7 @@
 mod blocks;
 mod boot_bios;
 mod boot_uefi;
+mod capture;
 mod confirm;
 mod disk;
 mod firmware;
@@ -23,7 +24,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use gravure_disk::{Identity, Layout};
-use gravure_imaging::Image;
+use gravure_imaging::{BlockImage, CaptureTarget, Image};
 use gravure_io::ReadAt;
 use gravure_linux::BlockDevice;
 use gravure_linux::disks::{Disk, Roots};
@@ -40,6 +41,20 @@ use crate::failure::{Failure, StepError, chain, code};
 pub trait ImageSource: Send + Sync {
     /// Opens `path` for reading. The error is in words, with its causes.
     fn open(&self, path: &str, descriptor: &ImageDescriptor) -> Result<Arc<dyn ReadAt>, String>;
+
+    /// Opens the image of a disk. What is read of it is held against ids in it, and those against the descriptor.
+    fn open_blocks(
+        &self,
+        path: &str,
+        descriptor: &ImageDescriptor,
+    ) -> Result<BlockImage, gravure_imaging::Error> {
+        let source = self.open(path, descriptor).map_err(|why| gravure_imaging::Error::Other {
+            what: format!("open {path}"),
+            source: why.into(),
+            kind: gravure_imaging::ErrorKind::Io,
+        })?;
+        BlockImage::open(source, path)
+    }
 }
 
 /// What the executor needs to know of the machine it runs on.
@@ -47,6 +62,8 @@ pub trait ImageSource: Send + Sync {
 pub struct Machine {
     /// Where images come from.
     pub images: Arc<dyn ImageSource>,
+    /// Where images of this machine's disks go; `None` without a server.
+    pub captures: Option<Arc<dyn CaptureTarget>>,
     /// Our own program, which the deployed system runs once to report its first boot.
     pub confirm_program: PathBuf,
     /// The site's CA in PEM, for that report.
@@ -125,6 +142,7 @@ struct Run<'a> {
     bios: Option<gravure_disk::bios::GrubPlacement>,
     table_written: bool,
     compared: Option<verify::Compared>,
+    captured: Option<capture::Captured>,
     serviced: Option<windows::Serviced>,
     warnings: Vec<String>,
 }
@@ -144,7 +162,7 @@ impl<'a> Run<'a> {
         observer: &'a dyn Observer,
     ) -> Result<Self, StepError> {
         let plan = &verdict.plan;
-        check_order(&plan.steps)?;
+        check_order(&plan.steps, plan.capture.is_some())?;
         let seed = crate::planner::parse_seed(&plan.seed)
             .ok_or_else(|| StepError::new(code::REFUSED, "seed of the plan is not 64 hexadecimal digits"))?;
         let partitions = plan.steps.iter().find_map(|step| match step {
@@ -167,6 +185,7 @@ impl<'a> Run<'a> {
             bios: None,
             table_written: false,
             compared: None,
+            captured: None,
             serviced: None,
             warnings: Vec::new(),
         })
@@ -191,6 +210,7 @@ impl<'a> Run<'a> {
             Step::Verify {} => self.verify(stage),
             Step::WriteTable {} => self.write_table().map(|()| 0),
             Step::RestoreDisk {} => self.restore_disk(stage),
+            Step::CaptureDisk {} => self.capture_disk(stage),
             Step::FirmwareEntry {} => self.firmware_entry().map(|()| 0),
         }?;
         let milliseconds = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -210,6 +230,11 @@ impl<'a> Run<'a> {
     }
 
     fn finish(mut self) -> Result<Report, StepError> {
+        if let Some(captured) = self.captured.take() {
+            let capture::Captured { image, bytes } = captured;
+            self.tell(Known::Captured { plan: self.plan.id.clone(), image, bytes });
+            return Ok(Report { files: 0, bytes, warnings: self.warnings });
+        }
         let compared = self.compared.take();
         let compared =
             compared.ok_or_else(|| StepError::new(code::REFUSED, "the plan has no verify step"))?;
@@ -256,9 +281,16 @@ impl<'a> Run<'a> {
 }
 
 /// A plan must verify before it writes the table, and must begin with the checks. The server makes them so; a payload
-/// that believed it blindly would turn one bug there into lost data here.
-fn check_order(steps: &[Step]) -> Result<(), StepError> {
+/// that believed it blindly would turn one bug there into lost data here. A plan that makes an image does nothing else.
+fn check_order(steps: &[Step], captures: bool) -> Result<(), StepError> {
     let order: Vec<&str> = steps.iter().map(Step::name).collect();
+    if captures {
+        if order == ["capture_disk"] {
+            return Ok(());
+        }
+        let message = format!("steps of the plan are {}, expected capture_disk alone", order.join(", "));
+        return Err(StepError::new(code::REFUSED, message));
+    }
     // A disk that is restored as a whole verifies and writes its table by itself.
     if matches!(
         order.as_slice(),

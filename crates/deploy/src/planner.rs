@@ -2,6 +2,7 @@
 //! refusal can be shown before anything is touched (DESIGN sections 4 and 8).
 
 mod blocks;
+mod capture;
 mod host_name;
 mod layout;
 mod target;
@@ -19,6 +20,7 @@ use gravure_model::plan::{
     PlannedImage, Step,
 };
 
+pub use capture::{plan_capture, stored_path};
 pub use host_name::NamePattern;
 pub use layout::ROOT_LABEL;
 pub(crate) use layout::{ESP_LABEL, disk_layout};
@@ -115,7 +117,7 @@ pub enum Refusal {
         what: &'static str,
     },
     /// No disk fits the rule.
-    #[error("no disk can be written: {}", if .reasons.is_empty() { "the machine has none".to_owned() } else { .reasons.join("; ") })]
+    #[error("no disk can be taken: {}", if .reasons.is_empty() { "the machine has none".to_owned() } else { .reasons.join("; ") })]
     NoDisk {
         /// One line for each disk of the machine.
         reasons: Vec<String>,
@@ -170,6 +172,14 @@ pub enum Refusal {
         /// Job id.
         job: String,
     },
+    /// A job that captures where one that deploys is wanted, or the other way round.
+    #[error("job {job} {what}")]
+    OtherKind {
+        /// Job id.
+        job: String,
+        /// What it does instead, in words.
+        what: &'static str,
+    },
     /// A machine nobody could tell from another.
     #[error("the machine has no UUID, serial number or network address to be known by")]
     Nameless,
@@ -184,7 +194,7 @@ impl Refusal {
             | Self::SectorSize { .. }
             | Self::Firmware { .. }
             | Self::NotForLinux { .. } => 9,
-            Self::Seed { .. } => 1,
+            Self::Seed { .. } | Self::OtherKind { .. } => 1,
             _ => 4,
         }
     }
@@ -212,7 +222,7 @@ impl Refusal {
             Self::TooSmall { .. } => "use a larger disk or a smaller image".into(),
             Self::SectorSize { .. } => "start this machine in UEFI mode".into(),
             Self::HostName { .. } => "use another --name, e.g. 'pc-{mac}'".into(),
-            Self::Seed { .. } => "delete the job and create it again".into(),
+            Self::Seed { .. } | Self::OtherKind { .. } => "delete the job and create it again".into(),
             Self::Nameless => "enter a serial number in the machine's firmware".into(),
         }
     }
@@ -225,6 +235,9 @@ pub fn plan(
     image: &CatalogImage,
     request: PlanRequest,
 ) -> Result<Plan, Refusal> {
+    if job.request.capture.is_some() {
+        return Err(Refusal::OtherKind { job: job.id.clone(), what: "makes an image, it deploys none" });
+    }
     if request.identity.is_empty() {
         return Err(Refusal::Nameless);
     }
@@ -285,6 +298,7 @@ pub fn plan(
             confirm: request.confirm.filter(|_| !is_windows),
         },
         windows,
+        capture: None,
         seed: blake3::Hash::from_bytes(seed).to_hex().to_string(),
         image: PlannedImage { path: image.path.clone(), descriptor: image.digest, index },
         disk,

@@ -52,11 +52,12 @@ pub use apply::{ApplyOptions, ApplyReport, DamagedContent, Durability, apply_to_
 pub use block::{
     Advice, Alike, BLOCK_FORMAT, BadSectors, BlockApplyOptions, BlockApplyReport, BlockCapture,
     BlockCaptureOptions, BlockCaptureReport, BlockImage, BlockImageAt, BlockLayout, BlockPlan,
-    BlockPlanOptions, BlockSource, BlockStream, BlockVerify, BlockVerifyReport, Delta, FileSystemKind,
-    FilesImport, FilesImportOptions, FinishReport, FitOptions, FitPlan, FitReport, FittedPartition, Growth,
-    ImageKind, Keep, Misfit, NameHits, advise, apply_block_image, apply_block_stream, describe_block_image,
-    finish_file_systems, hardware_of, has_to_be_fitted, is_block_image, is_described_block_image, misfits,
-    no_hits, store_error_kind, verify_block_image, whole_device,
+    BlockPlanOptions, BlockSource, BlockStream, BlockVerify, BlockVerifyReport, CaptureTarget, Delta,
+    FileSystemKind, FilesImport, FilesImportOptions, FinishReport, FitOptions, FitPlan, FitReport,
+    FittedPartition, Growth, ImageKind, Keep, Misfit, NameHits, UPLOAD_BATCH_BYTES, advise,
+    apply_block_image, apply_block_stream, describe_block_image, finish_file_systems, hardware_of,
+    has_to_be_fitted, is_block_image, is_described_block_image, misfits, no_hits, store_error_kind,
+    verify_block_image, whole_device,
 };
 pub use capture::{
     AppendOptions, CaptureForm, CaptureOptions, CaptureReport, CaptureSource, Earlier, Integrity, append,

@@ -158,6 +158,8 @@ pub enum MachineState {
     Verified,
     /// The deployed system reported its first boot.
     Confirmed,
+    /// An image of its disk was made; the disk is as it was.
+    Captured,
 }
 
 impl MachineState {
@@ -170,6 +172,7 @@ impl MachineState {
             Self::Failed => "failed",
             Self::Verified => "verified",
             Self::Confirmed => "confirmed",
+            Self::Captured => "captured",
         }
     }
 }
@@ -242,6 +245,9 @@ pub struct PlanReport {
     pub confirmed: Option<Timestamp>,
     /// Stages that ended, in order.
     pub stages: Vec<StageReport>,
+    /// What stages moved, in order.
+    #[serde(default)]
+    pub transfers: Vec<TransferReport>,
     /// Stage and message of the failure.
     pub failure: Option<FailureReport>,
     /// Warnings.
@@ -277,6 +283,35 @@ impl StageReport {
         let per_millisecond = self.bytes.checked_div(self.milliseconds)?;
         (self.bytes > 0).then(|| per_millisecond.checked_div(1000)).flatten()
     }
+}
+
+/// What a stage moved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransferReport {
+    /// Name.
+    pub stage: String,
+    /// Bytes fetched from a server or sent to it, as they are stored.
+    pub network_bytes: u64,
+    /// Bytes of content written on the disk.
+    pub written_bytes: u64,
+    /// Bytes of content that were where they belong already.
+    pub kept_bytes: u64,
+}
+
+/// `POST /v1/payload/capture/stored`: which contents the store has, for a payload whose plan captures.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoredRequest {
+    /// BLAKE3 of the contents.
+    pub ids: Vec<Digest>,
+}
+
+/// Answer to [`StoredRequest`]. What is missing goes to `PUT /v1/payload/capture/frames` as frames of the block image format, one behind
+/// the other; the manifest to `PUT /v1/payload/capture/manifest`, last. Each of these may be sent again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredAnswer {
+    /// Whether each is there, in the order asked.
+    pub stored: Vec<bool>,
 }
 
 /// Why a plan failed.

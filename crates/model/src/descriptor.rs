@@ -82,6 +82,22 @@ pub struct ImageDescriptor {
     pub images: Vec<DescribedImage>,
 }
 
+impl ImageDescriptor {
+    /// Of an image that is yet to be made: it stands for no bytes at all, so nothing can pass for it.
+    pub fn of_nothing(format: &str) -> Self {
+        Self {
+            version: DESCRIPTOR_VERSION,
+            format: format.to_owned(),
+            size_bytes: 0,
+            range_bytes: RANGE_BYTES,
+            ranges: Vec::new(),
+            tables: Digest([0; 32]),
+            contents_checked: false,
+            images: Vec::new(),
+        }
+    }
+}
+
 /// One image of the file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DescribedImage {

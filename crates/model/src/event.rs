@@ -120,6 +120,26 @@ pub enum Known {
         /// Name of the machine.
         computer_name: Option<String>,
     },
+    /// What a stage moved, told when it has ended well.
+    Transferred {
+        /// Stage name.
+        stage: String,
+        /// Bytes fetched from a server or sent to it, as they are stored.
+        network_bytes: u64,
+        /// Bytes of content written on the disk.
+        written_bytes: u64,
+        /// Bytes of content that were where they belong already.
+        kept_bytes: u64,
+    },
+    /// The image of a disk is complete where it was sent to. The disk is as it was.
+    Captured {
+        /// The plan.
+        plan: String,
+        /// Id of the image.
+        image: Digest,
+        /// Bytes of content in it.
+        bytes: u64,
+    },
     /// The payload is about to leave: restart, power off.
     Leaving {
         /// In words.

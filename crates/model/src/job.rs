@@ -43,6 +43,22 @@ pub struct JobRequest {
     /// What is put into a Windows image; the usual for one when `None`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub windows: Option<WindowsRequest>,
+    /// The disk is read instead of written: `image` is to be made of it, in the site's store. `name` is empty then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capture: Option<CaptureRequest>,
+}
+
+/// How an image of a machine's disk is made.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CaptureRequest {
+    /// What the image says of itself, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// All bytes are kept, whatever stands there; else those that file systems use, and unclean ones are refused.
+    pub raw: bool,
+    /// An image of this name is replaced.
+    pub replace: bool,
 }
 
 /// What is put into a Windows image.

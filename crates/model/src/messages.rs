@@ -66,6 +66,13 @@ pub enum Message {
         /// Host name.
         host_name: String,
     },
+    /// The plan that is about to run makes an image of the disk.
+    CaptureHeader {
+        /// Name of the image.
+        image: String,
+        /// Disk with model, serial, size.
+        disk: String,
+    },
     /// A stage began.
     Stage {
         /// Stage name as in the plan.
@@ -92,6 +99,22 @@ pub enum Message {
         /// Files compared.
         files: u64,
         /// Megabytes compared.
+        megabytes: u64,
+    },
+    /// What a stage moved.
+    Transferred {
+        /// Stage name.
+        stage: String,
+        /// Megabytes over the network.
+        network_megabytes: u64,
+        /// Megabytes of content written.
+        written_megabytes: u64,
+        /// Megabytes of content that were there already.
+        kept_megabytes: u64,
+    },
+    /// The image of the disk is complete.
+    Captured {
+        /// Megabytes of content.
         megabytes: u64,
     },
     /// Failed; the disk does not boot.
@@ -131,6 +154,9 @@ impl Message {
             Self::PlanHeader { image, disk, host_name } => {
                 format!("Deploying {image} as {host_name} to {disk}")
             }
+            Self::CaptureHeader { image, disk } => {
+                format!("Capturing {disk} as {image}; nothing is written on it")
+            }
             Self::Stage { stage } => format!("{}: started", stage_name(stage)),
             Self::StageProgress { stage, percent, megabytes_per_second } => {
                 format!("{}: {percent} % ({megabytes_per_second} MB/s)", stage_name(stage))
@@ -139,6 +165,11 @@ impl Message {
             Self::Verified { files, megabytes } => {
                 format!("Verified: {files} files, {megabytes} MB read back and equal")
             }
+            Self::Transferred { stage, network_megabytes, written_megabytes, kept_megabytes } => format!(
+                "{}: {network_megabytes} MB over the network, {written_megabytes} MB written, {kept_megabytes} MB were there",
+                stage_name(stage)
+            ),
+            Self::Captured { megabytes } => format!("Captured: {megabytes} MB are in the server's store"),
             Self::Failed { stage, message } => format!("FAILED in {}: {message}", stage_name(stage)),
             Self::Cure { cure } => format!("What to do: {cure}"),
             Self::Restarting => "Restarting".to_owned(),
@@ -160,6 +191,7 @@ fn stage_name(stage: &str) -> &str {
         "install_uefi_boot" | "install_bios_boot" | "install_windows_boot" => "Install boot loader",
         "verify" => "Verify",
         "restore_disk" => "Restore disk",
+        "capture_disk" => "Capture disk",
         "write_table" => "Write partition table",
         "firmware_entry" => "Enter in boot list",
         other => other,

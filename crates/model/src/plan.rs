@@ -46,6 +46,10 @@ pub struct Plan {
     /// What is put into a Windows system; `None` for others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub windows: Option<PlannedWindows>,
+    /// The image that is made of the disk, which is only read then; `None` in plans that deploy. `image` names the place where it
+    /// will be, with a descriptor of nothing, and the personality is empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capture: Option<PlannedCapture>,
     /// In order.
     pub steps: Vec<Step>,
     /// After the report.
@@ -64,7 +68,21 @@ pub struct PlannedImage {
     pub index: u32,
 }
 
-/// The disk a plan writes, named so that a person recognises it and a machine cannot mistake it.
+/// An image that is made of a machine's disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlannedCapture {
+    /// Its name in the site's store.
+    pub name: String,
+    /// What it says of itself, in words.
+    pub description: Option<String>,
+    /// All bytes are kept, whatever stands there.
+    pub raw: bool,
+    /// An image of this name is replaced.
+    pub replace: bool,
+}
+
+/// The disk a plan writes or reads, named so that a person recognises it and a machine cannot mistake it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PlannedDisk {
@@ -238,6 +256,9 @@ pub enum Step {
     RestoreDisk {},
     /// Enter the system in the firmware's boot list, first.
     FirmwareEntry {},
+    /// Find the disk, check model, serial, size and that nobody uses it; then make an image of it, which goes to the server. Nothing is
+    /// written on the disk.
+    CaptureDisk {},
 }
 
 impl Step {
@@ -258,6 +279,7 @@ impl Step {
             Self::WriteTable {} => "write_table",
             Self::RestoreDisk {} => "restore_disk",
             Self::FirmwareEntry {} => "firmware_entry",
+            Self::CaptureDisk {} => "capture_disk",
         }
     }
 }
@@ -295,6 +317,7 @@ mod tests {
             Step::WriteTable {},
             Step::RestoreDisk {},
             Step::FirmwareEntry {},
+            Step::CaptureDisk {},
         ];
         for step in steps {
             let value = serde_json::to_value(&step).unwrap();

@@ -28,8 +28,8 @@ pub use check::{CheckObserver, CheckReport, Finding, Strictness, check};
 pub use error::{Error, MAX_REFUSALS, Reason, Refusal, Refusals};
 pub use files::{FileClusters, FileVisitor, StreamClusters, StreamRun};
 pub use layout::{
-    BOOT_FILE_LEN, Collisions, ContentGuide, Encoding, MAX_LABEL_UNITS, NoGuide, Notes, Part, Piece, Place, ResidentBytes,
-    SectorSize, VolumeOptions, VolumePlan, WofAlgorithm, Write,
+    BOOT_FILE_LEN, Collisions, ContentGuide, Encoding, MAX_LABEL_UNITS, NoGuide, Notes, Part, Piece, Place,
+    ResidentBytes, SectorSize, VolumeOptions, VolumePlan, WofAlgorithm, Write,
 };
 pub use map::{UsedRun, UsedRuns};
 pub use read::{

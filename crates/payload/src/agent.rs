@@ -11,6 +11,7 @@ mod screen;
 mod session;
 mod settings;
 mod talk;
+mod upload;
 
 use std::io::Read as _;
 use std::path::Path;

@@ -1,6 +1,7 @@
 //! The API over TLS: payloads, deployed systems, operators. Messages are `gravure_model::api`.
 
 mod audit_trail;
+mod capture;
 mod confirm;
 mod events;
 mod hello;
@@ -30,6 +31,15 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/v1/payload/hello", post(hello::hello))
         .route("/v1/payload/plan", post(hello::plan))
         .route("/v1/payload/events", post(events::events))
+        .route("/v1/payload/capture/stored", post(capture::stored))
+        .route(
+            "/v1/payload/capture/frames",
+            put(capture::frames).layer(DefaultBodyLimit::max(capture::MAX_FRAMES_BYTES)),
+        )
+        .route(
+            "/v1/payload/capture/manifest",
+            put(capture::manifest).layer(DefaultBodyLimit::max(capture::MAX_MANIFEST_BYTES)),
+        )
         .route("/v1/confirm", post(confirm::confirm))
         .route("/v1/machines", get(machines::list))
         .route("/v1/machines/{id}", get(machines::show))

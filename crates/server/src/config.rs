@@ -142,6 +142,8 @@ impl Default for Ports {
 pub struct Paths {
     /// Images that can be deployed.
     pub images: PathBuf,
+    /// Store of block images: what machines' disks are captured into, and what is put there with `gravure capture DISK STORE/`.
+    pub store: PathBuf,
     /// Driver repository, as `gravure driver add` makes it.
     pub drivers: PathBuf,
     /// Layers: a directory for each, with its `layer.toml`.
@@ -168,6 +170,7 @@ impl Default for Paths {
     fn default() -> Self {
         Self {
             images: "images".into(),
+            store: "store".into(),
             drivers: "drivers".into(),
             layers: "layers".into(),
             bundles: "bundles".into(),
@@ -219,9 +222,21 @@ impl Config {
 
     fn anchor(&mut self, dir: &Path) {
         let paths = &mut self.paths;
-        let Paths { images, drivers, layers, bundles, names, boot, keys, pxe, extra, uki, database: _ } =
-            paths;
-        for path in [images, drivers, layers, bundles, names, boot, keys, pxe, extra, uki] {
+        let Paths {
+            images,
+            store,
+            drivers,
+            layers,
+            bundles,
+            names,
+            boot,
+            keys,
+            pxe,
+            extra,
+            uki,
+            database: _,
+        } = paths;
+        for path in [images, store, drivers, layers, bundles, names, boot, keys, pxe, extra, uki] {
             *path = dir.join(&*path);
         }
         if !paths.database.contains("://") {
@@ -375,6 +390,8 @@ pub(crate) fn starting_text(
          # Relative to this file's directory.\n\
          [paths]\n\
          images = {}\n\
+         # Images of disks, captured from machines or put there.\n\
+         store = {}\n\
          # Driver repository, filled by `gravure driver add --repository`.\n\
          drivers = {}\n\
          # Layers for Windows images: DIRECTORY/layer.toml each.\n\
@@ -406,6 +423,7 @@ pub(crate) fn starting_text(
         ports.api,
         ports.tftp,
         quoted(&paths.images.display().to_string()),
+        quoted(&paths.store.display().to_string()),
         quoted(&paths.drivers.display().to_string()),
         quoted(&paths.layers.display().to_string()),
         quoted(&paths.bundles.display().to_string()),
@@ -468,6 +486,7 @@ mod tests {
         let config = Config::load(&dir.path().join(CONFIG_NAME)).unwrap();
         assert_eq!(config.paths.boot, Path::new("/elsewhere"));
         assert_eq!(config.paths.images, dir.path().join("images"));
+        assert_eq!(config.paths.store, dir.path().join("store"));
         assert!(config.paths.database.starts_with("sqlite:///"), "{}", config.paths.database);
     }
 }

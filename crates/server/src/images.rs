@@ -1,4 +1,5 @@
-//! The images a site can deploy: files of the image directory with their descriptors.
+//! The images a site can deploy: files of the image directory and images of the store, with their descriptors. An image of the store
+//! is called as its manifest, `NAME.gim`; a file of that name comes first.
 //!
 //! Making a descriptor reads the whole file, so it is kept beside it and made again only when length or time of change
 //! differ. Descriptors are signed when they are handed out, not when they are made.
@@ -9,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
-use gravure_deploy::CatalogImage;
+use gravure_deploy::{CatalogImage, stored_path};
 use gravure_model::descriptor::{Digest, ImageDescriptor};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, RwLock};
@@ -18,8 +19,14 @@ use crate::Error;
 
 /// Endings of files that are images.
 const ENDINGS: [&str; 2] = ["wim", "gim"];
+/// Ending of manifests in the store.
+const STORED: &str = ".gim";
+/// Folder of manifests in the store.
+const MANIFESTS: &str = "images";
 /// Ending of the file that keeps a descriptor.
 const KEPT: &str = "descriptor";
+/// Longest name of an image in the store: with its ending it is a file name everywhere.
+const MAX_STORED_NAME_BYTES: usize = 100;
 
 /// Makes the descriptor of an image file. Blocks.
 pub type Describe = dyn Fn(&Path) -> Result<ImageDescriptor, String> + Send + Sync;
@@ -33,13 +40,30 @@ pub(crate) struct ReadyImage {
     pub(crate) descriptor_bytes: Arc<Vec<u8>>,
 }
 
-/// An image file as `GET /v1/images` shows it.
+impl ReadyImage {
+    /// The image `name` of the store before there is one: the descriptor of nothing stands for it.
+    pub(crate) fn to_be_made(name: &str) -> Result<Self, serde_json::Error> {
+        let descriptor = ImageDescriptor::of_nothing(gravure_imaging::BLOCK_FORMAT);
+        let bytes = serde_json::to_vec(&descriptor)?;
+        let digest = Digest(*blake3::hash(&bytes).as_bytes());
+        let catalog = CatalogImage { path: stored_path(name), digest, descriptor };
+        Ok(Self { catalog, descriptor_bytes: Arc::new(bytes) })
+    }
+}
+
+/// An image as `GET /v1/images` shows it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ImageListing {
-    /// File name.
+    /// File name; of an image in the store that of its manifest.
     pub name: String,
     /// Its length.
     pub size_bytes: u64,
+    /// It lies in the site's store.
+    #[serde(default)]
+    pub stored: bool,
+    /// Bytes of content in it, once that is known.
+    #[serde(default)]
+    pub content_bytes: Option<u64>,
     /// Digest of the descriptor; `None` while it is being made or if it cannot be.
     pub digest: Option<Digest>,
     /// Why there is no descriptor.
@@ -67,9 +91,19 @@ struct Stamp {
 /// What an image file of this size and time turned out to be.
 type Judged = (Stamp, Result<ReadyImage, String>);
 
-/// The image directory.
+/// Where an image is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Located {
+    /// The file, or the manifest in the store.
+    pub(crate) path: PathBuf,
+    /// It is in the store.
+    pub(crate) stored: bool,
+}
+
+/// The image directory and the store.
 pub(crate) struct Images {
     dir: PathBuf,
+    store: PathBuf,
     describe: Arc<Describe>,
     ready: RwLock<BTreeMap<String, Judged>>,
     /// One descriptor at a time: making it uses the whole disk anyway.
@@ -83,8 +117,8 @@ impl fmt::Debug for Images {
 }
 
 impl Images {
-    pub(crate) fn new(dir: PathBuf, describe: Arc<Describe>) -> Self {
-        Self { dir, describe, ready: RwLock::default(), making: Mutex::default() }
+    pub(crate) fn new(dir: PathBuf, store: PathBuf, describe: Arc<Describe>) -> Self {
+        Self { dir, store, describe, ready: RwLock::default(), making: Mutex::default() }
     }
 
     /// Where the files are.
@@ -100,8 +134,28 @@ impl Images {
             && ending.is_some_and(|ending| ENDINGS.contains(&ending.as_str()))
     }
 
+    /// The name in the store of an image that is called `name`.
+    pub(crate) fn stored_name(name: &str) -> Option<&str> {
+        name.strip_suffix(STORED).filter(|stem| is_stored_name(stem))
+    }
+
+    /// Where the image `name` is, or would be.
+    pub(crate) fn locate(&self, name: &str) -> Located {
+        let file = self.dir.join(name);
+        let manifest = Self::stored_name(name).map(|_| self.store.join(MANIFESTS).join(name));
+        match manifest.filter(|manifest| !file.exists() && manifest.is_file()) {
+            Some(path) => Located { path, stored: true },
+            None => Located { path: file, stored: false },
+        }
+    }
+
+    /// Whether there is an image of this name.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        Self::is_image_name(name) && self.locate(name).path.is_file()
+    }
+
     fn stamp(&self, name: &str) -> Result<Stamp, Error> {
-        let path = self.dir.join(name);
+        let path = self.locate(name).path;
         let facts = std::fs::metadata(&path).map_err(|source| Error::io("read", &path, source))?;
         let modified = facts.modified().map_err(|source| Error::io("read", &path, source))?;
         let since = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -117,7 +171,7 @@ impl Images {
         let problem = |message: String| Error::Image { image: name.to_owned(), message };
         if !Self::is_image_name(name) {
             return Err(problem(
-                "not the name of an image file (*.wim or *.gim in the image directory)".into(),
+                "not the name of an image (*.wim or *.gim in the image directory, *.gim in the store)".into(),
             ));
         }
         let stamp = self.stamp(name)?;
@@ -128,8 +182,9 @@ impl Images {
         if let Some(ready) = self.known(name, stamp).await {
             return ready.map_err(problem);
         }
-        let (path, describe, owned) = (self.dir.join(name), Arc::clone(&self.describe), name.to_owned());
-        let made = tokio::task::spawn_blocking(move || prepare(&path, &owned, stamp, &*describe));
+        let (located, describe, owned) = (self.locate(name), Arc::clone(&self.describe), name.to_owned());
+        let kept = self.dir.join(format!("{name}.{KEPT}"));
+        let made = tokio::task::spawn_blocking(move || prepare(&located, &kept, &owned, stamp, &*describe));
         let made = made.await.unwrap_or_else(|error| Err(error.to_string()));
         self.ready.write().await.insert(name.to_owned(), (stamp, made.clone()));
         made.map_err(problem)
@@ -140,12 +195,21 @@ impl Images {
         ready.get(name).filter(|(of, _)| *of == stamp).map(|(_, ready)| ready.clone())
     }
 
-    /// Names of all image files, sorted.
+    /// Names of all images, sorted.
     pub(crate) fn names(&self) -> Result<Vec<String>, Error> {
         let entries = std::fs::read_dir(&self.dir).map_err(|source| Error::io("read", &self.dir, source))?;
         let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
         let mut names: Vec<String> = names.filter(|name| Self::is_image_name(name)).collect();
+        match std::fs::read_dir(self.store.join(MANIFESTS)) {
+            Ok(entries) => {
+                let stored = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+                names.extend(stored.filter(|name| Self::stored_name(name).is_some()));
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(source) => return Err(Error::io("read", &self.store, source)),
+        }
         names.sort();
+        names.dedup();
         Ok(names)
     }
 
@@ -159,6 +223,8 @@ impl Images {
             let images = ready.map(|ready| &ready.catalog.descriptor.images[..]).unwrap_or_default();
             list.push(ImageListing {
                 size_bytes: stamp.size_bytes,
+                stored: self.locate(&name).stored,
+                content_bytes: ready.map(|_| images.iter().map(|image| image.content_bytes).sum()),
                 digest: ready.map(|ready| ready.catalog.digest),
                 problem: known.as_ref().and_then(|known| known.as_ref().err().cloned()),
                 images: images.iter().map(|image| image.name.clone()).collect(),
@@ -184,28 +250,37 @@ impl Images {
     }
 }
 
-fn prepare(path: &Path, name: &str, stamp: Stamp, describe: &Describe) -> Result<ReadyImage, String> {
-    let mut kept_path = path.as_os_str().to_owned();
-    kept_path.push(".");
-    kept_path.push(KEPT);
-    let kept_path = PathBuf::from(kept_path);
-    if let Some(descriptor) = kept(&kept_path, stamp)
-        && let Ok(ready) = ready(name, descriptor)
+/// Names that are the same in every kind of store, and in addresses.
+fn is_stored_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= MAX_STORED_NAME_BYTES
+        && !name.starts_with('.')
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+}
+
+fn prepare(
+    located: &Located,
+    kept_path: &Path,
+    name: &str,
+    stamp: Stamp,
+    describe: &Describe,
+) -> Result<ReadyImage, String> {
+    if let Some(descriptor) = kept(kept_path, stamp)
+        && let Ok(ready) = ready(name, located.stored, descriptor)
     {
         return Ok(ready);
     }
-    let made = describe(path)?;
+    let made = describe(&located.path)?;
     let descriptor = serde_json::to_string(&made).map_err(|error| error.to_string())?;
     let keep =
         Kept { size_bytes: stamp.size_bytes, modified_ns: stamp.modified_ns, descriptor: descriptor.clone() };
     let stored = serde_json::to_vec(&keep).map_err(|error| error.to_string());
     // Only a saving of time: a directory that cannot be written serves as well, slower.
-    if let Err(error) =
-        stored.and_then(|bytes| replace(&kept_path, &bytes).map_err(|error| error.to_string()))
+    if let Err(error) = stored.and_then(|bytes| replace(kept_path, &bytes).map_err(|error| error.to_string()))
     {
         tracing::warn!(image = name, %error, "the descriptor cannot be kept");
     }
-    ready(name, descriptor)
+    ready(name, located.stored, descriptor)
 }
 
 fn kept(path: &Path, stamp: Stamp) -> Option<String> {
@@ -220,10 +295,14 @@ fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     std::fs::rename(&temporary, path)
 }
 
-fn ready(name: &str, descriptor: String) -> Result<ReadyImage, String> {
+fn ready(name: &str, stored: bool, descriptor: String) -> Result<ReadyImage, String> {
     let bytes = descriptor.into_bytes();
     let parsed: ImageDescriptor = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
     let digest = Digest(*blake3::hash(&bytes).as_bytes());
-    let catalog = CatalogImage { path: format!("/images/{name}"), digest, descriptor: parsed };
+    let path = match Images::stored_name(name).filter(|_| stored) {
+        Some(stem) => stored_path(stem),
+        None => format!("/images/{name}"),
+    };
+    let catalog = CatalogImage { path, digest, descriptor: parsed };
     Ok(ReadyImage { catalog, descriptor_bytes: Arc::new(bytes) })
 }

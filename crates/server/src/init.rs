@@ -83,7 +83,7 @@ pub async fn init(options: &InitOptions) -> Result<NewSite, Error> {
     if fs::read_dir(&dir).is_ok_and(|mut entries| entries.next().is_some()) || dir.is_file() {
         return Err(Error::Exists { path: dir });
     }
-    for dir in [&dir, &dir.join("images"), &dir.join("boot"), &dir.join("db")] {
+    for dir in [&dir, &dir.join("images"), &dir.join("store"), &dir.join("boot"), &dir.join("db")] {
         fs::create_dir_all(dir).map_err(|source| Error::io("create", dir, source))?;
     }
     let files = KeyFiles::in_dir(&dir.join("keys"));

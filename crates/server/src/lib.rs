@@ -5,6 +5,7 @@ mod api;
 mod arming;
 mod boot;
 mod bundles;
+mod captures;
 mod client;
 mod config;
 mod db;

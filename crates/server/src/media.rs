@@ -89,7 +89,13 @@ async fn offline(config: &Config, order: &OfflineOrder, describe: Arc<Describe>)
         return Err(refused(message));
     }
     let keys = Keys::load(&KeyFiles::in_dir(&config.paths.keys))?;
-    let ready = Images::new(config.paths.images.clone(), describe).get(&order.request.image).await?;
+    let images = Images::new(config.paths.images.clone(), config.paths.store.clone(), describe);
+    if images.locate(&order.request.image).stored {
+        return Err(refused(
+            "a medium takes image files, this one is in the store: take it out first".into(),
+        ));
+    }
+    let ready = images.get(&order.request.image).await?;
     let count = ready.catalog.descriptor.images.len();
     if usize::try_from(order.request.image_index).is_ok_and(|index| index >= count) {
         let number = u64::from(order.request.image_index) + 1;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use gravure_deploy::{PlanRequest, name_pattern, plan as decide};
+use gravure_deploy::{PlanRequest, name_pattern, plan as decide, plan_capture};
 use gravure_model::api::{MachineState, PlanAnswer};
 use gravure_model::descriptor::SystemKind;
 use gravure_model::job::{Job, JobRequest};
@@ -72,10 +72,13 @@ impl Planner<'_> {
             return Ok(wait(reason, RETRY_SECONDS, false));
         }
         // Describing an image can take minutes; no transaction is open meanwhile.
-        let image = match self.images.get(&request.image).await {
+        let image = match self.image(&request.image, request.capture.is_some()).await {
             Ok(image) => image,
             Err(error) => return self.refuse(&machine, &armed, &error.to_string(), None).await,
         };
+        if request.capture.is_some() {
+            return self.hand_out(session, &machine, armed, &image, BundlesOfPlan::default(), now).await;
+        }
         let table = match NameTable::read(self.names) {
             Ok(table) => table.of(&machine.identity),
             Err(why) => return self.refuse(&machine, &armed, &why, None).await,
@@ -85,6 +88,15 @@ impl Planner<'_> {
             Err(error) => return self.refuse(&machine, &armed, &error.to_string(), None).await,
         };
         self.hand_out(session, &machine, armed, &image, bundles, now).await
+    }
+
+    /// The image `name`, which may be one that is yet to be made.
+    async fn image(&self, name: &str, captures: bool) -> Result<ReadyImage, Error> {
+        if !captures {
+            return self.images.get(name).await;
+        }
+        ReadyImage::to_be_made(stored_name(name)?)
+            .map_err(|source| Error::Db(DbError::Document { what: "descriptor", source }))
     }
 
     /// Drivers and layers for a Windows image. Making them can take minutes, once.
@@ -115,9 +127,10 @@ impl Planner<'_> {
         let Some(row) = db::plans::by_id(conn, id).await? else { return Ok(None) };
         if row.ended.is_some() {
             let reason = "the plan of this boot has ended; a new one needs a new job and a restart";
-            return Ok(Some(wait(reason, RETRY_SECONDS, row.outcome == Some(Outcome::Verified))));
+            let is_done = matches!(row.outcome, Some(Outcome::Verified | Outcome::Captured));
+            return Ok(Some(wait(reason, RETRY_SECONDS, is_done)));
         }
-        let image = self.images.get(&row.image).await?;
+        let image = self.image(&row.image, row.body.capture.is_some()).await?;
         if image.catalog.digest != row.image_digest {
             return Ok(Some(wait("the image was replaced while the plan ran", REFUSED_RETRY_SECONDS, false)));
         }
@@ -177,7 +190,17 @@ impl Planner<'_> {
             layers: bundles.layers,
             table: bundles.table,
         };
-        let mut plan = match decide(&job, &inventory, &image.catalog, request) {
+        let decided = match job.request.capture {
+            Some(_) => plan_capture(
+                &job,
+                stored_name(&job.request.image)?,
+                &inventory,
+                image.catalog.digest,
+                request,
+            ),
+            None => decide(&job, &inventory, &image.catalog, request),
+        };
+        let mut plan = match decided {
             Ok(plan) => plan,
             Err(refusal) => {
                 drop(transaction);
@@ -218,18 +241,16 @@ impl Planner<'_> {
             first_boot: None,
         };
         db::plans::add(&mut transaction, &row).await?;
-        db::machines::set_plan(&mut transaction, &machine.id, &plan.id, &plan.personality.host_name).await?;
+        let name = Some(plan.personality.host_name.as_str()).filter(|_| plan.capture.is_none());
+        db::machines::set_plan(&mut transaction, &machine.id, &plan.id, name).await?;
         db::sessions::set_plan(&mut transaction, &session.peer, &plan.id).await?;
         let actor = format!("machine {}", machine.id);
-        let detail = format!(
-            "job {}, {} to {} ({} bytes) as {}, assurance {}",
-            job.id,
-            job.request.image,
-            plan.disk.name,
-            plan.disk.size_bytes,
-            plan.personality.host_name,
-            session.assurance
-        );
+        let (disk, image_name) = (&plan.disk, &job.request.image);
+        let what = match name {
+            Some(name) => format!("{image_name} to {} ({} bytes) as {name}", disk.name, disk.size_bytes),
+            None => format!("image {image_name} of {} ({} bytes)", disk.name, disk.size_bytes),
+        };
+        let detail = format!("job {}, {what}, assurance {}", job.id, session.assurance);
         db::audit::add(&mut transaction, &actor, "plan handed out", &plan.id, &detail).await?;
         let answer = self.sign(&mut transaction, plan, session, image).await?;
         transaction.commit().await.map_err(DbError::from)?;
@@ -248,7 +269,7 @@ impl Planner<'_> {
     ) -> Result<PlanAnswer, Error> {
         if let Some(windows) = &mut plan.windows {
             windows.settings = db::jobs::settings(conn, &plan.job, self.vault).await?;
-        } else if session.assurance >= Assurance::Token {
+        } else if plan.capture.is_none() && session.assurance >= Assurance::Token {
             let token = new_secret()?;
             db::plans::set_confirm_hash(conn, &plan.id, &hash_of(&token)).await?;
             plan.personality.confirm = Some(Confirm { server: self.api_url.clone(), token });
@@ -288,6 +309,14 @@ struct BundlesOfPlan {
     layers: Vec<PlannedBundle>,
     /// What the table of machines says of this one.
     table: BTreeMap<String, String>,
+}
+
+/// The name in the store of the image that a job makes.
+fn stored_name(image: &str) -> Result<&str, Error> {
+    Images::stored_name(image).ok_or_else(|| Error::Image {
+        image: image.to_owned(),
+        message: "not the name of an image in the store".to_owned(),
+    })
 }
 
 /// The job as it holds for this machine. What a cut-off attempt left on the disk is ours to destroy.

@@ -1,6 +1,7 @@
 //! `gravure serve`: starts every service, keeps them running, stops them cleanly.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -24,6 +25,7 @@ use crate::Error;
 use crate::api::{self, App};
 use crate::boot::{BootLibrary, Menus, ServerAddress, Shims, SitePolicy, boot_table};
 use crate::bundles::Bundles;
+use crate::captures::Captures;
 use crate::config::{CONFIG_NAME, Chain, Config};
 use crate::db::{self, Db};
 use crate::images::{Describe, Images};
@@ -56,6 +58,7 @@ const BOOT_FILES: [&str; 5] =
 pub struct Server {
     servers: Vec<ServerAddress>,
     db: Db,
+    captures: Arc<Captures>,
     stop: watch::Sender<bool>,
     /// End by themselves when told to stop.
     polite: JoinSet<()>,
@@ -125,6 +128,8 @@ impl Server {
         let images = Directory::new(&config.paths.images);
         let images = images
             .map_err(|_| Error::Missing { what: "image directory", path: config.paths.images.clone() })?;
+        let store = Self::store(&config.paths.store)?;
+        let captures = Arc::new(Captures::new(config.paths.store.clone()));
         let (drivers, layers) = (config.paths.drivers.clone(), config.paths.layers.clone());
         let bundles = Arc::new(Bundles::new(drivers, layers, config.paths.bundles.clone())?);
         let bundle_files = Directory::new(bundles.dir())
@@ -145,6 +150,7 @@ impl Server {
             boot: boot_directory(config),
             shims: Shims::load(&config.paths.boot.join("pxe")),
             images,
+            store,
             bundles: bundle_files,
             uki: signed_image(config),
             site_name: config.site.name.clone(),
@@ -154,11 +160,13 @@ impl Server {
             http_port: servers.first().map_or(config.ports.http, |server| server.http_port),
             token_minutes: config.limits.token_minutes,
         });
-        let catalog = Arc::new(Images::new(config.paths.images.clone(), describe));
+        let catalog =
+            Arc::new(Images::new(config.paths.images.clone(), config.paths.store.clone(), describe));
         let app = Arc::new(App {
             db: db.clone(),
             images: Arc::clone(&catalog),
             bundles,
+            captures: Arc::clone(&captures),
             names: config.paths.names.clone(),
             signer: keys.signer,
             vault,
@@ -169,7 +177,7 @@ impl Server {
         });
         let (stop, stopping) = watch::channel(false);
         let (polite, endless) = (JoinSet::new(), JoinSet::new());
-        let mut server = Self { servers, db, stop, polite, endless };
+        let mut server = Self { servers, db, captures: Arc::clone(&captures), stop, polite, endless };
         server.start_boot_services(&served, config, &library, &presence).await?;
         let acceptor = tls::acceptor(Arc::clone(&certificate))?;
         let router = api::router(app);
@@ -191,12 +199,18 @@ impl Server {
         }
         server.polite.spawn(keep_notes(server.db.clone(), queue, stopping));
         server.endless.spawn(renew(certificate, firmware));
-        server.endless.spawn(watch_images(catalog));
+        server.endless.spawn(watch_images(catalog, captures));
         for address in &server.servers {
             tracing::info!(content = address.content(), api = address.api(), "serving");
         }
         tracing::info!("ready: every service is listening");
         Ok(server)
+    }
+
+    /// The directory of the store, made when it is not there: sites of earlier versions have none.
+    fn store(path: &Path) -> Result<Directory, Error> {
+        std::fs::create_dir_all(path).map_err(|source| Error::io("create", path, source))?;
+        Directory::new(path).map_err(|_| Error::Missing { what: "store", path: path.to_owned() })
     }
 
     /// URLs of the API, one for each address served.
@@ -217,6 +231,7 @@ impl Server {
         if timeout(GOODBYE, ended).await.is_err() {
             tracing::warn!("some requests did not end in time");
         }
+        self.captures.close().await;
         self.db.close().await;
     }
 
@@ -470,8 +485,9 @@ async fn renew(certificate: Arc<ServerCertificate>, firmware: Option<Arc<Firmwar
     }
 }
 
-async fn watch_images(images: Arc<Images>) {
+async fn watch_images(images: Arc<Images>, captures: Arc<Captures>) {
     loop {
+        captures.end_idle();
         images.describe_new().await;
         tokio::time::sleep(IMAGE_CHECK).await;
     }

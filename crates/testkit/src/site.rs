@@ -147,6 +147,7 @@ impl Site {
             MachineState::Failed => FAILED,
             MachineState::Verified => "plan verified",
             MachineState::Confirmed => "first boot confirmed",
+            MachineState::Captured => "plan captured",
         };
         let (index, line) = self.server.console().wait_for_any(&[entry, FAILED], timeout)?;
         if index == 1 {

@@ -4,6 +4,7 @@ pub(crate) mod advise;
 mod boot;
 mod export;
 mod import;
+mod list;
 mod service;
 mod sign;
 
@@ -36,6 +37,7 @@ pub(crate) struct Options {
 #[derive(Debug, Subcommand)]
 enum Command {
     Build(BuildOptions),
+    List(list::Options),
     Describe(DescribeOptions),
     Service(Box<service::Options>),
     Boot(Box<boot::Options>),
@@ -94,6 +96,7 @@ pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
     match &options.command {
         Command::Build(options) => build(options, common),
         Command::Describe(options) => describe_image(options, common),
+        Command::List(options) => list::run(options, common),
         Command::Service(options) => service::run(options, common),
         Command::Boot(options) => boot::run(options, common),
         Command::Import(options) => import::run(options, common),

@@ -4,9 +4,13 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use gravure_model::Timestamp;
+use gravure_imaging::ErrorKind;
 use gravure_model::api::{JournalLine, MachineReport, PlanReport};
+use gravure_model::identity::MachineSelector;
 use gravure_model::inventory::Firmware;
+use gravure_model::job::{Afterwards, CaptureRequest, DiskRule, JobRequest};
+use gravure_model::{Assurance, Timestamp};
+use gravure_server::Client;
 use serde::Serialize;
 
 use super::site::{SiteOptions, print_table, table, time};
@@ -28,6 +32,7 @@ enum Command {
     Journal(Journal),
     Boot(Boot),
     Quarantine(Quarantine),
+    Capture(Capture),
     Approve(Approve),
 }
 
@@ -106,6 +111,87 @@ struct Quarantine {
     release: bool,
     #[command(flatten)]
     site: SiteOptions,
+}
+
+/// Arm a machine: its next network start makes an image of its disk, in the site's store
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  gravure machine capture 52:54:00:12:34:56 golden --site /srv/gravure
+  gravure machine capture 3fa8 golden --replace --description 'with the patches of May'
+  gravure machine capture 52:54:00:12:34:56 lab-7 --disk serial=S4EVNX0 --raw
+  gravure plan create --machine 52:54:00:aa:bb:cc --image golden.gim --name 'pc-{serial}'      deploys it
+
+The disk is only read. What file systems use is kept, swap and page files are left out; a file system that was not shut down
+cleanly and whose journal does not say how to go on is refused unless --raw. Only what the store lacks travels: a capture that
+was cut off goes on where it was when the machine starts again.")]
+struct Capture {
+    /// Id or the start of one, MAC address, or UUID; a MAC address or UUID may be of a machine that was never seen
+    machine: String,
+    /// Name of the image: letters, digits, dots, dashes and underscores; .gim is added
+    image: String,
+    /// Which disk: only, smallest, largest, serial=NUMBER or name=vda
+    #[arg(long, value_name = "RULE", default_value = "only", value_parser = super::plan::parse_disk)]
+    disk: DiskRule,
+    /// What the image says of itself
+    #[arg(long, value_name = "TEXT")]
+    description: Option<String>,
+    /// Keep every byte, whatever stands there
+    #[arg(long)]
+    raw: bool,
+    /// Replace an image of this name
+    #[arg(long)]
+    replace: bool,
+    /// What the machine must have proven: claimed, token or approved
+    #[arg(long, value_name = "LEVEL", default_value = "token")]
+    assurance: Assurance,
+    /// Switch off instead of starting the machine's own system
+    #[arg(long)]
+    power_off: bool,
+    #[command(flatten)]
+    site: SiteOptions,
+}
+
+impl Capture {
+    /// The machine as a job names it.
+    fn selector(&self, client: &Client) -> Result<MachineSelector, Failure> {
+        match self.machine.parse() {
+            Ok(MachineSelector::Any) => {
+                let message = "an image is made of one machine's disk";
+                return Err(Failure::new(ErrorKind::Usage, message).with_cure("name the machine"));
+            }
+            Ok(selector) => return Ok(selector),
+            Err(_) => {}
+        }
+        let identity = client.machine(&self.machine)?.identity;
+        let uuid = identity.uuid.map(MachineSelector::Uuid);
+        let named = uuid.or_else(|| identity.macs.first().copied().map(MachineSelector::Mac));
+        named.ok_or_else(|| {
+            let message = format!("machine {} has neither UUID nor network address", self.machine);
+            Failure::new(ErrorKind::NotFound, message)
+        })
+    }
+
+    fn request(&self, machine: MachineSelector) -> JobRequest {
+        let name = self.image.strip_suffix(".gim").unwrap_or(&self.image);
+        JobRequest {
+            machine,
+            image: format!("{name}.gim"),
+            image_index: 0,
+            name: String::new(),
+            disk: self.disk.clone(),
+            assurance: self.assurance,
+            expires: None,
+            max_machines: None,
+            then: if self.power_off { Afterwards::PowerOff } else { Afterwards::Reboot },
+            wipe: false,
+            windows: None,
+            capture: Some(CaptureRequest {
+                description: self.description.clone(),
+                raw: self.raw,
+                replace: self.replace,
+            }),
+        }
+    }
 }
 
 /// Approve a machine whose screen shows this code
@@ -223,6 +309,11 @@ pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
             let report = quarantine.site.client()?.quarantine(&quarantine.machine, reason)?;
             output::document(common.format, &report, describe)?;
         }
+        Command::Capture(capture) => {
+            let client = capture.site.client()?;
+            let request = capture.request(capture.selector(&client)?);
+            super::plan::print(common, &client.create_job(&request)?)?;
+        }
         Command::Approve(approve) => {
             let report = approve.site.client()?.approve(&approve.machine, &approve.code)?;
             output::document(common.format, &report, describe)?;
@@ -324,6 +415,14 @@ fn describe_plan(plan: &PlanReport, put: &mut impl FnMut(&str, &str)) {
             put("what to do", cure);
         }
     }
+    for transfer in &plan.transfers {
+        let (network, written) = (bytes(transfer.network_bytes), bytes(transfer.written_bytes));
+        let kept = bytes(transfer.kept_bytes);
+        put(
+            "moved",
+            &format!("{}: {network} over the network, {written} written, {kept} were there", transfer.stage),
+        );
+    }
     for warning in &plan.warnings {
         put("warning", warning);
     }
@@ -343,4 +442,31 @@ fn stage_table(plan: &PlanReport) -> String {
     };
     let rows: Vec<Vec<String>> = plan.stages.iter().map(row).collect();
     format!("\n{}\n", table(&["stage", "bytes", "time", "MB/s"], &rows))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Only {
+        #[command(flatten)]
+        capture: Capture,
+    }
+
+    #[test]
+    fn a_capture_is_named_with_or_without_its_ending() {
+        let machine = MachineSelector::Uuid("u".to_owned());
+        for image in ["golden", "golden.gim"] {
+            let arguments = ["capture", "3fa8", image, "--replace", "--power-off", "--disk", "smallest"];
+            let only = Only::try_parse_from(arguments).unwrap_or_else(|error| panic!("{error}"));
+            let request = only.capture.request(machine.clone());
+            assert_eq!((request.image.as_str(), request.name.as_str()), ("golden.gim", ""));
+            assert_eq!((request.disk, request.then), (DiskRule::Smallest, Afterwards::PowerOff));
+            let wanted = CaptureRequest { replace: true, ..CaptureRequest::default() };
+            assert_eq!(request.capture, Some(wanted));
+        }
+    }
 }

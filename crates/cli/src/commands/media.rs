@@ -95,6 +95,7 @@ impl Build {
             then: Afterwards::PowerOff,
             wipe: self.wipe,
             windows: None,
+            capture: None,
         };
         Some(media::OfflineOrder { request, lifetime_seconds: self.expires?, unattended: self.unattended })
     }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use gravure_model::api::JobReport;
 use gravure_model::identity::MachineSelector;
-use gravure_model::job::{Afterwards, DiskRule, DriverRule, JobRequest, WindowsRequest};
+use gravure_model::job::{Afterwards, CaptureRequest, DiskRule, DriverRule, JobRequest, WindowsRequest};
 use gravure_model::{Assurance, Secret, Timestamp};
 use serde::Serialize;
 
@@ -36,6 +36,7 @@ enum Command {
 #[command(after_help = "Examples:
   gravure plan create --machine 52:54:00:12:34:56 --image debian.wim --name 'pc-{serial}'
   gravure plan create --machine 52:54:00:12:34:56 --image debian.wim --name lab-1 --disk serial=S4EVNX0 --wipe
+  gravure plan create --machine 52:54:00:12:34:56 --image golden.gim --name 'pc-{serial}' --wipe
   gravure plan create --machine any --image debian.wim --name 'room7-{n}' --expires 2h --max-machines 24
 
   gravure plan create --machine 52:54:00:12:34:56 --image install.wim:6 --name 'pc-{serial:-8}' --settings school.toml
@@ -50,7 +51,7 @@ struct Create {
     /// MAC address, SMBIOS UUID, or `any` (which needs --expires and --max-machines)
     #[arg(long, value_name = "MAC|UUID|any")]
     machine: MachineSelector,
-    /// Image file in the server's image directory, or a path to one to be put there; :N for its Nth image
+    /// Image file in the server's image directory, image in its store (NAME.gim), or a path to a file to be put there; :N for its Nth image
     #[arg(long, value_name = "FILE[:N]", value_parser = parse_image)]
     image: (String, u32),
     /// Host name; {serial}, {uuid}, {mac}, {model}, {asset} and {n} are filled in, {serial:-8} with its last eight characters, {n:03} with zeros (a number that no other machine has with the rest of the name: '{room}-{n:03}' counts each room); columns of the site's names.csv too: {name}, {room}
@@ -213,6 +214,7 @@ impl Create {
             then: if self.power_off { Afterwards::PowerOff } else { Afterwards::Reboot },
             wipe: self.wipe,
             windows: self.windows.request()?,
+            capture: None,
         })
     }
 }
@@ -235,7 +237,7 @@ impl Row for JobRow {
             job.id.chars().take(8).collect(),
             request.machine.to_string(),
             format!("{}:{}", request.image, u64::from(request.image_index) + 1),
-            request.name.clone(),
+            if request.capture.is_some() { "(makes the image)".to_owned() } else { request.name.clone() },
             if *closed { "closed" } else { "open" }.to_owned(),
             format!("{}{most}", plans.len()),
             time(job.created),
@@ -263,7 +265,7 @@ pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
     Ok(ExitCode::SUCCESS)
 }
 
-fn print(common: &Common, report: &JobReport) -> Result<(), Failure> {
+pub(super) fn print(common: &Common, report: &JobReport) -> Result<(), Failure> {
     output::document(common.format, report, |report| {
         let request = &report.job.request;
         let disk = match &request.disk {
@@ -273,6 +275,9 @@ fn print(common: &Common, report: &JobReport) -> Result<(), Failure> {
             DiskRule::Smallest => "the smallest".to_owned(),
             DiskRule::Largest => "the largest".to_owned(),
         };
+        if let Some(capture) = &request.capture {
+            return capture_text(report, capture, &disk);
+        }
         let mut text = format!(
             "job:       {}\nstate:     {}\nmachine:   {}\nimage:     {}:{}\nname:      {}\ndisk:      {disk}{}\nassurance: {}\ncreated:   {}\n",
             report.job.id,
@@ -296,6 +301,24 @@ fn print(common: &Common, report: &JobReport) -> Result<(), Failure> {
         }
         text
     })
+}
+
+/// A job that makes an image.
+fn capture_text(report: &JobReport, capture: &CaptureRequest, disk: &str) -> String {
+    let request = &report.job.request;
+    let mut text = format!(
+        "job:       {}\nstate:     {}\nmachine:   {}\nmakes:     {}{}\nof disk:   {disk}{}\nassurance: {}\ncreated:   {}\n",
+        report.job.id,
+        if report.closed { "closed" } else { "open" },
+        request.machine,
+        request.image,
+        if capture.replace { ", replacing one of this name" } else { "" },
+        if capture.raw { ", every byte of it" } else { "" },
+        request.assurance,
+        time(report.job.created),
+    );
+    report.plans.iter().for_each(|plan| text.push_str(&format!("plan:      {plan}\n")));
+    text
 }
 
 #[cfg(test)]

@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 use gravure_disk::fat::FatVolume;
 use gravure_disk::{Partition, guid};
 use gravure_imaging::{
-    BlockApplyOptions, BlockImage, ExistingData, FileSystemKind, FitOptions, FitPlan, FittedPartition,
-    Growth, VolumeFile, finish_file_systems, is_described_block_image,
+    BlockApplyOptions, ExistingData, FileSystemKind, FitOptions, FitPlan, FittedPartition, Growth,
+    VolumeFile, finish_file_systems, hardware_of, is_described_block_image, misfits,
 };
 use gravure_io::Window;
 use gravure_linux::mount::{self, MountOptions};
-use gravure_linux::{BlockDevice, Dir, partition};
+use gravure_linux::{BlockDevice, Dir, machine, partition};
+use gravure_model::event::Known;
 
 use super::image::from_imaging;
 use super::root::RootEditor;
@@ -37,10 +38,7 @@ impl Run<'_> {
                 format!("{} holds data now, and the plan does not allow destroying it", target.disk.name);
             return Err(StepError::new(code::REFUSED, message).with_cure("make the plan with --wipe"));
         }
-        let source = self.machine.images.open(&planned.path, self.descriptor);
-        let source =
-            source.map_err(|why| StepError::new(code::IO, format!("open {}: {why}", planned.path)))?;
-        let image = BlockImage::open(source, &planned.path).map_err(from_imaging)?;
+        let image = self.machine.images.open_blocks(&planned.path, self.descriptor).map_err(from_imaging)?;
         if !is_described_block_image(&image, self.descriptor) {
             let message = format!(
                 "{}: expected the image {}, found {}",
@@ -50,6 +48,15 @@ impl Run<'_> {
             );
             return Err(StepError::new(code::INTEGRITY, message)
                 .with_cure("the image on the server was changed since it was described: plan again"));
+        }
+        let here = hardware_of(&machine::collect(&self.machine.roots).inventory);
+        let (fatal, odd): (Vec<_>, Vec<_>) =
+            misfits(image.facts(), &here).into_iter().partition(|misfit| misfit.is_fatal);
+        if !fatal.is_empty() {
+            let fatal: Vec<String> = fatal.iter().map(ToString::to_string).collect();
+            let message = format!("the system in this image would not start here: {}", fatal.join("; "));
+            return Err(StepError::new(code::REFUSED, message)
+                .with_cure("take a WIM, which gets the drivers of each machine (`gravure image advise`)"));
         }
         partition::delete_all(&target.device)?;
         let path = target.disk.device.clone();
@@ -69,8 +76,17 @@ impl Run<'_> {
         if let (Some(layout), Some(target)) = (layout, self.target.as_mut()) {
             target.layout = layout;
         }
-        for text in report.apply.warnings.iter().chain(&report.notes) {
-            self.warn(stage, text.clone());
+        self.tell(Known::Transferred {
+            stage: stage.to_owned(),
+            network_bytes: report.apply.fetched_bytes,
+            written_bytes: report.apply.written_bytes,
+            kept_bytes: report.apply.kept_bytes,
+        });
+        // Each was told when it was met.
+        self.warnings.extend(report.apply.warnings.iter().cloned());
+        odd.iter().for_each(|misfit| self.warn(stage, misfit.to_string()));
+        for message in report.notes.iter().cloned() {
+            self.tell(Known::Note { stage: Some(stage.to_owned()), message });
         }
         let finished =
             finish_file_systems(&path, &report.partitions, &report.renamed).map_err(from_imaging)?;

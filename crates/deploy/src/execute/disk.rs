@@ -42,7 +42,7 @@ impl Run<'_> {
     }
 
     /// By serial number when the plan has one: kernel names change between boots.
-    fn find_disk(&self) -> Result<Disk, StepError> {
+    pub(super) fn find_disk(&self) -> Result<Disk, StepError> {
         let planned = &self.plan.disk;
         let all = disks::disks(&self.machine.roots)?;
         let known: Vec<String> = all.iter().map(|disk| disk.name.clone()).collect();
@@ -69,7 +69,7 @@ impl Run<'_> {
         }
     }
 
-    fn compare_disk(&self, disk: &Disk) -> Result<(), StepError> {
+    pub(super) fn compare_disk(&self, disk: &Disk) -> Result<(), StepError> {
         let planned = &self.plan.disk;
         let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".into());
         let checks = [
@@ -85,7 +85,7 @@ impl Run<'_> {
                     .with_cure("make the plan anew: the machine's disks changed since it was planned"));
             }
         }
-        if disk.read_only {
+        if disk.read_only && self.plan.capture.is_none() {
             return Err(StepError::new(code::REFUSED, format!("{} is write-protected", disk.name)));
         }
         Ok(())

@@ -21,26 +21,44 @@ fn good() -> Vec<Step> {
 
 #[test]
 fn the_planners_order_is_accepted() {
-    assert!(check_order(&good()).is_ok());
+    assert!(check_order(&good(), false).is_ok());
     let mut bios = good();
     bios[5] = Step::InstallBiosBoot {};
     bios.pop();
-    assert!(check_order(&bios).is_ok());
+    assert!(check_order(&bios, false).is_ok());
 }
 
 #[test]
 fn windows_is_serviced_before_the_disk_is_touched() {
     let good = || crate::planner::windows_steps(FirmwareMode::Uefi, Vec::new());
-    assert!(check_order(&good()).is_ok());
+    assert!(check_order(&good(), false).is_ok());
     for (first, second) in [(0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (5, 6)] {
         let mut steps = good();
         steps.swap(first, second);
-        assert!(check_order(&steps).is_err(), "{first} and {second}");
+        assert!(check_order(&steps, false).is_err(), "{first} and {second}");
     }
     for left_out in 0..7 {
         let mut steps = good();
         steps.remove(left_out);
-        assert!(check_order(&steps).is_err(), "without {}", good()[left_out].name());
+        assert!(check_order(&steps, false).is_err(), "without {}", good()[left_out].name());
+    }
+}
+
+#[test]
+fn a_plan_that_captures_does_nothing_else() {
+    let restore = || vec![Step::CheckDisk {}, Step::RestoreDisk {}];
+    assert!(check_order(&[Step::CaptureDisk {}], true).is_ok());
+    assert!(check_order(&restore(), false).is_ok());
+    let more = vec![Step::CaptureDisk {}, Step::RestoreDisk {}];
+    for (steps, captures) in [
+        (vec![Step::CaptureDisk {}], false),
+        (restore(), true),
+        (more, true),
+        (good(), true),
+        (Vec::new(), true),
+    ] {
+        let error = check_order(&steps, captures).unwrap_err();
+        assert_eq!(error.code, code::REFUSED, "{steps:?}");
     }
 }
 
@@ -49,7 +67,7 @@ fn a_table_before_the_verification_is_refused() {
     for (first, second) in [(6, 7), (0, 1), (3, 4), (2, 3), (5, 6), (4, 5)] {
         let mut steps = good();
         steps.swap(first, second);
-        let error = check_order(&steps).unwrap_err();
+        let error = check_order(&steps, false).unwrap_err();
         assert_eq!(error.code, code::REFUSED, "{first} and {second}");
         assert!(error.message.starts_with("steps of the plan are "), "{}", error.message);
     }
@@ -60,11 +78,11 @@ fn missing_and_doubled_steps_are_refused() {
     for left_out in 0..8 {
         let mut steps = good();
         steps.remove(left_out);
-        assert!(check_order(&steps).is_err(), "without {}", good()[left_out].name());
+        assert!(check_order(&steps, false).is_err(), "without {}", good()[left_out].name());
     }
     for doubled in [0, 1, 2, 3, 4, 6, 7] {
         let mut steps = good();
         steps.insert(doubled, good()[doubled].clone());
-        assert!(check_order(&steps).is_err(), "twice {}", good()[doubled].name());
+        assert!(check_order(&steps, false).is_err(), "twice {}", good()[doubled].name());
     }
 }

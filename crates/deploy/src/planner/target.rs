@@ -1,4 +1,4 @@
-//! Which disk is written. In doubt none: a wrong disk is the one mistake nobody can take back.
+//! Which disk is written, or read. In doubt none: a wrong disk is the one mistake nobody can take back.
 
 use gravure_model::inventory::{Disk, FirmwareMode, Inventory};
 use gravure_model::job::{DiskRule, Job};
@@ -6,14 +6,49 @@ use gravure_model::plan::PlannedDisk;
 
 use super::Refusal;
 
-/// Finds the disk that the job's rule means.
+/// What happens with a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Use {
+    Written,
+    Read,
+}
+
+/// Finds the disk that the job's rule means, to be written.
 pub(super) fn choose(
     job: &Job,
     inventory: &Inventory,
     firmware: FirmwareMode,
 ) -> Result<PlannedDisk, Refusal> {
+    let disk = find(job, inventory, Use::Written)?;
+    if firmware == FirmwareMode::Bios && disk.logical_sector_bytes != 512 {
+        let (disk, sector_bytes) = (describe(disk), disk.logical_sector_bytes);
+        return Err(Refusal::SectorSize { disk, sector_bytes, firmware: firmware.as_str() });
+    }
+    if !disk.content.is_empty() && !job.request.wipe {
+        return Err(Refusal::HoldsData { disk: describe(disk), content: disk.content.join(", ") });
+    }
+    Ok(planned(disk, job.request.wipe))
+}
+
+/// Finds the disk that the job's rule means, to be read.
+pub(super) fn choose_source(job: &Job, inventory: &Inventory) -> Result<PlannedDisk, Refusal> {
+    Ok(planned(find(job, inventory, Use::Read)?, false))
+}
+
+fn planned(disk: &Disk, wipe: bool) -> PlannedDisk {
+    PlannedDisk {
+        name: disk.name.clone(),
+        model: disk.model.clone(),
+        serial: disk.serial.clone(),
+        size_bytes: disk.size_bytes,
+        logical_sector_bytes: disk.logical_sector_bytes,
+        wipe,
+    }
+}
+
+fn find<'a>(job: &Job, inventory: &'a Inventory, purpose: Use) -> Result<&'a Disk, Refusal> {
     let rule = &job.request.disk;
-    let judged = inventory.disks.iter().map(|disk| (disk, objection(disk, rule)));
+    let judged = inventory.disks.iter().map(|disk| (disk, objection(disk, rule, purpose)));
     let (free, refused): (Vec<_>, Vec<_>) = judged.partition(|(_, objection)| objection.is_none());
     let mut candidates: Vec<&Disk> = free.into_iter().map(|(disk, _)| disk).collect();
     match rule {
@@ -22,39 +57,22 @@ pub(super) fn choose(
         DiskRule::Only | DiskRule::Serial { .. } | DiskRule::Name { .. } => {}
     }
     let by_size = matches!(rule, DiskRule::Smallest | DiskRule::Largest);
-    let disk = match candidates.as_slice() {
+    match candidates.as_slice() {
         [] => {
             let reasons = refused
                 .iter()
                 .map(|(disk, why)| format!("{}: {}", describe(disk), why.as_deref().unwrap_or_default()));
-            return Err(Refusal::NoDisk { reasons: reasons.collect() });
+            Err(Refusal::NoDisk { reasons: reasons.collect() })
         }
-        [disk] => disk,
+        [disk] => Ok(disk),
         // Two disks of one size are no answer to "the smallest".
-        [first, second, ..] if by_size && first.size_bytes != second.size_bytes => first,
-        several => {
-            return Err(Refusal::ManyDisks { disks: several.iter().map(|disk| describe(disk)).collect() });
-        }
-    };
-    if firmware == FirmwareMode::Bios && disk.logical_sector_bytes != 512 {
-        let (disk, sector_bytes) = (describe(disk), disk.logical_sector_bytes);
-        return Err(Refusal::SectorSize { disk, sector_bytes, firmware: firmware.as_str() });
+        [first, second, ..] if by_size && first.size_bytes != second.size_bytes => Ok(first),
+        several => Err(Refusal::ManyDisks { disks: several.iter().map(|disk| describe(disk)).collect() }),
     }
-    if !disk.content.is_empty() && !job.request.wipe {
-        return Err(Refusal::HoldsData { disk: describe(disk), content: disk.content.join(", ") });
-    }
-    Ok(PlannedDisk {
-        name: disk.name.clone(),
-        model: disk.model.clone(),
-        serial: disk.serial.clone(),
-        size_bytes: disk.size_bytes,
-        logical_sector_bytes: disk.logical_sector_bytes,
-        wipe: job.request.wipe,
-    })
 }
 
-/// Why this disk is not written under this rule; `None` when it may be.
-fn objection(disk: &Disk, rule: &DiskRule) -> Option<String> {
+/// Why this disk is not taken under this rule; `None` when it may be.
+fn objection(disk: &Disk, rule: &DiskRule, purpose: Use) -> Option<String> {
     let named = match rule {
         DiskRule::Serial { serial } => Some(disk.serial.as_ref() == Some(serial)),
         DiskRule::Name { name } => Some(disk.name == *name),
@@ -69,7 +87,7 @@ fn objection(disk: &Disk, rule: &DiskRule) -> Option<String> {
     if disk.size_bytes == 0 {
         return Some("no medium".into());
     }
-    if disk.read_only {
+    if disk.read_only && purpose == Use::Written {
         return Some("write-protected".into());
     }
     (!disk.in_use.is_empty()).then(|| format!("in use ({})", disk.in_use.join(", ")))

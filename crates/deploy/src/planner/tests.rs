@@ -4,7 +4,8 @@ use gravure_model::Assurance;
 use gravure_model::descriptor::{DESCRIPTOR_VERSION, DescribedImage, DescribedWindows, RANGE_BYTES};
 use gravure_model::identity::{Mac, MachineSelector};
 use gravure_model::inventory::{Disk, Firmware};
-use gravure_model::job::{Afterwards, DiskRule, JobRequest, WindowsRequest};
+use gravure_model::job::{Afterwards, CaptureRequest, DiskRule, JobRequest, WindowsRequest};
+use gravure_model::plan::PlannedCapture;
 
 use super::*;
 
@@ -23,6 +24,7 @@ fn job(change: impl FnOnce(&mut JobRequest)) -> Job {
         then: Afterwards::Reboot,
         wipe: false,
         windows: None,
+        capture: None,
     };
     change(&mut request);
     Job { id: "j1".into(), seed: "ab".repeat(32), request, created: Timestamp(1) }
@@ -154,6 +156,33 @@ fn an_image_of_a_disk_is_restored_as_a_whole_whatever_system_it_holds() {
 }
 
 #[test]
+fn a_capture_reads_the_disk_whatever_stands_on_it() {
+    let capture = |change: fn(&mut JobRequest)| {
+        job(|job| {
+            job.capture = Some(CaptureRequest { raw: true, ..CaptureRequest::default() });
+            job.name = String::new();
+            change(job);
+        })
+    };
+    let full = Disk { content: vec!["ext4".into()], read_only: true, ..disk("vda", 20 * GIB) };
+    let machine = inventory(vec![full]);
+    let digest = Digest([9; 32]);
+    let made = plan_capture(&capture(|_| {}), "golden", &machine, digest, request()).unwrap();
+    assert_eq!(made.steps, [Step::CaptureDisk {}]);
+    assert_eq!((made.image.path.as_str(), made.image.descriptor), ("/store/images/golden.gim", digest));
+    let wanted = PlannedCapture { name: "golden".into(), description: None, raw: true, replace: false };
+    assert_eq!(made.capture, Some(wanted));
+    assert!(!made.disk.wipe && made.personality.confirm.is_none());
+    // Neither kind of job passes for the other.
+    let deploys = plan_capture(&job(|_| {}), "golden", &machine, digest, request()).unwrap_err();
+    assert_eq!(deploys.to_string(), "job j1 deploys an image, it makes none");
+    assert_eq!(refused(&capture(|_| {}), &machine), "job j1 makes an image, it deploys none");
+    let busy = Disk { in_use: vec!["mounted at /".into()], ..disk("vda", GIB) };
+    let refused = plan_capture(&capture(|_| {}), "golden", &inventory(vec![busy]), digest, request());
+    assert!(refused.unwrap_err().to_string().contains("in use (mounted at /)"));
+}
+
+#[test]
 fn two_machines_of_a_job_differ_and_a_retry_does_not() {
     let inventory = inventory(vec![disk("vda", 20 * GIB)]);
     let with = |serial: &str, nonce: &str, mac: u8| {
@@ -179,7 +208,7 @@ fn disks_that_must_not_be_written_are_refused_with_the_reason() {
     {
         assert!(none.contains(wanted), "{wanted}: {none}");
     }
-    assert_eq!(refused(&job(|_| {}), &inventory(Vec::new())), "no disk can be written: the machine has none");
+    assert_eq!(refused(&job(|_| {}), &inventory(Vec::new())), "no disk can be taken: the machine has none");
 
     let two = inventory(vec![disk("vda", 20 * GIB), disk("vdb", 30 * GIB), usb.clone()]);
     let many = refused(&job(|_| {}), &two);

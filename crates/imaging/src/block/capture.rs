@@ -116,13 +116,13 @@ pub(super) struct Job<'a> {
 }
 
 /// Where frames, tables and the end go.
-trait Sink {
+pub(super) trait Sink {
     /// A table with the frames that are new, and where each of its chunks is: number of the frame and entry.
     fn region(&mut self, table: &[u8], frames: Vec<(u64, Frame)>, refs: &[(u64, u32)]) -> Result<(), Error>;
 }
 
-/// Tells whether the target has a chunk already.
-type IsStored<'a> = &'a (dyn Fn(&ChunkId) -> Result<bool, Error> + Sync);
+/// Tells which chunks the target has already; asked on all cores, for as many as an item has.
+type AreStored<'a> = &'a (dyn Fn(&[ChunkId]) -> Result<Vec<bool>, Error> + Sync);
 
 /// Captures into anything that takes bytes, front to back.
 pub(super) fn to_writer<W: Write>(
@@ -135,7 +135,7 @@ pub(super) fn to_writer<W: Write>(
 ) -> Result<(BlockCaptureReport, W), Error> {
     let writer = ImageWriter::new(output, job.facts).map_err(blockimg(name))?;
     let mut sink = FileSink { facts: writer.facts(), writer, name: name.to_owned(), placed: HashMap::new() };
-    let (mut report, root) = run(job, &mut sink, &|_| Ok(false), options, ctl, observer)?;
+    let (mut report, root) = run(job, &mut sink, None, options, ctl, observer)?;
     let root = Root { facts: sink.facts, ..root };
     let (output, len) = sink.writer.finish(&root, None).map_err(blockimg(name))?;
     finish(&mut report, &root, len)?;
@@ -156,17 +156,25 @@ pub(super) fn to_store(
     let checker = writer.checker();
     let encoder = FrameEncoder::new(3).map_err(blockimg(store.name()))?;
     let mut sink = StoreSink { writer, encoder, name: store.name().to_owned() };
-    let is_stored = |id: &ChunkId| checker.contains(id).map_err(store_error);
-    let (mut report, root) = run(job, &mut sink, &is_stored, options, ctl, observer)?;
-    let manifest = ImageWriter::new(Vec::new(), job.facts).map_err(blockimg(image))?;
-    let root = Root { facts: manifest.facts(), ..root };
-    let (manifest, len) = manifest.finish(&root, None).map_err(blockimg(image))?;
+    let are_stored = |ids: &[ChunkId]| {
+        ids.iter().map(|id| checker.contains(id).map_err(store_error)).collect::<Result<Vec<bool>, Error>>()
+    };
+    let (mut report, root) = run(job, &mut sink, Some(&are_stored), options, ctl, observer)?;
+    let (root, manifest, len) = manifest(job, root, image)?;
     let stored = sink.writer.commit(image, &manifest, existing).map_err(store_error)?;
     finish(&mut report, &root, stored + len)?;
     Ok(report)
 }
 
-fn finish(report: &mut BlockCaptureReport, root: &Root, stored_bytes: u64) -> Result<(), Error> {
+/// The manifest of an image whose content is elsewhere, and the root with its facts.
+pub(super) fn manifest(job: &Job<'_>, root: Root, image: &str) -> Result<(Root, Vec<u8>, u64), Error> {
+    let manifest = ImageWriter::new(Vec::new(), job.facts).map_err(blockimg(image))?;
+    let root = Root { facts: manifest.facts(), ..root };
+    let (manifest, len) = manifest.finish(&root, None).map_err(blockimg(image))?;
+    Ok((root, manifest, len))
+}
+
+pub(super) fn finish(report: &mut BlockCaptureReport, root: &Root, stored_bytes: u64) -> Result<(), Error> {
     report.tree = Some(root.tree_hash());
     report.id = Some(ChunkId::of(&root.to_bytes().map_err(blockimg("root"))?));
     report.stored_bytes = stored_bytes;
@@ -246,6 +254,8 @@ enum Piece {
     Data {
         id: ChunkId,
         pos: Range<usize>,
+        /// The target has it.
+        stored: bool,
     },
     Other {
         kind: ExtentKind,
@@ -255,8 +265,18 @@ enum Piece {
     RegionEnd,
 }
 
+impl Piece {
+    fn id(&self) -> Option<ChunkId> {
+        match self {
+            Self::Data { id, .. } => Some(*id),
+            _ => None,
+        }
+    }
+}
+
 struct Reader<'a> {
     source: &'a dyn ReadAt,
+    are_stored: Option<AreStored<'a>>,
     sector_bytes: u32,
     bad_sectors: BadSectors,
     name: &'a str,
@@ -299,7 +319,24 @@ impl Reader<'_> {
             }
             cuts = &cuts[1..];
         }
+        self.mark_stored(&mut out)?;
         Ok(out)
+    }
+
+    fn mark_stored(&self, pieces: &mut [Piece]) -> Result<(), Error> {
+        let Some(are_stored) = self.are_stored else { return Ok(()) };
+        let ids: Vec<ChunkId> = pieces.iter().filter_map(Piece::id).collect();
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let mut known = are_stored(&ids)?.into_iter();
+        for piece in pieces {
+            if let Piece::Data { stored, .. } = piece {
+                // Whatever is not said to be there is sent.
+                *stored = known.next().unwrap_or(false);
+            }
+        }
+        Ok(())
     }
 
     fn read(
@@ -342,7 +379,7 @@ impl Reader<'_> {
         out.push(if is_zero(content) {
             Piece::Other { kind: ExtentKind::Zero, len: len as u64 }
         } else {
-            Piece::Data { id: ChunkId::of(content), pos }
+            Piece::Data { id: ChunkId::of(content), pos, stored: false }
         });
     }
 }
@@ -385,8 +422,7 @@ impl Work<Event, (), Result<Done, Error>> for Compressor<'_> {
 }
 
 /// Puts pieces in order: tables, and frames of what is new.
-struct Assembler<'a> {
-    is_stored: IsStored<'a>,
+struct Assembler {
     events: Sender<Event>,
     known: HashMap<ChunkId, (u64, u32)>,
     /// Ids of this region that are not remembered beyond it.
@@ -402,7 +438,7 @@ struct Assembler<'a> {
     new_bytes: u64,
 }
 
-impl Assembler<'_> {
+impl Assembler {
     fn send(&self, event: Event) -> Result<(), Error> {
         // The other end stops for a reason of its own, which is the one that is told.
         self.events.send(event).map_err(|_| Error::Other {
@@ -430,13 +466,13 @@ impl Assembler<'_> {
                     self.outcome.unreadable.push(unreadable);
                 }
             }
-            Piece::Data { id, pos } => self.data(*id, &buf[pos.clone()])?,
+            Piece::Data { id, pos, stored } => self.data(*id, &buf[pos.clone()], *stored)?,
             Piece::RegionEnd => self.end_region()?,
         }
         Ok(())
     }
 
-    fn data(&mut self, id: ChunkId, content: &[u8]) -> Result<(), Error> {
+    fn data(&mut self, id: ChunkId, content: &[u8], is_stored: bool) -> Result<(), Error> {
         let len = content.len() as u64;
         self.builder.push(ExtentKind::Data(id), len);
         self.outcome.data_bytes += len;
@@ -445,7 +481,7 @@ impl Assembler<'_> {
             self.refs.push(*place);
             return Ok(());
         }
-        if (self.is_stored)(&id)? {
+        if is_stored {
             return Ok(());
         }
         self.new_bytes += len;
@@ -499,10 +535,10 @@ impl Assembler<'_> {
     }
 }
 
-fn run(
+pub(super) fn run(
     job: &Job<'_>,
     sink: &mut dyn Sink,
-    is_stored: IsStored<'_>,
+    are_stored: Option<AreStored<'_>>,
     options: &BlockCaptureOptions,
     ctl: &Ctl,
     observer: &dyn Observer,
@@ -516,7 +552,8 @@ fn run(
     let (events, received) = bounded(4);
     let assembler = std::thread::scope(|scope| {
         let meter = &meter;
-        let first = scope.spawn(move || assemble(job, is_stored, events, options, threads, ctl, meter, size));
+        let first =
+            scope.spawn(move || assemble(job, are_stored, events, options, threads, ctl, meter, size));
         let written = write(received, sink, job.name, options.level, threads, ctl);
         let assembled = first.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         // Where writing failed, reading stopped because of it.
@@ -559,18 +596,17 @@ fn run(
 
 /// The first stage: reads, hashes, puts in order.
 #[expect(clippy::too_many_arguments, reason = "one call site; a struct would only repeat the names")]
-fn assemble<'a>(
+fn assemble(
     job: &Job<'_>,
-    is_stored: IsStored<'a>,
+    are_stored: Option<AreStored<'_>>,
     events: Sender<Event>,
     options: &BlockCaptureOptions,
     threads: usize,
     ctl: &Ctl,
     meter: &Meter<'_>,
     size: u64,
-) -> Result<Assembler<'a>, Error> {
+) -> Result<Assembler, Error> {
     let mut assembler = Assembler {
-        is_stored,
         events,
         known: HashMap::new(),
         local: HashMap::new(),
@@ -589,6 +625,7 @@ fn assemble<'a>(
     let permits = (0..threads + 4).map(|_| Batch::default()).collect();
     let workers = (0..threads).map(|_| Reader {
         source: job.source,
+        are_stored,
         sector_bytes: job.facts.source.sector_bytes,
         bad_sectors: options.bad_sectors,
         name: job.name,

@@ -5,28 +5,32 @@ use std::path::Path;
 use std::sync::Arc;
 
 use gravure_blockimg::facts::{Facts, Scope};
-use gravure_io::FileAt;
+use gravure_io::{FileAt, ReadAt};
 use gravure_model::Ctl;
 use gravure_model::descriptor::{
     DESCRIPTOR_VERSION, DescribedImage, Digest, ImageDescriptor, RANGE_BYTES, SystemKind,
 };
 use gravure_model::event::Observer;
 
-use super::{BlockImage, verify_block_image};
+use gravure_store::{LocalObjects, Store};
+
+use super::{BlockImage, blockimg, store_error, verify_block_image};
 use crate::{Error, ErrorKind};
 
 /// Format of such descriptors.
 pub const BLOCK_FORMAT: &str = "gim";
 
-/// Describes the block image in the file `path`. What is damaged is not described: the first damage is the error.
+/// Describes the block image in the file `path`, or the image of a store whose manifest that is. What is damaged is not described:
+/// the first damage is the error.
 pub fn describe_block_image(
     path: &Path,
     ctl: &Ctl,
     observer: &dyn Observer,
 ) -> Result<ImageDescriptor, Error> {
     let name = path.display().to_string();
-    let source = FileAt::open(path).map_err(Error::io("open", &name))?;
-    let image = BlockImage::open(Arc::new(source), &name)?;
+    let source: Arc<dyn ReadAt> = Arc::new(FileAt::open(path).map_err(Error::io("open", &name))?);
+    let size_bytes = source.size();
+    let image = open(path, source, &name)?;
     let report = verify_block_image(&image, None, ctl, observer)?;
     if let Some(damage) = report.damage.into_iter().next() {
         return Err(Error::Other {
@@ -39,7 +43,7 @@ pub fn describe_block_image(
     Ok(ImageDescriptor {
         version: DESCRIPTOR_VERSION,
         format: BLOCK_FORMAT.to_owned(),
-        size_bytes: image.file_bytes().unwrap_or(0),
+        size_bytes,
         range_bytes: RANGE_BYTES,
         // Bytes are held against the chunks' own ids.
         ranges: Vec::new(),
@@ -54,6 +58,21 @@ pub fn describe_block_image(
             windows: None,
         }],
     })
+}
+
+/// A manifest lies in its store, as `images/NAME.gim`.
+fn open(path: &Path, source: Arc<dyn ReadAt>, name: &str) -> Result<BlockImage, Error> {
+    if !gravure_blockimg::ImageFile::open(&source).map_err(blockimg(name))?.is_manifest() {
+        return BlockImage::open(source, name);
+    }
+    let dir = path.parent().filter(|dir| dir.file_name().is_some_and(|name| name == "images"));
+    let image = path.file_stem().and_then(|stem| stem.to_str());
+    let (Some(dir), Some(image)) = (dir.and_then(Path::parent), image) else {
+        let what = "manifest without its store";
+        return Err(Error::Unsupported { what, value: name.to_owned() });
+    };
+    let store = Store::open(Arc::new(LocalObjects::new(dir))).map_err(store_error)?;
+    BlockImage::open_stored(Arc::new(store), image)
 }
 
 /// Whether `image` is the one that `descriptor` names; nothing else of it has to be believed then.

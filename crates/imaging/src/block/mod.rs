@@ -13,6 +13,7 @@ mod misfit;
 mod plan;
 mod source;
 mod stream;
+mod upload;
 mod verify;
 
 use std::io::Write;
@@ -44,6 +45,7 @@ pub use misfit::{Misfit, hardware_of, misfits};
 pub use plan::{BlockPlan, BlockPlanOptions, Keep};
 pub use source::BlockSource;
 pub use stream::{BlockStream, apply_block_stream};
+pub use upload::{CaptureTarget, UPLOAD_BATCH_BYTES};
 pub use verify::{BlockVerifyReport, verify_block_image};
 
 /// What is captured: the bytes, how they are laid out, and what is said of them.
@@ -119,6 +121,17 @@ impl BlockCapture<'_> {
         observer: &dyn Observer,
     ) -> Result<BlockCaptureReport, Error> {
         capture::to_store(&self.job(), store, image, existing, options, ctl, observer)
+    }
+
+    /// Into a store elsewhere: only what it lacks is sent. `stored_bytes` of the report is what was.
+    pub fn to_target(
+        &self,
+        target: &dyn CaptureTarget,
+        options: &BlockCaptureOptions,
+        ctl: &Ctl,
+        observer: &dyn Observer,
+    ) -> Result<BlockCaptureReport, Error> {
+        upload::to_target(&self.job(), target, options, ctl, observer)
     }
 }
 

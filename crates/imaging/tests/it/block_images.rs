@@ -22,7 +22,7 @@ use gravure_testkit::{Fault, Operation, Random};
 const MIB: usize = 1 << 20;
 
 /// A device of a few MiB: text, noise, zeros, repetitions.
-fn device(seed: u64, size: usize) -> Vec<u8> {
+pub(crate) fn device(seed: u64, size: usize) -> Vec<u8> {
     let mut random = Random::new(seed);
     let mut out = Vec::with_capacity(size);
     while out.len() < size {
@@ -57,11 +57,11 @@ fn facts(size: usize) -> Facts {
     }
 }
 
-fn capture_options(threads: usize) -> BlockCaptureOptions {
+pub(crate) fn capture_options(threads: usize) -> BlockCaptureOptions {
     BlockCaptureOptions { threads: Some(threads), ..BlockCaptureOptions::default() }
 }
 
-fn with_capture<T>(
+pub(crate) fn with_capture<T>(
     source: &dyn ReadAt,
     layout: &BlockLayout,
     work: impl FnOnce(&BlockCapture<'_>) -> T,

@@ -5,6 +5,7 @@ mod block_crash;
 mod block_filesystems;
 mod block_fit;
 mod block_images;
+mod block_upload;
 mod common;
 mod compact;
 mod damage;

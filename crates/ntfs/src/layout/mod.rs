@@ -36,7 +36,8 @@ mod writes;
 
 pub use collect::Notes;
 pub use options::{
-    BOOT_FILE_LEN, Collisions, ContentGuide, Encoding, MAX_LABEL_UNITS, NoGuide, SectorSize, VolumeOptions, WofAlgorithm,
+    BOOT_FILE_LEN, Collisions, ContentGuide, Encoding, MAX_LABEL_UNITS, NoGuide, SectorSize, VolumeOptions,
+    WofAlgorithm,
 };
 pub use plan::{Part, Place, VolumePlan};
 pub use sparse::Piece;

@@ -1,6 +1,6 @@
 //! The requests of the payload (`gravure_model::api`), and how they can fail.
 
-use gravure_model::api::{ApiError, EventBatch, Hello, PlanAnswer, Welcome};
+use gravure_model::api::{ApiError, EventBatch, Hello, PlanAnswer, StoredAnswer, StoredRequest, Welcome};
 use serde::de::DeserializeOwned;
 use ureq::Agent;
 
@@ -77,22 +77,52 @@ impl Api {
         self.post::<_, serde_json::Value>("/v1/payload/events", Some(batch)).map(drop)
     }
 
+    /// Asks which contents of a capture the server has.
+    pub(super) fn stored(&self, request: &StoredRequest) -> Result<StoredAnswer, Failure> {
+        let answer = self.post("/v1/payload/capture/stored", Some(request))?;
+        answer.ok_or_else(|| Failure::Silent("an empty answer".to_owned()))
+    }
+
+    /// Sends frames of a capture.
+    pub(super) fn put_frames(&self, frames: &[u8]) -> Result<(), Failure> {
+        self.put("/v1/payload/capture/frames", frames)
+    }
+
+    /// Sends the manifest of a capture, which makes an image of it.
+    pub(super) fn put_manifest(&self, manifest: &[u8]) -> Result<(), Failure> {
+        self.put("/v1/payload/capture/manifest", manifest)
+    }
+
+    fn put(&self, path: &str, body: &[u8]) -> Result<(), Failure> {
+        let request = self.agent.put(format!("{}{path}", self.base));
+        let answer = request.content_type("application/octet-stream").send(body);
+        self.read::<serde_json::Value>(path, answer).map(drop)
+    }
+
     /// Sends `body` as JSON and reads the answer, `None` when it has no content.
     fn post<B: serde::Serialize, A: DeserializeOwned>(
         &self,
         path: &str,
         body: Option<&B>,
     ) -> Result<Option<A>, Failure> {
-        let silent = |error: ureq::Error| Failure::Silent(format!("{}{path}: {}", self.base, chain(&error)));
         let request = self.agent.post(format!("{}{path}", self.base));
-        let mut answer = match body {
+        let answer = match body {
             Some(body) => {
                 let body = serde_json::to_vec(body).map_err(|error| Failure::Silent(error.to_string()))?;
                 request.content_type("application/json").send(&body)
             }
             None => request.send_empty(),
-        }
-        .map_err(silent)?;
+        };
+        self.read(path, answer)
+    }
+
+    fn read<A: DeserializeOwned>(
+        &self,
+        path: &str,
+        answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+    ) -> Result<Option<A>, Failure> {
+        let silent = |error: ureq::Error| Failure::Silent(format!("{}{path}: {}", self.base, chain(&error)));
+        let mut answer = answer.map_err(silent)?;
         let status = answer.status().as_u16();
         let text = answer.body_mut().with_config().limit(MAX_ANSWER_BYTES).read_to_vec().map_err(silent)?;
         if answer.status().is_success() {

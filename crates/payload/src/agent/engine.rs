@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gravure_deploy::{ImageSource, Machine};
-use gravure_imaging::{HttpAt, RemoteOptions};
+use gravure_imaging::{BlockImage, CaptureTarget, HttpAt, RemoteOptions};
 use gravure_io::ReadAt;
 use gravure_linux::disks::Roots;
 use gravure_linux::efivars::EfiVariables;
@@ -14,13 +14,19 @@ use gravure_model::Ctl;
 use gravure_model::descriptor::ImageDescriptor;
 use gravure_model::event::Observer;
 use gravure_model::site::SiteServer;
+use gravure_store::{HttpObjects, Store};
 use gravure_trust::Verdict;
 
+use super::api::Api;
 use super::talk::{Deploy, Failed};
+use super::upload::{Patience, Upload};
 use crate::files::chain;
 
 /// Where the new system is mounted while it is made.
 const MOUNT_POINT: &str = "/mnt";
+/// Where the server has its store, and the images in it.
+const STORE: &str = "/store";
+const STORED_IMAGES: &str = "/store/images/";
 /// Paths of driver packages and layers.
 const BUNDLES: &str = "/bundles/";
 /// How long content may stay away before an apply gives up: a server that is restarted, updated or moved is back by then.
@@ -42,9 +48,16 @@ impl Engine {
 }
 
 impl Deploy for Engine {
-    fn deploy(&self, verdict: &Verdict, server: &SiteServer, observer: &dyn Observer) -> Result<(), Failed> {
+    fn deploy(
+        &self,
+        verdict: &Verdict,
+        server: &SiteServer,
+        api: &Api,
+        observer: &dyn Observer,
+    ) -> Result<(), Failed> {
         let images = Content { base: server.content.clone(), ctl: Ctl::default() };
-        self.deploy_from(verdict, Arc::new(images), observer)
+        let captures = Upload::new(api.clone(), Patience::default());
+        self.carry_out(verdict, Arc::new(images), Some(Arc::new(captures)), observer)
     }
 }
 
@@ -56,9 +69,20 @@ impl Engine {
         images: Arc<dyn ImageSource>,
         observer: &dyn Observer,
     ) -> Result<(), Failed> {
+        self.carry_out(verdict, images, None, observer)
+    }
+
+    fn carry_out(
+        &self,
+        verdict: &Verdict,
+        images: Arc<dyn ImageSource>,
+        captures: Option<Arc<dyn CaptureTarget>>,
+        observer: &dyn Observer,
+    ) -> Result<(), Failed> {
         let ctl = Ctl::default();
         let machine = Machine {
             images,
+            captures,
             confirm_program: PathBuf::from("/init"),
             site_ca_pem: self.ca_pem.clone(),
             mke2fs: PathBuf::from("/usr/sbin/mke2fs"),
@@ -101,6 +125,29 @@ impl ImageSource for Content {
             HttpAt::verified(gravure_imaging::agent(), &url, descriptor, &options)
         };
         source.map(|source| Arc::new(source) as Arc<dyn ReadAt>).map_err(|error| chain(&error))
+    }
+
+    fn open_blocks(
+        &self,
+        path: &str,
+        descriptor: &ImageDescriptor,
+    ) -> Result<BlockImage, gravure_imaging::Error> {
+        let stored = path.strip_prefix(STORED_IMAGES).and_then(|name| name.strip_suffix(".gim"));
+        let Some(name) = stored else {
+            let source = self
+                .open(path, descriptor)
+                .map_err(|why| gravure_imaging::Error::Network { url: url(&self.base, path), why })?;
+            return BlockImage::open(source, path);
+        };
+        let address = url(&self.base, STORE);
+        let patience = gravure_fetch::Patience { limit: CONTENT_PATIENCE, ctl: self.ctl.clone() };
+        let store = HttpObjects::open(gravure_imaging::agent(), &address, patience)
+            .and_then(|objects| Store::open(Arc::new(objects)))
+            .map_err(|source| {
+                let kind = gravure_imaging::store_error_kind(&source);
+                gravure_imaging::Error::Other { what: format!("open {address}"), source: source.into(), kind }
+            })?;
+        BlockImage::open_stored(Arc::new(store), name)
     }
 }
 

@@ -175,11 +175,14 @@ fn stage(kind: &EventKind) -> Option<String> {
     }
 }
 
-/// Whether the last plan in the spool neither failed nor was verified.
+/// Whether the last plan in the spool has not come to its end.
 fn is_running(kept: &[Spooled]) -> bool {
     let Some(plan) = kept.iter().rev().find_map(|event| event.plan.as_ref()) else { return false };
     !kept.iter().filter(|event| event.plan.as_ref() == Some(plan)).any(|event| {
-        matches!(&event.event.kind, EventKind::Known(Known::Failed { .. } | Known::Verified { .. }))
+        matches!(
+            &event.event.kind,
+            EventKind::Known(Known::Failed { .. } | Known::Verified { .. } | Known::Captured { .. })
+        )
     })
 }
 

@@ -103,6 +103,15 @@ impl Pace {
             Known::Verified { files, bytes, .. } => {
                 vec![Message::Verified { files: *files, megabytes: bytes / 1_000_000 }]
             }
+            Known::Transferred { stage, network_bytes, written_bytes, kept_bytes } => {
+                vec![Message::Transferred {
+                    stage: stage.clone(),
+                    network_megabytes: network_bytes / 1_000_000,
+                    written_megabytes: written_bytes / 1_000_000,
+                    kept_megabytes: kept_bytes / 1_000_000,
+                }]
+            }
+            Known::Captured { bytes, .. } => vec![Message::Captured { megabytes: bytes / 1_000_000 }],
             Known::Progress { total_bytes: None, .. }
             | Known::Warning { .. }
             | Known::Note { .. }

@@ -53,8 +53,14 @@ impl Default for Waits {
 
 /// Carries plans out; the real one is `gravure-deploy`.
 pub(super) trait Deploy: Send + Sync {
-    /// Carries out an accepted plan with content from `server`.
-    fn deploy(&self, verdict: &Verdict, server: &SiteServer, observer: &dyn Observer) -> Result<(), Failed>;
+    /// Carries out an accepted plan with content from `server`, whose API takes images that are made.
+    fn deploy(
+        &self,
+        verdict: &Verdict,
+        server: &SiteServer,
+        api: &Api,
+        observer: &dyn Observer,
+    ) -> Result<(), Failed>;
 }
 
 /// Why a plan was not carried out.
@@ -335,14 +341,18 @@ impl Talk<'_> {
     fn carry_out(&self, contact: &Contact, verdict: &Verdict) -> bool {
         let plan = &verdict.plan;
         self.outbox.begin_plan(&plan.id);
-        self.screen.say(&Message::PlanHeader {
-            image: plan.image.path.clone(),
-            disk: describe_disk(plan),
-            host_name: plan.personality.host_name.clone(),
+        let disk = describe_disk(plan);
+        self.screen.say(&match &plan.capture {
+            Some(capture) => Message::CaptureHeader { image: capture.name.clone(), disk },
+            None => Message::PlanHeader {
+                image: plan.image.path.clone(),
+                disk,
+                host_name: plan.personality.host_name.clone(),
+            },
         });
         let observer = Both(&self.screen, &self.outbox);
         let deployed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            self.deploy.deploy(verdict, &contact.server, &observer)
+            self.deploy.deploy(verdict, &contact.server, &contact.api, &observer)
         }));
         let failed = match deployed {
             Ok(Ok(())) => return true,

@@ -36,6 +36,7 @@ pub(super) async fn events(
     if batch.plan.is_some() && batch.plan != before.plan {
         return Err(Problem::forbidden("these events belong to a plan this session did not get"));
     }
+    let is_captured = is_captured(&app, &batch).await?;
     let mut transaction = app.db.write().await?;
     // Read again inside: two batches of one payload may be under way after a lost answer.
     let Some(session) = db::sessions::by_peer(&mut transaction, &peer.0).await? else {
@@ -55,15 +56,33 @@ pub(super) async fn events(
     };
     let mut reached = None;
     for event in fresh {
-        let state = take(&mut transaction, &session, plan.as_ref(), event, now).await?;
+        let state = take(&mut transaction, &session, plan.as_ref(), event, is_captured, now).await?;
         reached = state.or(reached);
     }
     db::machines::touch(&mut transaction, &session.machine, now).await?;
     transaction.commit().await?;
     if let Some(state) = reached {
         announce(&session.machine, state);
+        if let Some(plan) = plan.filter(|plan| plan.body.capture.is_some()) {
+            app.captures.end(&plan.job);
+        }
     }
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Whether the store has the image that a payload says it has captured.
+async fn is_captured(app: &App, batch: &EventBatch) -> Result<bool, Problem> {
+    let said = batch.events.iter().rev().find_map(|event| match &event.kind {
+        EventKind::Known(Known::Captured { image, .. }) => Some(*image),
+        _ => None,
+    });
+    let (Some(image), Some(id)) = (said, &batch.plan) else { return Ok(false) };
+    let plan = db::plans::by_id(&mut *app.db.read().await?, id).await?;
+    let capture = plan.and_then(|plan| plan.body.capture);
+    match capture {
+        Some(capture) => Ok(app.captures.has(&capture.name, image).await),
+        None => Ok(false),
+    }
 }
 
 fn number(event: &Event) -> i64 {
@@ -76,6 +95,7 @@ async fn take(
     session: &SessionRow,
     plan: Option<&PlanRow>,
     event: &Event,
+    is_captured: bool,
     now: Timestamp,
 ) -> Result<Option<MachineState>, DbError> {
     let progress = matches!(event.kind, EventKind::Known(Known::Progress { .. }));
@@ -112,7 +132,18 @@ async fn take(
             };
             db::sids::set(conn, &plan.machine, &[found]).await.map(|()| None)
         }
-        Known::Verified { plan: id, image, .. } if *id == plan.id && *image == plan.image_digest => {
+        Known::Captured { plan: id, .. } if *id == plan.id && is_captured => {
+            end(conn, plan, Outcome::Captured, None, now).await
+        }
+        Known::Captured { plan: id, image, .. } => {
+            let message =
+                format!("captured {image} by plan {id}, which is not what the store has of plan {}", plan.id);
+            end(conn, plan, Outcome::Failed, Some(&failure("capture_disk", &message, None)), now).await
+        }
+        // Nothing is verified by a plan that captures.
+        Known::Verified { plan: id, image, .. }
+            if *id == plan.id && *image == plan.image_digest && plan.body.capture.is_none() =>
+        {
             end(conn, plan, Outcome::Verified, None, now).await
         }
         Known::Verified { plan: id, image, .. } => {
@@ -138,6 +169,7 @@ async fn end(
     }
     let state = match outcome {
         Outcome::Verified => MachineState::Verified,
+        Outcome::Captured => MachineState::Captured,
         Outcome::Failed => MachineState::Failed,
     };
     db::machines::set_state(conn, &plan.machine, state).await?;
@@ -146,7 +178,8 @@ async fn end(
     if job.is_some_and(|job| job.job.request.machine != MachineSelector::Any) {
         db::jobs::close(conn, &plan.job, now).await?;
     }
-    let detail = report.map_or_else(|| "read back and equal".to_owned(), |report| report.message.clone());
+    let done = if outcome == Outcome::Captured { "in the store" } else { "read back and equal" };
+    let detail = report.map_or_else(|| done.to_owned(), |report| report.message.clone());
     let action = format!("plan {}", state.as_str());
     db::audit::add(conn, &format!("machine {}", plan.machine), &action, &plan.id, &detail).await?;
     Ok(Some(state))

@@ -80,9 +80,12 @@ pub(super) async fn create(
 ) -> Result<(StatusCode, Json<JobReport>), Problem> {
     operator.may(Scope::Deploy)?;
     let now = Timestamp::now();
+    if request.capture.is_some() {
+        check_capture(&app, &request)?;
+    }
     check(&request, now)?;
     check_windows(&app, &mut request)?;
-    if !Images::is_image_name(&request.image) || !app.images.names()?.contains(&request.image) {
+    if request.capture.is_none() && !app.images.has(&request.image) {
         return Err(Problem::not_found("image", &request.image)
             .cure(format!("put it into {} on the server", app.images.dir().display())));
     }
@@ -97,12 +100,21 @@ pub(super) async fn create(
         }
         _ => String::new(),
     };
-    let detail = format!(
-        "{} to {} as {}, assurance {}, wipe {}{limits}",
-        request.image, request.machine, request.name, request.assurance, request.wipe
-    );
+    let detail = match &request.capture {
+        Some(capture) => format!(
+            "image {} of {}, assurance {}, replace {}{limits}",
+            request.image, request.machine, request.assurance, capture.replace
+        ),
+        None => format!(
+            "{} to {} as {}, assurance {}, wipe {}{limits}",
+            request.image, request.machine, request.name, request.assurance, request.wipe
+        ),
+    };
     db::audit::add(&mut transaction, &operator.actor(), "job created", &job.id, &detail).await?;
     transaction.commit().await?;
+    if job.request.capture.is_some() {
+        return Ok((StatusCode::CREATED, Json(JobReport { job, plans: Vec::new(), closed: false })));
+    }
     // Describing the image now spares the first machine the wait.
     let (images, name) = (Arc::clone(&app.images), job.request.image.clone());
     tokio::spawn(async move {
@@ -115,6 +127,45 @@ pub(super) async fn create(
         windows.settings = None;
     }
     Ok((StatusCode::CREATED, Json(JobReport { job, plans: Vec::new(), closed: false })))
+}
+
+/// Longest description of an image.
+const MAX_DESCRIPTION_BYTES: usize = 1000;
+
+/// What can be known of a capture before its machine stands there.
+fn check_capture(app: &App, request: &JobRequest) -> Result<(), Problem> {
+    let Some(capture) = &request.capture else { return Ok(()) };
+    if Images::stored_name(&request.image).is_none() {
+        return Err(Problem::invalid(format!(
+            "image {:?}: expected a name like debian.gim, of at most 100 letters, digits, dots, dashes and underscores",
+            request.image
+        )));
+    }
+    if request.machine == MachineSelector::Any {
+        return Err(Problem::invalid("an image is made of one machine's disk").cure("name the machine"));
+    }
+    if !request.name.is_empty() || request.windows.is_some() || request.wipe || request.image_index != 0 {
+        return Err(Problem::invalid(
+            "a job that makes an image takes neither name, image number, wipe nor settings",
+        ));
+    }
+    if capture.description.as_ref().is_some_and(|text| text.len() > MAX_DESCRIPTION_BYTES) {
+        return Err(Problem::invalid(format!("description: expected at most {MAX_DESCRIPTION_BYTES} bytes")));
+    }
+    if !app.images.has(&request.image) {
+        return Ok(());
+    }
+    match app.images.locate(&request.image).stored {
+        true if capture.replace => Ok(()),
+        true => Err(Problem::conflict(format!("the store has an image {} already", request.image))
+            .cure("replace it with --replace, or choose another name")),
+        false => Err(Problem::conflict(format!(
+            "{} is a file in {} and would hide the new image",
+            request.image,
+            app.images.dir().display()
+        ))
+        .cure("choose another name")),
+    }
 }
 
 /// What goes into a Windows image is checked now, not when the first machine stands there. Secrets raise what the machine must have
@@ -143,7 +194,8 @@ fn check_windows(app: &App, request: &mut JobRequest) -> Result<(), Problem> {
 }
 
 fn check(request: &JobRequest, now: Timestamp) -> Result<(), Problem> {
-    if request.name.is_empty() || request.name.len() > MAX_NAME_BYTES {
+    let has_name = (1..=MAX_NAME_BYTES).contains(&request.name.len());
+    if !has_name && request.capture.is_none() {
         return Err(Problem::invalid("name: expected 1 to 200 bytes"));
     }
     if request.assurance == Assurance::Attested {

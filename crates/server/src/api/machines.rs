@@ -114,6 +114,7 @@ async fn plan_report(conn: &mut Conn, id: &str) -> Result<Option<PlanReport>, Pr
     let Some(plan) = db::plans::by_id(conn, id).await? else { return Ok(None) };
     Ok(Some(PlanReport {
         stages: db::plans::stages(conn, id).await?,
+        transfers: db::plans::transfers(conn, id).await?,
         warnings: db::plans::warnings(conn, id).await?,
         id: plan.id,
         job: plan.job,

@@ -13,6 +13,7 @@ use gravure_trust::PlanSigner;
 use super::Problem;
 use crate::boot::{Rules, ServerAddress};
 use crate::bundles::Bundles;
+use crate::captures::Captures;
 use crate::config::Limits;
 use crate::db::{self, Db, SessionRow};
 use crate::images::Images;
@@ -25,6 +26,7 @@ pub(crate) struct App {
     pub(crate) db: Db,
     pub(crate) images: Arc<Images>,
     pub(crate) bundles: Arc<Bundles>,
+    pub(crate) captures: Arc<Captures>,
     /// The table of machines.
     pub(crate) names: PathBuf,
     pub(crate) signer: PlanSigner,

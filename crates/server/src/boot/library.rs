@@ -36,6 +36,8 @@ pub(crate) struct BootLibrary {
     /// Kernel, initramfs, loaders; `None` while there is none.
     pub(crate) boot: Option<Directory>,
     pub(crate) images: Directory,
+    /// The store of block images.
+    pub(crate) store: Directory,
     /// Driver packages and layers.
     pub(crate) bundles: Directory,
     /// The shims among the loaders.
@@ -178,6 +180,10 @@ impl BootLibrary {
                 (Some(&self.images), vec![image.to_owned()])
             }
             Some(("images", _)) => return Ok(Found::Nothing),
+            Some(("store", object)) if is_stored_object(object) => {
+                (Some(&self.store), vec![object.to_owned()])
+            }
+            Some(("store", _)) => return Ok(Found::Nothing),
             Some((SERVED_AS, bundle)) if Bundles::is_bundle_name(bundle) => {
                 (Some(&self.bundles), vec![bundle.to_owned()])
             }
@@ -215,7 +221,8 @@ impl BootLibrary {
         let title = armed.map(|armed| {
             let request = &armed.job.job.request;
             let again = if armed.again { " again" } else { "" };
-            format!("Deploy {}{again}", request.image)
+            let what = if request.capture.is_some() { "Capture this machine as" } else { "Deploy" };
+            format!("{what} {}{again}", request.image)
         });
         let machine = subject::key(&identity);
         let chosen = choice.as_ref().map(|choice| format!("{choice}, as chosen"));
@@ -308,6 +315,12 @@ impl BootLibrary {
         };
         Ok(Found::binary(overlay::token_part(token.as_ref())))
     }
+}
+
+/// Whether an object of the store is one that readers need; what writers leave there for each other is not served.
+fn is_stored_object(name: &str) -> bool {
+    let folder = name.split_once('/').map(|(folder, _)| folder);
+    name == "catalog.json" || matches!(folder, Some("images" | "index" | "packs"))
 }
 
 /// What the payload is told of a site: whom to believe and where to go, in this order.

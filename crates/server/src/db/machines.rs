@@ -43,8 +43,8 @@ impl MachineRow {
 }
 
 fn state_of(text: &str) -> Option<MachineState> {
-    use MachineState::{Armed, Confirmed, Deploying, Failed, Registered, Verified};
-    let states = [Registered, Armed, Deploying, Failed, Verified, Confirmed];
+    use MachineState::{Armed, Captured, Confirmed, Deploying, Failed, Registered, Verified};
+    let states = [Registered, Armed, Deploying, Failed, Verified, Confirmed, Captured];
     states.into_iter().find(|state| state.as_str() == text)
 }
 
@@ -184,9 +184,14 @@ pub(crate) async fn set_session(conn: &mut Conn, id: &str, session: &str) -> Res
     Ok(())
 }
 
-/// Notes the plan it got and the name that gives it.
-pub(crate) async fn set_plan(conn: &mut Conn, id: &str, plan: &str, host_name: &str) -> Result<(), DbError> {
-    let sql = "UPDATE machines SET plan = $2, host_name = $3, state = $4 WHERE id = $1";
+/// Notes the plan it got and the name that gives it, if it does.
+pub(crate) async fn set_plan(
+    conn: &mut Conn,
+    id: &str,
+    plan: &str,
+    host_name: Option<&str>,
+) -> Result<(), DbError> {
+    let sql = "UPDATE machines SET plan = $2, host_name = COALESCE($3, host_name), state = $4 WHERE id = $1";
     let query = sqlx::query(sql).bind(id).bind(plan).bind(host_name).bind(MachineState::Deploying.as_str());
     query.execute(conn).await?;
     Ok(())

@@ -1,8 +1,9 @@
 //! Plans handed out and what became of them.
 
 use gravure_model::Timestamp;
-use gravure_model::api::{FailureReport, FirstBoot, StageReport};
+use gravure_model::api::{FailureReport, FirstBoot, StageReport, TransferReport};
 use gravure_model::descriptor::Digest;
+use gravure_model::event::{Event, EventKind, Known};
 use gravure_model::plan::Plan;
 use sqlx::Row;
 use sqlx::any::AnyRow;
@@ -13,6 +14,7 @@ use super::{Conn, DbError, document, from_json, to_json, word};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Verified,
+    Captured,
     Failed,
 }
 
@@ -20,6 +22,7 @@ impl Outcome {
     fn as_str(self) -> &'static str {
         match self {
             Self::Verified => "verified",
+            Self::Captured => "captured",
             Self::Failed => "failed",
         }
     }
@@ -53,6 +56,7 @@ impl PlanRow {
         let outcome: Option<String> = row.try_get("outcome")?;
         let outcome = outcome.map(|text| match text.as_str() {
             "verified" => Ok(Outcome::Verified),
+            "captured" => Ok(Outcome::Captured),
             "failed" => Ok(Outcome::Failed),
             _ => Err(DbError::Value { what: "outcome", value: text }),
         });
@@ -178,6 +182,22 @@ pub(crate) async fn stages(conn: &mut Conn, id: &str) -> Result<Vec<StageReport>
         })
     };
     rows.iter().map(stage).collect()
+}
+
+/// What stages moved, in order: told by events, which are kept as they came.
+pub(crate) async fn transfers(conn: &mut Conn, id: &str) -> Result<Vec<TransferReport>, DbError> {
+    let sql = "SELECT body FROM events WHERE plan = $1 AND body LIKE $2 ORDER BY sequence";
+    let rows = sqlx::query(sql).bind(id).bind("%\"transferred\"%").fetch_all(conn).await?;
+    let mut out = Vec::new();
+    for row in &rows {
+        let event: Event = document(row, "body")?;
+        if let EventKind::Known(Known::Transferred { stage, network_bytes, written_bytes, kept_bytes }) =
+            event.kind
+        {
+            out.push(TransferReport { stage, network_bytes, written_bytes, kept_bytes });
+        }
+    }
+    Ok(out)
 }
 
 /// Adds a warning.

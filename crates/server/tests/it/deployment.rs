@@ -11,7 +11,7 @@ use gravure_model::plan::Plan;
 use gravure_model::{Assurance, Timestamp};
 use gravure_trust::{PlanExpectation, PublicKey, TrustedPlanKey, Verdict};
 
-fn job(machine: MachineSelector) -> JobRequest {
+pub(crate) fn job(machine: MachineSelector) -> JobRequest {
     JobRequest {
         machine,
         image: "test.wim".into(),
@@ -24,11 +24,12 @@ fn job(machine: MachineSelector) -> JobRequest {
         then: Afterwards::Reboot,
         wipe: false,
         windows: None,
+        capture: None,
     }
 }
 
 /// Judges an answer as the payload does.
-fn judge(
+pub(crate) fn judge(
     site: &TestSite,
     machine: &Machine,
     nonce: &str,
@@ -50,7 +51,7 @@ fn verified(plan: &Plan) -> Known {
     Known::Verified { plan: plan.id.clone(), image: plan.image.descriptor, files: 10, bytes: 1 << 20 }
 }
 
-fn state(site: &TestSite, machine: &Machine) -> MachineState {
+pub(crate) fn state(site: &TestSite, machine: &Machine) -> MachineState {
     site.operator().machine(&machine.mac().to_string()).unwrap().state
 }
 

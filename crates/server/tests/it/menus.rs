@@ -114,6 +114,7 @@ fn a_machine_in_quarantine_registers_and_gets_nothing_until_it_is_let_go() {
         then: Afterwards::Reboot,
         wipe: false,
         windows: None,
+        capture: None,
     };
     operator.create_job(&request).unwrap();
     assert!(menu(&site).contains("set timeout=0\nset default=local\n"), "{}", menu(&site));

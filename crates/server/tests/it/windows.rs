@@ -29,6 +29,7 @@ fn job(machine: MachineSelector, windows: WindowsRequest) -> JobRequest {
         then: Afterwards::Reboot,
         wipe: false,
         windows: Some(windows),
+        capture: None,
     }
 }
 

@@ -66,6 +66,7 @@ fn plan() -> Plan {
         },
         personality: Personality { host_name: "pc-1".into(), machine_id: "0".repeat(32), confirm: None },
         windows: None,
+        capture: None,
         steps: Vec::new(),
         then: Afterwards::Reboot,
     }
@@ -169,6 +170,7 @@ fn order(machine: gravure_model::identity::MachineSelector) -> OfflineJob {
         then: Afterwards::PowerOff,
         wipe: false,
         windows: None,
+        capture: None,
     };
     OfflineJob {
         version: OFFLINE_VERSION,

@@ -61,16 +61,16 @@ pub fn finish_file_systems(
             report.undone.push(format!("{what} has more room now, which its own system has to take"));
             continue;
         };
-        if !kind.is_known() {
-            report.undone.push(format!("{what}: this kernel has no driver for it"));
-            continue;
-        }
+        // A driver that is a module comes with the first mount.
         match finish_one(&disk, one, kind, renamed) {
             Ok(changed) => {
                 report.changed.extend(changed.into_iter().map(|path| (one.number, path)));
                 if is_larger(one) {
                     report.grown.push((one.number, one.to.end - one.to.start));
                 }
+            }
+            Err(_) if !kind.is_known() => {
+                report.undone.push(format!("{what}: this kernel has no driver for it"));
             }
             Err(error) => {
                 let mut text = format!("{what}: {error}");

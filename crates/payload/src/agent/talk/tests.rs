@@ -88,6 +88,7 @@ fn plan(id: &str, nonce: &str) -> Plan {
         },
         personality: Personality { host_name: "pc-1".into(), machine_id: "0".repeat(32), confirm: None },
         windows: None,
+        capture: None,
         steps: Vec::new(),
         then: Afterwards::Reboot,
     }
@@ -170,7 +171,13 @@ impl Payload {
 struct Work<F>(F);
 
 impl<F: Fn(&Verdict, &dyn Observer) -> Result<(), Failed> + Send + Sync> Deploy for Work<F> {
-    fn deploy(&self, verdict: &Verdict, _: &SiteServer, observer: &dyn Observer) -> Result<(), Failed> {
+    fn deploy(
+        &self,
+        verdict: &Verdict,
+        _: &SiteServer,
+        _: &Api,
+        observer: &dyn Observer,
+    ) -> Result<(), Failed> {
         (self.0)(verdict, observer)
     }
 }

@@ -146,8 +146,13 @@ pub fn file_in(archive: &[u8], wanted: &str) -> Option<Vec<u8>> {
     }
 }
 
-/// Describes a file as one range; what a WIM holds is not this test's matter.
+/// Describes a file as one range; what a WIM holds is not this test's matter. Images of the store are described as they are.
 fn describe(path: &Path) -> Result<ImageDescriptor, String> {
+    if path.extension().is_some_and(|extension| extension == "gim") {
+        let described =
+            gravure_imaging::describe(path, &gravure_model::Ctl::default(), &gravure_model::event::Silent);
+        return described.map_err(|error| error.to_string());
+    }
     let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
     if bytes.first() != Some(&7) {
         return Err(format!("WIM header at 0x0: expected 7, found {:?}", bytes.first()));
@@ -270,7 +275,15 @@ impl Boot {
         send(&self.agent, site, "/v1/payload/events", &batch).map(drop)
     }
 
-    fn post<T: DeserializeOwned>(
+    /// Puts bytes somewhere; the status says what came of it.
+    pub fn put(&self, site: &TestSite, path: &str, body: &[u8]) -> Result<(), Refusal> {
+        let answer = self.agent.put(format!("{}{path}", site.api)).send(body);
+        let mut answer = answer.map_err(|error| Refusal { status: 0, text: error.to_string() })?;
+        let (status, text) = (answer.status(), answer.body_mut().read_to_string().unwrap());
+        if status.is_success() { Ok(()) } else { Err(Refusal { status: status.as_u16(), text }) }
+    }
+
+    pub fn post<T: DeserializeOwned>(
         &self,
         site: &TestSite,
         path: &str,
@@ -284,7 +297,6 @@ impl Boot {
 #[derive(Debug)]
 pub struct Refusal {
     pub status: u16,
-    #[expect(dead_code, reason = "shown when a step fails")]
     pub text: String,
 }
 

@@ -1,0 +1,91 @@
+//! Making an image of this machine's disk, which goes to the server. The disk is opened for reading only; unclean file systems are judged as
+//! `gravure capture` does.
+
+use gravure_imaging::{
+    BlockCapture, BlockCaptureOptions, BlockPlan, BlockPlanOptions, BlockSource, ErrorKind, Keep, hardware_of,
+};
+use gravure_linux::{disks, machine};
+use gravure_model::descriptor::Digest;
+use gravure_model::event::Known;
+
+use super::Run;
+use crate::failure::{StepError, chain, code};
+
+/// The image that was made.
+#[derive(Debug)]
+pub(super) struct Captured {
+    pub(super) image: Digest,
+    pub(super) bytes: u64,
+}
+
+impl Run<'_> {
+    pub(super) fn capture_disk(&mut self, stage: &str) -> Result<u64, StepError> {
+        let missing = |what: &str| StepError::new(code::REFUSED, what);
+        let wanted = self.plan.capture.as_ref().ok_or_else(|| missing("the plan names no image to make"))?;
+        let target = self.machine.captures.as_ref();
+        let target = target.ok_or_else(|| missing("there is no server that takes an image"))?;
+        let disk = self.find_disk()?;
+        self.compare_disk(&disk)?;
+        let uses = disks::uses(&self.machine.roots, &disk)?;
+        if !uses.is_empty() {
+            let uses: Vec<String> = uses.iter().map(|used| format!("{used:?}")).collect();
+            let message = format!("{} is in use: {}", disk.name, uses.join(", "));
+            return Err(StepError::new(code::REFUSED, message)
+                .with_cure("start the payload afresh; it mounts nothing of its own accord"));
+        }
+        let source = BlockSource::open(&disk.device).map_err(failed)?;
+        let options = BlockPlanOptions {
+            name: wanted.name.clone(),
+            description: wanted.description.clone(),
+            // The server's clock: this machine's own may be wrong by years.
+            created_unix_seconds: Some(self.plan.created.seconds()),
+            keep: if wanted.raw { Keep::Everything } else { Keep::Used },
+            hardware: Some(hardware_of(&machine::collect(&self.machine.roots).inventory)),
+            parent: None,
+        };
+        let plan = BlockPlan::new(source, &options, self.ctl).map_err(unclean)?;
+        let notes = plan.facts().volumes.iter().flat_map(|volume| {
+            let name =
+                volume.number.map_or_else(|| "the volume".to_owned(), |number| format!("partition {number}"));
+            volume.notes.iter().map(move |note| format!("{name}: {note}"))
+        });
+        for message in notes {
+            self.tell(Known::Note { stage: Some(stage.to_owned()), message });
+        }
+        let hits = |range: &std::ops::Range<u64>| plan.hits(range);
+        let capture = BlockCapture {
+            source: &plan,
+            name: plan.name(),
+            layout: plan.layout(),
+            facts: plan.facts(),
+            hits: &hits,
+        };
+        let how = BlockCaptureOptions { stage: stage.to_owned(), ..BlockCaptureOptions::default() };
+        let report = capture.to_target(&**target, &how, self.ctl, self.observer).map_err(failed)?;
+        let image = report.id.ok_or_else(|| missing("the image has no id"))?;
+        self.tell(Known::Transferred {
+            stage: stage.to_owned(),
+            network_bytes: report.stored_bytes,
+            written_bytes: 0,
+            kept_bytes: report.data_bytes.saturating_sub(report.new_bytes),
+        });
+        // Each was told when it was met.
+        self.warnings.extend(report.warnings);
+        self.captured = Some(Captured { image: Digest(image.0), bytes: report.data_bytes });
+        Ok(report.data_bytes)
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+fn failed(error: gravure_imaging::Error) -> StepError {
+    StepError::new(error.kind().exit_code(), chain(&error))
+}
+
+/// A file system that is not captured as it stands has a cure of its own.
+fn unclean(error: gravure_imaging::Error) -> StepError {
+    match error.kind() {
+        ErrorKind::Refused => failed(error)
+            .with_cure("start its system and shut it down cleanly, or capture every byte with --raw"),
+        _ => failed(error),
+    }
+}
