@@ -64,9 +64,8 @@ pub(crate) async fn sharers(conn: &mut Conn, machine: &str) -> Result<Vec<String
     let mut names = BTreeMap::new();
     for row in &rows {
         let found = Installation::of(row)?;
-        if !names.contains_key(&found.machine) {
-            let name = name(conn, &found).await?;
-            names.insert(found.machine, name);
+        if let Entry::Vacant(place) = names.entry(found.machine) {
+            place.insert(name(conn, &found).await?);
         }
     }
     Ok(names.into_values().collect())

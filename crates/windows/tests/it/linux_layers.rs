@@ -1,5 +1,5 @@
 //! Layers on a small Linux system in memory: links, modes, what is refused, once, and back again.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;

@@ -1,5 +1,4 @@
 //! The vendors' own catalogues, read by us and by Python's standard library.
-#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::BTreeSet;
 

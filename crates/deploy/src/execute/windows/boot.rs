@@ -111,7 +111,7 @@ pub(super) fn tree_of(files: &[BootFile], now: FileTime) -> Result<Tree, StepErr
                 None => {
                     let mut node = directory();
                     if at == tree.root() {
-                        node.attributes = node.attributes | hidden(part);
+                        node.attributes |= hidden(part);
                     }
                     tree.add(at, name, node).map_err(|error| failed(path, error))?
                 }
