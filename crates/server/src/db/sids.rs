@@ -1,6 +1,7 @@
 //! SIDs of the Windows installations on machines, as their payloads found them or put them there.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use gravure_model::inventory::InstalledWindows;
 use gravure_nttypes::Sid;
@@ -64,7 +65,7 @@ pub(crate) async fn sharers(conn: &mut Conn, machine: &str) -> Result<Vec<String
     let mut names = BTreeMap::new();
     for row in &rows {
         let found = Installation::of(row)?;
-        if let Entry::Vacant(place) = names.entry(found.machine) {
+        if let Entry::Vacant(place) = names.entry(found.machine.clone()) {
             place.insert(name(conn, &found).await?);
         }
     }
