@@ -21,7 +21,7 @@ use gravure_testkit::{Fault, FaultyDisk, Operation, Random, full_run, oracle};
 
 const MIB: u64 = 1 << 20;
 
-fn run(command: &mut Command) -> String {
+pub(crate) fn run(command: &mut Command) -> String {
     let output = command.output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(
@@ -33,11 +33,11 @@ fn run(command: &mut Command) -> String {
     text
 }
 
-fn tool(program: &str) -> Command {
+pub(crate) fn tool(program: &str) -> Command {
     oracle(program).unwrap()
 }
 
-fn have(programs: &[&str]) -> bool {
+pub(crate) fn have(programs: &[&str]) -> bool {
     programs.iter().all(|program| oracle(program).is_some())
 }
 
@@ -168,7 +168,7 @@ impl Lab {
     }
 }
 
-fn capture(source: BlockSource) -> BlockImage {
+pub(crate) fn capture(source: BlockSource) -> BlockImage {
     let options = BlockPlanOptions { name: "test".to_owned(), ..BlockPlanOptions::default() };
     let plan = BlockPlan::new(source, &options, &Ctl::default()).unwrap();
     let hits = |range: &Range<u64>| plan.hits(range);
@@ -185,7 +185,7 @@ fn capture(source: BlockSource) -> BlockImage {
     BlockImage::open(Arc::new(image), "image").unwrap()
 }
 
-fn options() -> BlockApplyOptions {
+pub(crate) fn options() -> BlockApplyOptions {
     BlockApplyOptions { existing: ExistingData::Destroy, threads: Some(1), ..BlockApplyOptions::default() }
 }
 
@@ -193,7 +193,7 @@ fn fit(image: &BlockImage, device: &dyn VolumeDevice, fit: &FitOptions) -> Resul
     FitPlan::new(image, device, fit)?.apply(image, device, &options(), &Ctl::default(), &Silent)
 }
 
-fn table(disk: &dyn ReadAt, sector_bytes: u32) -> gravure_disk::gpt::Gpt {
+pub(crate) fn table(disk: &dyn ReadAt, sector_bytes: u32) -> gravure_disk::gpt::Gpt {
     match Table::read(disk, sector_bytes).unwrap() {
         Table::Gpt { gpt, faults, .. } if faults.is_empty() => gpt,
         other => panic!("{other}"),
@@ -319,10 +319,10 @@ fn xfs_and_btrfs_grow_into_their_partitions() {
 }
 
 /// A disk in memory with sectors of any size.
-struct Sectors(FaultyDisk<MemoryDisk>, u32);
+pub(crate) struct Sectors(pub(crate) FaultyDisk<MemoryDisk>, pub(crate) u32);
 
 impl Sectors {
-    fn new(size: u64, sector_bytes: u32, at: u64, fault: Fault) -> Self {
+    pub(crate) fn new(size: u64, sector_bytes: u32, at: u64, fault: Fault) -> Self {
         let bytes = vec![0xaa; usize::try_from(size).unwrap()];
         Self(FaultyDisk::new(MemoryDisk::from_bytes(bytes), Operation::Write, at, fault), sector_bytes)
     }
@@ -392,15 +392,17 @@ fn sectors_of_another_size_get_a_table_of_their_own() {
     let gpt = table(&target, 4096);
     assert_eq!(gpt.entries[0].first_lba * 4096, range.start);
     assert!(target.read_vec_at(range.start, content.len()).unwrap() == content);
-    // What counts in sectors itself cannot come along.
+    // What counts in units of less than a sector cannot come along.
     let Some(lab) = Lab::new() else { return };
+    run(tool("mkfs.ext4").args(["-q", "-F", "-b", "1024"]).arg(lab.path("volume1")));
+    lab.put(&lab.path("volume1"), 1);
     let image = lab.image();
     let target = Sectors::new(DISK_BYTES, 4096, u64::MAX, Fault::Fail);
     let error = fit(&image, &target, &FitOptions::default()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Refused);
     assert_eq!(
         error.to_string(),
-        "refused: applying image to disk: the FAT32 volume on partition 1 was made for sectors of 512 bytes, the target has 4096"
+        "refused: applying image to disk: the ext4 volume on partition 2 has units of 1024 bytes, less than the target's sectors of 4096"
     );
     let small = Sectors::new(100 * MIB, 512, u64::MAX, Fault::Fail);
     let error = fit(&image, &small, &FitOptions::default()).unwrap_err().to_string();

@@ -73,6 +73,11 @@ pub struct VolumeOptions {
     pub label: NtName,
     /// Decides the serial number. The same seed and tree give the same volume.
     pub seed: [u8; 32],
+    /// The serial number, for a volume that takes the place of another; that of the seed when `None`.
+    pub serial: Option<u64>,
+    /// Code for BIOS machines: the `$Boot` of a volume with sectors of this size, whose numbers are not taken. Code of our own, which says
+    /// that it cannot start a machine, when `None`.
+    pub boot_code: Option<Vec<u8>>,
     /// Time stamp of the system files.
     pub time: FileTime,
     /// What happens to names that are equal but for case.
@@ -92,6 +97,8 @@ impl VolumeOptions {
             hidden_sectors: 0,
             label: NtName::default(),
             seed: [0; 32],
+            serial: None,
+            boot_code: None,
             time: FileTime(0),
             collisions: Collisions::default(),
             max_resident_bytes: 256 << 20,
@@ -164,6 +171,12 @@ impl WofAlgorithm {
             Self::Xpress8K => 2,
             Self::Xpress16K => 3,
         }
+    }
+
+    pub(crate) fn from_number(number: u32) -> Option<Self> {
+        [Self::Xpress4K, Self::Lzx, Self::Xpress8K, Self::Xpress16K]
+            .into_iter()
+            .find(|algorithm| algorithm.number() == number)
     }
 }
 
