@@ -36,8 +36,9 @@ back, boot sectors and partition table come last. Interrupted, it goes on where 
 fits onto smaller and larger ones, and onto 512 and 4096-byte sectors: the last partitions move as far as they must, the table
 is computed anew, boot sectors say what they must. With --grow the largest file system fills what is left.
 Where an NTFS volume has no place with its blocks, it is laid out anew out of its files, as small as they need, with its label,
-serial number and boot code; so are FAT volumes whose sectors cannot be counted otherwise. The report names them, and
---no-file-level refuses them. Other file systems are restored block by block or refused.
+serial number and boot code; so are FAT volumes whose sectors cannot be counted otherwise. ext2/3/4 are made smaller by resize2fs
+while they are restored (e2fsprogs and FUSE are needed for it). The report names all of them, and --no-file-level refuses them.
+XFS and Btrfs are restored block by block or refused.
 A machine whose architecture, firmware or storage controller would keep the image's system from starting is refused, unless
 --any-hardware says otherwise.
 

@@ -51,6 +51,8 @@ struct Line {
     grown: bool,
     /// Its files were laid out anew, as its blocks had no place.
     laid_out_anew: bool,
+    /// Its file system was made smaller.
+    made_smaller: bool,
 }
 
 impl Fitted {
@@ -62,6 +64,7 @@ impl Fitted {
             size_bytes: one.to.end - one.to.start,
             grown: finished.grown.iter().any(|(number, _)| *number == one.number),
             laid_out_anew: fit.laid_out_anew.contains(&one.number),
+            made_smaller: fit.made_smaller.contains(&one.number),
         };
         let changed = fit.changed.into_iter().chain(finished.changed.clone());
         Self {

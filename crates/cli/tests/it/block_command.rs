@@ -166,8 +166,10 @@ fn a_disk_fits_onto_others_and_what_does_not_fit_is_refused() {
     assert!(larger.contains("verified: tree "), "{larger}");
     let checked = oracle("sgdisk").unwrap().arg("-v").arg(dir.join("large.img")).output().unwrap();
     assert!(String::from_utf8_lossy(&checked.stdout).contains("No problems found"), "{checked:?}");
-    let (code, error) = fails(dir, &["apply", "disk.gim", "tiny.img", "--size", "40M", "--progress", "none"]);
+    let tiny = ["apply", "disk.gim", "tiny.img", "--size", "40M", "--progress", "none"];
+    let (code, error) = fails(dir, &[&tiny[..], &["--no-file-level"]].concat());
     assert!(code == 4 && error.contains("cannot be smaller than the file systems in them"), "{error}");
+    assert!(error.contains("ext4 on partition 1 only block by block"), "{error}");
 }
 
 #[test]

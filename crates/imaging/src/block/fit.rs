@@ -1,8 +1,8 @@
 //! A block image of a whole disk onto a disk that is larger, smaller, or has sectors of another size; new identifiers for the table.
 //!
 //! Partitions are restored as they are, at the places that [`gravure_disk::transfer`] finds; the source was never shrunk for it. Where there
-//! is no room for the blocks of an NTFS volume, or its sectors cannot be counted otherwise, it is laid out anew out of its files (`anew.rs`);
-//! which ones, `places.rs` decides. The table
+//! is no room for the blocks of an NTFS volume, or its sectors cannot be counted otherwise, it is laid out anew out of its files (`anew.rs`),
+//! ext2/3/4 are made smaller (`shrink.rs`); which ones, `places.rs` decides. The table
 //! is computed anew for this disk and written last, behind what its partitions need to be started from their new places: the count of
 //! hidden sectors in boot sectors of NTFS and FAT, the sectors that GRUB's boot code names.
 //!
@@ -16,6 +16,8 @@ mod peek;
 mod places;
 mod references;
 mod sectors;
+mod shown;
+mod shrink;
 mod volume;
 
 use std::ops::Range;
@@ -83,6 +85,8 @@ pub struct FitReport {
     pub changed: Vec<(u32, String)>,
     /// Numbers of partitions that were laid out anew, file by file, as their blocks had no place there.
     pub laid_out_anew: Vec<u32>,
+    /// Numbers of partitions whose file systems were made smaller, as not all of their blocks had a place there.
+    pub made_smaller: Vec<u32>,
     /// What people should know.
     pub notes: Vec<String>,
 }
@@ -201,7 +205,7 @@ impl FitPlan {
                     (Fate::Kept | Fate::Converted, _) => None,
                 };
             }
-            if forced.is_some() || (has_files && probe.as_ref().is_some_and(|it| it.kind == Kind::Ntfs)) {
+            if forced.is_some() || (has_files && probe.as_ref().is_some_and(|it| can_shrink(it.kind))) {
                 candidates.push(Candidate { number, forced });
             }
             let size = probe.as_ref().map_or(len, |probe| probe.size.saturating_add(BEHIND_BYTES).min(len));
@@ -327,9 +331,10 @@ impl FitPlan {
         }
     }
 
-    /// Numbers of partitions that are laid out anew.
-    pub fn laid_out_anew(&self) -> impl Iterator<Item = u32> + '_ {
-        self.anew.iter().map(|one| one.number)
+    /// Numbers of partitions that are laid out anew, or of those that are made smaller.
+    fn numbers(&self, keeps_blocks: bool) -> Vec<u32> {
+        let wanted = self.anew.iter().filter(|one| one.files.keeps_blocks() == keeps_blocks);
+        wanted.map(|one| one.number).collect()
     }
 
     fn is_anew(&self, number: u32) -> bool {
@@ -368,9 +373,15 @@ impl FitPlan {
         }
         erase_ends(device)?;
         let root = image.root();
-        let (anew, kept): (Vec<Placed>, Vec<Placed>) =
-            self.placed.iter().cloned().partition(|one| self.is_anew(one.number));
-        let left_out: Vec<Range<u64>> = anew.iter().map(|one| one.from.clone()).collect();
+        let find = |number: u32| self.anew.iter().find(|one| one.number == number);
+        let is_kept = |one: &&Placed| find(one.number).is_none_or(|anew| anew.files.keeps_blocks());
+        let kept: Vec<Placed> = self.placed.iter().filter(is_kept).cloned().collect();
+        // Of those that become smaller, what is behind their new end.
+        let left_out = self.placed.iter().filter_map(|one| match find(one.number)?.files.keeps_blocks() {
+            true => Some(one.from.start + one.size_bytes()..one.from.end),
+            false => Some(one.from.clone()),
+        });
+        let left_out: Vec<Range<u64>> = left_out.collect();
         let view = Relocated::new(device, root.size, root.sector_bytes, &kept);
         // What the disk held was judged above, by its own addresses.
         let inner = BlockApplyOptions { existing: ExistingData::Destroy, ..options.clone() };
@@ -378,7 +389,7 @@ impl FitPlan {
         ctl.check()?;
         let mut notes = self.notes.clone();
         for one in &self.anew {
-            let Some(place) = anew.iter().find(|place| place.number == one.number) else { continue };
+            let Some(place) = self.placed.iter().find(|it| it.number == one.number) else { continue };
             let outcome = one.write(device, &place.to, options, ctl, observer)?;
             apply.add(&outcome);
             notes.extend(outcome.notes);
@@ -410,9 +421,9 @@ impl FitPlan {
                 NewTable::Mbr(first) => expect(device, 0, &first[..], "partition table")?,
             }
         }
-        let laid_out_anew = self.laid_out_anew().collect();
+        let (laid_out_anew, made_smaller) = (self.numbers(false), self.numbers(true));
         let (partitions, renamed) = (self.partitions, self.renamed);
-        Ok(FitReport { apply, partitions, renamed, changed, laid_out_anew, notes })
+        Ok(FitReport { apply, partitions, renamed, changed, laid_out_anew, made_smaller, notes })
     }
 
     /// Table, from the end to the front, its first sector last.
@@ -641,10 +652,14 @@ fn is_recovery(image: &BlockImage, range: &Range<u64>) -> bool {
     })
 }
 
+/// File systems that can do with less room than their blocks take.
+fn can_shrink(kind: Kind) -> bool {
+    matches!(kind, Kind::Ntfs | Kind::Ext2 | Kind::Ext3 | Kind::Ext4)
+}
+
 /// Which file systems have to have room for all their blocks, in words.
 fn blocks_only(partitions: &[FittedPartition], has_files: bool) -> String {
-    let is_meant =
-        |one: &&FittedPartition| is_sized(one.content) && !(has_files && one.content == Kind::Ntfs);
+    let is_meant = |one: &&FittedPartition| is_sized(one.content) && !(has_files && can_shrink(one.content));
     let words = partitions.iter().filter(is_meant);
     words
         .map(|one| format!("; {} on partition {} only block by block", one.content.name(), one.number))

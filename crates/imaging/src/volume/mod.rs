@@ -20,7 +20,7 @@ mod verify;
 pub use compact::{Compact, CompactReport, NotCompact, WhyPlain};
 pub(crate) use device::PartOf;
 pub use device::{VolumeDevice, VolumeFile};
-pub(crate) use remake::{RemakeOptions, SourceVolume};
+pub(crate) use remake::{RemakeOptions, SourceVolume, with_spare_bytes};
 
 use gravure_model::Ctl;
 use gravure_model::event::Observer;

@@ -112,9 +112,7 @@ impl SourceVolume {
             source: Box::new(error),
             kind: ErrorKind::Refused,
         })?;
-        let used = plan.used_bytes();
-        let spare = (used / 16).clamp(SPARE_BYTES.start, SPARE_BYTES.end);
-        Ok(used.saturating_add(spare).next_multiple_of(BATCH_BYTES))
+        Ok(with_spare_bytes(plan.used_bytes()))
     }
 
     fn options(&self, size: u64, sector_bytes: u32, hidden_sectors: u64) -> Result<VolumeOptions, Error> {
@@ -184,6 +182,12 @@ impl SourceVolume {
             losses: losses(&plan.notes()),
         })
     }
+}
+
+/// Bytes of a volume that is to hold so many and be of use, whole MiB.
+pub(crate) fn with_spare_bytes(used: u64) -> u64 {
+    let spare = (used / 16).clamp(SPARE_BYTES.start, SPARE_BYTES.end);
+    used.saturating_add(spare).checked_next_multiple_of(1 << 20).unwrap_or(u64::MAX)
 }
 
 /// Order and form of contents: as the source has them.

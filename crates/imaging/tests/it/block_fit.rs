@@ -41,6 +41,15 @@ pub(crate) fn have(programs: &[&str]) -> bool {
     programs.iter().all(|program| oracle(program).is_some())
 }
 
+/// Whether what makes ext2/3/4 smaller is here.
+pub(crate) fn can_shrink_ext() -> bool {
+    if !Path::new("/dev/fuse").exists() {
+        gravure_testkit::skipped("no /dev/fuse");
+        return false;
+    }
+    have(&["resize2fs", "e2fsck"])
+}
+
 /// A disk as installers make them: system partition, ext4, and a small one at the end.
 struct Lab {
     dir: tempfile::TempDir,
@@ -240,6 +249,25 @@ fn a_smaller_disk_gets_the_last_partition_nearer() {
 }
 
 #[test]
+fn ext4_without_room_for_its_blocks_is_made_smaller() {
+    let Some(lab) = Lab::new().filter(|_| can_shrink_ext()) else { return };
+    let image = lab.image();
+    let target = lab.used("target", 84 * MIB);
+    let device = VolumeFile::open(&target, None).unwrap();
+    let report = fit(&image, &device, &FitOptions::default()).unwrap();
+    drop(device);
+    assert_eq!((report.made_smaller.as_slice(), report.laid_out_anew.as_slice()), (&[2][..], &[][..]));
+    assert!(report.apply.is_verified && report.apply.skipped == 0, "{report:?}");
+    let note = "partition 2: ext made smaller by resize2fs, as its blocks reach over";
+    assert!(report.notes.iter().any(|said| said.starts_with(note)), "{:?}", report.notes);
+    lab.check_root(&target, &report.partitions[1].to);
+    let sizes: Vec<_> = report.partitions.iter().map(|one| (one.to.end - one.to.start) / MIB).collect();
+    assert!(sizes[0] == 40 && (30..=35).contains(&sizes[1]) && sizes[2] == 8, "{sizes:?}");
+    let device = FileAt::open(&target).unwrap();
+    assert_eq!(table(&device, 512).entries.len(), 3);
+}
+
+#[test]
 fn a_larger_disk_is_filled_and_its_new_names_are_known_to_all() {
     let Some(lab) = Lab::new() else { return };
     let image = lab.image();
@@ -405,7 +433,7 @@ fn sectors_of_another_size_get_a_table_of_their_own() {
         "refused: applying image to disk: the ext4 volume on partition 2 has units of 1024 bytes, less than the target's sectors of 4096"
     );
     let small = Sectors::new(100 * MIB, 512, u64::MAX, Fault::Fail);
-    let error = fit(&image, &small, &FitOptions::default()).unwrap_err().to_string();
+    let error = FitPlan::of_blocks(&image, &small, &FitOptions::default()).unwrap_err().to_string();
     assert!(
         error.contains("partitions: ") && error.contains("cannot be smaller than the file systems in them"),
         "{error}"

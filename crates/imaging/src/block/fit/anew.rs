@@ -1,5 +1,6 @@
 //! Partitions that are laid out anew, file by file, out of an image of their blocks: NTFS where there is no room for its blocks or its
-//! sectors have another size, FAT where sectors have. All other partitions of a disk are restored as they are.
+//! sectors have another size, FAT where sectors have. Of ext2/3/4 that have no room as many blocks are restored as fit, the others are
+//! moved (`shrink.rs`). All other partitions of a disk are restored as they are.
 
 use std::io;
 use std::ops::Range;
@@ -11,23 +12,25 @@ use gravure_io::{ReadAt, Window};
 use gravure_model::Ctl;
 use gravure_model::event::Observer;
 
-use super::disk_error;
+use super::{disk_error, shrink};
 use crate::block::apply::{BlockApplyOptions, BlockVerify};
 use crate::block::at::BlockImageAt;
-use crate::volume::{PartOf, RemakeOptions, SourceVolume, VolumeDevice};
+use crate::volume::{PartOf, RemakeOptions, SourceVolume, VolumeDevice, with_spare_bytes};
 use crate::{Error, ErrorKind};
 
 /// Files and directories of a FAT volume at most: a loop of directories ends somewhere.
 const MAX_FAT_ENTRIES: usize = 1 << 20;
 
 /// A partition of an image.
-type Volume = Window<Arc<BlockImageAt>>;
+pub(super) type Volume = Window<Arc<BlockImageAt>>;
 
 /// A volume as its files.
 #[derive(Debug)]
 pub(super) enum Files {
     Ntfs(Box<SourceVolume>),
     Fat(Volume),
+    /// Not files, but blocks that can be moved, of so many bytes.
+    Ext(Volume, u32),
 }
 
 /// A partition that is laid out anew.
@@ -71,6 +74,14 @@ impl Files {
         match kind {
             Kind::Ntfs => Ok(Self::Ntfs(Box::new(SourceVolume::open(Box::new(volume), name, ctl)?))),
             Kind::Fat16 | Kind::Fat32 => Ok(Self::Fat(volume)),
+            Kind::Ext2 | Kind::Ext3 | Kind::Ext4 => {
+                let probe = gravure_fsmap::probe(&volume).map_err(|error| Error::Other {
+                    what: name,
+                    source: error.into(),
+                    kind: ErrorKind::Integrity,
+                })?;
+                Ok(Self::Ext(volume, probe.block_size.unwrap_or(1024)))
+            }
             other => Err(Error::Unsupported {
                 what: "laying a volume out anew",
                 value: format!("{} on {name}", other.name()),
@@ -84,26 +95,25 @@ impl Files {
             Self::Ntfs(volume) => volume.least_bytes(sector_bytes),
             // A system partition: what a firmware finds on it is not worth a risk.
             Self::Fat(volume) => with_fat(volume, volume.size(), sector_bytes, 0, |_| Ok(volume.size())),
+            Self::Ext(volume, block) => shrink::least_bytes(volume, *block).map(with_spare_bytes),
         }
     }
 
-    /// What is not kept, for people.
-    pub(super) fn not_kept(&self) -> &'static str {
-        match self {
-            Self::Ntfs(_) => "page files, shadow copies and the change journal are not kept",
-            Self::Fat(_) => "times and attributes of files are not kept",
-        }
+    /// Whether blocks are restored, too, as many as fit.
+    pub(super) fn keeps_blocks(&self) -> bool {
+        matches!(self, Self::Ext(..))
     }
 }
 
 impl Anew {
     /// One sentence on it.
     pub(super) fn note(&self) -> String {
-        let kind = match self.files {
-            Files::Ntfs(_) => "NTFS",
-            Files::Fat(_) => "FAT",
+        let (name, why) = (which(self.number), &self.why);
+        let (kind, not_kept) = match self.files {
+            Files::Ntfs(_) => ("NTFS", "page files, shadow copies and the change journal are not kept"),
+            Files::Fat(_) => ("FAT", "times and attributes of files are not kept"),
+            Files::Ext(..) => return format!("{name}: ext made smaller by resize2fs, as {why}"),
         };
-        let (name, why, not_kept) = (which(self.number), &self.why, self.files.not_kept());
         format!("{name}: {kind} laid out anew, file by file, as {why}; {not_kept}")
     }
 
@@ -148,6 +158,11 @@ impl Anew {
                 })?;
                 let verified_bytes = if is_verified { used } else { 0 };
                 Ok(Outcome { written_bytes: used, verified_bytes, ..Outcome::default() })
+            }
+            Files::Ext(volume, block) => {
+                let moved = shrink::shrink(&part, volume, *block, is_verified)?;
+                let verified_bytes = if is_verified { moved } else { 0 };
+                Ok(Outcome { written_bytes: moved, verified_bytes, ..Outcome::default() })
             }
         }
     }

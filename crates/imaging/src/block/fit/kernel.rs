@@ -130,10 +130,14 @@ fn finish_one(
 }
 
 /// A directory to mount on, removed when dropped.
-struct Place(PathBuf);
+pub(super) struct Place(PathBuf);
 
 impl Place {
-    fn new() -> Result<Self, Error> {
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub(super) fn new() -> Result<Self, Error> {
         let mut random = [0; 8];
         getrandom::fill(&mut random).map_err(|error| Error::Other {
             what: "name a directory".to_owned(),

@@ -1,16 +1,19 @@
-//! The image of one volume onto a device that is too small for its blocks, or has sectors of another size: its files are laid out anew.
+//! The image of one volume onto a device that is too small for its blocks, or has sectors of another size: its files are laid out anew, or
+//! blocks moved.
 
 use std::sync::Arc;
 
 use gravure_blockimg::facts::Scope;
+use gravure_disk::transfer::Placed;
 use gravure_fsmap::Kind;
 use gravure_io::ReadAt;
 use gravure_model::Ctl;
 use gravure_model::event::Observer;
 
 use super::anew::{Anew, Files};
+use super::device::Relocated;
 use super::{FitReport, FittedPartition};
-use crate::block::apply::{BlockApplyOptions, BlockApplyReport, BlockVerify, refuse_data};
+use crate::block::apply::{BlockApplyOptions, BlockApplyReport, BlockVerify, apply_parts, refuse_data};
 use crate::block::at::BlockImageAt;
 use crate::block::image::BlockImage;
 use crate::volume::{ExistingData, VolumeDevice};
@@ -28,16 +31,20 @@ fn obstacle(image: &BlockImage, device: &dyn VolumeDevice) -> Option<String> {
 
 fn kind(image: &BlockImage) -> Option<Kind> {
     let volume = image.facts().volumes.first()?;
-    let known = [Kind::Ntfs, Kind::Fat16, Kind::Fat32];
+    let known = [Kind::Ntfs, Kind::Fat16, Kind::Fat32, Kind::Ext2, Kind::Ext3, Kind::Ext4];
     known.into_iter().find(|kind| kind.name().eq_ignore_ascii_case(&volume.content))
 }
 
-/// Whether `image` is one of a volume whose blocks cannot stand on `device`, but whose files may.
+/// Whether `image` is one of a volume whose blocks cannot stand on `device` where they were, but whose files may.
 pub fn is_laid_out_anew(image: &BlockImage, device: &dyn VolumeDevice) -> bool {
-    image.facts().scope == Scope::Volume && kind(image).is_some() && obstacle(image, device).is_some()
+    let is_possible = match kind(image) {
+        Some(Kind::Ext2 | Kind::Ext3 | Kind::Ext4) => image.root().sector_bytes == device.sector_bytes(),
+        other => other.is_some(),
+    };
+    image.facts().scope == Scope::Volume && is_possible && obstacle(image, device).is_some()
 }
 
-/// Makes `device` a volume with the files of the one that `image` was made of. It is none before everything on it was written and checked.
+/// Makes `device` a volume with the files of the one that `image` was made of. NTFS and FAT are none before everything on it was written and checked.
 pub fn apply_volume_anew(
     image: &BlockImage,
     device: &dyn VolumeDevice,
@@ -70,17 +77,29 @@ pub fn apply_volume_anew(
         refuse_data(device)?;
     }
     let anew = Anew { number: 0, files, why };
-    let outcome = anew.write(device, &(0..device.size()), options, ctl, observer)?;
-    let mut notes = vec![anew.note()];
-    notes.extend(outcome.notes.iter().cloned());
     let mut apply = BlockApplyReport {
         size_bytes: device.size(),
-        data_bytes: outcome.written_bytes,
         is_verified: options.verify == BlockVerify::Full,
         unreadable_bytes: image.root().outcome.unreadable_bytes,
         ..BlockApplyReport::default()
     };
+    let keeps_blocks = anew.files.keeps_blocks();
+    if keeps_blocks {
+        // What fits is restored as it is; the rest is moved behind that.
+        let placed = [Placed { number: 0, from: 0..size, to: 0..device.size() }];
+        let view = Relocated::new(device, size, image.root().sector_bytes, &placed);
+        let inner = BlockApplyOptions { existing: ExistingData::Destroy, ..options.clone() };
+        apply = apply_parts(image, &view, &inner, &[device.size()..size], ctl, observer)?;
+    }
+    let outcome = anew.write(device, &(0..device.size()), options, ctl, observer)?;
+    if !keeps_blocks {
+        apply.data_bytes = outcome.written_bytes;
+    }
+    let mut notes = vec![anew.note()];
+    notes.extend(outcome.notes.iter().cloned());
     apply.add(&outcome);
     let whole = FittedPartition { number: 0, content, from: 0..size, to: 0..device.size() };
-    Ok(FitReport { apply, partitions: vec![whole], laid_out_anew: vec![0], notes, ..FitReport::default() })
+    let (laid_out_anew, made_smaller) = if keeps_blocks { (vec![], vec![0]) } else { (vec![0], vec![]) };
+    let partitions = vec![whole];
+    Ok(FitReport { apply, partitions, laid_out_anew, made_smaller, notes, ..FitReport::default() })
 }
