@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use gravure_disk::fat::{FatBuilder, FatImage, FatOptions, FatTime, FatVolume};
 use gravure_fsmap::Kind;
-use gravure_io::{ReadAt, Window};
+use gravure_io::{ReadAt, Window, WriteAt};
 use gravure_model::Ctl;
 use gravure_model::event::Observer;
 

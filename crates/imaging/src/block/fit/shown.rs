@@ -195,7 +195,7 @@ impl Filesystem for FileFs {
         }
     }
 
-    /// Times are nobody's business, and a device keeps its size.
+    /// Times are nobody's business, and a device keeps its size, whatever programs do that would cut a file.
     fn setattr(
         &self,
         _: &Request,
@@ -203,7 +203,7 @@ impl Filesystem for FileFs {
         _: Option<u32>,
         _: Option<u32>,
         _: Option<u32>,
-        size: Option<u64>,
+        _: Option<u64>,
         _: Option<TimeOrNow>,
         _: Option<TimeOrNow>,
         _: Option<SystemTime>,
@@ -215,7 +215,6 @@ impl Filesystem for FileFs {
         reply: ReplyAttr,
     ) {
         match self.attributes(ino) {
-            Some(_) if size.is_some_and(|size| size != self.size) => reply.error(Errno::EPERM),
             Some(attributes) => reply.attr(&FOREVER, &attributes),
             None => reply.error(Errno::ENOENT),
         }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use gravure_blockimg::facts::Scope;
 use gravure_disk::transfer::Placed;
 use gravure_fsmap::Kind;
-use gravure_io::ReadAt;
 use gravure_model::Ctl;
 use gravure_model::event::Observer;
 
