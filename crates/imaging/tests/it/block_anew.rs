@@ -104,7 +104,7 @@ impl Machine {
                 sector_size: SectorSize::from_bytes(sector_bytes).unwrap(),
                 cluster_bytes: Some(cluster_bytes),
                 hidden_sectors: partition.first_lba,
-                boot_code: Some(noise(8192, 3)),
+                boot_code: Some([&[0xeb, 0x52, 0x90], &noise(8189, 3)[..]].concat()),
                 ..windows::options(partition.size_bytes())
             };
             windows::volume_with(tree, &options, &ZeroGuide).0
