@@ -1,12 +1,13 @@
 //! An unmounted NTFS volume as a source of files: its MFT is read in one pass into a tree, contents come straight from its
 //! clusters, decoded by whichever thread wants them.
 
+use std::ops::Range;
 use std::path::Path;
 
 use gravure_io::{FileAt, ReadAt};
 use gravure_linux::BlockDevice;
 use gravure_model::Ctl;
-use gravure_ntfs::{Contents, Decoders, ScanGuide, Volume};
+use gravure_ntfs::{Contents, Decoders, ScanGuide, Volume, WofAlgorithm};
 use gravure_nttypes::{FileTime, NtName};
 use gravure_tree::{SourceId, Tree};
 use gravure_wim::{Compression, Method};
@@ -88,7 +89,11 @@ pub(crate) fn without_paging_files(options: &ScanOptions) -> ScanOptions {
 pub(crate) fn ntfs_error(name: &str, error: gravure_ntfs::Error) -> Error {
     let kind = match &error {
         gravure_ntfs::Error::Corrupt { .. } => ErrorKind::Integrity,
-        gravure_ntfs::Error::Io { .. } => ErrorKind::Io,
+        // An image as the device may be damaged itself.
+        gravure_ntfs::Error::Io { source, .. } => {
+            let cause = source.get_ref().and_then(|cause| cause.downcast_ref::<Error>());
+            cause.map_or(ErrorKind::Io, Error::kind)
+        }
         gravure_ntfs::Error::Unsupported { .. } => ErrorKind::Unsupported,
         gravure_ntfs::Error::Unclean(_) => ErrorKind::Refused,
         _ => ErrorKind::Failed,
@@ -142,6 +147,32 @@ impl NtfsSource {
             clamp(&mut tree, FileTime::from_unix(latest, 0));
         }
         Ok((tree, Self { source, volume, contents: scan.contents, name }))
+    }
+
+    /// The volume itself.
+    pub(crate) fn volume(&self) -> &Volume {
+        &self.volume
+    }
+
+    /// What it is read from.
+    pub(crate) fn device(&self) -> &dyn ReadAt {
+        &*self.source
+    }
+
+    /// In which form of the overlay filter content `key` is stored, and how many bytes that has.
+    pub(crate) fn compressed_form(&self, key: u64) -> Option<(WofAlgorithm, u64)> {
+        self.contents.compressed_form(key)
+    }
+
+    /// Fills `buf` from byte `pos` of the compressed stream of content `key`.
+    pub(crate) fn read_compressed(&self, key: u64, pos: u64, buf: &mut [u8]) -> Result<(), Error> {
+        let read = self.contents.read_compressed(&*self.source, key, pos, buf);
+        read.map_err(|error| ntfs_error(&self.name, error))
+    }
+
+    /// Parts of content `key` that stand nowhere, in bytes.
+    pub(crate) fn holes(&self, key: u64) -> Vec<Range<u64>> {
+        self.contents.holes(key)
     }
 
     /// Where content `key` starts on the volume.

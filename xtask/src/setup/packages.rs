@@ -12,6 +12,7 @@ pub(super) const NEEDED: &[(&str, &str)] = &[
     ("btrfs-progs", "oracle: makes the file systems we recognise"),
     ("build-essential", "linker and C compiler of the crates that bring C code (ring, zstd, sqlite)"),
     ("busybox", "programs of a virtual machine that tries the kernel's NTFS driver"),
+    ("bzip2", "oracle: wraps the images of partclone we import"),
     ("ca-certificates", "certificates for cargo and apt"),
     ("cpio", "oracle: reads the initramfs we write"),
     ("debian-archive-keyring", "verifies the Debian packages of payload and images"),
@@ -36,6 +37,7 @@ pub(super) const NEEDED: &[(&str, &str)] = &[
     ("libssl-dev", "OpenSSL, for the listener of HTTPS boot"),
     ("libwin-hivex-perl", "oracle: hivexregedit merges the .reg texts we write"),
     ("lvm2", "oracle: pvck reads the physical volumes we map"),
+    ("lz4", "oracle: wraps the images of partclone we import"),
     ("mmdebstrap", "builds Debian images"),
     ("mtools", "oracle: reads and writes FAT without the kernel"),
     ("ntfs-3g", "oracle: its tools check and read the NTFS volumes we write"),
@@ -63,7 +65,7 @@ pub(super) const NEEDED: &[(&str, &str)] = &[
     ("util-linux", "setpriv, unshare"),
     ("wimtools", "oracle: wimlib-imagex reads what we write and writes what we read"),
     ("xfsprogs", "oracle: makes the file systems we recognise"),
-    ("xz-utils", "unpacks kernel modules"),
+    ("xz-utils", "unpacks kernel modules; oracle: wraps the images of partclone we import"),
     ("zstd", "oracle: reads the initramfs we write"),
 ];
 

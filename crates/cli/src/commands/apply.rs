@@ -34,8 +34,12 @@ mountable before everything on it was written and checked.
 
 A block image (.gim) is restored onto a disk, partition or file: what stands there already is kept, the rest is written and read
 back, boot sectors and partition table come last. Interrupted, it goes on where it was when it is run again. Of a whole disk it
-fits onto smaller and larger ones, and onto 512 and 4096-byte sectors where its file systems allow it: the last partitions
-move as far as they must, the table is computed anew. With --grow the largest file system fills what is left.
+fits onto smaller and larger ones, and onto 512 and 4096-byte sectors: the last partitions move as far as they must, the table
+is computed anew, boot sectors say what they must. With --grow the largest file system fills what is left.
+Where an NTFS volume has no place with its blocks, it is laid out anew out of its files, as small as they need, with its label,
+serial number and boot code; so are FAT volumes whose sectors cannot be counted otherwise. ext2/3/4 are made smaller by resize2fs
+while they are restored (e2fsprogs and FUSE are needed for it). The report names all of them, and --no-file-level refuses them.
+XFS and Btrfs are restored block by block or refused.
 A machine whose architecture, firmware or storage controller would keep the image's system from starting is refused, unless
 --any-hardware says otherwise.
 
@@ -129,6 +133,9 @@ pub(crate) struct Options {
     /// Block images: the largest file system takes the room that a larger disk or partition has
     #[arg(long)]
     grow: bool,
+    /// Block images: refuse a target that has no room for a volume's blocks, or other sectors, instead of laying its files out anew
+    #[arg(long)]
+    no_file_level: bool,
     /// Block images of disks: new identifiers for disk and partitions, in boot stores, boot menus and file system tables, too
     #[arg(long)]
     new_ids: bool,
@@ -270,7 +277,11 @@ pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
                 any_hardware: options.any_hardware,
                 machine: options.machine.as_deref(),
             },
-            super::block_fit::Fit { grow: options.grow, new_ids: options.new_ids },
+            super::block_fit::Fit {
+                grow: options.grow,
+                new_ids: options.new_ids,
+                by_files: !options.no_file_level,
+            },
             common,
         );
     }

@@ -301,13 +301,19 @@ fn finish_apply(
     common: &Common,
 ) -> Result<ExitCode, Failure> {
     let (report, fitted) = report.map_err(|error| {
-        let holds_data =
-            matches!(&error, gravure_imaging::Error::Refused { what, .. } if what.starts_with("writing"));
+        let cure = match &error {
+            gravure_imaging::Error::Refused { what, .. } if what.starts_with("writing") => {
+                Some("destroy it with --yes, or choose another target")
+            }
+            gravure_imaging::Error::Refused { why, .. } if why.contains("only block by block") => Some(
+                "take a larger target, make the file system smaller before the capture (resize2fs), or deploy its files as a WIM",
+            ),
+            _ => None,
+        };
         let failure = Failure::from(error);
-        if holds_data {
-            failure.with_cure("destroy it with --yes, or choose another target")
-        } else {
-            failure
+        match cure {
+            Some(cure) => failure.with_cure(cure),
+            None => failure,
         }
     })?;
     let applied = Applied {
@@ -337,7 +343,11 @@ fn finish_apply(
         let (fetched, written) = (bytes(applied.fetched_bytes), bytes(applied.written_bytes));
         text.push_str(&format!("; fetched {fetched}, wrote {written}"));
         let word = if applied.verified { "verified" } else { "not read back" };
-        text.push_str(&format!("\n{word}: tree {}", applied.tree));
+        // What was laid out anew has other blocks than the image.
+        match applied.tree.as_str() {
+            "" => text.push_str(&format!("\n{word}")),
+            tree => text.push_str(&format!("\n{word}: tree {tree}")),
+        }
         text.push_str(&applied.fitted.text());
         text
     })?;

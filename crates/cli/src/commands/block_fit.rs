@@ -5,8 +5,8 @@ use std::path::Path;
 use gravure_blockimg::facts::Scope;
 use gravure_imaging::{
     BlockApplyOptions, BlockApplyReport, BlockImage, Error, FileSystemKind, FinishReport, FitOptions,
-    FitPlan, FitReport, FittedPartition, Growth, VolumeFile, apply_block_image, finish_file_systems,
-    has_to_be_fitted,
+    FitPlan, FitReport, FittedPartition, Growth, VolumeFile, apply_block_image, apply_volume_anew,
+    finish_file_systems, has_to_be_fitted, is_laid_out_anew,
 };
 use gravure_io::ReadAt;
 use gravure_linux::BlockDevice;
@@ -22,6 +22,8 @@ pub(super) struct Fit {
     pub(super) grow: bool,
     /// Disk and partitions get new identifiers.
     pub(super) new_ids: bool,
+    /// Partitions whose blocks have no place are laid out anew, file by file.
+    pub(super) by_files: bool,
 }
 
 /// What became of partitions.
@@ -47,6 +49,10 @@ struct Line {
     offset_bytes: u64,
     size_bytes: u64,
     grown: bool,
+    /// Its files were laid out anew, as its blocks had no place.
+    laid_out_anew: bool,
+    /// Its file system was made smaller.
+    made_smaller: bool,
 }
 
 impl Fitted {
@@ -57,6 +63,8 @@ impl Fitted {
             offset_bytes: one.to.start,
             size_bytes: one.to.end - one.to.start,
             grown: finished.grown.iter().any(|(number, _)| *number == one.number),
+            laid_out_anew: fit.laid_out_anew.contains(&one.number),
+            made_smaller: fit.made_smaller.contains(&one.number),
         };
         let changed = fit.changed.into_iter().chain(finished.changed.clone());
         Self {
@@ -91,7 +99,10 @@ impl Fitted {
 
 impl Fit {
     fn is_wanted(self, image: &BlockImage, device: &VolumeFile) -> bool {
-        self.grow || self.new_ids || has_to_be_fitted(image, device)
+        self.grow
+            || self.new_ids
+            || has_to_be_fitted(image, device)
+            || (self.by_files && is_laid_out_anew(image, device))
     }
 
     /// Restores `image` onto `device`, which is `target`, as it is or fitted to it.
@@ -113,7 +124,14 @@ impl Fit {
                     growth: if self.grow { Growth::Largest } else { Growth::None },
                     identity: self.new_ids.then(random_seed),
                 };
-                FitPlan::new(image, &device, &options)?.apply(image, &device, how, ctl, observer)?
+                let plan = match self.by_files {
+                    true => FitPlan::new(image, &device, &options)?,
+                    false => FitPlan::of_blocks(image, &device, &options)?,
+                };
+                plan.apply(image, &device, how, ctl, observer)?
+            }
+            _ if self.by_files && is_laid_out_anew(image, &device) => {
+                apply_volume_anew(image, &device, how, ctl, observer)?
             }
             _ => {
                 let content = image.facts().volumes.first().map_or("", |volume| volume.content.as_str());

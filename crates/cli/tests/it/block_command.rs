@@ -166,8 +166,10 @@ fn a_disk_fits_onto_others_and_what_does_not_fit_is_refused() {
     assert!(larger.contains("verified: tree "), "{larger}");
     let checked = oracle("sgdisk").unwrap().arg("-v").arg(dir.join("large.img")).output().unwrap();
     assert!(String::from_utf8_lossy(&checked.stdout).contains("No problems found"), "{checked:?}");
-    let (code, error) = fails(dir, &["apply", "disk.gim", "tiny.img", "--size", "40M", "--progress", "none"]);
+    let tiny = ["apply", "disk.gim", "tiny.img", "--size", "40M", "--progress", "none"];
+    let (code, error) = fails(dir, &[&tiny[..], &["--no-file-level"]].concat());
     assert!(code == 4 && error.contains("cannot be smaller than the file systems in them"), "{error}");
+    assert!(error.contains("ext4 on partition 1 only block by block"), "{error}");
 }
 
 #[test]
@@ -186,4 +188,45 @@ fn equal_sources_give_equal_images() {
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     }
     assert!(std::fs::read(dir.join("a.gim")).unwrap() == std::fs::read(dir.join("b.gim")).unwrap());
+}
+
+#[test]
+fn an_ntfs_volume_fits_where_its_files_fit_unless_that_is_not_wanted() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    std::fs::create_dir_all(dir.join("tree/sub")).unwrap();
+    for number in 0..20u8 {
+        std::fs::write(dir.join(format!("tree/sub/file{number}")), vec![number; 50_000]).unwrap();
+    }
+    ok(dir, &["capture", "tree", "x.wim", "--progress", "none"]);
+    ok(dir, &["apply", "x.wim", "v.ntfs", "--size", "60M", "--label", "Golden", "--progress", "none"]);
+    ok(dir, &["capture", "v.ntfs", "v.gim", "--progress", "none"]);
+    let small = ["apply", "v.gim", "small.ntfs", "--size", "20M", "--progress", "none"];
+    let (code, error) = fails(dir, &[&small[..], &["--no-file-level"]].concat());
+    assert!(code == 4 && error.contains("the image needs"), "{error}");
+    std::fs::remove_file(dir.join("small.ntfs")).unwrap();
+    let applied = json(dir, &small);
+    assert_eq!(applied["partitions"][0]["laid_out_anew"], true, "{applied}");
+    assert_eq!((applied["verified"].as_bool(), applied["tree"].as_str()), (Some(true), Some("")));
+    assert!(applied["notes"][0].as_str().unwrap().contains("file by file"), "{applied}");
+    ok(dir, &["ntfs", "check", "small.ntfs"]);
+    let info = json(dir, &["ntfs", "info", "small.ntfs"]);
+    assert_eq!(
+        (info["label"].as_str(), &info["serial"]),
+        (Some("Golden"), &json(dir, &["ntfs", "info", "v.ntfs"])["serial"])
+    );
+    // What was captured of it is what was captured of the other one.
+    ok(dir, &["capture", "small.ntfs", "again.wim", "--progress", "none"]);
+    ok(dir, &["apply", "again.wim", "out", "--progress", "none"]);
+    for number in 0..20u8 {
+        assert_eq!(std::fs::read(dir.join(format!("out/sub/file{number}"))).unwrap(), vec![number; 50_000]);
+    }
+    // In text, too.
+    let said = ok(dir, &["apply", "v.gim", "small.ntfs", "--yes", "--progress", "none"]);
+    assert!(
+        said.contains("note: the volume: NTFS laid out anew, file by file, as its blocks reach over"),
+        "{said}"
+    );
+    let (code, error) = fails(dir, &["apply", "v.gim", "tiny.ntfs", "--size", "3M", "--progress", "none"]);
+    assert!(code == 4 && error.contains("its files need"), "{error}");
 }

@@ -88,6 +88,66 @@ fn images_of_partclone_in_every_wrapping() {
     assert!(!ok(dir, &["ls", "s.gim/"]).contains("bad"));
 }
 
+/// What Clonezilla may wrap images in, by the programs that it calls; several streams behind each other, as parallel ones write them.
+#[test]
+fn streams_of_xz_lzma_lz4_and_bzip2() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    if ["xz", "lz4", "bzip2"].iter().any(|program| oracle(program).is_none())
+        || mkfs(dir, "fs.img", 24 * MIB).is_none()
+        || partclone(dir, &["-c", "-q", "-a1", "-s", "fs.img", "-o", "plain.pc"]).is_none()
+    {
+        return;
+    }
+    shell(dir, "head -c 300000 plain.pc > first; tail -c +300001 plain.pc > second");
+    for (program, name) in [
+        ("xz -1", "x.xz"),
+        ("lz4 -q", "x.lz4"),
+        ("lz4 -q -B4 -BD --content-size", "l.lz4"),
+        ("bzip2", "x.bz2"),
+    ] {
+        shell(
+            dir,
+            &format!(
+                "{program} -c plain.pc > {name}; {program} -c first > two.{name}; {program} -c second >> two.{name}"
+            ),
+        );
+    }
+    shell(dir, "xz -1 --format=lzma -c plain.pc > x.lzma; bzip2 -c plain.pc | split -b 100000 - p.img.bz2.");
+    let plain = std::fs::read(dir.join("plain.pc")).unwrap();
+    ok(dir, &["image", "import", "plain.pc", "s.gim/#plain"]);
+    let wanted = json(dir, &["info", "s.gim/#plain"])["tree"].clone();
+    for source in [
+        "x.xz",
+        "two.x.xz",
+        "x.lz4",
+        "two.x.lz4",
+        "l.lz4",
+        "two.l.lz4",
+        "x.bz2",
+        "two.x.bz2",
+        "x.lzma",
+        "p.img.bz2.aa",
+    ] {
+        let imported = json(dir, &["image", "import", source, &format!("s.gim/#{source}")]);
+        assert_eq!(imported["kind"], "partclone", "{source}");
+        assert_eq!(json(dir, &["info", &format!("s.gim/#{source}")])["tree"], wanted, "{source}");
+    }
+    // Cut or damaged, nothing comes of it.
+    for name in ["x.xz", "x.lz4", "x.bz2", "x.lzma"] {
+        let mut bytes = std::fs::read(dir.join(name)).unwrap();
+        assert!(bytes.len() < plain.len());
+        let middle = bytes.len() / 2;
+        std::fs::write(dir.join("cut"), &bytes[..middle]).unwrap();
+        let (code, error) = fails(dir, &["image", "import", "cut", "s.gim/#cut"]);
+        assert!(code == 5, "{name}: {error}");
+        bytes[middle] ^= 0x10;
+        std::fs::write(dir.join("bad"), &bytes).unwrap();
+        let (code, error) = fails(dir, &["image", "import", "bad", "s.gim/#bad"]);
+        assert!(code == 5, "{name}: {error}");
+    }
+}
+
 #[test]
 fn an_image_with_an_unreplayed_journal_is_refused() {
     let dir = tempfile::tempdir().unwrap();

@@ -122,6 +122,16 @@ pub struct BlockApplyReport {
     pub milliseconds: u64,
 }
 
+impl BlockApplyReport {
+    /// Counts a volume that was laid out beside the blocks.
+    pub(super) fn add(&mut self, outcome: &super::fit::Outcome) {
+        self.written_bytes += outcome.written_bytes;
+        self.verified_bytes += outcome.verified_bytes;
+        self.warnings.extend(outcome.warnings.iter().cloned());
+        self.skipped += outcome.skipped;
+    }
+}
+
 /// A bit for each extent of each region: it must be written.
 #[derive(Debug, Default)]
 pub(super) struct Needed {
@@ -152,6 +162,19 @@ pub fn apply_block_image(
     ctl: &Ctl,
     observer: &dyn Observer,
 ) -> Result<BlockApplyReport, Error> {
+    apply_parts(image, device, options, &[], ctl, observer)
+}
+
+/// The same without what lies in `left_out`: ranges whose content somebody else writes. The device is to the rest of the image what it would
+/// be without them.
+pub(super) fn apply_parts(
+    image: &BlockImage,
+    device: &dyn VolumeDevice,
+    options: &BlockApplyOptions,
+    left_out: &[Range<u64>],
+    ctl: &Ctl,
+    observer: &dyn Observer,
+) -> Result<BlockApplyReport, Error> {
     let threads = options.threads.unwrap_or_else(default_threads).clamp(1, MAX_THREADS);
     let context = Context { ctl, observer, threads };
     let meter = Meter::start(&context, &options.stage);
@@ -160,7 +183,7 @@ pub fn apply_block_image(
     if options.existing == ExistingData::Refuse && !options.is_blank {
         refuse_data(device)?;
     }
-    let run = Run { image, device, context, meter: &meter, late: Late::of(root.size) };
+    let run = Run { image, device, context, meter: &meter, late: Late::of(root.size), left_out };
     let passes = match options.verify {
         BlockVerify::Full => 2,
         BlockVerify::Decode => 1,
@@ -171,7 +194,7 @@ pub fn apply_block_image(
         Delta::Always => true,
         Delta::Auto => run.sample()?,
     };
-    meter.expect(root.data_bytes() * (passes + u64::from(is_delta)));
+    meter.expect(run.data_bytes() * (passes + u64::from(is_delta)));
     let needed = run.survey(is_delta)?;
     run.late.erase(device)?;
     let counts = Counts::default();
@@ -201,17 +224,18 @@ pub fn apply_block_image(
         });
     }
     let totals = meter.finish();
+    let data_bytes = root.data_bytes().saturating_sub(counts.left_out.load(Ordering::Relaxed));
     Ok(BlockApplyReport {
         size_bytes: root.size,
-        data_bytes: root.data_bytes(),
-        kept_bytes: root.data_bytes().saturating_sub(counts.written.load(Ordering::Relaxed)),
+        data_bytes,
+        kept_bytes: data_bytes.saturating_sub(counts.written.load(Ordering::Relaxed)),
         fetched_bytes: counts.fetched.into_inner(),
         written_bytes: counts.written.into_inner(),
         zeroed_bytes: counts.zeroed.into_inner(),
         discarded_bytes: counts.discarded.into_inner(),
         verified_bytes: verified,
         unreadable_bytes,
-        tree: Some(root.tree_hash()),
+        tree: left_out.is_empty().then(|| root.tree_hash()),
         is_verified: options.verify == BlockVerify::Full,
         warnings: totals.warnings,
         skipped: totals.skipped,
@@ -350,6 +374,8 @@ pub(super) struct Counts {
     pub(super) written: AtomicU64,
     pub(super) zeroed: AtomicU64,
     pub(super) discarded: AtomicU64,
+    /// Data that somebody else writes.
+    pub(super) left_out: AtomicU64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -364,6 +390,7 @@ struct Run<'a> {
     context: Context<'a>,
     meter: &'a Meter<'a>,
     late: Late,
+    left_out: &'a [Range<u64>],
 }
 
 /// Extents that are compared with the device.
@@ -437,6 +464,20 @@ impl Run<'_> {
         self.late.has(extent.offset..extent.end())
     }
 
+    /// Whether somebody else writes it. What reaches out of such a range is restored as everything is.
+    fn is_left_out(&self, extent: &Extent) -> bool {
+        self.left_out.iter().any(|range| range.start <= extent.offset && extent.end() <= range.end)
+    }
+
+    /// About how many bytes of data are restored, for progress: a region lies in a range, or does not.
+    fn data_bytes(&self) -> u64 {
+        let is_left_out =
+            |start: u64, end: u64| self.left_out.iter().any(|range| range.start <= start && end <= range.end);
+        let regions = self.image.root().regions.iter();
+        let regions = regions.filter(|region| !is_left_out(region.offset, region.offset + region.len));
+        regions.map(|region| region.data_bytes).sum()
+    }
+
     /// Whether some of the image stands on the device: extents spread over it, and the first ones.
     fn sample(&self) -> Result<bool, Error> {
         let mut decoder = self.decoder()?;
@@ -448,8 +489,10 @@ impl Run<'_> {
         for index in regions.iter().step_by(step) {
             self.context.ctl.check()?;
             let extents = self.image.extents(&mut decoder, *index)?;
-            let data: Vec<&Extent> =
-                extents.iter().filter(|extent| extent.id().is_some() && !self.is_late(extent)).collect();
+            let is_telling = |extent: &&Extent| {
+                extent.id().is_some() && !self.is_late(extent) && !self.is_left_out(extent)
+            };
+            let data: Vec<&Extent> = extents.iter().filter(is_telling).collect();
             let few = data.len().div_ceil(SAMPLES / 8).max(1);
             for extent in data.iter().step_by(few).chain(data.iter().take(4)) {
                 // A place that cannot be read now may be written all the same.
@@ -475,7 +518,7 @@ impl Run<'_> {
         let needed = Mutex::new(needed);
         let lock = || needed.lock().unwrap_or_else(PoisonError::into_inner);
         let counted = |extents: usize| lock().push_region(extents, false);
-        self.compare(&|_| true, &counted, &mut |(region, differing)| {
+        self.compare(&|extent| !self.is_left_out(extent), &counted, &mut |(region, differing)| {
             let mut needed = lock();
             differing.iter().for_each(|extent| needed.set(region, *extent));
             Ok(())
@@ -560,7 +603,12 @@ impl Run<'_> {
                     return Ok(None);
                 }
                 let extents = self.image.extents(&mut decoder, region)?;
-                let is_needed = |at: usize| needed.get(region, at) || self.is_late(&extents[at]);
+                let is_needed = |at: usize| {
+                    let extent = &extents[at];
+                    (needed.get(region, at) || self.is_late(extent)) && !self.is_left_out(extent)
+                };
+                let left_out = extents.iter().filter(|it| it.id().is_some() && self.is_left_out(it));
+                counts.left_out.fetch_add(left_out.map(|it| it.len).sum(), Ordering::Relaxed);
                 if !is_blank {
                     self.zero(&extents, &is_needed, counts)?;
                 }
@@ -584,7 +632,7 @@ impl Run<'_> {
     }
 
     fn discard(&self, extents: &[Extent], counts: &Counts) -> Result<(), Error> {
-        let free = |extent: &&Extent| extent.id().is_none() && !extent.reads_zero();
+        let free = |it: &&Extent| it.id().is_none() && !it.reads_zero() && !self.is_left_out(it);
         for extent in extents.iter().filter(free) {
             let range = extent.offset..extent.end();
             self.device.discard(range).map_err(Error::io("discard", self.device.name()))?;
@@ -611,7 +659,8 @@ impl Run<'_> {
 
     /// Reads back and compares; bytes that were read.
     fn verify(&self, part: Part) -> Result<u64, Error> {
-        let is_wanted = |extent: &Extent| self.is_late(extent) == (part == Part::Late);
+        let is_wanted =
+            |extent: &Extent| self.is_late(extent) == (part == Part::Late) && !self.is_left_out(extent);
         let mut decoder = self.decoder()?;
         self.compare(&is_wanted, &|_| (), &mut |(region, differing)| {
             let Some(first) = differing.first() else { return Ok(()) };

@@ -1,18 +1,27 @@
 //! A block image of a whole disk onto a disk that is larger, smaller, or has sectors of another size; new identifiers for the table.
 //!
-//! Partitions are restored as they are, at the places that [`gravure_disk::transfer`] finds; the source was never shrunk for it. The table
+//! Partitions are restored as they are, at the places that [`gravure_disk::transfer`] finds; the source was never shrunk for it. Where there
+//! is no room for the blocks of an NTFS volume, or its sectors cannot be counted otherwise, it is laid out anew out of its files (`anew.rs`),
+//! ext2/3/4 are made smaller (`shrink.rs`); which ones, `places.rs` decides. The table
 //! is computed anew for this disk and written last, behind what its partitions need to be started from their new places: the count of
 //! hidden sectors in boot sectors of NTFS and FAT, the sectors that GRUB's boot code names.
 //!
 //! Order, and what a crash between leaves: both ends of the disk are zeroed (nothing that looks bootable); partitions are restored and read
-//! back (no table); boot sectors are patched (no table); table, its first sector last.
+//! back (no table), then those that are laid out anew, likewise; boot sectors are patched (no table); table, its first sector last.
 
+mod anew;
 mod device;
 mod kernel;
 mod peek;
+mod places;
 mod references;
+mod sectors;
+mod shown;
+mod shrink;
+mod volume;
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use gravure_blockimg::facts::Scope;
 use gravure_disk::mbr::BOOT_CODE_BYTES;
@@ -24,13 +33,19 @@ use gravure_model::Ctl;
 use gravure_model::event::Observer;
 
 use super::apply::{BlockApplyOptions, BlockApplyReport, BlockVerify, LATE_BYTES, refuse_data};
+use super::at::BlockImageAt;
 use super::image::BlockImage;
 use crate::volume::{ExistingData, VolumeDevice};
 use crate::{Error, ErrorKind};
+pub(super) use anew::Outcome;
+use anew::{Anew, Files};
 use device::Relocated;
 use peek::Peek;
+use places::{Candidate, Wish};
+use sectors::Fate;
 
 pub use kernel::{FinishReport, finish_file_systems};
+pub use volume::{apply_volume_anew, is_laid_out_anew};
 
 /// Kept behind a file system when its partition becomes smaller: copies of boot sectors and labels of arrays stand there.
 const BEHIND_BYTES: u64 = 1 << 20;
@@ -68,6 +83,10 @@ pub struct FitReport {
     pub renamed: Vec<(String, String)>,
     /// Files of FAT partitions that name the new ones now.
     pub changed: Vec<(u32, String)>,
+    /// Numbers of partitions that were laid out anew, file by file, as their blocks had no place there.
+    pub laid_out_anew: Vec<u32>,
+    /// Numbers of partitions whose file systems were made smaller, as not all of their blocks had a place there.
+    pub made_smaller: Vec<u32>,
     /// What people should know.
     pub notes: Vec<String>,
 }
@@ -77,6 +96,7 @@ pub struct FitReport {
 pub struct FitPlan {
     table: SourceTable,
     placed: Vec<Placed>,
+    anew: Vec<Anew>,
     partitions: Vec<FittedPartition>,
     new: NewTable,
     renamed: Vec<(String, String)>,
@@ -103,8 +123,27 @@ pub fn has_to_be_fitted(image: &BlockImage, device: &dyn VolumeDevice) -> bool {
 }
 
 impl FitPlan {
-    /// Decides where everything goes on `device`. Nothing is written.
+    /// Decides where everything goes on `device`. Nothing is written. What has no place there block by block, and can be read, is to be
+    /// laid out anew.
     pub fn new(image: &BlockImage, device: &dyn VolumeDevice, options: &FitOptions) -> Result<Self, Error> {
+        Self::decide(image, device, options, true)
+    }
+
+    /// The same, but every partition is restored block by block, or the disk is refused.
+    pub fn of_blocks(
+        image: &BlockImage,
+        device: &dyn VolumeDevice,
+        options: &FitOptions,
+    ) -> Result<Self, Error> {
+        Self::decide(image, device, options, false)
+    }
+
+    fn decide(
+        image: &BlockImage,
+        device: &dyn VolumeDevice,
+        options: &FitOptions,
+        has_files: bool,
+    ) -> Result<Self, Error> {
         let root = image.root();
         let refuse = |why: String| Error::Refused {
             what: format!("applying {} to {}", image.name(), device.name()),
@@ -136,18 +175,39 @@ impl FitPlan {
                 .collect(),
             other => return Err(refuse(format!("its own table cannot be moved: {other}"))),
         };
+        let read = Arc::new(BlockImageAt::new(image.clone()));
+        let ctl = Ctl::default();
         let mut residents = Vec::new();
-        let mut partitions = Vec::new();
+        let mut partitions: Vec<FittedPartition> = Vec::new();
+        let mut candidates = Vec::new();
         for (number, range, is_plain) in listed {
             let range = range.start..range.end.min(root.size);
             if range.is_empty() {
                 return Err(refuse(format!("partition {number} lies outside of it")));
             }
             let probe = is_plain.then(|| probe(&peek, &range)).transpose()?;
-            if old_sector != shape.sector_bytes {
-                check_sectors(number, probe.as_ref(), shape.sector_bytes, is_plain).map_err(refuse)?;
-            }
             let len = range.end - range.start;
+            let mut forced = None;
+            if old_sector != shape.sector_bytes {
+                let boot_len = usize::try_from(len).unwrap_or(usize::MAX).min(sectors::BOOT_BYTES);
+                let boot =
+                    peek.read_vec_at(range.start, boot_len).map_err(Error::io("read", image.name()))?;
+                let fate = sectors::judge(number, probe.as_ref(), &boot, len, shape.sector_bytes);
+                forced = match (fate.map_err(refuse)?, &probe) {
+                    (Fate::Anew(why), Some(probe)) if has_files => {
+                        Some((Files::open(&read, number, &range, probe.kind, &ctl)?, why))
+                    }
+                    (Fate::Anew(why), _) => {
+                        return Err(refuse(format!(
+                            "partition {number} cannot be restored block by block: {why}"
+                        )));
+                    }
+                    (Fate::Kept | Fate::Converted, _) => None,
+                };
+            }
+            if forced.is_some() || (has_files && probe.as_ref().is_some_and(|it| can_shrink(it.kind))) {
+                candidates.push(Candidate { number, forced });
+            }
             let size = probe.as_ref().map_or(len, |probe| probe.size.saturating_add(BEHIND_BYTES).min(len));
             let content = probe.as_ref().map_or(Kind::Unknown, |probe| probe.kind);
             let at_least = if is_sized(content) { size } else { len };
@@ -163,9 +223,16 @@ impl FitPlan {
             Table::Gpt { .. } => transfer::gpt_area(shape).map_err(disk_error(device.name()))?,
             _ => transfer::mbr_area(shape),
         };
-        let mut placed = transfer::place(&residents, &area, options.growth).map_err(|error| {
-            refuse(format!("{error}; its partitions cannot be smaller than the file systems in them"))
-        })?;
+        let open = |number: u32| {
+            let one = partitions.iter().find(|one| one.number == number);
+            let one = one.ok_or_else(|| Error::NotFound { what: "partition", which: number.to_string() })?;
+            Files::open(&read, number, &one.from, one.content, &ctl)
+        };
+        let wish =
+            Wish { residents, area, growth: options.growth, sector_bytes: shape.sector_bytes, open: &open };
+        let found = wish.find(candidates);
+        let (mut placed, anew) =
+            found.map_err(|why| refuse(format!("{why}{}", blocks_only(&partitions, has_files))))?;
         placed.sort_by_key(|one| one.from.start);
         for partition in &mut partitions {
             if let Some(one) = placed.iter().find(|one| one.number == partition.number) {
@@ -175,6 +242,7 @@ impl FitPlan {
         let mut this = Self {
             table: SourceTable::Gpt,
             placed,
+            anew,
             partitions,
             new: NewTable::Mbr(Box::new([0; 512])),
             renamed: Vec::new(),
@@ -256,10 +324,21 @@ impl FitPlan {
                 self.notes.push(format!("partition {} {}", one.number, words.join(", ")));
             }
         }
+        self.notes.extend(self.anew.iter().map(Anew::note));
         let [old, new] = self.sectors;
         if old != new {
             self.notes.push(format!("table written for sectors of {new} bytes, not {old}"));
         }
+    }
+
+    /// Numbers of partitions that are laid out anew, or of those that are made smaller.
+    fn numbers(&self, keeps_blocks: bool) -> Vec<u32> {
+        let wanted = self.anew.iter().filter(|one| one.files.keeps_blocks() == keeps_blocks);
+        wanted.map(|one| one.number).collect()
+    }
+
+    fn is_anew(&self, number: u32) -> bool {
+        self.anew.iter().any(|one| one.number == number)
     }
 
     /// Where partitions go.
@@ -294,15 +373,31 @@ impl FitPlan {
         }
         erase_ends(device)?;
         let root = image.root();
-        let view = Relocated::new(device, root.size, root.sector_bytes, &self.placed);
+        let find = |number: u32| self.anew.iter().find(|one| one.number == number);
+        let is_kept = |one: &&Placed| find(one.number).is_none_or(|anew| anew.files.keeps_blocks());
+        let kept: Vec<Placed> = self.placed.iter().filter(is_kept).cloned().collect();
+        // Of those that become smaller, what is behind their new end.
+        let left_out = self.placed.iter().filter_map(|one| match find(one.number)?.files.keeps_blocks() {
+            true => Some(one.from.start + one.size_bytes()..one.from.end),
+            false => Some(one.from.clone()),
+        });
+        let left_out: Vec<Range<u64>> = left_out.collect();
+        let view = Relocated::new(device, root.size, root.sector_bytes, &kept);
         // What the disk held was judged above, by its own addresses.
         let inner = BlockApplyOptions { existing: ExistingData::Destroy, ..options.clone() };
-        let apply = super::apply::apply_block_image(image, &view, &inner, ctl, observer)?;
+        let mut apply = super::apply::apply_parts(image, &view, &inner, &left_out, ctl, observer)?;
         ctl.check()?;
         let mut notes = self.notes.clone();
+        for one in &self.anew {
+            let Some(place) = self.placed.iter().find(|it| it.number == one.number) else { continue };
+            let outcome = one.write(device, &place.to, options, ctl, observer)?;
+            apply.add(&outcome);
+            notes.extend(outcome.notes);
+            ctl.check()?;
+        }
         let mut patches = self.patches(device, &view, &mut notes)?;
         let changed = self.fix_references(device, &mut patches, &mut notes)?;
-        for partition in self.placed.iter().filter(|one| one.size_bytes() > one.from.end - one.from.start) {
+        for partition in kept.iter().filter(|one| one.size_bytes() > one.from.end - one.from.start) {
             let old_len = partition.from.end - partition.from.start;
             let rest = partition.to.start + old_len..partition.to.end;
             device.discard(rest).map_err(Error::io("discard", device.name()))?;
@@ -326,7 +421,9 @@ impl FitPlan {
                 NewTable::Mbr(first) => expect(device, 0, &first[..], "partition table")?,
             }
         }
-        Ok(FitReport { apply, partitions: self.partitions, renamed: self.renamed, changed, notes })
+        let (laid_out_anew, made_smaller) = (self.numbers(false), self.numbers(true));
+        let (partitions, renamed) = (self.partitions, self.renamed);
+        Ok(FitReport { apply, partitions, renamed, changed, laid_out_anew, made_smaller, notes })
     }
 
     /// Table, from the end to the front, its first sector last.
@@ -439,7 +536,13 @@ impl FitPlan {
         for (partition, one) in self.placed.iter().filter_map(|one| {
             self.partitions.iter().find(|partition| partition.number == one.number).map(|it| (it, one))
         }) {
-            if !one.is_moved() && old == new {
+            if (!one.is_moved() && old == new) || self.is_anew(one.number) {
+                continue;
+            }
+            if old != new
+                && let Some(pieces) = converted(device, partition.content, one)?
+            {
+                out.extend(pieces);
                 continue;
             }
             let hidden = u32::try_from(one.to.start / new).unwrap_or(u32::MAX);
@@ -549,37 +652,45 @@ fn is_recovery(image: &BlockImage, range: &Range<u64>) -> bool {
     })
 }
 
-/// Whether what is on a partition can be read in sectors of another size.
-fn check_sectors(number: u32, probe: Option<&Probe>, sector: u32, is_plain: bool) -> Result<(), String> {
-    let Some(probe) = probe.filter(|_| is_plain) else {
-        return Err(format!(
-            "the logical partitions in partition {number} count in sectors of another size than the target's {sector}"
-        ));
-    };
-    let name = probe.kind.name();
-    let made_for = match probe.kind {
-        // Blocks of these are all that matters.
-        Kind::Ext2 | Kind::Ext3 | Kind::Ext4 | Kind::Btrfs => probe.block_size,
-        Kind::Unknown | Kind::Swap => return Ok(()),
-        Kind::Xfs => probe.sector_size,
-        // Equal or nothing: firmware and Windows read them in their own sectors.
-        _ => match probe.sector_size {
-            Some(own) if own == sector => return Ok(()),
-            own => {
-                let own = own.map_or_else(|| "another size".to_owned(), |own| format!("{own} bytes"));
-                return Err(format!(
-                    "the {name} volume on partition {number} was made for sectors of {own}, the target has {sector}"
-                ));
-            }
-        },
-    };
-    match made_for {
-        Some(unit) if unit >= sector => Ok(()),
-        unit => Err(format!(
-            "the {name} volume on partition {number} has units of {} bytes, less than the target's sectors of {sector}",
-            unit.unwrap_or(0)
-        )),
+/// File systems that can do with less room than their blocks take.
+fn can_shrink(kind: Kind) -> bool {
+    matches!(kind, Kind::Ntfs | Kind::Ext2 | Kind::Ext3 | Kind::Ext4)
+}
+
+/// Which file systems have to have room for all their blocks, in words.
+fn blocks_only(partitions: &[FittedPartition], has_files: bool) -> String {
+    let is_meant = |one: &&FittedPartition| is_sized(one.content) && !(has_files && can_shrink(one.content));
+    let words = partitions.iter().filter(is_meant);
+    words
+        .map(|one| format!("; {} on partition {} only block by block", one.content.name(), one.number))
+        .collect()
+}
+
+/// The boot sectors of a volume for the sectors that the disk has, whole sectors of it; `None` where they need not change.
+fn converted(device: &dyn VolumeDevice, kind: Kind, one: &Placed) -> Result<Option<sectors::Pieces>, Error> {
+    if !matches!(kind, Kind::Ntfs | Kind::Fat16 | Kind::Fat32) {
+        return Ok(None);
     }
+    let (sector, name) = (device.sector_bytes(), device.name());
+    let read = |at: u64, len: usize| device.read_vec_at(at, len).map_err(Error::io("read", name));
+    let boot = read(one.to.start, sectors::BOOT_BYTES)?;
+    if u32::from(u16::from_le_bytes([boot[11], boot[12]])) == sector {
+        return Ok(None);
+    }
+    let hidden = one.to.start / u64::from(sector);
+    let pieces = sectors::convert(kind, &boot, one.size_bytes(), sector, hidden);
+    let pieces =
+        pieces.map_err(|why| Error::Refused { what: format!("converting a volume of {name}"), why })?;
+    let mut out = Vec::new();
+    for (at, bytes) in pieces {
+        // The copy of NTFS is one of the whole sector, with the code behind the numbers.
+        let from = if kind == Kind::Ntfs { one.to.start } else { one.to.start + at };
+        let len = bytes.len().next_multiple_of(sector as usize);
+        let mut whole = read(from, len)?;
+        whole[..bytes.len()].copy_from_slice(&bytes);
+        out.push((one.to.start + at, whole));
+    }
+    Ok(Some(out))
 }
 
 fn disk_error<'a>(name: &'a str) -> impl FnOnce(gravure_disk::Error) -> Error + 'a {

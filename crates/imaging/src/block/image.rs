@@ -11,13 +11,15 @@ use gravure_store::{Place, Store};
 use super::{blockimg, store_error};
 use crate::{Error, ErrorKind};
 
-/// A block image.
+/// A block image. Copies share everything.
+#[derive(Clone)]
 pub struct BlockImage {
     name: String,
-    file: ImageFile,
+    file: Arc<ImageFile>,
     content: Content,
 }
 
+#[derive(Clone)]
 enum Content {
     File(Arc<dyn ReadAt>),
     Store(Arc<Store>),
@@ -91,14 +93,14 @@ impl BlockImage {
             let what = "manifest without its store";
             return Err(Error::Unsupported { what, value: name.to_owned() });
         }
-        Ok(Self { name: name.to_owned(), file, content: Content::File(source) })
+        Ok(Self { name: name.to_owned(), file: Arc::new(file), content: Content::File(source) })
     }
 
     /// Opens the image `image` of a store.
     pub fn open_stored(store: Arc<Store>, image: &str) -> Result<Self, Error> {
         let file = store.image(image).map_err(store_error)?;
         let name = format!("{}:{image}", store.name());
-        Ok(Self { name, file, content: Content::Store(store) })
+        Ok(Self { name, file: Arc::new(file), content: Content::Store(store) })
     }
 
     /// Name for messages.

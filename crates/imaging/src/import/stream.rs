@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, BufReader, Chain, Cursor, Read};
+use std::io::{self, BufRead, BufReader, Chain, Cursor, Read};
 use std::path::PathBuf;
 
 use crate::Error;
@@ -11,6 +11,8 @@ use crate::Error;
 const HEAD_BYTES: usize = 16;
 /// zstd streams of `--long` windows up to 128 MiB are read.
 const MAX_WINDOW_LOG: u32 = 27;
+/// Memory for the dictionary of a stream of lzma: `-9` takes 64 MiB.
+const MAX_LZMA_KIB: u32 = 256 << 10;
 
 /// Files one after the other.
 struct Joined {
@@ -30,6 +32,21 @@ impl Read for Joined {
             match self.paths.pop_front() {
                 Some(path) => self.open = Some(File::open(path)?),
                 None => return Ok(0),
+            }
+        }
+    }
+}
+
+/// Frames of LZ4 one after the other, as `cat` joins them.
+struct Lz4Frames<R: Read>(lz4_flex::frame::FrameDecoder<R>);
+
+impl<R: BufRead> Read for Lz4Frames<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.0.read(buf)? {
+                // The end of a frame; the next read begins another one.
+                0 if !buf.is_empty() && !self.0.get_mut().fill_buf()?.is_empty() => {}
+                read => return Ok(read),
             }
         }
     }
@@ -82,6 +99,13 @@ pub(super) fn open(paths: &[PathBuf]) -> Result<Box<dyn Read>, Error> {
             decoder.window_log_max(MAX_WINDOW_LOG).map_err(Error::io("read", &name))?;
             Ok(Box::new(Decoded(decoder)))
         }
+        "xz" => Ok(Box::new(Decoded(lzma_rust2::XzReader::new(input, true)))),
+        "lzma" => {
+            let decoder = lzma_rust2::LzmaReader::new_mem_limit(input, MAX_LZMA_KIB, None);
+            Ok(Box::new(Decoded(decoder.map_err(Error::io("read", &name))?)))
+        }
+        "lz4" => Ok(Box::new(Decoded(Lz4Frames(lz4_flex::frame::FrameDecoder::new(input))))),
+        "bzip2" => Ok(Box::new(Decoded(bzip2::bufread::MultiBzDecoder::new(input)))),
         other => {
             Err(Error::Unsupported { what: "compression of the image", value: format!("{other}: {name}") })
         }

@@ -5,7 +5,7 @@ use std::io;
 use std::ops::Range;
 use std::path::Path;
 
-use gravure_io::{FileAt, ReadAt, WriteAt};
+use gravure_io::{FileAt, ReadAt, Window, WriteAt};
 use gravure_linux::BlockDevice;
 
 use crate::Error;
@@ -30,6 +30,67 @@ pub trait VolumeDevice: ReadAt + WriteAt {
 
     /// Makes the next reads come from the medium.
     fn drop_cache(&self) -> Result<(), Error>;
+}
+
+/// A range of another device: a partition that the kernel does not know yet.
+pub(crate) struct PartOf<'a> {
+    device: &'a dyn VolumeDevice,
+    window: Window<&'a dyn VolumeDevice>,
+    start: u64,
+    name: String,
+}
+
+impl<'a> PartOf<'a> {
+    /// The bytes of `range`, called `what` of the device in messages.
+    pub(crate) fn new(device: &'a dyn VolumeDevice, range: &Range<u64>, what: &str) -> Self {
+        let window = Window::new(device, range.start, range.end.saturating_sub(range.start));
+        Self { device, window, start: range.start, name: format!("{what} of {}", device.name()) }
+    }
+}
+
+impl ReadAt for PartOf<'_> {
+    fn size(&self) -> u64 {
+        self.window.size()
+    }
+    fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        self.window.read_exact_at(offset, buf)
+    }
+}
+
+impl WriteAt for PartOf<'_> {
+    fn block_size(&self) -> u32 {
+        self.window.block_size()
+    }
+    fn write_all_at(&self, offset: u64, buf: &[u8]) -> io::Result<()> {
+        self.window.write_all_at(offset, buf)
+    }
+    fn zero_range(&self, range: Range<u64>) -> io::Result<()> {
+        self.window.zero_range(range)
+    }
+    fn discard(&self, range: Range<u64>) -> io::Result<()> {
+        self.window.discard(range)
+    }
+    fn sync(&self) -> io::Result<()> {
+        self.window.sync()
+    }
+}
+
+impl VolumeDevice for PartOf<'_> {
+    fn sector_bytes(&self) -> u32 {
+        self.device.sector_bytes()
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn first_byte(&self) -> u64 {
+        self.device.first_byte() + self.start
+    }
+
+    fn drop_cache(&self) -> Result<(), Error> {
+        self.device.drop_cache()
+    }
 }
 
 /// A partition or regular file, opened for writing.

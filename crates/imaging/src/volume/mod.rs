@@ -9,19 +9,23 @@ mod compact;
 mod device;
 mod guide;
 mod holes;
+mod laying;
 mod recode;
+mod remake;
 mod residents;
 mod structure;
 mod target;
 mod verify;
 
 pub use compact::{Compact, CompactReport, NotCompact, WhyPlain};
+pub(crate) use device::PartOf;
 pub use device::{VolumeDevice, VolumeFile};
+pub(crate) use remake::{RemakeOptions, SourceVolume, with_spare_bytes};
 
 use gravure_model::Ctl;
 use gravure_model::event::Observer;
 use gravure_ntfs::{
-    BOOT_FILE_LEN, Collisions, Notes, Part, Place, SectorSize, VolumeOptions, VolumePlan, WofAlgorithm, Write,
+    BOOT_FILE_LEN, Collisions, Notes, Part, Place, SectorSize, VolumeOptions, VolumePlan, WofAlgorithm,
 };
 use gravure_nttypes::{FileTime, NtName};
 use gravure_tree::{Loss, NodeId};
@@ -33,6 +37,7 @@ use crate::{ApplyReport, Error, ErrorKind, Image};
 use compact::Compaction;
 use guide::Guide;
 use holes::Holes;
+use laying::Laying;
 use recode::StreamPlace;
 use target::VolumeTarget;
 
@@ -153,11 +158,8 @@ pub fn apply_to_volume(
     }
     meter.expect(reads.total_bytes);
 
-    write(device, &plan.wipes())?;
-    // A disk may discard before it writes: the old boot sector must not outlive what it leads to.
-    device.sync().map_err(Error::io("sync", device.name()))?;
-    device.discard(0..device.size()).map_err(Error::io("discard", device.name()))?;
-    device.sync().map_err(Error::io("sync", device.name()))?;
+    let laying = Laying::new(&plan, device);
+    laying.unmake()?;
     let explained = |error| damage::explain(error, image.archives(), Some(image.tree()), &reads);
     let damaged = reading::run(&context, &meter, image.archives(), &reads, &target, OnDamage::Stop)
         .map_err(explained)?;
@@ -174,11 +176,7 @@ pub fn apply_to_volume(
         None => Vec::new(),
     };
     let resident = target.residents();
-    for write in plan.metadata(resident) {
-        ctl.check()?;
-        device.write_all_at(write.offset, &write.bytes).map_err(Error::io("write", device.name()))?;
-    }
-    device.sync().map_err(Error::io("sync", device.name()))?;
+    laying.metadata(resident, ctl)?;
     let verified_bytes = match options.verify {
         VolumeVerify::Full => {
             let mut copied = target.take_copied();
@@ -189,11 +187,7 @@ pub fn apply_to_volume(
         }
         VolumeVerify::Decode | VolumeVerify::Descriptor | VolumeVerify::Nothing => 0,
     };
-    let [copy, boot] = plan.boot_sectors();
-    write(device, &[copy])?;
-    device.sync().map_err(Error::io("sync", device.name()))?;
-    write(device, &[boot])?;
-    device.sync().map_err(Error::io("sync", device.name()))?;
+    laying.finish()?;
 
     let notes = plan.notes();
     let totals = meter.finish();
@@ -288,13 +282,6 @@ fn random_seed() -> Result<[u8; 32], Error> {
 fn now() -> FileTime {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     FileTime::from_unix(i64::try_from(since.as_secs()).unwrap_or(i64::MAX), since.subsec_nanos())
-}
-
-fn write(device: &dyn VolumeDevice, writes: &[Write]) -> Result<(), Error> {
-    for write in writes {
-        device.write_all_at(write.offset, &write.bytes).map_err(Error::io("write", device.name()))?;
-    }
-    Ok(())
 }
 
 fn refused(name: &str, error: gravure_ntfs::Error) -> Error {

@@ -19,13 +19,13 @@ use crate::uses;
 /// Bytes read at a time.
 const STEP_BYTES: u64 = 1 << 20;
 
-/// A part of a content that was copied compressed.
+/// What was written to a place and is known by the BLAKE3 of its bytes: a content that was copied compressed, contents of another volume.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct CopiedPart {
     /// On the volume.
     pub(super) offset: u64,
     pub(super) len: u64,
-    /// The file, for messages.
+    /// The file, or the first one, for messages.
     pub(super) node: NodeId,
     /// Of what was written.
     pub(super) blake3: [u8; 32],
@@ -188,7 +188,7 @@ fn check(
             let path = uses::paths(tree, &[part.node], 1).pop().unwrap_or_default();
             Err(Error::Differs {
                 path: format!("{} at {start:#x}, {path}", device.name()),
-                what: "BLAKE3 of compressed content read back",
+                what: "BLAKE3 of content read back",
                 expected: blake3::Hash::from_bytes(part.blake3).to_string(),
                 found: found.to_string(),
                 more: 0,

@@ -21,7 +21,7 @@ use gravure_testkit::{Fault, FaultyDisk, Operation, Random, full_run, oracle};
 
 const MIB: u64 = 1 << 20;
 
-fn run(command: &mut Command) -> String {
+pub(crate) fn run(command: &mut Command) -> String {
     let output = command.output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(
@@ -33,12 +33,21 @@ fn run(command: &mut Command) -> String {
     text
 }
 
-fn tool(program: &str) -> Command {
+pub(crate) fn tool(program: &str) -> Command {
     oracle(program).unwrap()
 }
 
-fn have(programs: &[&str]) -> bool {
+pub(crate) fn have(programs: &[&str]) -> bool {
     programs.iter().all(|program| oracle(program).is_some())
+}
+
+/// Whether what makes ext2/3/4 smaller is here.
+pub(crate) fn can_shrink_ext() -> bool {
+    if !Path::new("/dev/fuse").exists() {
+        gravure_testkit::skipped("no /dev/fuse");
+        return false;
+    }
+    have(&["resize2fs", "e2fsck"])
 }
 
 /// A disk as installers make them: system partition, ext4, and a small one at the end.
@@ -168,7 +177,7 @@ impl Lab {
     }
 }
 
-fn capture(source: BlockSource) -> BlockImage {
+pub(crate) fn capture(source: BlockSource) -> BlockImage {
     let options = BlockPlanOptions { name: "test".to_owned(), ..BlockPlanOptions::default() };
     let plan = BlockPlan::new(source, &options, &Ctl::default()).unwrap();
     let hits = |range: &Range<u64>| plan.hits(range);
@@ -185,7 +194,7 @@ fn capture(source: BlockSource) -> BlockImage {
     BlockImage::open(Arc::new(image), "image").unwrap()
 }
 
-fn options() -> BlockApplyOptions {
+pub(crate) fn options() -> BlockApplyOptions {
     BlockApplyOptions { existing: ExistingData::Destroy, threads: Some(1), ..BlockApplyOptions::default() }
 }
 
@@ -193,7 +202,7 @@ fn fit(image: &BlockImage, device: &dyn VolumeDevice, fit: &FitOptions) -> Resul
     FitPlan::new(image, device, fit)?.apply(image, device, &options(), &Ctl::default(), &Silent)
 }
 
-fn table(disk: &dyn ReadAt, sector_bytes: u32) -> gravure_disk::gpt::Gpt {
+pub(crate) fn table(disk: &dyn ReadAt, sector_bytes: u32) -> gravure_disk::gpt::Gpt {
     match Table::read(disk, sector_bytes).unwrap() {
         Table::Gpt { gpt, faults, .. } if faults.is_empty() => gpt,
         other => panic!("{other}"),
@@ -237,6 +246,25 @@ fn a_smaller_disk_gets_the_last_partition_nearer() {
     let again = fit(&image, &device, &FitOptions::default()).unwrap();
     assert!(again.apply.written_bytes < 4 * MIB, "{:?}", again.apply);
     assert_eq!(table(&device, 512), gpt);
+}
+
+#[test]
+fn ext4_without_room_for_its_blocks_is_made_smaller() {
+    let Some(lab) = Lab::new().filter(|_| can_shrink_ext()) else { return };
+    let image = lab.image();
+    let target = lab.used("target", 84 * MIB);
+    let device = VolumeFile::open(&target, None).unwrap();
+    let report = fit(&image, &device, &FitOptions::default()).unwrap();
+    drop(device);
+    assert_eq!((report.made_smaller.as_slice(), report.laid_out_anew.as_slice()), (&[2][..], &[][..]));
+    assert!(report.apply.is_verified && report.apply.skipped == 0, "{report:?}");
+    let note = "partition 2: ext made smaller by resize2fs, as its blocks reach over";
+    assert!(report.notes.iter().any(|said| said.starts_with(note)), "{:?}", report.notes);
+    lab.check_root(&target, &report.partitions[1].to);
+    let sizes: Vec<_> = report.partitions.iter().map(|one| (one.to.end - one.to.start) / MIB).collect();
+    assert!(sizes[0] == 40 && (30..=35).contains(&sizes[1]) && sizes[2] == 8, "{sizes:?}");
+    let device = FileAt::open(&target).unwrap();
+    assert_eq!(table(&device, 512).entries.len(), 3);
 }
 
 #[test]
@@ -319,10 +347,10 @@ fn xfs_and_btrfs_grow_into_their_partitions() {
 }
 
 /// A disk in memory with sectors of any size.
-struct Sectors(FaultyDisk<MemoryDisk>, u32);
+pub(crate) struct Sectors(pub(crate) FaultyDisk<MemoryDisk>, pub(crate) u32);
 
 impl Sectors {
-    fn new(size: u64, sector_bytes: u32, at: u64, fault: Fault) -> Self {
+    pub(crate) fn new(size: u64, sector_bytes: u32, at: u64, fault: Fault) -> Self {
         let bytes = vec![0xaa; usize::try_from(size).unwrap()];
         Self(FaultyDisk::new(MemoryDisk::from_bytes(bytes), Operation::Write, at, fault), sector_bytes)
     }
@@ -392,18 +420,20 @@ fn sectors_of_another_size_get_a_table_of_their_own() {
     let gpt = table(&target, 4096);
     assert_eq!(gpt.entries[0].first_lba * 4096, range.start);
     assert!(target.read_vec_at(range.start, content.len()).unwrap() == content);
-    // What counts in sectors itself cannot come along.
+    // What counts in units of less than a sector cannot come along.
     let Some(lab) = Lab::new() else { return };
+    run(tool("mkfs.ext4").args(["-q", "-F", "-b", "1024"]).arg(lab.path("volume1")));
+    lab.put(&lab.path("volume1"), 1);
     let image = lab.image();
     let target = Sectors::new(DISK_BYTES, 4096, u64::MAX, Fault::Fail);
     let error = fit(&image, &target, &FitOptions::default()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Refused);
     assert_eq!(
         error.to_string(),
-        "refused: applying image to disk: the FAT32 volume on partition 1 was made for sectors of 512 bytes, the target has 4096"
+        "refused: applying image to disk: the ext4 volume on partition 2 has units of 1024 bytes, less than the target's sectors of 4096"
     );
     let small = Sectors::new(100 * MIB, 512, u64::MAX, Fault::Fail);
-    let error = fit(&image, &small, &FitOptions::default()).unwrap_err().to_string();
+    let error = FitPlan::of_blocks(&image, &small, &FitOptions::default()).unwrap_err().to_string();
     assert!(
         error.contains("partitions: ") && error.contains("cannot be smaller than the file systems in them"),
         "{error}"

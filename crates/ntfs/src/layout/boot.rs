@@ -28,6 +28,9 @@ const CODE: [u8; 27] = [
     0xcd, 0x10, // int 0x10
     0xeb, 0xf3, // jmp lodsb
 ];
+/// Code ends here in `$Boot` of any Windows; behind it the volume snapshot service has the place of its catalogue, which means nothing on a
+/// volume laid out anew.
+const CODE_END: usize = 0x1e00;
 const TEXT: &[u8] = b"This volume cannot start a BIOS machine.\r\n\0";
 const _: () = assert!(BOOT_HEAD_BYTES + CODE.len() == 0x6f);
 const _: () = assert!(BOOT_HEAD_BYTES + CODE.len() + TEXT.len() < BOOT_MARK_POS);
@@ -61,28 +64,28 @@ impl VolumePlan<'_> {
             serial: U64::new(self.serial()),
             checksum: U32::new(0),
         };
-        if let Some(code) = &self.options.boot_code {
-            // Its jump, then our parameters, then its code.
-            let mut out = code.to_vec();
-            for (to, from) in out.iter_mut().zip(head.as_bytes()).skip(JUMP.len()) {
-                *to = *from;
-            }
-            for (to, from) in out.iter_mut().skip(BOOT_MARK_POS).zip(BOOT_MARK) {
-                *to = from;
-            }
-            return out;
-        }
         let mut out = head.as_bytes().to_vec();
-        out.extend_from_slice(&CODE);
-        out.extend_from_slice(TEXT);
-        out.resize(BOOT_MARK_POS, 0);
-        out.extend_from_slice(&BOOT_MARK);
+        match &self.options.boot_code {
+            // Its jump, then our parameters, then its code.
+            Some(code) => {
+                out[..JUMP.len()].copy_from_slice(&code[..JUMP.len()]);
+                out.extend_from_slice(&code[BOOT_HEAD_BYTES..CODE_END]);
+            }
+            None => {
+                out.extend_from_slice(&CODE);
+                out.extend_from_slice(TEXT);
+            }
+        }
         out.resize(usize::try_from(BOOT_FILE_BYTES).unwrap_or(0), 0);
+        out[BOOT_MARK_POS..BOOT_MARK_POS + BOOT_MARK.len()].copy_from_slice(&BOOT_MARK);
         out
     }
 
-    /// The serial number, from the seed.
+    /// The serial number: as the options say, else from the seed.
     pub fn serial(&self) -> u64 {
+        if let Some(serial) = self.options.serial {
+            return serial;
+        }
         let hash = blake3::derive_key("gravure NTFS volume serial number 1", &self.options.seed);
         hash.first_chunk::<8>().map_or(0, |bytes| u64::from_le_bytes(*bytes))
     }

@@ -79,6 +79,8 @@ pub struct VolumeOptions {
     pub label: NtName,
     /// Decides the serial number. The same seed and tree give the same volume.
     pub seed: [u8; 32],
+    /// The serial number, for a volume that takes the place of another; that of the seed when `None`.
+    pub serial: Option<u64>,
     /// Time stamp of the system files.
     pub time: FileTime,
     /// What happens to names that are equal but for case.
@@ -96,9 +98,10 @@ impl VolumeOptions {
             sector_size: SectorSize::default(),
             cluster_bytes: None,
             hidden_sectors: 0,
-            boot_code: None,
             label: NtName::default(),
             seed: [0; 32],
+            serial: None,
+            boot_code: None,
             time: FileTime(0),
             collisions: Collisions::default(),
             max_resident_bytes: 256 << 20,
@@ -171,6 +174,12 @@ impl WofAlgorithm {
             Self::Xpress8K => 2,
             Self::Xpress16K => 3,
         }
+    }
+
+    pub(crate) fn from_number(number: u32) -> Option<Self> {
+        [Self::Xpress4K, Self::Lzx, Self::Xpress8K, Self::Xpress16K]
+            .into_iter()
+            .find(|algorithm| algorithm.number() == number)
     }
 }
 

@@ -1,5 +1,7 @@
 //! Where the contents of a volume's files are.
 
+use std::ops::Range;
+
 use gravure_codec::Method;
 use gravure_io::ReadAt;
 
@@ -9,6 +11,7 @@ use super::stream::Stream;
 use super::volume::Volume;
 use super::wof::{Decoders, Stored, WofFile, method};
 use crate::Error;
+use crate::layout::WofAlgorithm;
 
 /// Where one content is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +58,39 @@ impl Contents {
         match self.place(key) {
             Ok(ContentPlace::Wof(file)) => method(file.algorithm) == Some(compression),
             _ => false,
+        }
+    }
+
+    /// In which form of the overlay filter content `key` is stored, and how many bytes its stream has; `None` for all others.
+    pub fn compressed_form(&self, key: u64) -> Option<(WofAlgorithm, u64)> {
+        match self.place(key) {
+            Ok(ContentPlace::Wof(file)) => {
+                Some((WofAlgorithm::from_number(file.algorithm)?, file.stored_size()))
+            }
+            _ => None,
+        }
+    }
+
+    /// Fills `buf` from byte `pos` of the compressed stream of content `key`, which has a [`Contents::compressed_form`], as it is stored.
+    pub fn read_compressed(
+        &self,
+        source: &dyn ReadAt,
+        key: u64,
+        pos: u64,
+        buf: &mut [u8],
+    ) -> Result<(), Error> {
+        match self.place(key)? {
+            ContentPlace::Wof(file) => file.read_stored(source, pos, buf),
+            _ => Err(Error::Unsupported { what: "compressed stream of a content", value: key.to_string() }),
+        }
+    }
+
+    /// Parts of content `key` that stand nowhere and so are zeros, in bytes, ascending. Not those of LZNT1, where a gap may be what
+    /// compression saved.
+    pub fn holes(&self, key: u64) -> Vec<Range<u64>> {
+        match self.place(key) {
+            Ok(ContentPlace::Stream(stream)) => stream.holes(),
+            _ => Vec::new(),
         }
     }
 

@@ -1,5 +1,7 @@
 //! Streams in clusters: any range of one, holes and what was never written as zeros, LZNT1 decoded.
 
+use std::ops::Range;
+
 use gravure_io::ReadAt;
 
 use super::bytes::{at, wide};
@@ -67,6 +69,28 @@ impl Stream {
         let extent = self.extent_at(pos)?;
         let start = extent.vcn.checked_mul(self.cluster_bytes)?;
         extent.lcn?.checked_mul(self.cluster_bytes)?.checked_add(pos.checked_sub(start)?)
+    }
+
+    /// Bytes that are zeros as no cluster holds them, or none was written. Nothing for LZNT1.
+    pub(crate) fn holes(&self) -> Vec<Range<u64>> {
+        if self.unit_clusters != 0 {
+            return Vec::new();
+        }
+        let mut found: Vec<Range<u64>> = Vec::new();
+        let mut add = |start: u64, end: u64| {
+            let end = end.min(self.size);
+            match found.last_mut() {
+                Some(last) if last.end >= start => last.end = last.end.max(end),
+                _ if start < end => found.push(start..end),
+                _ => {}
+            }
+        };
+        for extent in self.extents.iter().filter(|extent| extent.lcn.is_none()) {
+            let start = extent.vcn.saturating_mul(self.cluster_bytes);
+            add(start, start.saturating_add(extent.clusters.saturating_mul(self.cluster_bytes)));
+        }
+        add(self.initialized, self.size);
+        found
     }
 
     fn extent_at(&self, pos: u64) -> Option<Extent> {

@@ -65,7 +65,7 @@ impl Decoders {
 
 impl WofFile {
     /// Bytes of the compressed stream.
-    fn stored_size(&self) -> u64 {
+    pub(crate) fn stored_size(&self) -> u64 {
         match &self.stored {
             Stored::Clusters(stream) => stream.size,
             Stored::Record(bytes) => wide(bytes.len()),
@@ -80,7 +80,7 @@ impl WofFile {
         }
     }
 
-    fn read_stored(&self, source: &dyn ReadAt, pos: u64, buf: &mut [u8]) -> Result<(), Error> {
+    pub(crate) fn read_stored(&self, source: &dyn ReadAt, pos: u64, buf: &mut [u8]) -> Result<(), Error> {
         let bytes = match &self.stored {
             Stored::Clusters(stream) => return stream.read(source, pos, buf),
             Stored::Record(bytes) => bytes,

@@ -1,4 +1,5 @@
-//! What the kernel's own file systems finish after a restore: they grow into larger partitions, and their files learn new identifiers.
+//! What is finished after a restore: file systems grow into larger partitions, by the kernel's own drivers or, NTFS, by ours, and files learn
+//! new identifiers.
 //! The restore itself is complete and verified before; what cannot be done here is told, and nothing is lost.
 
 use std::ops::Range;
@@ -9,9 +10,14 @@ use gravure_linux::grow::{Growing, grow};
 use gravure_linux::loopdev::{LoopDevice, LoopOptions};
 use gravure_linux::mount::{self, MountOptions};
 use gravure_linux::{BlockDevice, partition};
+use gravure_model::Ctl;
 
+use super::anew::which;
+use super::places::chain;
 use super::{FittedPartition, references};
 use crate::Error;
+use crate::ntfs_change::grow_to_end;
+use crate::volume::{PartOf, VolumeFile};
 
 /// What came of it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -45,8 +51,19 @@ pub fn finish_file_systems(
     renamed: &[(String, String)],
 ) -> Result<FinishReport, Error> {
     let mut report = FinishReport::default();
-    let wanted =
-        |one: &&FittedPartition| is_larger(one) || (!renamed.is_empty() && growing(one.content).is_some());
+    for one in partitions.iter().filter(|one| one.content == Kind::Ntfs && is_larger(one)) {
+        match grow_ntfs(path, one) {
+            Ok(0) => {}
+            Ok(bytes) => report.grown.push((one.number, bytes)),
+            Err(error) => {
+                report.undone.push(format!("NTFS on {} does not grow: {}", which(one.number), chain(&error)));
+            }
+        }
+    }
+    let wanted = |one: &&FittedPartition| {
+        (is_larger(one) && one.content != Kind::Ntfs)
+            || (!renamed.is_empty() && growing(one.content).is_some())
+    };
     if !partitions.iter().any(|one| wanted(&one)) {
         return Ok(report);
     }
@@ -72,18 +89,18 @@ pub fn finish_file_systems(
             Err(_) if !kind.is_known() => {
                 report.undone.push(format!("{what}: this kernel has no driver for it"));
             }
-            Err(error) => {
-                let mut text = format!("{what}: {error}");
-                let mut cause = std::error::Error::source(&error);
-                while let Some(error) = cause {
-                    text.push_str(&format!(": {error}"));
-                    cause = error.source();
-                }
-                report.undone.push(text);
-            }
+            Err(error) => report.undone.push(format!("{what}: {}", chain(&error))),
         }
     }
     Ok(report)
+}
+
+/// Bytes of the volume that has become as large as its partition; 0 when it was before.
+fn grow_ntfs(path: &Path, one: &FittedPartition) -> Result<u64, Error> {
+    let disk = VolumeFile::open(path, None)?;
+    let part = PartOf::new(&disk, &one.to, &which(one.number));
+    let grown = grow_to_end(&part, &Ctl::default())?;
+    Ok(if grown.steps > 0 { grown.bytes } else { 0 })
 }
 
 fn finish_one(
@@ -113,10 +130,14 @@ fn finish_one(
 }
 
 /// A directory to mount on, removed when dropped.
-struct Place(PathBuf);
+pub(super) struct Place(PathBuf);
 
 impl Place {
-    fn new() -> Result<Self, Error> {
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub(super) fn new() -> Result<Self, Error> {
         let mut random = [0; 8];
         getrandom::fill(&mut random).map_err(|error| Error::Other {
             what: "name a directory".to_owned(),
