@@ -25,7 +25,7 @@ pub(crate) struct Options {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Create(Create),
+    Create(Box<Create>),
     List(List),
     Show(One),
     Cancel(Cancel),

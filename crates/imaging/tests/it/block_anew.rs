@@ -29,6 +29,14 @@ use crate::windows::{self, Builder, ZeroGuide, compare, file, noise, windows_tre
 
 const MIB: u64 = 1 << 20;
 
+/// Code for BIOS machines, as captured ones have it: a jump, then anything.
+fn boot_code() -> Box<[u8; 8192]> {
+    let mut code = Box::new([0; 8192]);
+    code.copy_from_slice(&noise(8192, 3));
+    code[..3].copy_from_slice(&[0xeb, 0x52, 0x90]);
+    code
+}
+
 /// What a checker says.
 #[derive(Default)]
 struct Findings(Vec<String>);
@@ -104,7 +112,8 @@ impl Machine {
                 sector_size: SectorSize::from_bytes(sector_bytes).unwrap(),
                 cluster_bytes: Some(cluster_bytes),
                 hidden_sectors: partition.first_lba,
-                boot_code: Some([&[0xeb, 0x52, 0x90], &noise(8189, 3)[..]].concat()),
+                // For BIOS machines, which know only sectors of 512 bytes.
+                boot_code: (sector_bytes == 512).then(boot_code),
                 ..windows::options(partition.size_bytes())
             };
             windows::volume_with(tree, &options, &ZeroGuide).0

@@ -76,6 +76,7 @@ impl<'a> Upload<'a> {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "as `map_err` wants it")]
 fn failed(refusal: Refusal) -> Error {
     Error::Network { url: "the server".into(), why: format!("{} {}", refusal.status, refusal.text) }
 }

@@ -28,6 +28,7 @@ fn job(machine: MachineSelector, image: &str, name: &str) -> JobRequest {
         then: Afterwards::Reboot,
         wipe: false,
         windows: None,
+        capture: None,
     }
 }
 
