@@ -74,7 +74,10 @@ fn images_in_files_stores_and_streams() {
     assert!(again["written_bytes"].as_u64().unwrap() < 4 << 20, "{again}");
     std::fs::write(dir.join("small.img"), vec![0; 1 << 20]).unwrap();
     let (code, error) = fails(dir, &["apply", "x.gim", "small.img", "--yes"]);
-    assert!(code == 4 && error.contains("needs 50331648 bytes, the target has 1048576"), "{error}");
+    assert!(
+        code == 4 && error.contains("its blocks reach over 50331648 bytes and there is room for 1048576"),
+        "{error}"
+    );
 
     // A store keeps everything once.
     let first = json(dir, &["capture", "disk.img", "store.gim/", "one", "--progress", "none"]);
