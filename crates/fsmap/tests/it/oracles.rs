@@ -220,8 +220,8 @@ fn xfs_of_both_versions() {
     for (nth, args) in [
         &["-m", "crc=1,rmapbt=1,reflink=1"][..],
         &["-m", "crc=0", "-b", "size=1024"],
-        &["-d", "agcount=7", "-b", "size=2048"],
-        &["-m", "uuid=11111111-2222-3333-4444-555555555555", "-i", "sparse=0", "-d", "su=64k,sw=2"],
+        &["-d", "agcount=3", "-b", "size=2048"],
+        &["-m", "uuid=11111111-2222-3333-4444-555555555555", "-i", "sparse=0", "-d", "agcount=3,su=64k,sw=2"],
     ]
     .into_iter()
     .enumerate()

@@ -132,14 +132,20 @@ fn random_edits_of_real_hives_are_read_alike_by_foreign_readers() {
         let hive = Hive::parse(made_clean(bytes)).unwrap();
         let mut random = Random::new(gravure_testkit::seed());
         let mut editor = Editor::new(hive, NOW).unwrap();
-        let paths: Vec<String> = {
+        let paths = |editor: &Editor| -> Vec<String> {
             let keys = editor.hive().walk().map(|step| step.unwrap().0.id());
             keys.map(|id| editor.hive().path(id).unwrap()).collect()
         };
+        let mut known = paths(&editor);
         let mut edits = 0;
         for step in 0..400 {
-            let path = random.pick(&paths).unwrap().clone();
-            let Some(key) = editor.find(&path).unwrap() else { continue };
+            let mut found = editor.find(random.pick(&known).unwrap()).unwrap();
+            if found.is_none() {
+                // An earlier edit took it away, with all below it.
+                known = paths(&editor);
+                found = editor.find(random.pick(&known).unwrap()).unwrap();
+            }
+            let key = found.unwrap();
             let done = edit(&mut editor, key, step, &mut random);
             edits += usize::from(done);
         }
