@@ -73,7 +73,7 @@ pub struct VolumeOptions {
     /// Sectors before the volume on its disk; loaders of BIOS machines add it.
     pub hidden_sectors: u64,
     /// Boot code for BIOS machines: the first 8 KiB of a volume that has some, sectors of 512 bytes. Its parameters are replaced by
-    /// those of the new volume. Without one such a machine prints why it does not start.
+    /// those of the new volume, and the catalogue of shadow copies at its end is left out. Without one such a machine prints why it does not start.
     pub boot_code: Option<Box<[u8; BOOT_FILE_LEN]>>,
     /// Label, at most [`MAX_LABEL_UNITS`] units; none when empty.
     pub label: NtName,
