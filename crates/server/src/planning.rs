@@ -167,8 +167,13 @@ impl Planner<'_> {
         if let Some(windows) = &mut job.request.windows {
             windows.settings = settings;
         }
-        let number = match name_pattern(&job, &inventory, &machine.identity, &bundles.table) {
-            Ok(pattern) if pattern.is_numbered() => {
+        // Who is only captured keeps its name.
+        let pattern = match job.request.capture {
+            Some(_) => Ok(None),
+            None => name_pattern(&job, &inventory, &machine.identity, &bundles.table).map(Some),
+        };
+        let number = match pattern {
+            Ok(Some(pattern)) if pattern.is_numbered() => {
                 let name = |number| pattern.name(number);
                 db::numbers::of_machine(&mut transaction, &pattern.to_string(), &machine.id, name).await?
             }
