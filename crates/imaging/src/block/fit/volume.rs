@@ -88,7 +88,8 @@ pub fn apply_volume_anew(
         let placed = [Placed { number: 0, from: 0..size, to: 0..device.size() }];
         let view = Relocated::new(device, size, image.root().sector_bytes, &placed);
         let inner = BlockApplyOptions { existing: ExistingData::Destroy, ..options.clone() };
-        apply = apply_parts(image, &view, &inner, &[device.size()..size], ctl, observer)?;
+        let behind = device.size()..size;
+        apply = apply_parts(image, &view, &inner, std::slice::from_ref(&behind), ctl, observer)?;
     }
     let outcome = anew.write(device, &(0..device.size()), options, ctl, observer)?;
     if !keeps_blocks {
