@@ -192,10 +192,16 @@ fn a_machine_is_captured_and_its_image_deployed_to_another() {
     assert!(error.cure().unwrap().contains("--replace"), "{error}");
 
     // Deployed by its name.
-    let request = JobRequest { image: "golden.gim".into(), ..job(MachineSelector::Mac(other.mac())) };
+    // At the address of the machine that was captured nobody else gets a token.
+    let request = JobRequest {
+        image: "golden.gim".into(),
+        assurance: Assurance::Claimed,
+        ..job(MachineSelector::Mac(other.mac()))
+    };
+    assert_eq!(site.boot_token(&other), None);
     operator.create_job(&request).unwrap();
     let boot = Boot::new(&site.ca_pem());
-    boot.hello(&site, &other, site.boot_token(&other)).unwrap();
+    boot.hello(&site, &other, None).unwrap();
     let verdict = judge(&site, &other, &boot.nonce, &boot.plan(&site).unwrap()).unwrap();
     assert_eq!(verdict.plan.image.path, "/store/images/golden.gim");
     assert_eq!(verdict.plan.steps[1], Step::RestoreDisk {});
