@@ -80,7 +80,7 @@ pub fn copy_disk(from: &Path, to: &Path) -> Result<()> {
 /// Whether two disks hold the same bytes.
 pub fn is_same_disk(one: &Path, other: &Path) -> Result<bool> {
     let mut compare = Command::new("qemu-img");
-    compare.args(["compare", "-s", "-f", "raw", "-F", "raw"]).arg(one).arg(other);
+    compare.args(["compare", "-f", "raw", "-F", "raw"]).arg(one).arg(other);
     let compared = compare.output().context("cannot start qemu-img")?;
     match compared.status.code() {
         Some(0) => Ok(true),

@@ -113,6 +113,9 @@ fn captures(firmware: Firmware, all: bool) -> Result<()> {
     assert!(sent.network_bytes > 20 << 20, "{sent:?}");
     let listed = scene.site.run(&["image", "list"])?;
     assert!(listed.contains("golden.gim"), "{listed}");
+    if !in_full_run("the copy onto other disks") {
+        return Ok(());
+    }
 
     scene.set_blank_disk("larger.img", 6 * GIB)?;
     let first = restores(&scene, "golden.gim", 6 * GIB, dir.path())?;
@@ -161,7 +164,7 @@ fn a_uefi_machine_comes_up_in_the_deployed_system() -> Result<()> {
 }
 
 #[test]
-fn a_bios_machine_comes_up_in_the_deployed_system_and_as_a_copy_of_it() -> Result<()> {
+fn a_bios_machine_comes_up_in_the_deployed_system_and_is_captured() -> Result<()> {
     captures(Firmware::Bios, false)
 }
 
