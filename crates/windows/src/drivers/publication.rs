@@ -18,6 +18,12 @@ const SIGNER_SCORE_HARDWARE: u32 = 0x0d00_0005;
 /// `SignerScore` of a package with another signature.
 const SIGNER_SCORE_OTHER: u32 = 0x0f00_0000;
 const STATUS_FLAGS: u32 = 0x12;
+/// Bits of `ConfigScope`: the install section itself, `.HW`, `.Services`.
+const SCOPE_DRIVER: u32 = 1;
+const SCOPE_DEVICE: u32 = 2;
+const SCOPE_SERVICES: u32 = 4;
+/// Beyond this another version of Windows means something else by it (0xf7f was seen).
+pub(super) const MAX_KNOWN_SCOPE: u32 = 0x1ff;
 /// Property that holds the number under which a package was signed, and the type of its value.
 const SUBMISSION_PROPERTY: &str = "Properties\\{4da162c1-5eb1-4140-a444-5064c9814e76}\\0009";
 const SUBMISSION_TYPE: ValueType = ValueType(0xffff_0012);
@@ -54,8 +60,8 @@ pub(super) struct Publication<'a> {
     /// Where it came from, for people.
     pub(super) origin: String,
     pub(super) now: FileTime,
-    /// `ConfigScope` as the image's other packages have it.
-    pub(super) config_scope: u32,
+    /// `ConfigScope` as the image's other packages have it; `None` where it follows from the sections of each.
+    pub(super) config_scope: Option<u32>,
     /// Models that are published, with what installing each does.
     pub(super) models: Vec<(Model, Install)>,
 }
@@ -178,7 +184,12 @@ impl Publication<'_> {
         if let Some(service) = install.function_driver() {
             set(out, key, "Service", Data::sz(&service.name));
         }
-        set(out, key, "ConfigScope", Data::dword(self.config_scope));
+        set(
+            out,
+            key,
+            "ConfigScope",
+            Data::dword(self.config_scope.unwrap_or_else(|| config_scope_of(install))),
+        );
         set(out, key, "ConfigFlags", Data::dword(0));
         if !install.includes.is_empty() {
             set(out, key, "IncludedInfs", Data::multi_sz(&install.includes));
@@ -227,6 +238,15 @@ impl Publication<'_> {
             None => self.inf.text(raw).into_owned(),
         }
     }
+}
+
+/// `ConfigScope` of a package on Windows 10: which sections its configuration has. In a real hive every configuration with a service has
+/// the bit 4, all but three with settings of the device the bit 2 (`the_scope_of_a_configuration_says_which_sections_it_has`); 8 and
+/// 0x100 stand for interfaces and more, which what is published here has none of.
+fn config_scope_of(install: &Install) -> u32 {
+    let of_device = if install.hardware_registry.is_empty() { 0 } else { SCOPE_DEVICE };
+    let of_services = if install.services.is_empty() { 0 } else { SCOPE_SERVICES };
+    SCOPE_DRIVER | of_device | of_services
 }
 
 /// A service's values as Windows writes them; its key is theirs to choose.

@@ -304,8 +304,6 @@ fn what_is_injected_into_a_real_registry_is_what_windows_had_published_there() {
         let is_own = |key: &&(String, Option<String>)| {
             key.0.contains("{4da162c1-5eb1-4140-a444-5064c9814e76}")
                 || (key.0.is_empty() && key.1.as_deref().is_some_and(|value| own.contains(&value)))
-                // Differs from package to package of one hive; ours have what most of them have.
-                || key.1.as_deref() == Some("configscope")
         };
         let keys =
             |records: &Records| records.keys().filter(|key| !is_own(key)).cloned().collect::<BTreeSet<_>>();

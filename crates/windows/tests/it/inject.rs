@@ -92,8 +92,8 @@ fn each_device_is_served_by_what_windows_would_take() {
     let store = text(&mut image, "DriverDatabase\\DriverInfFiles\\raid.inf", "Active");
     let configuration = format!("DriverDatabase\\DriverPackages\\{store}\\Configurations\\Inst");
     assert_eq!(text(&mut image, &configuration, "Service"), "raid");
-    // As the image's other packages have it.
-    assert_eq!(dword(&mut image, &configuration, "ConfigScope"), Some(5));
+    // Settings of the device and a service.
+    assert_eq!(dword(&mut image, &configuration, "ConfigScope"), Some(7));
     // The controller that Windows knows is awake again.
     assert!(!image.has_key(HiveFile::System, "ControlSet001\\Services\\storahci\\StartOverride").unwrap());
     // Our driver now is what the image itself would take: the database reads as it was written.
@@ -258,4 +258,28 @@ fn a_simple_package_is_published_as_dism_would() {
     ] {
         assert!(finished.outside.iter().any(|file| file.to == path), "{path}");
     }
+}
+
+/// Windows 11 means more by `ConfigScope` than is known: new packages get what its own have.
+#[test]
+fn a_scope_that_is_not_understood_is_the_one_of_the_images_own_packages() {
+    let temp = tempfile::tempdir().unwrap();
+    let repository = repository(temp.path());
+    let mut values = support::system_values();
+    values.retain(|(_, value, _)| *value != "ConfigScope");
+    values.push((
+        "DriverDatabase\\DriverPackages\\mshdc.inf_amd64_1\\Configurations\\ahci",
+        "ConfigScope",
+        Data::dword(0xf7f),
+    ));
+    let mut tree = support::tree(&[
+        ("Windows\\System32\\config\\SYSTEM", support::hive(&values)),
+        ("Windows\\System32\\config\\SOFTWARE", support::hive(&support::software_values())),
+    ]);
+    let mut image = WindowsImage::open(&mut tree, &nothing_outside, NOW).unwrap();
+    inject(&mut image, &repository, &devices()[..1], UNSIGNED).unwrap();
+    let store =
+        image.text(HiveFile::System, "DriverDatabase\\DriverInfFiles\\raid.inf", "Active").unwrap().unwrap();
+    let key = format!("DriverDatabase\\DriverPackages\\{store}\\Configurations\\Inst");
+    assert_eq!(image.number(HiveFile::System, &key, "ConfigScope").unwrap(), Some(0xf7f));
 }

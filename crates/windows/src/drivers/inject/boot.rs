@@ -11,7 +11,9 @@ use crate::drivers::database::DATABASE;
 use crate::drivers::manifest::{FileEntry, Manifest};
 use crate::drivers::matching::Candidate;
 use crate::drivers::packages::Packages;
-use crate::drivers::publication::{Publication, RecordEntry, data_of, file_name, service_values};
+use crate::drivers::publication::{
+    MAX_KNOWN_SCOPE, Publication, RecordEntry, data_of, file_name, service_values,
+};
 use crate::image::{HiveFile, WindowsImage};
 use crate::system::System;
 
@@ -19,8 +21,6 @@ use crate::system::System;
 const GENERIC: [&str; 2] = ["storahci", "stornvme"];
 /// First version with a driver database.
 const HAS_DATABASE: OsVersion = OsVersion { major: 6, minor: 2, build: 0 };
-/// `ConfigScope` where no package of the image shows one.
-const CONFIG_SCOPE: u32 = 7;
 
 /// Lets the boot loader load a service: `Start` 0, and no `StartOverride`, which Windows leaves on machines without the
 /// device (42 to 47 services in every used hive).
@@ -229,8 +229,9 @@ fn database_entries(
     Ok(Ok(publication.entries()))
 }
 
-/// `ConfigScope` that most packages of the image have: it differs between versions of Windows.
-pub(super) fn config_scope(image: &mut WindowsImage<'_>) -> Result<u32, Error> {
+/// `ConfigScope` that most packages of the image have, where it means something that is not known here; `None` where it follows from
+/// the sections of each package.
+pub(super) fn config_scope(image: &mut WindowsImage<'_>) -> Result<Option<u32>, Error> {
     /// As many as make a clear majority.
     const SAMPLE: usize = 40;
     let mut counts: std::collections::BTreeMap<u64, usize> = std::collections::BTreeMap::new();
@@ -244,7 +245,7 @@ pub(super) fn config_scope(image: &mut WindowsImage<'_>) -> Result<u32, Error> {
         }
     }
     let most = counts.into_iter().max_by_key(|(_, count)| *count).map(|(scope, _)| scope);
-    Ok(most.and_then(|scope| u32::try_from(scope).ok()).unwrap_or(CONFIG_SCOPE))
+    Ok(most.and_then(|scope| u32::try_from(scope).ok()).filter(|scope| *scope > MAX_KNOWN_SCOPE))
 }
 
 /// Windows 7 and older: `CriticalDeviceDatabase`, a key for each ID with `#` for the backslash.

@@ -76,7 +76,7 @@ fn publication<'a>(inf: &'a Inf, target: Target, published: &str, package: &str)
         submission: Some("30099670_13775747945341929_1152921504628131380".into()),
         origin: "C:\\Program Files\\Common Files\\VMware\\Drivers\\vmci\\device\\Win8".into(),
         now: FileTime(0x01d5_e245_87b5_d840),
-        config_scope: 7,
+        config_scope: None,
         models: models.map(|model| (model.clone(), inf.install(&model, &target).unwrap())).collect(),
     }
 }
@@ -140,4 +140,33 @@ fn a_real_package_is_described_as_windows_describes_its_relative() {
     });
     assert_eq!(other, []);
     assert!(equal >= 20, "{equal}");
+}
+
+/// Where the rule for `ConfigScope` comes from: all configurations of a real hive.
+#[test]
+fn the_scope_of_a_configuration_says_which_sections_it_has() {
+    let Some(hive) = hive("SYSTEM_WIN_10_1709") else { return };
+    let (mut configurations, mut with_device, mut odd) = (0, 0, Vec::new());
+    for package in hive.open(&format!("{DATABASE}\\DriverPackages")).unwrap().subkeys().unwrap() {
+        let package = package.unwrap();
+        let Some(all) = package.subkey(&"Configurations".into()).unwrap() else { continue };
+        for configuration in all.subkeys().unwrap() {
+            let configuration = configuration.unwrap();
+            let number = configuration.data("ConfigScope").unwrap().and_then(|data| data.as_number());
+            let Some(scope) = number.and_then(|number| u32::try_from(number).ok()) else { continue };
+            configurations += 1;
+            assert!(scope & SCOPE_DRIVER != 0 && scope <= MAX_KNOWN_SCOPE, "{scope:#x}");
+            if configuration.data("Service").unwrap().is_some() {
+                assert!(scope & SCOPE_SERVICES != 0, "{} {scope:#x}", configuration.name());
+            }
+            if configuration.subkey(&"Device".into()).unwrap().is_some() {
+                with_device += 1;
+                if scope & SCOPE_DEVICE == 0 {
+                    odd.push(configuration.name().to_string());
+                }
+            }
+        }
+    }
+    assert!(configurations > 600 && with_device > 400, "{configurations} {with_device}");
+    assert!(odd.len() <= 3, "{odd:?}");
 }
