@@ -22,6 +22,7 @@ use gravure_windows::layers::{LAYER_FILE, Layer};
 use tokio::sync::Mutex;
 
 use crate::Error;
+use crate::error::chain;
 
 /// Below it bundles are served.
 pub(crate) const SERVED_AS: &str = "bundles";
@@ -252,17 +253,6 @@ fn known(place: &Path, kept: &Path) -> Option<ImageDescriptor> {
     let descriptor: ImageDescriptor = serde_json::from_slice(&std::fs::read(kept).ok()?).ok()?;
     let size = std::fs::metadata(place).ok()?.len();
     (size == descriptor.size_bytes).then_some(descriptor)
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -17,6 +17,8 @@ use gravure_model::plan::{PlannedCapture, PlannedDisk};
 use gravure_store::{ErrorKind, LocalObjects, OnExisting, Store, Writer};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::error::chain;
+
 /// Requests of a session that wait for its thread; a payload has three under way.
 const QUEUE: usize = 8;
 /// A session nothing came for is ended after so long: it keeps collections from freeing room.
@@ -48,16 +50,6 @@ impl From<gravure_store::Error> for CaptureError {
             _ => Self::Failed(text),
         }
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    text
 }
 
 type Reply<T> = oneshot::Sender<Result<T, CaptureError>>;

@@ -333,6 +333,7 @@ pub(super) fn is_unreadable(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Permission | ErrorKind::NotFound)
 }
 
+/// An error with its causes, in one line.
 pub(crate) fn chain(error: &Error) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);

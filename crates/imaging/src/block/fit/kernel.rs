@@ -13,9 +13,9 @@ use gravure_linux::{BlockDevice, partition};
 use gravure_model::Ctl;
 
 use super::anew::which;
-use super::places::chain;
 use super::{FittedPartition, references};
 use crate::Error;
+use crate::capture::chain;
 use crate::ntfs_change::grow_to_end;
 use crate::volume::{PartOf, VolumeFile};
 

@@ -7,6 +7,7 @@ use gravure_disk::transfer::{self, Growth, Placed, Resident};
 
 use super::anew::{Anew, Files, which};
 use crate::Error;
+use crate::capture::chain;
 
 /// Parts of what a partition gave up, in which it gets room back.
 const SHARES: u64 = 1 << 20;
@@ -139,15 +140,4 @@ impl Wish<'_> {
         }
         Ok((placed, out))
     }
-}
-
-/// An error with its causes, in one line.
-pub(super) fn chain(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    text
 }
