@@ -4,7 +4,7 @@
 use gravure_imaging::{
     BlockCapture, BlockCaptureOptions, BlockPlan, BlockPlanOptions, BlockSource, ErrorKind, Keep, hardware_of,
 };
-use gravure_linux::{disks, machine};
+use gravure_linux::machine;
 use gravure_model::descriptor::Digest;
 use gravure_model::event::Known;
 
@@ -26,13 +26,7 @@ impl Run<'_> {
         let target = target.ok_or_else(|| missing("there is no server that takes an image"))?;
         let disk = self.find_disk()?;
         self.compare_disk(&disk)?;
-        let uses = disks::uses(&self.machine.roots, &disk)?;
-        if !uses.is_empty() {
-            let uses: Vec<String> = uses.iter().map(|used| format!("{used:?}")).collect();
-            let message = format!("{} is in use: {}", disk.name, uses.join(", "));
-            return Err(StepError::new(code::REFUSED, message)
-                .with_cure("start the payload afresh; it mounts nothing of its own accord"));
-        }
+        self.refuse_uses(&disk)?;
         let source = BlockSource::open(&disk.device).map_err(failed)?;
         let options = BlockPlanOptions {
             name: wanted.name.clone(),

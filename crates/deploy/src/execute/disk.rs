@@ -20,13 +20,7 @@ impl Run<'_> {
     pub(super) fn check_disk(&mut self) -> Result<(), StepError> {
         let disk = self.find_disk()?;
         self.compare_disk(&disk)?;
-        let uses = disks::uses(&self.machine.roots, &disk)?;
-        if !uses.is_empty() {
-            let uses: Vec<String> = uses.iter().map(|used| format!("{used:?}")).collect();
-            let message = format!("{} is in use: {}", disk.name, uses.join(", "));
-            return Err(StepError::new(code::REFUSED, message)
-                .with_cure("start the payload afresh; it mounts nothing of its own accord"));
-        }
+        self.refuse_uses(&disk)?;
         // The kernel's own word, which sees other mount namespaces too. The claim ends with the block: partitions
         // of a claimed disk could not be mounted.
         drop(BlockDevice::open_exclusive(&disk.device)?);
@@ -34,6 +28,18 @@ impl Run<'_> {
         let layout = self.layout()?;
         self.target = Some(Target { disk, device, layout });
         Ok(())
+    }
+
+    /// Refuses a disk of which something is mounted or in use otherwise.
+    pub(super) fn refuse_uses(&self, disk: &Disk) -> Result<(), StepError> {
+        let uses = disks::uses(&self.machine.roots, disk)?;
+        if uses.is_empty() {
+            return Ok(());
+        }
+        let uses: Vec<String> = uses.iter().map(|used| format!("{used:?}")).collect();
+        let message = format!("{} is in use: {}", disk.name, uses.join(", "));
+        Err(StepError::new(code::REFUSED, message)
+            .with_cure("start the payload afresh; it mounts nothing of its own accord"))
     }
 
     fn layout(&self) -> Result<Layout, StepError> {
