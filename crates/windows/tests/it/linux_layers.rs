@@ -150,7 +150,7 @@ key = "After"
 value = "a.service"
 
 [[command]]
-run = "echo 'it is ${ROOM}' > /root/room"
+run = "echo 'it is ${ROOM}' > /etc/room"
 "#;
 
 fn base() -> tempfile::TempDir {
