@@ -125,6 +125,7 @@ impl Replayed {
         }
         // 1: the journal was replayed, or the lists of orphans cleared; that is what every start of the system does.
         e2fsck("-p", &file, &[0, 1])?;
+        forget_orphans(&file)?;
         e2fsck("-fn", &file, &[0])?;
         Ok(Self { file })
     }
@@ -149,6 +150,22 @@ impl Replayed {
         }
         String::from_utf8(output.stdout).with_context(|| format!("{path} is not UTF-8"))
     }
+}
+
+/// Takes away the mark that a mounted file system may have orphans.
+///
+/// The kernel sets it when it mounts and clears it when it unmounts. `e2fsck -p` handles the orphans but, where the journal was all
+/// there was to mend, leaves the mark, and `e2fsck -fn` then names it as a fault. Without the mark it looks at the list of orphans all
+/// the same and says when it is not empty.
+fn forget_orphans(file: &Path) -> Result<()> {
+    let mut debugfs = Command::new("debugfs");
+    let output = debugfs.args(["-w", "-R", "feature -orphan_present"]).arg(file).output();
+    let output = output.context("cannot start debugfs")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() || said.lines().any(|line| !line.starts_with("debugfs ")) {
+        bail!("debugfs cannot clear the mark of orphans: {said}");
+    }
+    Ok(())
 }
 
 fn e2fsck(mode: &str, file: &Path, accepted: &[i32]) -> Result<()> {
