@@ -18,6 +18,12 @@ const MAX_DESCRIPTION_UNITS: usize = 128;
 const MEDIA: u8 = 4;
 const MEDIA_HARD_DRIVE: u8 = 1;
 const MEDIA_FILE_PATH: u8 = 4;
+const MESSAGING: u8 = 3;
+/// MAC address, IPv4, IPv6, URI, Wi-Fi and DNS (UEFI 2.10, table 10.4): what firmware builds network entries of.
+const MESSAGING_NETWORK: [u8; 6] = [11, 12, 13, 24, 28, 31];
+const BIOS_BOOT: u8 = 5;
+/// Device types of the BIOS Boot Specification (section 10.3.5): an embedded network, and a boot ROM, as network cards have.
+const BIOS_NETWORK: [u16; 2] = [6, 0x80];
 const END: u8 = 0x7f;
 const END_ENTIRE: u8 = 0xff;
 
@@ -93,6 +99,17 @@ impl LoadOption {
         self.path.iter().find_map(|node| match node {
             PathNode::HardDrive { guid, .. } => Some(*guid),
             _ => None,
+        })
+    }
+
+    /// Whether it starts from the network, as far as the device path tells: some firmware lists its network boot under a path of its own.
+    pub fn is_network(&self) -> bool {
+        self.path.iter().any(|node| match node {
+            PathNode::Other { kind: MESSAGING, subkind, .. } => MESSAGING_NETWORK.contains(subkind),
+            PathNode::Other { kind: BIOS_BOOT, subkind: 1, data } => {
+                data.first_chunk().is_some_and(|device| BIOS_NETWORK.contains(&u16::from_le_bytes(*device)))
+            }
+            _ => false,
         })
     }
 
@@ -287,9 +304,12 @@ pub fn order_bytes(order: &[u16]) -> Vec<u8> {
     order.iter().flat_map(|number| number.to_le_bytes()).collect()
 }
 
-/// `order` with `number` in front and nowhere else.
-pub fn with_first(order: &[u16], number: u16) -> Vec<u16> {
-    [number].into_iter().chain(order.iter().copied().filter(|other| *other != number)).collect()
+/// `order` with `number` once, behind the entries at its head that `is_kept` says yes to.
+pub fn with_first_after(order: &[u16], number: u16, is_kept: impl Fn(u16) -> bool) -> Vec<u16> {
+    let mut rest: Vec<u16> = order.iter().copied().filter(|other| *other != number).collect();
+    let head = rest.iter().take_while(|other| is_kept(**other)).count();
+    rest.insert(head, number);
+    rest
 }
 
 /// The lowest number no entry has; `None` when all 65536 are taken.
@@ -358,6 +378,28 @@ mod tests {
     }
 
     #[test]
+    fn network_entries_are_told_by_their_path() {
+        let entry = |path: Vec<PathNode>| LoadOption {
+            attributes: 1,
+            description: "x".into(),
+            path,
+            optional_data: vec![],
+        };
+        let other = |kind, subkind, data: &[u8]| PathNode::Other { kind, subkind, data: data.to_vec() };
+        // As OVMF writes them: PciRoot/Pci/MAC/IPv4, PciRoot/Pci/MAC/IPv6/Uri, PciRoot/Pci/Sata.
+        let card = [other(2, 1, &[0; 8]), other(1, 1, &[0, 3])];
+        let with = |more: &[PathNode]| entry([&card[..], more].concat());
+        assert!(with(&[other(3, 11, &[0; 33]), other(3, 12, &[0; 23])]).is_network());
+        assert!(with(&[other(3, 11, &[0; 33]), other(3, 13, &[0; 56]), other(3, 24, b"")]).is_network());
+        assert!(!with(&[other(3, 18, &[0; 6])]).is_network() && !with(&[other(3, 5, &[0; 2])]).is_network());
+        assert!(entry(vec![other(5, 1, &[6, 0, 0, 0, b'n', 0])]).is_network());
+        assert!(entry(vec![other(5, 1, &[0x80, 0, 0, 0, b'n', 0])]).is_network());
+        assert!(!entry(vec![other(5, 1, &[2, 0, 0, 0, b'd', 0])]).is_network());
+        assert!(!entry(vec![other(5, 1, &[6])]).is_network() && !entry(vec![]).is_network());
+        assert!(!LoadOption::for_file("x", &layout().partitions[0], "/a").unwrap().is_network());
+    }
+
+    #[test]
     fn the_same_loader_on_another_disk_is_recognised() {
         let ours =
             LoadOption::for_file("debian", &layout().partitions[0], "/EFI/debian/shimx64.efi").unwrap();
@@ -380,7 +422,10 @@ mod tests {
             assert_eq!(boot_number(name), None, "{name}");
         }
         assert_eq!(parse_order(&[1, 0, 0, 1, 7]), [1, 0x100]);
-        assert_eq!(order_bytes(&with_first(&[1, 3, 2, 3], 3)), [3, 0, 1, 0, 2, 0]);
+        assert_eq!(order_bytes(&with_first_after(&[1, 3, 2, 3], 3, |_| false)), [3, 0, 1, 0, 2, 0]);
+        assert_eq!(with_first_after(&[3, 1, 2, 3, 5], 3, |other| other < 3), [1, 2, 3, 5]);
+        assert_eq!(with_first_after(&[5, 1], 3, |other| other < 3), [3, 5, 1]);
+        assert_eq!(with_first_after(&[1, 2], 3, |_| true), [1, 2, 3]);
         assert_eq!(free_number(&[0, 1, 3]), Some(2));
     }
 

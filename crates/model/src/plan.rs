@@ -254,7 +254,7 @@ pub enum Step {
     /// Restore an image of a whole disk: what stands there already stays, partitions go where there is room, the largest file system fills
     /// it, everything is read back, the table comes last; then host name, machine id and the first-boot report.
     RestoreDisk {},
-    /// Enter the system in the firmware's boot list, first.
+    /// Enter the system in the firmware's boot list: first, or behind the network where the machine starts from that first.
     FirmwareEntry {},
     /// Find the disk, check model, serial, size and that nobody uses it; then make an image of it, which goes to the server. Nothing is
     /// written on the disk.

@@ -1,4 +1,7 @@
 //! The new system's entry in the firmware's boot list. The fallback path boots without it, so failing here is a warning.
+//!
+//! A machine that starts from the network first goes on to do so, or the server could no longer order anything for it: its
+//! network entries stay at the head of `BootOrder`, and `BootNext` starts the new system without another way round.
 
 use gravure_disk::efi::{self, LoadOption};
 use gravure_linux::efivars::{EfiValue, EfiVariables, GLOBAL, NON_VOLATILE_BOOT_RUNTIME};
@@ -12,6 +15,9 @@ const TITLE: &str = "debian";
 /// As Windows' own setup calls it: firmware and tools know it by that name.
 const WINDOWS_TITLE: &str = "Windows Boot Manager";
 const BOOT_ORDER: &str = "BootOrder";
+const BOOT_NEXT: &str = "BootNext";
+/// The entry this start came from.
+const BOOT_CURRENT: &str = "BootCurrent";
 
 impl Run<'_> {
     pub(super) fn firmware_entry(&mut self) -> Result<(), StepError> {
@@ -52,19 +58,35 @@ impl Run<'_> {
         let number = number.ok_or_else(|| missing("the boot list is full"))?;
         write(variables, &efi::boot_variable(number), option.to_bytes()?)?;
 
-        let order = variables
-            .read(BOOT_ORDER, GLOBAL)?
-            .map(|value| efi::parse_order(&value.data))
-            .unwrap_or_default();
-        let old = ours.get(1..).unwrap_or_default();
-        let kept: Vec<u16> = order.into_iter().filter(|number| !old.contains(number)).collect();
-        write(variables, BOOT_ORDER, efi::order_bytes(&efi::with_first(&kept, number)))?;
-        // Only now, so that the list never names an entry that is gone.
-        for number in old {
-            variables.delete(&efi::boot_variable(*number), GLOBAL)?;
-        }
-        Ok(())
+        put_first(variables, number, ours.get(1..).unwrap_or_default())
     }
+}
+
+/// Puts entry `number` into the order, takes the entries `old` out of it and deletes them.
+fn put_first(variables: &EfiVariables, number: u16, old: &[u16]) -> Result<(), StepError> {
+    let read = |name: &str| -> Result<Vec<u16>, StepError> {
+        Ok(variables.read(name, GLOBAL)?.map(|value| efi::parse_order(&value.data)).unwrap_or_default())
+    };
+    let order: Vec<u16> = read(BOOT_ORDER)?.into_iter().filter(|number| !old.contains(number)).collect();
+    // What started this payload is kept at the head as well: not all firmware writes a network entry as such.
+    let mut before = read(BOOT_CURRENT)?;
+    before.truncate(1);
+    for other in order.iter().filter(|other| **other != number) {
+        let value = variables.read(&efi::boot_variable(*other), GLOBAL)?;
+        if value.is_some_and(|value| LoadOption::parse(&value.data).is_ok_and(|entry| entry.is_network())) {
+            before.push(*other);
+        }
+    }
+    let order = efi::with_first_after(&order, number, |other| before.contains(&other));
+    write(variables, BOOT_ORDER, efi::order_bytes(&order))?;
+    if order.first() != Some(&number) {
+        write(variables, BOOT_NEXT, efi::order_bytes(&[number]))?;
+    }
+    // Only now, so that the list never names an entry that is gone.
+    for number in old {
+        variables.delete(&efi::boot_variable(*number), GLOBAL)?;
+    }
+    Ok(())
 }
 
 /// Entries that earlier deployments left: same title, same file. One is used again, so that deploying a machine often
@@ -91,6 +113,61 @@ mod tests {
     use gravure_disk::{DiskShape, Identity, Layout, PartitionRequest, PartitionSize, Role};
 
     use super::*;
+
+    /// Entries as firmware makes them: `true` for the network.
+    fn list(dir: &std::path::Path, entries: &[(u16, bool)], order: &[u16], current: u16) -> EfiVariables {
+        std::fs::write(dir.join(format!("SecureBoot-{GLOBAL}")), [6, 0, 0, 0, 1]).unwrap();
+        let variables = EfiVariables::at(dir).unwrap();
+        for (number, is_network) in entries {
+            let subkind = if *is_network { 11 } else { 18 };
+            let node = efi::PathNode::Other { kind: 3, subkind, data: vec![0; 6] };
+            let entry = LoadOption {
+                attributes: 1,
+                description: "x".into(),
+                path: vec![node],
+                optional_data: vec![],
+            };
+            write(&variables, &efi::boot_variable(*number), entry.to_bytes().unwrap()).unwrap();
+        }
+        write(&variables, BOOT_ORDER, efi::order_bytes(order)).unwrap();
+        write(&variables, BOOT_CURRENT, efi::order_bytes(&[current])).unwrap();
+        variables
+    }
+
+    fn numbers(variables: &EfiVariables, name: &str) -> Vec<u16> {
+        let value = variables.read(name, GLOBAL).unwrap();
+        value.map(|value| efi::parse_order(&value.data)).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_machine_that_starts_from_the_network_first_goes_on_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let entries = [(0, false), (1, true), (2, true), (4, false), (7, false)];
+        let variables = list(dir.path(), &entries, &[1, 2, 4, 0, 7], 1);
+        put_first(&variables, 7, &[4]).unwrap();
+        assert_eq!(numbers(&variables, BOOT_ORDER), [1, 2, 7, 0]);
+        assert_eq!(numbers(&variables, BOOT_NEXT), [7]);
+        assert_eq!(variables.read("Boot0004", GLOBAL).unwrap(), None);
+    }
+
+    #[test]
+    fn a_machine_that_starts_from_its_disk_first_starts_the_new_system() {
+        let dir = tempfile::tempdir().unwrap();
+        // Started from the network by hand: its place in the order is behind the disk's.
+        let variables = list(dir.path(), &[(0, false), (1, true), (7, false)], &[0, 1], 1);
+        put_first(&variables, 7, &[]).unwrap();
+        assert_eq!(numbers(&variables, BOOT_ORDER), [7, 0, 1]);
+        assert_eq!(variables.read(BOOT_NEXT, GLOBAL).unwrap(), None);
+    }
+
+    #[test]
+    fn what_started_the_payload_stays_first_whatever_its_path_says() {
+        let dir = tempfile::tempdir().unwrap();
+        let variables = list(dir.path(), &[(3, false), (0, false), (7, false)], &[3, 9, 0], 3);
+        put_first(&variables, 7, &[]).unwrap();
+        assert_eq!(numbers(&variables, BOOT_ORDER), [3, 7, 9, 0]);
+        assert_eq!(numbers(&variables, BOOT_NEXT), [7]);
+    }
 
     #[test]
     fn entries_of_earlier_deployments_are_found_and_others_are_not() {
