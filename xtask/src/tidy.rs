@@ -69,6 +69,7 @@ const RULES: &[(&str, &str)] = &[
     ("header", "every Rust file opens with a `//!` line that says what it is"),
     ("length", "at most 800 lines that are not tests; generated tables say `//! Generated: <why>`"),
     ("unfinished", "no task markers, no ignored tests"),
+    ("doc-test", "no example that rustdoc would compile: none is run"),
     ("machine-path", "no path of one developer's machine"),
     ("forbid-unsafe", "every crate but `linux` forbids unsafe code"),
     ("architecture", "every crate is named in crates/ARCHITECTURE.md"),

@@ -1,4 +1,4 @@
-//! Rules about the text of files: `header`, `length`, `unfinished`, `machine-path`.
+//! Rules about the text of files: `header`, `length`, `unfinished`, `doc-test`, `machine-path`.
 
 use std::path::Path;
 
@@ -18,6 +18,7 @@ pub(super) fn check(path: &Path, text: &str) -> Vec<Violation> {
         header(path, text, &mut found);
         length(path, text, &mut found);
         unfinished(path, text, &mut found);
+        doc_tests(path, text, &mut found);
     }
     found
 }
@@ -78,6 +79,27 @@ fn unfinished(path: &Path, text: &str, found: &mut Vec<Violation>) {
     }
 }
 
+/// Examples in documentation that rustdoc would compile: the suite does not run them, so a test function has to hold them.
+fn doc_tests(path: &Path, text: &str, found: &mut Vec<Violation>) {
+    let mut is_open = false;
+    for (index, line) in text.lines().enumerate() {
+        let line = line.trim_start();
+        let Some(line) = line.strip_prefix("///").or_else(|| line.strip_prefix("//!")) else {
+            is_open = false;
+            continue;
+        };
+        let Some(language) = line.trim_start().strip_prefix("```") else { continue };
+        is_open = !is_open;
+        let first = language.split([',', ' ']).next().unwrap_or_default();
+        let is_rust = ["", "rust", "no_run", "should_panic", "compile_fail"].contains(&first)
+            || first.starts_with("edition");
+        if is_open && is_rust {
+            let what = format!("`{language}` would be a documentation test; none is run, `text` is none");
+            found.push(Violation::new(path, index + 1, "doc-test", what));
+        }
+    }
+}
+
 /// Whether `word` stands in `line` with no letter or digit right before or after it.
 fn has_word(line: &str, word: &str) -> bool {
     line.match_indices(word).any(|(at, _)| {
@@ -117,6 +139,31 @@ fn starts_a_path(line: &str, pattern: &str, named: bool) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn examples_that_rustdoc_would_compile_are_found() {
+        let text = [
+            "//! A file.",
+            "//! ```text",
+            "//! drawing",
+            "//! ```",
+            "/// ```",
+            "/// f();",
+            "/// ```",
+            "fn f() {}",
+            "/// ```rust,no_run",
+            "/// g();",
+            "fn g() {}",
+            "/// ```toml",
+            "/// a = 1",
+            "/// ```",
+        ]
+        .join("\n");
+        let mut found = Vec::new();
+        doc_tests(Path::new("a.rs"), &text, &mut found);
+        let lines: Vec<usize> = found.iter().map(|violation| violation.line).collect();
+        assert_eq!(lines, [5, 9]);
+    }
 
     fn rules(path: &str, text: &str) -> Vec<(&'static str, usize)> {
         check(Path::new(path), text).iter().map(|v| (v.rule, v.line)).collect()
