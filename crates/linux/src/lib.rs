@@ -12,6 +12,7 @@ pub mod dir;
 pub mod xattr;
 
 pub mod block;
+pub mod direct;
 pub mod disks;
 pub mod grow;
 pub mod loopdev;

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use gravure_blockimg::{
     ChunkId, Extent, ExtentKind, Facts, Frame, FrameDecoder, ImageStream, Root, StreamItem,
 };
+use gravure_linux::direct::AlignedBuffer;
 use gravure_model::Ctl;
 use gravure_model::event::Observer;
 
@@ -76,6 +77,7 @@ struct Decoder<'a> {
     late: Late,
     counts: &'a Counts,
     name: &'a str,
+    joined: AlignedBuffer,
 }
 
 type Written = (u64, Vec<(u64, Vec<u8>)>);
@@ -91,7 +93,7 @@ impl Decoder<'_> {
     fn write(&mut self, job: &Job, plain: &mut Vec<u8>) -> Result<Written, Error> {
         self.decoder.decode(&job.frame, plain).map_err(blockimg(self.name))?;
         let (mut bytes, mut late) = (0, Vec::new());
-        let mut joined = Joined { device: self.device, counts: self.counts, start: 0, bytes: Vec::new() };
+        let mut joined = Joined::new(self.device, self.counts, &mut self.joined);
         let mut start = 0;
         for (entry, places) in job.frame.header.entries.iter().zip(&job.places) {
             let content = &plain[start..start + entry.len as usize];
@@ -211,9 +213,9 @@ impl Regions<'_> {
             if self.late.has(extent.offset..extent.end()) {
                 self.late_chunks.push((extent.offset, content));
             } else {
-                let mut joined =
-                    Joined { device: self.device, counts: self.counts, start: extent.offset, bytes: content };
-                joined.flush()?;
+                let written = self.device.write_all_at(extent.offset, &content);
+                written.map_err(Error::io("write", self.device.name()))?;
+                self.counts.written.fetch_add(content.len() as u64, Ordering::Relaxed);
             }
         }
         Ok(bytes)
@@ -320,6 +322,7 @@ fn region<R: Read + Send>(
             late: regions.late.clone(),
             counts: regions.counts,
             name: regions.name,
+            joined: AlignedBuffer::default(),
         });
     }
     let mut ended = None;

@@ -4,9 +4,11 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use gravure_io::{FileAt, ReadAt, Window, WriteAt};
 use gravure_linux::BlockDevice;
+use gravure_linux::direct::DirectWrites;
 
 use crate::Error;
 
@@ -30,6 +32,11 @@ pub trait VolumeDevice: ReadAt + WriteAt {
 
     /// Makes the next reads come from the medium.
     fn drop_cache(&self) -> Result<(), Error>;
+
+    /// Writes what will not be read again soon: past the cache where that is possible and pays. `buf` is best a [`gravure_linux::direct::AlignedBuffer`].
+    fn write_past_cache(&self, offset: u64, buf: &[u8]) -> io::Result<()> {
+        self.write_all_at(offset, buf)
+    }
 }
 
 /// A range of another device: a partition that the kernel does not know yet.
@@ -91,6 +98,12 @@ impl VolumeDevice for PartOf<'_> {
     fn drop_cache(&self) -> Result<(), Error> {
         self.device.drop_cache()
     }
+
+    fn write_past_cache(&self, offset: u64, buf: &[u8]) -> io::Result<()> {
+        let end = offset.checked_add(buf.len() as u64).filter(|end| *end <= self.window.size());
+        end.ok_or_else(|| io::Error::from(io::ErrorKind::WriteZero))?;
+        self.device.write_past_cache(self.start.saturating_add(offset), buf)
+    }
 }
 
 /// A partition or regular file, opened for writing.
@@ -98,6 +111,7 @@ impl VolumeDevice for PartOf<'_> {
 pub struct VolumeFile {
     inner: Inner,
     name: String,
+    direct: OnceLock<Option<DirectWrites>>,
 }
 
 #[derive(Debug)]
@@ -126,7 +140,7 @@ impl VolumeFile {
                 });
             }
             let device = BlockDevice::open_exclusive(path).map_err(Error::linux(&name))?;
-            return Ok(Self { inner: Inner::Partition(device), name });
+            return Ok(Self { inner: Inner::Partition(device), name, direct: OnceLock::new() });
         }
         if metadata.as_ref().is_some_and(|metadata| !metadata.is_file()) {
             return Err(Error::Unsupported {
@@ -143,7 +157,7 @@ impl VolumeFile {
             file.set_len(size).map_err(Error::io("size", &name))?;
         }
         let file = FileAt::new(file).map_err(Error::io("open", &name))?;
-        Ok(Self { inner: Inner::File(file), name })
+        Ok(Self { inner: Inner::File(file), name, direct: OnceLock::new() })
     }
 
     fn target(&self) -> &dyn WriteAt {
@@ -213,6 +227,17 @@ impl VolumeDevice for VolumeFile {
             Inner::File(file) => gravure_linux::block::drop_file_cache(file.file()),
         }
         .map_err(Error::linux(&self.name))
+    }
+
+    fn write_past_cache(&self, offset: u64, buf: &[u8]) -> io::Result<()> {
+        let direct = self.direct.get_or_init(|| match &self.inner {
+            Inner::Partition(device) => DirectWrites::of(device),
+            Inner::File(file) => DirectWrites::of(file.file()),
+        });
+        match direct {
+            Some(direct) => direct.write_all_at(offset, buf, |at, part| self.write_all_at(at, part)),
+            None => self.write_all_at(offset, buf),
+        }
     }
 }
 

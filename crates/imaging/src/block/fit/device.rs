@@ -220,6 +220,17 @@ impl VolumeDevice for Relocated<'_> {
     fn drop_cache(&self) -> Result<(), Error> {
         self.device.drop_cache()
     }
+
+    fn write_past_cache(&self, offset: u64, buf: &[u8]) -> io::Result<()> {
+        for part in self.parts(offset..offset + buf.len() as u64) {
+            let place = (part.start - offset) as usize..(part.start - offset + part.len) as usize;
+            match part.target {
+                Some(target) => self.device.write_past_cache(target, &buf[place])?,
+                None => self.write_spare(part.start, &buf[place])?,
+            }
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
