@@ -67,6 +67,8 @@ pub enum Found {
         /// When it was changed last.
         modified: SystemTime,
     },
+    /// At this address of another server. By TFTP that is nothing.
+    Elsewhere(String),
 }
 
 impl Found {

@@ -5,7 +5,6 @@
 //! collection was quicker.
 
 use std::collections::{BTreeMap, HashSet};
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -14,10 +13,11 @@ use gravure_blockimg::facts::Scope;
 use gravure_blockimg::{ChunkId, Frame, FrameDecoder, FrameKind, ImageFile, check_region};
 use gravure_model::descriptor::Digest;
 use gravure_model::plan::{PlannedCapture, PlannedDisk};
-use gravure_store::{ErrorKind, LocalObjects, OnExisting, Store, Writer};
+use gravure_store::{ErrorKind, OnExisting, Store, Writer};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::error::chain;
+use crate::site_store::SiteStore;
 
 /// Requests of a session that wait for its thread; a payload has three under way.
 const QUEUE: usize = 8;
@@ -77,14 +77,14 @@ struct Session {
 /// All captures under way.
 #[derive(Debug)]
 pub(crate) struct Captures {
-    dir: PathBuf,
+    store: Arc<SiteStore>,
     sessions: Mutex<BTreeMap<String, Session>>,
 }
 
 impl Captures {
-    /// Into the store in `dir`.
-    pub(crate) fn new(dir: PathBuf) -> Self {
-        Self { dir, sessions: Mutex::default() }
+    /// Into `store`.
+    pub(crate) fn new(store: Arc<SiteStore>) -> Self {
+        Self { store, sessions: Mutex::default() }
     }
 
     fn sessions(&self) -> MutexGuard<'_, BTreeMap<String, Session>> {
@@ -156,8 +156,8 @@ impl Captures {
 
     /// Whether the store has the image `name` with this id.
     pub(crate) async fn has(&self, name: &str, id: Digest) -> bool {
-        let (dir, name) = (self.dir.clone(), name.to_owned());
-        let found = tokio::task::spawn_blocking(move || image_id(&dir, &name)).await;
+        let (store, name) = (Arc::clone(&self.store), name.to_owned());
+        let found = tokio::task::spawn_blocking(move || image_id(&store, &name)).await;
         found.ok().flatten() == Some(id)
     }
 
@@ -191,10 +191,10 @@ impl Captures {
             return Ok(session.commands.clone());
         }
         let (commands, received) = mpsc::channel(QUEUE);
-        let (dir, owned) = (self.dir.clone(), job.to_owned());
+        let (store, owned) = (Arc::clone(&self.store), job.to_owned());
         let limit = disk.size_bytes.saturating_add(disk.size_bytes / 16).saturating_add(SLACK_BYTES);
         let thread = std::thread::Builder::new().name("capture".to_owned());
-        let spawned = thread.spawn(move || serve(&dir, &owned, limit, received));
+        let spawned = thread.spawn(move || serve(&store, &owned, limit, received));
         let thread = spawned.map_err(|error| CaptureError::Failed(format!("start a thread: {error}")))?;
         let session = Session { commands: commands.clone(), thread, used: Instant::now() };
         sessions.insert(job.to_owned(), session);
@@ -210,18 +210,14 @@ impl Captures {
     }
 }
 
-fn open(dir: &Path) -> Result<Store, CaptureError> {
-    Ok(Store::open(Arc::new(LocalObjects::new(dir)))?)
-}
-
-fn image_id(dir: &Path, name: &str) -> Option<Digest> {
-    let image = open(dir).ok()?.image(name).ok()?;
+fn image_id(store: &SiteStore, name: &str) -> Option<Digest> {
+    let image = store.store().ok()?.image(name).ok()?;
     Some(Digest(image.id.0))
 }
 
 /// The thread of a session.
-fn serve(dir: &Path, job: &str, limit: u64, mut commands: mpsc::Receiver<Command>) {
-    let store = open(dir);
+fn serve(store: &SiteStore, job: &str, limit: u64, mut commands: mpsc::Receiver<Command>) {
+    let store = store.store().map_err(CaptureError::from);
     let writer = store.as_ref().map_err(Clone::clone).and_then(|store| Ok((store, store.writer()?)));
     let (store, writer) = match writer {
         Ok(opened) => opened,

@@ -32,6 +32,8 @@ pub struct Config {
     pub ports: Ports,
     /// Where things are.
     pub paths: Paths,
+    /// A bucket in place of the directory `paths.store`.
+    pub store: Option<StoreConfig>,
     /// How long things hold.
     pub limits: Limits,
 }
@@ -185,6 +187,31 @@ impl Default for Paths {
     }
 }
 
+/// `[store]`: an S3-compatible bucket.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoreConfig {
+    /// Its name.
+    pub bucket: String,
+    /// Address of the server, e.g. `http://10.77.0.5:9000`.
+    pub endpoint: String,
+    /// The same as machines reach it, by HTTP or by HTTPS with a certificate that everybody trusts; `endpoint` when it is left out.
+    pub public_endpoint: Option<String>,
+    /// A TOML file with `access_key` and `secret_key`, relative to the site directory; `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY` of
+    /// the server's environment when it is left out.
+    pub credentials: Option<PathBuf>,
+    /// Names of all objects begin with it.
+    #[serde(default)]
+    pub prefix: String,
+    /// Its region.
+    #[serde(default = "usual_region")]
+    pub region: String,
+}
+
+fn usual_region() -> String {
+    "us-east-1".to_owned()
+}
+
 /// `[limits]`
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -239,6 +266,9 @@ impl Config {
         for path in [images, store, drivers, layers, bundles, names, boot, keys, pxe, extra, uki] {
             *path = dir.join(&*path);
         }
+        if let Some(path) = self.store.as_mut().and_then(|store| store.credentials.as_mut()) {
+            *path = dir.join(&*path);
+        }
         if !paths.database.contains("://") {
             paths.database = crate::db::Db::sqlite_url(&dir.join(&paths.database));
         }
@@ -250,6 +280,15 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), String> {
+        let endpoints =
+            self.store.iter().flat_map(|store| [Some(&store.endpoint), store.public_endpoint.as_ref()]);
+        for endpoint in endpoints.flatten() {
+            if !endpoint.starts_with("http://") && !endpoint.starts_with("https://") {
+                return Err(format!(
+                    "[store]: expected an endpoint like http://10.77.0.5:9000, found {endpoint:?}"
+                ));
+            }
+        }
         for interface in &self.interfaces {
             let label = interface.label();
             if interface.name.is_none() && interface.address.is_none() {
@@ -411,6 +450,10 @@ pub(crate) fn starting_text(
          uki = {}\n\
          # A SQLite file, or \"postgres://user:password@host/name\".\n\
          database = {}\n\
+         \n\
+         # The store in an S3-compatible bucket; machines read from there themselves, by signed addresses.\n\
+         # [store]\n# bucket = \"gravure\"\n# endpoint = \"http://10.77.0.5:9000\"\n\
+         # credentials = \"keys/store.toml\"   # access_key = \"...\", secret_key = \"...\"; or AWS_ACCESS_KEY_ID and so on\n\
          \n\
          [limits]\n\
          # How long a boot token may wait until the machine has started.\n\

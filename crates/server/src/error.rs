@@ -73,6 +73,12 @@ pub enum Error {
         /// What is wrong with it.
         message: String,
     },
+    /// The store, where it is no directory.
+    #[error("store: {message}")]
+    Store {
+        /// What is wrong with it.
+        message: String,
+    },
     /// Drivers or layers.
     #[error("{what}: {message}")]
     Bundle {

@@ -3,26 +3,29 @@
 //!
 //! Making a descriptor reads the whole file, so it is kept beside it and made again only when length or time of change
 //! differ. Descriptors are signed when they are handed out, not when they are made.
+//!
+//! What is in the store is asked for now and then and remembered, since the store may be on another machine.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::UNIX_EPOCH;
+use std::sync::{Arc, PoisonError};
 
 use gravure_deploy::{CatalogImage, stored_path};
+use gravure_model::Ctl;
 use gravure_model::descriptor::{Digest, ImageDescriptor};
+use gravure_model::event::Silent;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, RwLock};
 
 use crate::Error;
+use crate::error::chain;
+use crate::site_store::SiteStore;
 
 /// Endings of files that are images.
 const ENDINGS: [&str; 2] = ["wim", "gim"];
 /// Ending of manifests in the store.
 const STORED: &str = ".gim";
-/// Folder of manifests in the store.
-const MANIFESTS: &str = "images";
 /// Ending of the file that keeps a descriptor.
 const KEPT: &str = "descriptor";
 /// Longest name of an image in the store: with its ending it is a file name everywhere.
@@ -76,16 +79,20 @@ pub struct ImageListing {
 #[derive(Serialize, Deserialize)]
 struct Kept {
     size_bytes: u64,
-    modified_ns: u64,
+    /// As the stamp has it.
+    #[serde(rename = "modified_ns")]
+    changed: u64,
     /// The descriptor as text, so that its bytes stay what they were.
     descriptor: String,
 }
 
-/// What a file looked like.
+/// What a file or manifest looked like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
-    size_bytes: u64,
-    modified_ns: u64,
+pub(crate) struct Stamp {
+    /// Its length.
+    pub(crate) size_bytes: u64,
+    /// Another number when it is replaced: of a file the nanoseconds since 1970.
+    pub(crate) changed: u64,
 }
 
 /// What an image file of this size and time turned out to be.
@@ -93,17 +100,19 @@ type Judged = (Stamp, Result<ReadyImage, String>);
 
 /// Where an image is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Located {
-    /// The file, or the manifest in the store.
-    pub(crate) path: PathBuf,
-    /// It is in the store.
-    pub(crate) stored: bool,
+enum Located {
+    /// In this file.
+    File(PathBuf),
+    /// In the store, by this name.
+    Stored(String),
 }
 
 /// The image directory and the store.
 pub(crate) struct Images {
     dir: PathBuf,
-    store: PathBuf,
+    store: Arc<SiteStore>,
+    /// Manifests in the store, by file name, as of the last look.
+    stored: std::sync::RwLock<BTreeMap<String, Stamp>>,
     describe: Arc<Describe>,
     ready: RwLock<BTreeMap<String, Judged>>,
     /// One descriptor at a time: making it uses the whole disk anyway.
@@ -117,8 +126,38 @@ impl fmt::Debug for Images {
 }
 
 impl Images {
-    pub(crate) fn new(dir: PathBuf, store: PathBuf, describe: Arc<Describe>) -> Self {
-        Self { dir, store, describe, ready: RwLock::default(), making: Mutex::default() }
+    /// Files of `dir` and what is in `store`; the store is not looked into yet.
+    pub(crate) fn new(dir: PathBuf, store: Arc<SiteStore>, describe: Arc<Describe>) -> Self {
+        let stored = std::sync::RwLock::default();
+        Self { dir, store, stored, describe, ready: RwLock::default(), making: Mutex::default() }
+    }
+
+    /// Looks what is in the store.
+    pub(crate) async fn refresh(&self) -> Result<(), Error> {
+        let store = Arc::clone(&self.store);
+        let found = tokio::task::spawn_blocking(move || store.manifests()).await;
+        let found = found.unwrap_or_else(|error| Err(Error::Store { message: error.to_string() }))?;
+        let found = found.into_iter().filter(|(name, _)| Self::stored_name(name).is_some());
+        *self.stored.write().unwrap_or_else(PoisonError::into_inner) = found.collect();
+        Ok(())
+    }
+
+    async fn refresh_if_possible(&self) {
+        if let Err(error) = self.refresh().await {
+            tracing::warn!(%error, "cannot look into the store; what was in it before counts");
+        }
+    }
+
+    /// Looks into the store for `name` where that is no file.
+    pub(crate) async fn look_for(&self, name: &str) -> Result<(), Error> {
+        match self.locate(name) {
+            Ok(Some((Located::File(_), _))) => Ok(()),
+            _ => self.refresh().await,
+        }
+    }
+
+    fn stored(&self, name: &str) -> Option<Stamp> {
+        self.stored.read().unwrap_or_else(PoisonError::into_inner).get(name).copied()
     }
 
     /// Where the files are.
@@ -139,31 +178,27 @@ impl Images {
         name.strip_suffix(STORED).filter(|stem| is_stored_name(stem))
     }
 
-    /// Where the image `name` is, or would be.
-    pub(crate) fn locate(&self, name: &str) -> Located {
-        let file = self.dir.join(name);
-        let manifest = Self::stored_name(name).map(|_| self.store.join(MANIFESTS).join(name));
-        match manifest.filter(|manifest| !file.exists() && manifest.is_file()) {
-            Some(path) => Located { path, stored: true },
-            None => Located { path: file, stored: false },
+    /// The image `name`, if it is there: a file comes before an image of the store.
+    fn locate(&self, name: &str) -> Result<Option<(Located, Stamp)>, Error> {
+        let path = self.dir.join(name);
+        match std::fs::metadata(&path) {
+            Ok(facts) => Ok(Stamp::of(&facts).map(|stamp| (Located::File(path), stamp))),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let stem = Self::stored_name(name).map(str::to_owned);
+                Ok(stem.and_then(|stem| Some((Located::Stored(stem), self.stored(name)?))))
+            }
+            Err(source) => Err(Error::io("read", &path, source)),
         }
     }
 
     /// Whether there is an image of this name.
     pub(crate) fn has(&self, name: &str) -> bool {
-        Self::is_image_name(name) && self.locate(name).path.is_file()
+        Self::is_image_name(name) && matches!(self.locate(name), Ok(Some(_)))
     }
 
-    fn stamp(&self, name: &str) -> Result<Stamp, Error> {
-        let path = self.locate(name).path;
-        let facts = std::fs::metadata(&path).map_err(|source| Error::io("read", &path, source))?;
-        let modified = facts.modified().map_err(|source| Error::io("read", &path, source))?;
-        let since = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let modified_ns = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
-        if !facts.is_file() {
-            return Err(Error::Image { image: name.to_owned(), message: "not a regular file".into() });
-        }
-        Ok(Stamp { size_bytes: facts.len(), modified_ns })
+    /// Whether it is in the store.
+    pub(crate) fn is_stored(&self, name: &str) -> bool {
+        matches!(self.locate(name), Ok(Some((Located::Stored(_), _))))
     }
 
     /// The image `name`, described now if it was not before.
@@ -174,7 +209,10 @@ impl Images {
                 "not the name of an image (*.wim or *.gim in the image directory, *.gim in the store)".into(),
             ));
         }
-        let stamp = self.stamp(name)?;
+        self.look_for(name).await?;
+        let found = self.locate(name)?;
+        let (located, stamp) =
+            found.ok_or_else(|| problem(format!("neither in {} nor in the store", self.dir.display())))?;
         if let Some(ready) = self.known(name, stamp).await {
             return ready.map_err(problem);
         }
@@ -182,9 +220,14 @@ impl Images {
         if let Some(ready) = self.known(name, stamp).await {
             return ready.map_err(problem);
         }
-        let (located, describe, owned) = (self.locate(name), Arc::clone(&self.describe), name.to_owned());
+        let (store, describe, owned) = (Arc::clone(&self.store), Arc::clone(&self.describe), name.to_owned());
         let kept = self.dir.join(format!("{name}.{KEPT}"));
-        let made = tokio::task::spawn_blocking(move || prepare(&located, &kept, &owned, stamp, &*describe));
+        let made = tokio::task::spawn_blocking(move || {
+            prepare(&owned, stamp, &kept, matches!(located, Located::Stored(_)), || match &located {
+                Located::File(path) => describe(path),
+                Located::Stored(stem) => describe_stored(&store, stem, stamp.size_bytes),
+            })
+        });
         let made = made.await.unwrap_or_else(|error| Err(error.to_string()));
         self.ready.write().await.insert(name.to_owned(), (stamp, made.clone()));
         made.map_err(problem)
@@ -200,14 +243,7 @@ impl Images {
         let entries = std::fs::read_dir(&self.dir).map_err(|source| Error::io("read", &self.dir, source))?;
         let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
         let mut names: Vec<String> = names.filter(|name| Self::is_image_name(name)).collect();
-        match std::fs::read_dir(self.store.join(MANIFESTS)) {
-            Ok(entries) => {
-                let stored = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-                names.extend(stored.filter(|name| Self::stored_name(name).is_some()));
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(source) => return Err(Error::io("read", &self.store, source)),
-        }
+        names.extend(self.stored.read().unwrap_or_else(PoisonError::into_inner).keys().cloned());
         names.sort();
         names.dedup();
         Ok(names)
@@ -215,15 +251,16 @@ impl Images {
 
     /// What is there, described or not.
     pub(crate) async fn list(&self) -> Result<Vec<ImageListing>, Error> {
+        self.refresh_if_possible().await;
         let mut list = Vec::new();
         for name in self.names()? {
-            let Ok(stamp) = self.stamp(&name) else { continue };
+            let Ok(Some((located, stamp))) = self.locate(&name) else { continue };
             let known = self.known(&name, stamp).await;
             let ready = known.as_ref().and_then(|known| known.as_ref().ok());
             let images = ready.map(|ready| &ready.catalog.descriptor.images[..]).unwrap_or_default();
             list.push(ImageListing {
                 size_bytes: stamp.size_bytes,
-                stored: self.locate(&name).stored,
+                stored: matches!(located, Located::Stored(_)),
                 content_bytes: ready.map(|_| images.iter().map(|image| image.content_bytes).sum()),
                 digest: ready.map(|ready| ready.catalog.digest),
                 problem: known.as_ref().and_then(|known| known.as_ref().err().cloned()),
@@ -234,10 +271,11 @@ impl Images {
         Ok(list)
     }
 
-    /// Describes what is new in the directory, so that the first machine need not wait for it.
+    /// Describes what is new in the directory and the store, so that the first machine need not wait for it.
     pub(crate) async fn describe_new(&self) {
+        self.refresh_if_possible().await;
         for name in self.names().unwrap_or_default() {
-            let Ok(stamp) = self.stamp(&name) else { continue };
+            let Ok(Some((_, stamp))) = self.locate(&name) else { continue };
             if self.known(&name, stamp).await.is_none() {
                 match self.get(&name).await {
                     Ok(ready) => {
@@ -258,34 +296,38 @@ fn is_stored_name(name: &str) -> bool {
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
 }
 
+fn describe_stored(store: &SiteStore, stem: &str, size_bytes: u64) -> Result<ImageDescriptor, String> {
+    let opened = store.store().map_err(|error| chain(&error))?;
+    gravure_imaging::describe_stored_image(Arc::new(opened), stem, size_bytes, &Ctl::default(), &Silent)
+        .map_err(|error| chain(&error))
+}
+
 fn prepare(
-    located: &Located,
-    kept_path: &Path,
     name: &str,
     stamp: Stamp,
-    describe: &Describe,
+    kept_path: &Path,
+    is_stored: bool,
+    describe: impl FnOnce() -> Result<ImageDescriptor, String>,
 ) -> Result<ReadyImage, String> {
     if let Some(descriptor) = kept(kept_path, stamp)
-        && let Ok(ready) = ready(name, located.stored, descriptor)
+        && let Ok(ready) = ready(name, is_stored, descriptor)
     {
         return Ok(ready);
     }
-    let made = describe(&located.path)?;
-    let descriptor = serde_json::to_string(&made).map_err(|error| error.to_string())?;
-    let keep =
-        Kept { size_bytes: stamp.size_bytes, modified_ns: stamp.modified_ns, descriptor: descriptor.clone() };
+    let descriptor = serde_json::to_string(&describe()?).map_err(|error| error.to_string())?;
+    let keep = Kept { size_bytes: stamp.size_bytes, changed: stamp.changed, descriptor: descriptor.clone() };
     let stored = serde_json::to_vec(&keep).map_err(|error| error.to_string());
     // Only a saving of time: a directory that cannot be written serves as well, slower.
     if let Err(error) = stored.and_then(|bytes| replace(kept_path, &bytes).map_err(|error| error.to_string()))
     {
         tracing::warn!(image = name, %error, "the descriptor cannot be kept");
     }
-    ready(name, located.stored, descriptor)
+    ready(name, is_stored, descriptor)
 }
 
 fn kept(path: &Path, stamp: Stamp) -> Option<String> {
     let kept: Kept = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
-    (kept.size_bytes == stamp.size_bytes && kept.modified_ns == stamp.modified_ns).then_some(kept.descriptor)
+    (kept.size_bytes == stamp.size_bytes && kept.changed == stamp.changed).then_some(kept.descriptor)
 }
 
 fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {

@@ -22,6 +22,7 @@ mod planning;
 mod secret;
 pub mod secure_boot;
 mod serve;
+mod site_store;
 mod tls;
 mod vault;
 mod x509;

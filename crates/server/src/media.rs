@@ -28,6 +28,7 @@ use crate::db::{self, Db, DbError};
 use crate::images::{Describe, Images};
 use crate::keys::{KeyFiles, Keys};
 use crate::secret::new_secret;
+use crate::site_store::SiteStore;
 use crate::{network, overlay};
 
 const MIB: u64 = 1 << 20;
@@ -89,8 +90,10 @@ async fn offline(config: &Config, order: &OfflineOrder, describe: Arc<Describe>)
         return Err(refused(message));
     }
     let keys = Keys::load(&KeyFiles::in_dir(&config.paths.keys))?;
-    let images = Images::new(config.paths.images.clone(), config.paths.store.clone(), describe);
-    if images.locate(&order.request.image).stored {
+    let store = Arc::new(SiteStore::open(config)?);
+    let images = Images::new(config.paths.images.clone(), store, describe);
+    images.look_for(&order.request.image).await?;
+    if images.is_stored(&order.request.image) {
         return Err(refused(
             "a medium takes image files, this one is in the store: take it out first".into(),
         ));

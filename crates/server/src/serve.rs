@@ -1,7 +1,6 @@
 //! `gravure serve`: starts every service, keeps them running, stops them cleanly.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -31,6 +30,7 @@ use crate::db::{self, Db};
 use crate::images::{Describe, Images};
 use crate::keys::{KeyFiles, Keys};
 use crate::network::{self, Served};
+use crate::site_store::SiteStore;
 use crate::tls::{self, FirmwareTls, ServerCertificate};
 
 /// How often the certificate's end is looked at.
@@ -128,8 +128,8 @@ impl Server {
         let images = Directory::new(&config.paths.images);
         let images = images
             .map_err(|_| Error::Missing { what: "image directory", path: config.paths.images.clone() })?;
-        let store = Self::store(&config.paths.store)?;
-        let captures = Arc::new(Captures::new(config.paths.store.clone()));
+        let store = Arc::new(SiteStore::open(config)?);
+        let captures = Arc::new(Captures::new(Arc::clone(&store)));
         let (drivers, layers) = (config.paths.drivers.clone(), config.paths.layers.clone());
         let bundles = Arc::new(Bundles::new(drivers, layers, config.paths.bundles.clone())?);
         let bundle_files = Directory::new(bundles.dir())
@@ -150,7 +150,7 @@ impl Server {
             boot: boot_directory(config),
             shims: Shims::load(&config.paths.boot.join("pxe")),
             images,
-            store,
+            store: Arc::clone(&store),
             bundles: bundle_files,
             uki: signed_image(config),
             site_name: config.site.name.clone(),
@@ -160,8 +160,7 @@ impl Server {
             http_port: servers.first().map_or(config.ports.http, |server| server.http_port),
             token_minutes: config.limits.token_minutes,
         });
-        let catalog =
-            Arc::new(Images::new(config.paths.images.clone(), config.paths.store.clone(), describe));
+        let catalog = Arc::new(Images::new(config.paths.images.clone(), store, describe));
         let app = Arc::new(App {
             db: db.clone(),
             images: Arc::clone(&catalog),
@@ -205,12 +204,6 @@ impl Server {
         }
         tracing::info!("ready: every service is listening");
         Ok(server)
-    }
-
-    /// The directory of the store, made when it is not there: sites of earlier versions have none.
-    fn store(path: &Path) -> Result<Directory, Error> {
-        std::fs::create_dir_all(path).map_err(|source| Error::io("create", path, source))?;
-        Directory::new(path).map_err(|_| Error::Missing { what: "store", path: path.to_owned() })
     }
 
     /// URLs of the API, one for each address served.

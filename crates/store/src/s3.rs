@@ -106,6 +106,16 @@ impl S3Objects {
         }
     }
 
+    /// The address of an object, signed so that whoever has it may use `method` on it for `seconds` from now (at most a week).
+    pub fn signed_url(&self, method: &str, name: &str, seconds: u32) -> String {
+        self.shared.signed_url(method, name, seconds, Utc::now())
+    }
+
+    /// All objects below a folder with what changes when one is replaced (`ETag`).
+    pub fn list_tagged(&self, folder: &str) -> Result<Vec<(Listed, String)>, Error> {
+        Ok(self.shared.list(folder)?.into_iter().map(|listed| (listed.object, listed.tag)).collect())
+    }
+
     /// Makes the bucket. One that is there is fine.
     pub fn create_bucket(&self) -> Result<(), Error> {
         let answer = self.shared.send(&Request::new("PUT", ""))?;
@@ -200,17 +210,34 @@ impl Shared {
             "{method}\n{path}\n{query}\nhost:{}\nx-amz-content-sha256:{hash}\nx-amz-date:{stamp}\n\n{signed}\n{hash}",
             self.host
         );
-        let scope = format!("{day}/{}/s3/aws4_request", self.config.region);
-        let text = format!("AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{}", hex(&Sha256::digest(canonical)));
+        let (key, scope) = (&self.config.access_key, self.scope(&day));
+        let signature = self.signature(&canonical, &stamp, &day);
+        format!("AWS4-HMAC-SHA256 Credential={key}/{scope}, SignedHeaders={signed}, Signature={signature}")
+    }
+
+    /// The same in the query, over method, path, host and date: whoever has the address needs nothing else.
+    fn signed_url(&self, method: &str, name: &str, seconds: u32, time: Utc) -> String {
+        let (stamp, day) = (time.stamp(), time.day());
+        let credential = format!("{}/{}", self.config.access_key, self.scope(&day));
+        let query = format!(
+            "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential={}&X-Amz-Date={stamp}&X-Amz-Expires={seconds}&X-Amz-SignedHeaders=host",
+            encode(&credential)
+        );
+        let (path, _, url) = self.place(&Request::new(method, name));
+        let canonical = format!("{method}\n{path}\n{query}\nhost:{}\n\nhost\nUNSIGNED-PAYLOAD", self.host);
+        format!("{url}?{query}&X-Amz-Signature={}", self.signature(&canonical, &stamp, &day))
+    }
+
+    fn scope(&self, day: &str) -> String {
+        format!("{day}/{}/s3/aws4_request", self.config.region)
+    }
+
+    fn signature(&self, canonical: &str, stamp: &str, day: &str) -> String {
+        let digest = hex(&Sha256::digest(canonical));
+        let text = format!("AWS4-HMAC-SHA256\n{stamp}\n{}\n{digest}", self.scope(day));
         let secret = format!("AWS4{}", self.config.secret_key.reveal());
-        let parts = [day.as_str(), &self.config.region, "s3", "aws4_request", &text];
-        let signature =
-            parts.iter().fold(secret.into_bytes(), |key, part| hmac(&key, part.as_bytes()).to_vec());
-        let key = &self.config.access_key;
-        format!(
-            "AWS4-HMAC-SHA256 Credential={key}/{scope}, SignedHeaders={signed}, Signature={}",
-            hex(&signature)
-        )
+        let parts = [day, &self.config.region, "s3", "aws4_request", &text];
+        hex(&parts.iter().fold(secret.into_bytes(), |key, part| hmac(&key, part.as_bytes()).to_vec()))
     }
 
     fn head(&self, name: &str) -> Result<Option<u64>, Error> {
@@ -231,8 +258,8 @@ impl Shared {
         }
     }
 
-    /// Names, lengths and ages in seconds of all objects below a folder.
-    fn list(&self, folder: &str) -> Result<Vec<(Listed, u64)>, Error> {
+    /// All objects below a folder.
+    fn list(&self, folder: &str) -> Result<Vec<Found>, Error> {
         let prefix = self.key(&format!("{folder}/"));
         let mut out = Vec::new();
         let mut token: Option<String> = None;
@@ -252,9 +279,9 @@ impl Shared {
                 found,
             })?;
             let own = self.key("");
-            out.extend(page.objects.into_iter().filter_map(|(key, len, age)| {
-                let name = key.strip_prefix(&own)?.to_owned();
-                Some((Listed { name, len }, age))
+            out.extend(page.objects.into_iter().filter_map(|mut found| {
+                found.object.name = found.object.name.strip_prefix(&own)?.to_owned();
+                Some(found)
             }));
             token = page.next;
             if token.is_none() {
@@ -341,10 +368,19 @@ fn encode_path(path: &str) -> String {
     path.split('/').map(encode).collect::<Vec<_>>().join("/")
 }
 
+/// An object in a listing.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Found {
+    object: Listed,
+    age_seconds: u64,
+    /// Another one when the object is replaced.
+    tag: String,
+}
+
 #[derive(Debug, Default)]
 struct Page {
-    /// Key, length, age in seconds.
-    objects: Vec<(String, u64, u64)>,
+    /// With whole keys for names.
+    objects: Vec<Found>,
     next: Option<String>,
 }
 
@@ -352,7 +388,7 @@ fn parse_listing(xml: &[u8]) -> Result<Page, String> {
     let mut reader = quick_xml::Reader::from_reader(xml);
     let mut page = Page::default();
     let mut element = Vec::new();
-    let (mut key, mut len, mut age) = (String::new(), 0, 0);
+    let (mut key, mut len, mut age, mut tag) = (String::new(), 0, 0, String::new());
     let now = Utc::now().0;
     loop {
         match reader.read_event().map_err(|error| error.to_string())? {
@@ -361,6 +397,7 @@ fn parse_listing(xml: &[u8]) -> Result<Page, String> {
                 let text = text.decode().map_err(|error| error.to_string())?;
                 match element.as_slice() {
                     b"Key" => key.push_str(&text),
+                    b"ETag" => tag.push_str(&text),
                     b"Size" => len = text.parse().map_err(|_| format!("size {text:?}"))?,
                     b"LastModified" => {
                         age = Utc::parse(&text).map_or(0, |modified| now.saturating_sub(modified.0));
@@ -371,7 +408,8 @@ fn parse_listing(xml: &[u8]) -> Result<Page, String> {
             }
             Event::End(end) => {
                 if end.local_name().as_ref() == b"Contents" {
-                    page.objects.push((std::mem::take(&mut key), len, age));
+                    let object = Listed { name: std::mem::take(&mut key), len };
+                    page.objects.push(Found { object, age_seconds: age, tag: std::mem::take(&mut tag) });
                 }
                 element.clear();
             }
@@ -469,7 +507,7 @@ impl Objects for S3Objects {
     }
 
     fn list(&self, folder: &str) -> Result<Vec<Listed>, Error> {
-        Ok(self.shared.list(folder)?.into_iter().map(|(object, _)| object).collect())
+        Ok(self.shared.list(folder)?.into_iter().map(|found| found.object).collect())
     }
 
     fn remove(&self, name: &str) -> Result<(), Error> {
@@ -488,12 +526,14 @@ impl Objects for S3Objects {
 
     fn sessions(&self) -> Result<Vec<String>, Error> {
         let listed = self.shared.list("sessions")?;
-        let alive = listed.into_iter().filter(|(_, age)| *age < SESSION_SECONDS);
-        Ok(alive.filter_map(|(object, _)| object.name.strip_prefix("sessions/").map(str::to_owned)).collect())
+        let alive = listed.into_iter().filter(|found| found.age_seconds < SESSION_SECONDS);
+        Ok(alive.filter_map(|found| found.object.name.strip_prefix("sessions/").map(str::to_owned)).collect())
     }
 
     fn clean(&self) -> Result<(), Error> {
-        for (object, _) in self.shared.list("sessions")?.iter().filter(|(_, age)| *age >= SESSION_SECONDS) {
+        for Found { object, .. } in
+            self.shared.list("sessions")?.iter().filter(|found| found.age_seconds >= SESSION_SECONDS)
+        {
             self.remove(&object.name)?;
         }
         Ok(())
@@ -527,14 +567,41 @@ mod tests {
     }
 
     #[test]
+    fn signatures_are_those_of_the_documentation() {
+        // "Authenticating Requests: Using Query Parameters" in the documentation of S3, with its keys.
+        let config = S3Config {
+            endpoint: "https://s3.amazonaws.com".to_owned(),
+            bucket: "examplebucket".to_owned(),
+            prefix: String::new(),
+            region: "us-east-1".to_owned(),
+            access_key: "AKIAIOSFODNN7EXAMPLE".to_owned(),
+            secret_key: Secret::new("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"),
+        };
+        let objects = S3Objects::new(gravure_fetch::agent(), config, Patience::default());
+        let query = "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKIAIOSFODNN7EXAMPLE%2F20130524%2Fus-east-1%2Fs3%2F\
+            aws4_request&X-Amz-Date=20130524T000000Z&X-Amz-Expires=86400&X-Amz-SignedHeaders=host";
+        let canonical =
+            format!("GET\n/test.txt\n{query}\nhost:examplebucket.s3.amazonaws.com\n\nhost\nUNSIGNED-PAYLOAD");
+        let signature = objects.shared.signature(&canonical, "20130524T000000Z", "20130524");
+        assert_eq!(signature, "aeeed9bbccd4d02ee5c0109b86d86835f995330da4c265957d157751f604d404");
+        let url = objects.shared.signed_url("GET", "a/b c", 86_400, Utc(1_369_353_600));
+        let (place, signed) = url.split_once('?').unwrap();
+        assert_eq!(place, "https://s3.amazonaws.com/examplebucket/a/b%20c");
+        assert!(signed.starts_with(query) && signed.len() == query.len() + "&X-Amz-Signature=".len() + 64);
+    }
+
+    #[test]
     fn listings_have_names_lengths_and_a_token() {
         let xml = br#"<?xml version="1.0"?><ListBucketResult xmlns="x"><Name>b</Name><IsTruncated>true</IsTruncated>
-            <Contents><Key>p/packs/ab/1</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified><Size>7</Size></Contents>
+            <Contents><Key>p/packs/ab/1</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified><ETag>&quot;1f&quot;</ETag><Size>7</Size></Contents>
             <Contents><Key>p/packs/ab/2</Key><Size>8</Size></Contents>
             <NextContinuationToken>tok/en=</NextContinuationToken></ListBucketResult>"#;
         let page = parse_listing(xml).unwrap();
-        let found: Vec<_> = page.objects.iter().map(|(key, len, _)| (key.as_str(), *len)).collect();
+        let found: Vec<_> =
+            page.objects.iter().map(|found| (found.object.name.as_str(), found.object.len)).collect();
         assert_eq!(found, [("p/packs/ab/1", 7), ("p/packs/ab/2", 8)]);
+        assert!(page.objects[0].tag.contains("1f") && page.objects[1].tag.is_empty());
+        assert!(page.objects[0].age_seconds > 0);
         assert_eq!(page.next.as_deref(), Some("tok/en="));
         assert!(parse_listing(b"<a><b></a>").is_err());
     }

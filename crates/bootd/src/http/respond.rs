@@ -59,6 +59,7 @@ fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",
         206 => "Partial Content",
+        307 => "Temporary Redirect",
         400 => "Bad Request",
         404 => "Not Found",
         405 => "Method Not Allowed",
@@ -99,6 +100,7 @@ pub(super) async fn respond(
     let mut answer = match library.find(ask).await {
         Found::Nothing => plain(404, "no such file\n"),
         Found::Bytes(bytes) => made(bytes, media),
+        Found::Elsewhere(url) => elsewhere(url),
         Found::File { file, len, modified } => stored(file, len, &etag(len, modified), media, request),
     };
     if answer.status == 404 && !is_expected_probe(&name) {
@@ -114,6 +116,12 @@ pub(super) async fn respond(
 fn made(bytes: Bytes, media: &'static str) -> Answer {
     let headers = vec![("Content-Type", media.to_owned()), ("Cache-Control", "no-store".to_owned())];
     Answer { status: 200, len: bytes.len() as u64, body: Body::Bytes(bytes), headers, name: None }
+}
+
+/// Where it is; the same method and the same range are meant for there.
+fn elsewhere(url: String) -> Answer {
+    let headers = vec![("Location", url), ("Cache-Control", "no-store".to_owned())];
+    Answer { status: 307, len: 0, body: Body::Nothing, headers, name: None }
 }
 
 /// A file or a part of it.

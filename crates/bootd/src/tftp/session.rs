@@ -137,7 +137,7 @@ fn split_query(name: &[u8]) -> (&[u8], Option<&str>) {
 
 async fn content(found: Found, mode: Mode) -> io::Result<Option<Content>> {
     let content = match found {
-        Found::Nothing => return Ok(None),
+        Found::Nothing | Found::Elsewhere(_) => return Ok(None),
         Found::Bytes(bytes) => Content::Bytes(bytes),
         Found::File { file, len, .. } => Content::file(file, len),
     };

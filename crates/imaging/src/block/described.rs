@@ -31,7 +31,28 @@ pub fn describe_block_image(
     let source: Arc<dyn ReadAt> = Arc::new(FileAt::open(path).map_err(Error::io("open", &name))?);
     let size_bytes = source.size();
     let image = open(path, source, &name)?;
-    let report = verify_block_image(&image, None, ctl, observer)?;
+    described(&image, &name, size_bytes, ctl, observer)
+}
+
+/// Describes the image `name` of a store, whose manifest has `size_bytes`.
+pub fn describe_stored_image(
+    store: Arc<Store>,
+    name: &str,
+    size_bytes: u64,
+    ctl: &Ctl,
+    observer: &dyn Observer,
+) -> Result<ImageDescriptor, Error> {
+    described(&BlockImage::open_stored(store, name)?, name, size_bytes, ctl, observer)
+}
+
+fn described(
+    image: &BlockImage,
+    name: &str,
+    size_bytes: u64,
+    ctl: &Ctl,
+    observer: &dyn Observer,
+) -> Result<ImageDescriptor, Error> {
+    let report = verify_block_image(image, None, ctl, observer)?;
     if let Some(damage) = report.damage.into_iter().next() {
         return Err(Error::Other {
             what: format!("describing {name}"),

@@ -10,6 +10,7 @@ mod files;
 mod fit;
 mod image;
 mod misfit;
+mod opened;
 mod plan;
 mod source;
 mod stream;
@@ -33,7 +34,7 @@ pub use advise::{Advice, Alike, ImageKind, advise};
 pub use apply::{BlockApplyOptions, BlockApplyReport, BlockVerify, Delta, apply_block_image};
 pub use at::BlockImageAt;
 pub use capture::{BadSectors, BlockCaptureOptions, BlockCaptureReport, BlockLayout, NameHits};
-pub use described::{BLOCK_FORMAT, describe_block_image, is_described_block_image};
+pub use described::{BLOCK_FORMAT, describe_block_image, describe_stored_image, is_described_block_image};
 pub use files::{FilesImport, FilesImportOptions};
 pub use fit::{
     FinishReport, FitOptions, FitPlan, FitReport, FittedPartition, apply_volume_anew, finish_file_systems,

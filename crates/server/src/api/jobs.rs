@@ -80,6 +80,7 @@ pub(super) async fn create(
 ) -> Result<(StatusCode, Json<JobReport>), Problem> {
     operator.may(Scope::Deploy)?;
     let now = Timestamp::now();
+    app.images.look_for(&request.image).await?;
     if request.capture.is_some() {
         check_capture(&app, &request)?;
     }
@@ -155,7 +156,7 @@ fn check_capture(app: &App, request: &JobRequest) -> Result<(), Problem> {
     if !app.images.has(&request.image) {
         return Ok(());
     }
-    match app.images.locate(&request.image).stored {
+    match app.images.is_stored(&request.image) {
         true if capture.replace => Ok(()),
         true => Err(Problem::conflict(format!("the store has an image {} already", request.image))
             .cure("replace it with --replace, or choose another name")),

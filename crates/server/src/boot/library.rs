@@ -17,6 +17,7 @@ use super::{subject, token};
 use crate::bundles::{Bundles, SERVED_AS};
 use crate::db::{self, Db, MachineRow};
 use crate::images::Images;
+use crate::site_store::SiteStore;
 use crate::{Error, arming, overlay};
 
 /// Where the boot loaders lie below the boot directory.
@@ -37,7 +38,7 @@ pub(crate) struct BootLibrary {
     pub(crate) boot: Option<Directory>,
     pub(crate) images: Directory,
     /// The store of block images.
-    pub(crate) store: Directory,
+    pub(crate) store: Arc<SiteStore>,
     /// Driver packages and layers.
     pub(crate) bundles: Directory,
     /// The shims among the loaders.
@@ -107,7 +108,14 @@ impl BootLibrary {
             "boot/token.cpio" => self.token_part(&ask).await,
             lower if lower.starts_with("uki/") => self.signed(&ask, lower).await,
             shim::NAME => self.shim(&ask).await,
-            _ => self.stored(name.to_owned()).await,
+            _ => match name.split_once('/') {
+                Some(("store", object)) => {
+                    let (store, object, asking) = (Arc::clone(&self.store), object.to_owned(), ask.asking);
+                    let found = tokio::task::spawn_blocking(move || store.find(&object, asking));
+                    Ok(found.await.unwrap_or(Found::Nothing))
+                }
+                _ => self.stored(name.to_owned()).await,
+            },
         }
     }
 
@@ -180,10 +188,6 @@ impl BootLibrary {
                 (Some(&self.images), vec![image.to_owned()])
             }
             Some(("images", _)) => return Ok(Found::Nothing),
-            Some(("store", object)) if is_stored_object(object) => {
-                (Some(&self.store), vec![object.to_owned()])
-            }
-            Some(("store", _)) => return Ok(Found::Nothing),
             Some((SERVED_AS, bundle)) if Bundles::is_bundle_name(bundle) => {
                 (Some(&self.bundles), vec![bundle.to_owned()])
             }
@@ -315,12 +319,6 @@ impl BootLibrary {
         };
         Ok(Found::binary(overlay::token_part(token.as_ref())))
     }
-}
-
-/// Whether an object of the store is one that readers need; what writers leave there for each other is not served.
-fn is_stored_object(name: &str) -> bool {
-    let folder = name.split_once('/').map(|(folder, _)| folder);
-    name == "catalog.json" || matches!(folder, Some("images" | "index" | "packs"))
 }
 
 /// What the payload is told of a site: whom to believe and where to go, in this order.

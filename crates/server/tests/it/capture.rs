@@ -16,8 +16,9 @@ use gravure_model::event::{Known, Silent};
 use gravure_model::identity::MachineSelector;
 use gravure_model::job::{CaptureRequest, JobRequest};
 use gravure_model::plan::{Plan, Step};
-use gravure_model::{Assurance, Ctl};
-use gravure_store::{HttpObjects, Store};
+use gravure_model::{Assurance, Ctl, Secret};
+use gravure_store::{HttpObjects, S3Config, S3Objects, Store};
+use gravure_testkit::BucketServer;
 
 use crate::common::{Boot, Machine, Refusal, TestSite};
 use crate::deployment::{job, judge, state};
@@ -256,6 +257,67 @@ fn a_capture_that_was_cut_off_sends_only_the_rest() {
     assert_eq!(state(&site, &machine), MachineState::Captured);
     let verified = verify_block_image(&restored(&site, "golden"), None, &Ctl::default(), &Silent).unwrap();
     assert_eq!((verified.damage.len(), verified.tree), (0, report.tree));
+}
+
+#[test]
+fn machines_read_from_a_bucket_by_signed_addresses() {
+    let Some(bucket) = BucketServer::start() else { return };
+    let endpoint = bucket.as_ref().unwrap().endpoint().to_owned();
+    let config = S3Config {
+        endpoint: endpoint.clone(),
+        bucket: "lab".into(),
+        prefix: String::new(),
+        region: "us-east-1".into(),
+        access_key: "key".into(),
+        secret_key: Secret::new("hidden"),
+    };
+    S3Objects::new(gravure_imaging::agent(), config, Default::default()).create_bucket().unwrap();
+    let site = TestSite::with(|text, dir| {
+        std::fs::write(dir.join("keys/store.toml"), "access_key = \"key\"\nsecret_key = \"hidden\"\n")
+            .unwrap();
+        let store = format!(
+            "[store]\nbucket = \"lab\"\nendpoint = \"{endpoint}\"\nprefix = \"site\"\ncredentials = \"keys/store.toml\"\n\n"
+        );
+        text.replace("[limits]\n", &format!("{store}[limits]\n"))
+    });
+    let (machine, other) = (Machine { number: 1 }, Machine { number: 2 });
+    let operator = site.operator();
+    operator.create_job(&capture_job(&machine, "golden.gim")).unwrap();
+    let (boot, plan) = begin(&site, &machine);
+    let content = disk(5);
+    let report = send(&Upload::new(&boot, &site, u64::MAX), &content).unwrap();
+    boot.events(&site, &plan.id, &[(1, captured(&plan, &report))]).unwrap();
+    assert_eq!(state(&site, &machine), MachineState::Captured);
+    assert!(std::fs::read_dir(site.dir.join("store")).unwrap().next().is_none(), "nothing lies here");
+    let error = operator.create_job(&capture_job(&machine, "golden.gim")).unwrap_err();
+    assert!(error.cure().unwrap().contains("--replace"), "{error}");
+
+    // The server gives no content, only where it is.
+    let ask = |path: &str| {
+        let agent = ureq::Agent::config_builder().max_redirects(0).http_status_as_error(false).build();
+        ureq::Agent::from(agent).get(format!("{}/{path}", site.content)).call().unwrap()
+    };
+    let answer = ask("store/images/golden.gim");
+    assert_eq!(answer.status().as_u16(), 307);
+    let address = answer.headers()["location"].to_str().unwrap().to_owned();
+    assert!(address.starts_with(&format!("{endpoint}/lab/site/images/golden.gim?X-Amz-")), "{address}");
+    assert_eq!(ask("store/sessions/x").status().as_u16(), 404);
+
+    // A payload follows, with its ranges.
+    let image = restored(&site, "golden");
+    let verified = verify_block_image(&image, None, &Ctl::default(), &Silent).unwrap();
+    assert_eq!((verified.damage.len(), verified.tree), (0, report.tree));
+    let request = JobRequest {
+        image: "golden.gim".into(),
+        assurance: Assurance::Claimed,
+        ..job(MachineSelector::Mac(other.mac()))
+    };
+    operator.create_job(&request).unwrap();
+    let boot = Boot::new(&site.ca_pem());
+    boot.hello(&site, &other, None).unwrap();
+    let verdict = judge(&site, &other, &boot.nonce, &boot.plan(&site).unwrap()).unwrap();
+    assert_eq!(verdict.plan.image.path, "/store/images/golden.gim");
+    assert!(gravure_imaging::is_described_block_image(&image, &verdict.descriptor));
 }
 
 #[test]

@@ -38,6 +38,14 @@ impl TestSite {
     }
 
     pub fn with_database(database: Option<&str>) -> Self {
+        Self::with(|text, _| match database {
+            Some(url) => text.replace("\"db/gravure.sqlite3\"", &format!("{url:?}")),
+            None => text,
+        })
+    }
+
+    /// A new site whose configuration `change` makes of the usual one, and of the site's directory.
+    pub fn with(change: impl FnOnce(String, &Path) -> String) -> Self {
         let temporary = tempfile::tempdir().unwrap();
         let dir = temporary.path().join("site");
         let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -52,10 +60,7 @@ impl TestSite {
             assert!(text.contains(port), "{text}");
             text = text.replace(port, &format!("{name} = 0"));
         }
-        if let Some(url) = database {
-            text = text.replace("\"db/gravure.sqlite3\"", &format!("{url:?}"));
-        }
-        std::fs::write(&path, text).unwrap();
+        std::fs::write(&path, change(text, &dir)).unwrap();
         let settings = ClientSettings::of_site(&dir).unwrap();
         let mut site = Self {
             dir,
