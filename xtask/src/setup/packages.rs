@@ -15,6 +15,7 @@ pub(super) const NEEDED: &[(&str, &str)] = &[
     ("bzip2", "oracle: wraps the images of partclone we import"),
     ("ca-certificates", "certificates for cargo and apt"),
     ("cpio", "oracle: reads the initramfs we write"),
+    ("cryptsetup-bin", "oracle: makes the encrypted volumes we open"),
     ("debian-archive-keyring", "verifies the Debian packages of payload and images"),
     ("dnsmasq-base", "oracle: a foreign DHCP and TFTP server beside ours"),
     ("dosfstools", "oracle: checks the FAT file systems we write"),

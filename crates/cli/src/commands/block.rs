@@ -15,6 +15,7 @@ use gravure_imaging::{
 use gravure_linux::disks::Roots;
 use gravure_linux::machine;
 use gravure_store::{CollectOptions, OnExisting};
+use gravure_unlock::Key;
 use serde::Serialize;
 
 use super::block_fit::{Fit, Fitted};
@@ -34,6 +35,8 @@ pub(super) struct Capture<'a> {
     pub(super) description: Option<String>,
     pub(super) keep: Keep,
     pub(super) level: i32,
+    /// Of encrypted volumes.
+    pub(super) keys: Vec<Key>,
     pub(super) replace: bool,
     pub(super) threads: Option<usize>,
     pub(super) created_unix_seconds: Option<i64>,
@@ -77,13 +80,15 @@ pub(super) fn capture(wanted: &Capture<'_>, common: &Common) -> Result<ExitCode,
             None => is_device.then(hardware),
         },
         parent: parent(wanted)?,
+        keys: wanted.keys.clone(),
     };
     let plan = BlockPlan::new(source, &options, &ctl).map_err(|error| {
         let is_refused = error.kind() == ErrorKind::Refused;
         let failure = Failure::from(error);
         match is_refused {
             true => failure.with_cure(
-                "unmount it cleanly, check it with its own tools, or keep every byte of it with --raw",
+                "unmount it cleanly, check it with its own tools, open it with --key-file if it is encrypted, or keep every byte of it \
+                 with --raw",
             ),
             false => failure,
         }

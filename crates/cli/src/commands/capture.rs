@@ -11,6 +11,7 @@ use gravure_imaging::{
     Integrity, IntegrityChange, Keep, Mounts, RewriteOptions, ScanOptions, UncleanVolumes, Unfinished, Which,
     append_directory, capture_directory, capture_to_pipe,
 };
+use gravure_unlock::Key;
 use gravure_wim::{Compression, Limits, Method};
 use serde::Serialize;
 
@@ -105,6 +106,10 @@ pub(crate) struct Options {
     /// Block images: keep every byte, whatever its file system uses; an encrypted or unclean one can only be kept so
     #[arg(long)]
     raw: bool,
+    /// Block images: open encrypted volumes (LUKS, BitLocker) with what this file holds: passphrase, recovery password, key file; may
+    /// be given several times. What is inside is imaged, not encrypted
+    #[arg(long, value_name = "FILE", conflicts_with = "raw")]
+    key_file: Vec<PathBuf>,
     /// Block images: level of zstd, 1 to 19, or below 0 for more speed
     #[arg(long, value_name = "N", default_value_t = 1, allow_hyphen_values = true)]
     zstd: i32,
@@ -261,6 +266,32 @@ struct Captured {
     warnings: Vec<String>,
 }
 
+/// Longest key file; those of BitLocker have 156 bytes, `cryptsetup` takes 8 MiB at most.
+const MAX_KEY_FILE_BYTES: u64 = 8 << 20;
+
+/// What key files hold; of one that ends with a line feed, as editors leave it, also what stands before that.
+fn keys(files: &[PathBuf]) -> Result<Vec<Key>, Failure> {
+    let mut keys = Vec::new();
+    for path in files {
+        let name = path.display();
+        let read = std::fs::metadata(path).and_then(|facts| match facts.len() {
+            0..=MAX_KEY_FILE_BYTES => std::fs::read(path).map(Some),
+            _ => Ok(None),
+        });
+        let bytes =
+            read.map_err(|error| Failure::new(ErrorKind::Io, format!("cannot read {name}: {error}")))?;
+        let bytes = bytes.ok_or_else(|| {
+            let why = format!("{name}: a key file has at most {MAX_KEY_FILE_BYTES} bytes");
+            Failure::new(ErrorKind::Usage, why)
+        })?;
+        if let Some(line) = bytes.strip_suffix(b"\n") {
+            keys.push(Key::new(line.strip_suffix(b"\r").unwrap_or(line)));
+        }
+        keys.push(Key::new(&bytes));
+    }
+    Ok(keys)
+}
+
 pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failure> {
     let name = options.name.clone().unwrap_or_else(|| default_name(&options.source));
     if options.block || is_block_name(&options.image.to_string_lossy()) {
@@ -271,6 +302,7 @@ pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
             description: options.description.clone(),
             keep: if options.raw { Keep::Everything } else { Keep::Used },
             level: options.zstd,
+            keys: keys(&options.key_file)?,
             replace: options.replace,
             threads: options.threads,
             created_unix_seconds: epoch()?,

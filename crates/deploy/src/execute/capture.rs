@@ -36,6 +36,7 @@ impl Run<'_> {
             keep: if wanted.raw { Keep::Everything } else { Keep::Used },
             hardware: Some(hardware_of(&machine::collect(&self.machine.roots).inventory)),
             parent: None,
+            keys: Vec::new(),
         };
         let plan = BlockPlan::new(source, &options, self.ctl).map_err(unclean)?;
         let notes = plan.facts().volumes.iter().flat_map(|volume| {

@@ -2,15 +2,17 @@
 //! is kept; a file system whose maps may be behind its files is refused, unless everything is asked for.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use gravure_blockimg::facts::{FACTS_VERSION, Facts, Hardware, PartitionTable, Scope, Source, Volume};
 use gravure_blockimg::{Exclusion, FileSpan, UsedSpan};
-use gravure_disk::Table;
+use gravure_disk::{FoundKind, Table};
 use gravure_fsmap::{Basis, Class, Excluded, Exclusions, Fallback, Owner, State, UsedMap};
 use gravure_io::{ReadAt, Window};
 use gravure_model::Ctl;
+use gravure_unlock::Key;
 
-use super::{BlockLayout, BlockSource};
+use super::{BlockLayout, BlockSource, opened};
 use crate::{Error, ErrorKind};
 
 /// Bytes at the ends of a disk that are kept whatever the table says: boot code, tables, their backups.
@@ -35,6 +37,9 @@ pub struct BlockPlanOptions {
     pub hardware: Option<Hardware>,
     /// Image that it is made after.
     pub parent: Option<gravure_blockimg::ChunkId>,
+    /// Keys of encrypted volumes (LUKS, BitLocker), tried one after the other. What is opened is imaged as what is inside: the image is
+    /// not encrypted, nor is what is restored from it.
+    pub keys: Vec<Key>,
 }
 
 /// Which bytes are kept.
@@ -52,6 +57,8 @@ pub enum Keep {
 /// A device with its map. Reads as the device does, below replayed journals.
 pub struct BlockPlan {
     source: BlockSource,
+    /// Where volumes begin that were opened with a key, and what they are.
+    opened: Vec<(u64, FoundKind)>,
     parts: Vec<Part>,
     layout: BlockLayout,
     facts: Facts,
@@ -87,6 +94,7 @@ impl BlockPlan {
     pub fn new(source: BlockSource, options: &BlockPlanOptions, ctl: &Ctl) -> Result<Self, Error> {
         let size = source.size();
         let (table, listed) = partitions(&source)?;
+        let (source, opened) = open_encrypted(source, &listed, &options.keys)?;
         let scope = if table.is_some() { Scope::Disk } else { Scope::Volume };
         let facts = Facts {
             version: FACTS_VERSION,
@@ -108,7 +116,7 @@ impl BlockPlan {
             parent: options.parent,
             hardware: options.hardware.clone(),
         };
-        let mut this = Self { source, parts: Vec::new(), layout: BlockLayout::default(), facts };
+        let mut this = Self { source, opened, parts: Vec::new(), layout: BlockLayout::default(), facts };
         let share = listed.len().max(1);
         let mut end = 0;
         let mut used = Vec::new();
@@ -158,6 +166,12 @@ impl BlockPlan {
             basis: "everything".to_owned(),
             ..Volume::default()
         };
+        if let Some((_, kind)) = self.opened.iter().find(|(offset, _)| *offset == part.offset) {
+            volume.notes.push(format!(
+                "opened with a key: the source is encrypted ({}), the image and what is restored from it are not",
+                kind.name()
+            ));
+        }
         let map = match options.keep {
             Keep::Everything => None,
             _ => match gravure_fsmap::map(&window, &map_options) {
@@ -199,10 +213,7 @@ impl BlockPlan {
     }
 
     fn refused(&self, part: &Listed, error: gravure_fsmap::Error) -> Error {
-        let name = match part.number {
-            Some(number) => format!("partition {number} of {}", self.source.name()),
-            None => self.source.name().to_owned(),
-        };
+        let name = part_name(&self.source, part);
         match error {
             gravure_fsmap::Error::Refused { kind, reason } => {
                 Error::Refused { what: format!("imaging {name}"), why: format!("{}: {reason}", kind.name()) }
@@ -285,6 +296,35 @@ impl ReadAt for BlockPlan {
             at = stop;
         }
         Ok(())
+    }
+}
+
+/// Opens the encrypted volumes of a source that one of `keys` fits; which they are, by their offset.
+fn open_encrypted(
+    source: BlockSource,
+    listed: &[Listed],
+    keys: &[Key],
+) -> Result<(BlockSource, Vec<(u64, FoundKind)>), Error> {
+    if keys.is_empty() {
+        return Ok((source, Vec::new()));
+    }
+    let shared = Arc::new(source);
+    let (mut opened, mut kinds) = (Vec::new(), Vec::new());
+    for part in listed.iter().filter(|part| !part.is_extended) {
+        let name = part_name(&shared, part);
+        if let Some((kind, volume)) = opened::open(&shared, part.offset..part.offset + part.len, &name, keys)?
+        {
+            kinds.push((part.offset, kind));
+            opened.push(volume);
+        }
+    }
+    Ok((BlockSource::opened(&shared, opened), kinds))
+}
+
+fn part_name(source: &BlockSource, part: &Listed) -> String {
+    match part.number {
+        Some(number) => format!("partition {number} of {}", source.name()),
+        None => source.name().to_owned(),
     }
 }
 

@@ -2,10 +2,12 @@
 
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 use gravure_io::{FileAt, ReadAt};
 use gravure_linux::{BlockDevice, DeviceNumber};
 
+use super::opened::{Opened, WithOpened};
 use crate::Error;
 
 /// Sector size of files.
@@ -55,6 +57,16 @@ impl BlockSource {
     /// Anything that can be read, addressed in units of `sector_bytes`.
     pub fn new(inner: Box<dyn ReadAt>, name: &str, sector_bytes: u32) -> Self {
         Self { inner, name: name.to_owned(), sector_bytes, physical_sector_bytes: None }
+    }
+
+    /// `source` with volumes that were opened.
+    pub(super) fn opened(source: &Arc<Self>, opened: Vec<Opened>) -> Self {
+        Self {
+            inner: Box::new(WithOpened::new(Arc::clone(source), opened)),
+            name: source.name.clone(),
+            sector_bytes: source.sector_bytes,
+            physical_sector_bytes: source.physical_sector_bytes,
+        }
     }
 
     /// Name for messages.

@@ -8,13 +8,14 @@ use std::sync::Arc;
 
 use gravure_imaging::{
     BlockApplyOptions, BlockCapture, BlockCaptureOptions, BlockCaptureReport, BlockImage, BlockPlan,
-    BlockPlanOptions, BlockSource, ExistingData, VolumeFile, apply_block_image,
+    BlockPlanOptions, BlockSource, ErrorKind, ExistingData, VolumeFile, apply_block_image,
 };
 use gravure_io::FileAt;
 use gravure_model::Ctl;
 use gravure_model::event::Silent;
 use gravure_store::{LocalObjects, OnExisting, Store};
 use gravure_testkit::{Random, oracle};
+use gravure_unlock::Key;
 
 const MIB: u64 = 1 << 20;
 
@@ -139,6 +140,57 @@ fn ext4_comes_back_with_every_file() {
     let left: Vec<PathBuf> = files.iter().filter(|file| *file != gone).cloned().collect();
     assert_equal(&tree, &out, &left);
     assert!(!out.join(gone).exists());
+}
+
+#[test]
+fn an_encrypted_volume_comes_back_as_what_was_inside() {
+    let (Some(mut mkfs), Some(mut qemu), Some(mut fsck), Some(mut debugfs)) =
+        (oracle("mkfs.ext4"), oracle("qemu-img"), oracle("e2fsck"), oracle("debugfs"))
+    else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let (tree, plain, locked) = (dir.path().join("tree"), dir.path().join("ext4"), dir.path().join("luks"));
+    std::fs::create_dir(&tree).unwrap();
+    let files = populate(&tree, 7);
+    sparse(&plain, 64 * MIB);
+    run(mkfs.args(["-q", "-F", "-d"]).arg(&tree).arg(&plain));
+    let options = "key-secret=s,iter-time=10,cipher-alg=aes-256,cipher-mode=xts";
+    run(qemu
+        .args(["convert", "-f", "raw", "-O", "luks", "--object", "secret,id=s,data=1234", "-o", options])
+        .arg(&plain)
+        .arg(&locked));
+    let plan = |keys: &[&str]| {
+        let keys = keys.iter().map(|key| Key::new(key.as_bytes())).collect();
+        let options = BlockPlanOptions { name: "test".to_owned(), keys, ..BlockPlanOptions::default() };
+        BlockPlan::new(BlockSource::open(&locked).unwrap(), &options, &Ctl::default())
+    };
+    assert_eq!(plan(&[]).unwrap_err().kind(), ErrorKind::Refused);
+    let error = plan(&["4321"]).unwrap_err();
+    assert!(error.kind() == ErrorKind::Refused, "{error:?}");
+    let plan = plan(&["4321", "1234"]).unwrap();
+    let [volume] = plan.facts().volumes.as_slice() else { panic!("{:?}", plan.facts()) };
+    assert_eq!(volume.content, "ext4");
+    assert!(volume.notes.iter().any(|note| note.contains("encrypted (LUKS)")), "{:?}", volume.notes);
+    let hits = |range: &std::ops::Range<u64>| plan.hits(range);
+    let captured = BlockCapture {
+        source: &plan,
+        name: plan.name(),
+        layout: plan.layout(),
+        facts: plan.facts(),
+        hits: &hits,
+    };
+    let image = dir.path().join("x.gim");
+    let report = captured.to_file(&image, &BlockCaptureOptions::default(), &Ctl::default(), &Silent).unwrap();
+    assert!(report.data_bytes < 40 * MIB, "{report:?}");
+    let target = dir.path().join("restored");
+    used_target(&target, report.size_bytes);
+    apply(&open(&image), &target);
+    run(fsck.arg("-fn").arg(&target));
+    let out = dir.path().join("out");
+    std::fs::create_dir(&out).unwrap();
+    run(debugfs.arg("-R").arg(format!("rdump / {}", out.display())).arg(&target));
+    assert_equal(&tree, &out, &files);
 }
 
 #[test]

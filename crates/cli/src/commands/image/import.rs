@@ -223,6 +223,7 @@ fn import_disk(
         keep: if options.raw { Keep::Everything } else { Keep::Used },
         hardware: None,
         parent: None,
+        keys: Vec::new(),
     };
     let plan = BlockPlan::new(source, &how, &ctl).map_err(|error| {
         let is_refused = error.kind() == ErrorKind::Refused;
