@@ -8,7 +8,7 @@ use crate::support::patch::{Patcher, u32_at};
 use crate::support::{Builder, all_writes_with, compressed, noise, options, shapes, volume, windows_tree};
 use gravure_codec::Method;
 use gravure_ntfs::{
-    BOOT_FILE_LEN, CheckObserver, CheckReport, Collisions, ContentGuide, Encoding, Finding, NoGuide,
+    BOOT_FILE_LEN, CheckObserver, CheckReport, Collisions, ContentGuide, Encoding, Finding, NoGuide, Rule,
     SectorSize, Strictness, VolumeOptions, VolumePlan, WofAlgorithm, check,
 };
 use gravure_tree::{ContentRef, NodeId};
@@ -43,6 +43,40 @@ fn own_volumes_of_every_shape_are_clean_to_the_last_copy_and_read_back_as_their_
         assert_eq!(volume.used_clusters(&bytes).unwrap(), report.used_clusters);
         let count = compare(&tree, &bytes, &volume, &scan);
         assert!(count > 2500, "{count}");
+    }
+}
+
+/// Nobody reads ten thousand lines, but a program may want them.
+#[test]
+fn as_many_findings_of_a_rule_are_told_as_the_observer_wants() {
+    struct Wants(u64, u64);
+    impl CheckObserver for Wants {
+        fn finding(&mut self, finding: &Finding) {
+            self.1 += u64::from(finding.rule == Rule::RecordNumber);
+        }
+        fn most_of_a_rule(&self) -> u64 {
+            self.0
+        }
+    }
+    #[derive(Default)]
+    struct Usual(u64);
+    impl CheckObserver for Usual {
+        fn finding(&mut self, finding: &Finding) {
+            self.0 += u64::from(finding.rule == Rule::RecordNumber);
+        }
+    }
+    let mut patcher = Patcher::new(volume(&windows_tree(1500), &options(64 << 20)).0);
+    for number in 100..1300 {
+        let start = patcher.record(number);
+        patcher.set_guarded(start, 0x2f, &[1]);
+    }
+    let mut usual = Usual::default();
+    assert_eq!(check(&patcher.bytes, Strictness::Fresh, &mut usual).unwrap().errors, 1200);
+    assert_eq!(usual.0, 1000);
+    for (most, told) in [(u64::MAX, 1200), (7, 7)] {
+        let mut wants = Wants(most, 0);
+        assert_eq!(check(&patcher.bytes, Strictness::Fresh, &mut wants).unwrap().errors, 1200);
+        assert_eq!(wants.1, told);
     }
 }
 
