@@ -6,6 +6,8 @@ mod faults;
 mod foreign;
 mod fuzz_bodies;
 mod kernel;
+mod mounted;
+mod mounted_volumes;
 mod oracles;
 mod reader;
 mod refusals;
