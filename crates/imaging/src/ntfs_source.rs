@@ -13,6 +13,7 @@ use gravure_tree::{SourceId, Tree};
 use gravure_wim::{Compression, Method};
 
 use crate::directory::ScanOptions;
+use crate::glob::NameCase;
 use crate::meter::Meter;
 use crate::{CaptureConfig, Error, ErrorKind, Exclusions};
 
@@ -81,7 +82,7 @@ pub fn is_ntfs_volume(path: &Path) -> bool {
 
 /// Options under which what Windows makes anew is left out, unless somebody chose what is.
 pub(crate) fn without_paging_files(options: &ScanOptions) -> ScanOptions {
-    let exclude = options.exclude.clone().or_config(CaptureConfig::windows_default());
+    let exclude = options.exclude.clone().or_config(CaptureConfig::windows_default(NameCase::Ignore));
     ScanOptions { exclude, ..options.clone() }
 }
 
