@@ -37,7 +37,8 @@ fn run(command: &mut Command) {
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-fn formatted(dir: &TempDir, size: u64, arguments: &[&str]) -> Option<PathBuf> {
+/// A volume that mkntfs makes; `None` after a loud skip.
+pub(crate) fn formatted(dir: &TempDir, size: u64, arguments: &[&str]) -> Option<PathBuf> {
     let path = dir.path().join("volume.ntfs");
     std::fs::File::create(&path).unwrap().set_len(size).unwrap();
     run(oracle("mkntfs")?.args(["-F", "-q", "-L", "Theirs"]).args(arguments).arg(&path));

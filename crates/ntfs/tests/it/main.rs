@@ -3,6 +3,7 @@
 mod change;
 mod check;
 mod faults;
+mod faults_compressed;
 mod foreign;
 mod fuzz_bodies;
 mod kernel;
