@@ -190,7 +190,7 @@ impl Checker<'_> {
             );
         }
         if let Ok((information, _)) = StandardInformationDisk::read_from_prefix(value) {
-            self.check_fresh_information(number, &information, file, spot);
+            self.check_fresh_information(&information, file, spot);
             let id = information.security_id.get();
             let has_own = file.get(SECURITY_DESCRIPTOR, &[]).is_some();
             if id != 0 {
@@ -225,7 +225,6 @@ impl Checker<'_> {
     /// but that a volume that was just made has none of them, case-sensitive directories apart.
     fn check_fresh_information(
         &mut self,
-        number: u32,
         information: &StandardInformationDisk,
         file: &FileAttributes,
         spot: Spot<'_>,

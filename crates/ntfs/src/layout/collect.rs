@@ -70,8 +70,8 @@ pub(super) struct DirPlan {
     pub(super) root_bytes: u32,
     /// First cluster of the blocks.
     pub(super) lcn: u64,
-    /// Has names that are equal but for case.
-    pub(super) has_twins: bool,
+    /// Marked so: has names that are equal but for case, or is to be ready for them.
+    pub(super) is_case_sensitive: bool,
 }
 
 /// The compressed stream of a file.
@@ -109,7 +109,7 @@ pub struct Notes {
     pub compact_files: u64,
     /// Bytes of sparse files that get no clusters.
     pub hole_bytes: u64,
-    /// Directories marked case-sensitive, as they have names that are equal but for case.
+    /// Directories marked case-sensitive: with names that are equal but for case, or as the guide says.
     pub case_sensitive_directories: u64,
 }
 
@@ -205,8 +205,9 @@ impl<'t> Collected<'t> {
                 blocks: 0,
                 root_bytes: 0,
                 lcn: 0,
-                has_twins: false,
+                is_case_sensitive: guide.is_case_sensitive(node),
             });
+            self.notes.case_sensitive_directories += u64::from(self.dirs[at(number)].is_case_sensitive);
             if link == NONE {
                 self.node(node, guide, geometry, refusals);
             }
@@ -398,12 +399,13 @@ impl<'t> Collected<'t> {
                 for link in [x, y] {
                     self.links[at(link)].form = Form::Posix;
                 }
-                let had_twins = std::mem::replace(&mut self.dirs[dir].has_twins, true);
-                self.notes.case_sensitive_directories += u64::from(!had_twins);
+                let was_marked = std::mem::replace(&mut self.dirs[dir].is_case_sensitive, true);
+                self.notes.case_sensitive_directories += u64::from(!was_marked);
             }
             (Key::Link { link, .. }, Key::System(_)) | (Key::System(_), Key::Link { link, .. }) => {
                 // `.` was told when it was met.
-                if check_name(self.entry(link)).is_ok() {
+                let is_news = check_name(self.entry(link)).is_ok();
+                if is_news {
                     refusals.push(|| self.link_path(link), Reason::NameReserved);
                 }
             }

@@ -132,6 +132,12 @@ pub trait ContentGuide {
         let _ = (node, content);
         Vec::new()
     }
+
+    /// Whether a directory is marked case-sensitive, although it has no names that are equal but for case.
+    fn is_case_sensitive(&self, node: NodeId) -> bool {
+        let _ = node;
+        false
+    }
 }
 
 /// Contents in the order of the tree, all plain.

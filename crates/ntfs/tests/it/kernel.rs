@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use gravure_io::ReadAt;
 use gravure_ntfs::{CheckObserver, Finding, Rule, SectorSize, Strictness, VolumeOptions, check};
 use gravure_testkit::{Running, accelerator, oracle, payload_dir, skipped};
 use gravure_tree::{ContentRef, Origin, Tree};
@@ -178,7 +179,7 @@ impl CheckObserver for Keep {
 const HABITS: [Rule; 2] = [Rule::SecurityUnused, Rule::SparseUnit];
 
 /// No errors, and no notes but those that are known.
-fn assert_sound(bytes: &Vec<u8>, what: &str) {
+fn assert_sound(bytes: &dyn ReadAt, what: &str) {
     let mut keep = Keep::default();
     let report = check(bytes, Strictness::Usual, &mut keep).unwrap();
     assert_eq!(report.errors, 0, "{what}: {:#?}", keep.0);
