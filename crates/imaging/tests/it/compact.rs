@@ -576,7 +576,7 @@ fn on_larger_clusters_less_is_saved() {
     let dir = tempfile::tempdir().unwrap();
     let path = image(dir.path());
     let image = open(&path);
-    for (cluster_bytes, files, saved_nothing) in [(4096, 19, 5), (65_536, 8, 16)] {
+    for (cluster_bytes, files, saved_nothing) in [(4096, 19, 5), (65_536, 9, 15)] {
         let target = dir.path().join("v.ntfs");
         let _ = std::fs::remove_file(&target);
         let device = VolumeFile::open(&target, Some(VOLUME_BYTES)).unwrap();
