@@ -264,6 +264,12 @@ impl Error {
         }
     }
 
+    /// True when an NTFS volume was refused for what it cannot hold of an image ([`crate::Unrepresentable`]).
+    pub fn is_unrepresentable(&self) -> bool {
+        let Self::Other { source, .. } = self else { return false };
+        matches!(source.downcast_ref(), Some(gravure_ntfs::Error::Refused(_)))
+    }
+
     /// True when an image file or what was made of it is damaged.
     pub fn is_integrity(&self) -> bool {
         self.kind() == ErrorKind::Integrity

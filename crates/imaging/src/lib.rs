@@ -88,7 +88,9 @@ pub use integrity::IntegrityChange;
 pub use meter::default_threads;
 pub use mount::{MountLog, MountOptions, MountedImage, StreamNames, Unmount, is_mounted, unmount};
 pub use ntfs_change::{GrownVolume, grow_to_end, grow_volume, set_volume_label, set_volume_serial};
-pub use ntfs_check::{VolumeCheck, VolumeInfo, check_volume, volume_info, volume_tree};
+pub use ntfs_check::{
+    Told, VolumeCheck, VolumeInfo, check_volume, check_volume_telling, volume_info, volume_tree,
+};
 pub use ntfs_source::{UncleanVolumes, is_ntfs_volume};
 pub use pipe::PipedFile;
 pub use remote::{HttpAt, RemoteOptions, agent};
@@ -103,6 +105,6 @@ pub use verify::{
     verify_applied, verify_directory, verify_file,
 };
 pub use volume::{
-    Compact, CompactReport, ExistingData, NotCompact, VolumeApplyOptions, VolumeDevice, VolumeFile,
-    VolumeReport, VolumeVerify, WhyPlain, apply_to_volume,
+    Compact, CompactReport, ExistingData, NotCompact, Unrepresentable, VolumeApplyOptions, VolumeDevice,
+    VolumeFile, VolumeReport, VolumeVerify, WhyPlain, apply_to_volume,
 };

@@ -25,6 +25,17 @@ pub struct VolumeCheck {
 struct Teller<'a> {
     each: &'a mut dyn FnMut(&Finding),
     ctl: &'a Ctl,
+    told: Told,
+}
+
+/// How many findings are told; all are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Told {
+    /// The first thousand of each rule: more is for nobody to read.
+    #[default]
+    Some,
+    /// Every one, however many a damaged volume has.
+    All,
 }
 
 impl CheckObserver for Teller<'_> {
@@ -35,20 +46,38 @@ impl CheckObserver for Teller<'_> {
     fn goes_on(&mut self, _: u32, _: u32) -> bool {
         self.ctl.check().is_ok()
     }
+
+    fn most_of_a_rule(&self) -> u64 {
+        match self.told {
+            Told::Some => 1000,
+            Told::All => u64::MAX,
+        }
+    }
 }
 
 /// Checks the NTFS volume at `path`, a partition that is not in use or a file, without changing it. `each` is called with every
-/// finding; that there are some is no error.
+/// finding, up to a thousand of each rule; that there are some is no error.
 pub fn check_volume(
     path: &Path,
     strictness: Strictness,
     each: &mut dyn FnMut(&Finding),
     ctl: &Ctl,
 ) -> Result<VolumeCheck, Error> {
+    check_volume_telling(path, strictness, Told::default(), each, ctl)
+}
+
+/// As [`check_volume`]; `each` is called with as many findings as `told` says.
+pub fn check_volume_telling(
+    path: &Path,
+    strictness: Strictness,
+    told: Told,
+    each: &mut dyn FnMut(&Finding),
+    ctl: &Ctl,
+) -> Result<VolumeCheck, Error> {
     let start = Instant::now();
     let name = path.display().to_string();
     let source = open_volume(path)?;
-    let report = match check(&*source, strictness, &mut Teller { each, ctl }) {
+    let report = match check(&*source, strictness, &mut Teller { each, ctl, told }) {
         Err(gravure_ntfs::Error::Stopped) => {
             ctl.check()?;
             return Err(ntfs_error(&name, gravure_ntfs::Error::Stopped));

@@ -9,10 +9,11 @@ use gravure_linux::BlockDevice;
 use gravure_model::Ctl;
 use gravure_ntfs::{Contents, Decoders, ScanGuide, Volume, WofAlgorithm};
 use gravure_nttypes::{FileTime, NtName};
-use gravure_tree::{SourceId, Tree};
+use gravure_tree::{NodeId, SourceId, Tree};
 use gravure_wim::{Compression, Method};
 
 use crate::directory::ScanOptions;
+use crate::glob::NameCase;
 use crate::meter::Meter;
 use crate::{CaptureConfig, Error, ErrorKind, Exclusions};
 
@@ -35,6 +36,8 @@ pub(crate) struct NtfsSource {
     source: Box<dyn ReadAt>,
     volume: Volume,
     contents: Contents,
+    /// Directories that are marked case-sensitive, ascending.
+    case_sensitive: Vec<NodeId>,
     name: String,
 }
 
@@ -81,7 +84,7 @@ pub fn is_ntfs_volume(path: &Path) -> bool {
 
 /// Options under which what Windows makes anew is left out, unless somebody chose what is.
 pub(crate) fn without_paging_files(options: &ScanOptions) -> ScanOptions {
-    let exclude = options.exclude.clone().or_config(CaptureConfig::windows_default());
+    let exclude = options.exclude.clone().or_config(CaptureConfig::windows_default(NameCase::Ignore));
     ScanOptions { exclude, ..options.clone() }
 }
 
@@ -112,7 +115,17 @@ impl NtfsSource {
     ) -> Result<(Tree, Self), Error> {
         let name = path.display().to_string();
         let source = open_volume(path)?;
-        Self::scan_source(source, name, id, options, meter, ctl)
+        let (tree, source) = Self::scan_source(source, name, id, options, meter, ctl)?;
+        let marked = source.case_sensitive.len();
+        if marked > 0 {
+            meter.warn(|| {
+                format!(
+                    "{}: {marked} directories are marked case-sensitive, which an image cannot say of them",
+                    source.name
+                )
+            });
+        }
+        Ok((tree, source))
     }
 
     pub(crate) fn scan_source(
@@ -146,7 +159,8 @@ impl NtfsSource {
         if let Some(latest) = options.latest_time {
             clamp(&mut tree, FileTime::from_unix(latest, 0));
         }
-        Ok((tree, Self { source, volume, contents: scan.contents, name }))
+        let (contents, case_sensitive) = (scan.contents, scan.case_sensitive);
+        Ok((tree, Self { source, volume, contents, case_sensitive, name }))
     }
 
     /// The volume itself.
@@ -157,6 +171,11 @@ impl NtfsSource {
     /// What it is read from.
     pub(crate) fn device(&self) -> &dyn ReadAt {
         &*self.source
+    }
+
+    /// Whether a directory is marked case-sensitive.
+    pub(crate) fn is_case_sensitive(&self, node: NodeId) -> bool {
+        self.case_sensitive.binary_search(&node).is_ok()
     }
 
     /// In which form of the overlay filter content `key` is stored, and how many bytes that has.

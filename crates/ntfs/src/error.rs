@@ -104,7 +104,7 @@ pub struct Refusals {
 }
 
 impl Refusals {
-    /// The first [`MAX_REFUSALS`], in the order of the tree.
+    /// The first [`MAX_REFUSALS`], kind by kind, each in the order of the tree.
     pub fn listed(&self) -> &[Refusal] {
         &self.listed
     }

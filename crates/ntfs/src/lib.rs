@@ -29,7 +29,7 @@ pub use error::{Error, MAX_REFUSALS, Reason, Refusal, Refusals};
 pub use files::{FileClusters, FileVisitor, StreamClusters, StreamRun};
 pub use layout::{
     BOOT_FILE_LEN, Collisions, ContentGuide, Encoding, MAX_LABEL_UNITS, NoGuide, Notes, Part, Piece, Place,
-    ResidentBytes, SectorSize, VolumeOptions, VolumePlan, WofAlgorithm, Write,
+    Reduction, Remedy, ResidentBytes, SectorSize, VolumeOptions, VolumePlan, WofAlgorithm, Write, reduce,
 };
 pub use map::{UsedRun, UsedRuns};
 pub use read::{

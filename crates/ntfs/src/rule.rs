@@ -134,6 +134,7 @@ rules! {
     OnDisk "on-disk" Error "bytes without holes";
     SparseUnit "sparse-unit" Note "unit of a sparse stream";
     CompressedUnit "compressed-unit" Error "unit of a compressed stream";
+    CompressedStream "compressed-stream" Error "bytes of a compressed stream";
     ClusterTwice "cluster-twice" Error "clusters of two streams";
     BitmapNotMarked "bitmap-not-marked" Error "clusters in $Bitmap";
     BitmapLeak "bitmap-leak" Note "clusters in $Bitmap";
@@ -150,6 +151,7 @@ rules! {
     SparseBit "sparse-bit" Error "attribute bit of sparse files";
     CompressedBit "compressed-bit" Error "attribute bit of compressed files";
     Time "time" Error "time";
+    InformationRest "information-rest" Note "further information of the file";
     Name "name" Error "name";
     NamePair "name-pair" Error "long and short names";
     NameParent "name-parent" Error "directory of a name";

@@ -8,8 +8,8 @@ use std::process::ExitCode;
 use clap::ValueEnum;
 use gravure_imaging::{
     ApplyOptions, BlockApplyOptions, BlockVerify, Collisions, Compact, CompactReport, DamagedContent, Delta,
-    ErrorKind, Existing, ExistingData, Image, VerifyOptions, VolumeApplyOptions, VolumeFile, VolumeVerify,
-    WofAlgorithm, apply_to_directory, apply_to_volume, verify_applied,
+    ErrorKind, Existing, ExistingData, Image, Unrepresentable, VerifyOptions, VolumeApplyOptions, VolumeFile,
+    VolumeVerify, WofAlgorithm, apply_to_directory, apply_to_volume, verify_applied,
 };
 use gravure_model::Ctl;
 use gravure_tree::Loss;
@@ -64,6 +64,7 @@ Examples:
   gravure apply install.wim:1 /dev/sdb3 --label Windows --yes      an NTFS volume
   gravure apply install.wim:1 windows.ntfs --size 40G
   gravure apply install.wim:1 /dev/sdb3 --compact never --yes
+  gravure apply odd.wim:1 odd.ntfs --size 8G --skip-unrepresentable   without what NTFS cannot hold; exit code 10
   gravure apply install.wim:1 /dev/sdb3 --descriptor install.json --verify descriptor --yes"
 )]
 pub(crate) struct Options {
@@ -115,6 +116,10 @@ pub(crate) struct Options {
     /// Keep names that differ in case only, in directories marked case-sensitive; Windows before 10.0.17093 finds one of them
     #[arg(long)]
     keep_case_twins: bool,
+    /// Leave out what NTFS cannot hold (names, encrypted files, streams, reparse data), copy files of more than 1024 names, and go
+    /// on; each is a warning, and the exit code is 10. A volume that would lack something is refused otherwise, with the whole list
+    #[arg(long)]
+    skip_unrepresentable: bool,
     /// Read a block image from standard input, where no name ending in .gim says so
     #[arg(long)]
     block: bool,
@@ -292,6 +297,11 @@ pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
     if !is_volume && options.compact == OnVolume::Always {
         let message =
             format!("--compact=always is for NTFS volumes, and {} is none", options.target.display());
+        return Err(Failure::new(ErrorKind::Usage, message));
+    }
+    if options.skip_unrepresentable && !is_volume {
+        let message =
+            "--skip-unrepresentable is for NTFS volumes; directories take what they can, see --strict";
         return Err(Failure::new(ErrorKind::Usage, message));
     }
     if options.recode.is_some() && (!is_volume || options.compact == OnVolume::Never) {
@@ -514,6 +524,10 @@ fn run_volume(
         label: options.label.as_str().into(),
         cluster_bytes,
         collisions: if options.keep_case_twins { Collisions::Keep } else { Collisions::Refuse },
+        unrepresentable: match options.skip_unrepresentable {
+            true => Unrepresentable::Skip,
+            false => Unrepresentable::Refuse,
+        },
         existing: if options.yes { ExistingData::Destroy } else { ExistingData::Refuse },
         verify: match options.verify {
             Verify::Full => VolumeVerify::Full,
@@ -531,10 +545,13 @@ fn run_volume(
     };
     let report = apply_to_volume(image, &device, &apply, ctl, reporter).map_err(|error| {
         let holds_data = matches!(error, gravure_imaging::Error::Refused { .. });
+        let cannot_hold = error.is_unrepresentable();
         let lacks_descriptor = error.kind() == ErrorKind::Usage && options.verify == Verify::Descriptor;
         let failure = Failure::from(error);
         if holds_data {
             failure.with_cure("destroy it with --yes, or choose another target")
+        } else if cannot_hold {
+            failure.with_cure("apply the rest with --skip-unrepresentable")
         } else if lacks_descriptor {
             failure.with_cure("make one with `gravure image describe`, or check with --verify=decode")
         } else {

@@ -5,13 +5,13 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 use gravure_imaging::{
-    ErrorKind, Finding, Severity, Strictness, VolumeState, check_volume, grow_volume, set_volume_label,
-    set_volume_serial, volume_info,
+    ErrorKind, Finding, Severity, Strictness, Told, VolumeState, check_volume_telling, grow_volume,
+    set_volume_label, set_volume_serial, volume_info,
 };
 use serde::Serialize;
 
 use crate::exit::Failure;
-use crate::output::{self, bytes};
+use crate::output::{self, Format, bytes};
 use crate::{Common, interrupt};
 
 /// Findings that people are shown.
@@ -211,7 +211,9 @@ pub(super) fn check(volume: &Path, strict: bool, common: &Common) -> Result<Exit
     let strictness = if strict { Strictness::Fresh } else { Strictness::Usual };
     let mut findings = Vec::new();
     let mut keep = |finding: &Finding| findings.push(line(finding));
-    let checked = check_volume(volume, strictness, &mut keep, &interrupt::ctl())?;
+    // People are shown a few, programs all.
+    let told = if matches!(common.format, Format::Text) { Told::Some } else { Told::All };
+    let checked = check_volume_telling(volume, strictness, told, &mut keep, &interrupt::ctl())?;
     let report = checked.report;
     let result = Checked {
         volume: volume.to_owned(),

@@ -187,7 +187,7 @@ fn capture_options(
 pub(super) fn scan_options(given: &Given, console: &Console, rpfix: bool) -> Result<ScanOptions, Failure> {
     let config = match given.value("config") {
         Some(path) => CaptureConfig::read(Path::new(path), name_case())?,
-        None => CaptureConfig::windows_default(),
+        None => CaptureConfig::windows_default(name_case()),
     };
     config.warnings().iter().for_each(|warning| console.warn(warning));
     let symlinks = match (given.has("dereference"), rpfix) {

@@ -25,6 +25,38 @@ fn fails(dir: &Path, arguments: &[&str]) -> (i32, String, String) {
 }
 
 #[test]
+fn what_ntfs_cannot_hold_is_refused_as_a_list_or_left_out_and_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    std::fs::create_dir(dir.join("source")).unwrap();
+    for name in ["$MFT", "Twin", "TWIN", "other"] {
+        std::fs::write(dir.join("source").join(name), name).unwrap();
+    }
+    ok(dir, &["capture", "source", "a.wim", "--progress", "none"]);
+    let apply = ["apply", "a.wim", "v.ntfs", "--size", "16M", "--progress", "none"];
+    let (code, _, error) = fails(dir, &apply);
+    assert_eq!(code, 4, "{error}");
+    for expected in ["/$MFT: name is reserved", "equals \"T", "--skip-unrepresentable"] {
+        assert!(error.contains(expected), "{expected}: {error}");
+    }
+    let skipping = [&apply[..], &["--skip-unrepresentable", "--yes", "--format", "json"]].concat();
+    let (code, out, error) = fails(dir, &skipping);
+    assert_eq!(code, 10, "{error}");
+    let json: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let warnings = json["warnings"].to_string();
+    assert_eq!(
+        (json["warnings"].as_array().unwrap().len(), warnings.matches("left out").count()),
+        (2, 2),
+        "{warnings}"
+    );
+    ok(dir, &["ntfs", "check", "v.ntfs", "--strict"]);
+    let listed = ok(dir, &["ls", "v.ntfs"]);
+    assert!(listed.contains("/other") && listed.to_lowercase().matches("/twin").count() == 1, "{listed}");
+    let (code, _, error) = fails(dir, &["apply", "a.wim", "directory", "--skip-unrepresentable"]);
+    assert!(code == 2 && error.contains("NTFS volumes"), "{code}: {error}");
+}
+
+#[test]
 fn a_volume_is_made_checked_listed_captured_and_spoiled() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();

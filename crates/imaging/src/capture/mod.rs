@@ -253,7 +253,7 @@ fn scan_and_write(
 /// What gives the contents of the files that were read.
 enum ScannedSource {
     Directory(DirectorySource),
-    Volume(NtfsSource),
+    Volume(Box<NtfsSource>),
 }
 
 /// A directory or volume as it was read, and all that is known beside it.
@@ -372,7 +372,7 @@ fn reader<'a>(id: SourceId, source: &'a ScannedSource, earlier: Option<&'a BlobR
     let reader = Reader { archives: earlier, ..Reader::default() };
     match source {
         ScannedSource::Directory(directory) => Reader { directories: vec![(id, directory)], ..reader },
-        ScannedSource::Volume(volume) => Reader { volume: Some((id, volume)), ..reader },
+        ScannedSource::Volume(volume) => Reader { volume: Some((id, volume.as_ref())), ..reader },
     }
 }
 
@@ -397,7 +397,7 @@ fn scan_all(
         if is_volume(&only.path) {
             let options = without_paging_files(options);
             let (tree, volume) = NtfsSource::scan(&only.path, id, &options, meter, ctl)?;
-            return Ok((tree, ScannedSource::Volume(volume)));
+            return Ok((tree, ScannedSource::Volume(Box::new(volume))));
         }
         let (tree, directory) = DirectorySource::scan(&only.path, id, options, meter, ctl)?;
         return Ok((tree, ScannedSource::Directory(directory)));

@@ -49,11 +49,11 @@ enum Section {
 
 impl CaptureConfig {
     /// What is left out of a capture of a Windows system when nothing else is said: files that Windows makes anew, and
-    /// what belongs to the volume.
-    pub fn windows_default() -> Self {
+    /// what belongs to the volume. Windows tells no names apart by case ([`NameCase::Ignore`]); other programs do.
+    pub fn windows_default(case: NameCase) -> Self {
         const TEXT: &str = "[ExclusionList]\n\\$ntfs.log\n\\hiberfil.sys\n\\pagefile.sys\n\\swapfile.sys\n\
             \\System Volume Information\n\\RECYCLER\n\\$RECYCLE.BIN\n\\$Recycle.Bin\n\\Windows\\CSC\n";
-        Self::parse(TEXT, "default configuration", NameCase::Exact).unwrap_or_default()
+        Self::parse(TEXT, "default configuration", case).unwrap_or_default()
     }
 
     /// Reads the file `path`.
@@ -239,9 +239,13 @@ mod tests {
         }
         let folding = CaptureConfig::parse("[ExclusionList]\nfoo", "test", NameCase::Ignore).unwrap();
         assert!(folding.excludes(&names("/FOO"), false));
-        let windows = CaptureConfig::windows_default();
-        assert!(windows.excludes(&names("/System Volume Information"), true));
-        assert!(!windows.excludes(&names("/d/pagefile.sys"), false));
+        for (case, folds) in [(NameCase::Exact, false), (NameCase::Ignore, true)] {
+            let windows = CaptureConfig::windows_default(case);
+            assert!(windows.excludes(&names("/System Volume Information"), true));
+            assert!(!windows.excludes(&names("/d/pagefile.sys"), false));
+            assert_eq!(windows.excludes(&names("/PAGEFILE.sys"), false), folds);
+            assert_eq!(windows.excludes(&names("/system volume information"), true), folds);
+        }
     }
 
     #[test]

@@ -23,8 +23,8 @@ const FIRST_MAJOR: u64 = 10;
 const FIRST_BUILD: u64 = 10_240;
 /// Name of the stream that the filter keeps the compressed bytes in.
 const STREAM: &str = "WofCompressedData";
-/// Cluster size for the question whether compression saves any.
-const CLUSTER_BYTES: u64 = 4096;
+/// Files up to this size are never compressed, however small clusters are: they stand in their records or in one cluster.
+const SMALL_BYTES: u64 = 4096;
 
 /// What the boot loader and the starting kernel read (wim-container section 13), beside the drivers.
 const BOOT_FILES: &str = r"[PrepopulateList]
@@ -150,12 +150,13 @@ pub(super) struct Compaction {
 }
 
 impl Compaction {
-    /// Decides for all files of `image`. With `recode` what the image has in another form is compressed anew, which is measured
-    /// here.
+    /// Decides for all files of `image`, on a volume with clusters of `cluster_bytes`. With `recode` what the image has in another
+    /// form is compressed anew, which is measured here.
     pub(super) fn decide(
         image: &Image,
         compact: Compact,
         recode: Option<WofAlgorithm>,
+        cluster_bytes: u64,
         context: &Context<'_>,
         meter: &Meter<'_>,
     ) -> Result<Self, Error> {
@@ -183,7 +184,7 @@ impl Compaction {
             };
             let chosen = match early.get(&id) {
                 Some(why) => Err(*why),
-                None => form(image, node),
+                None => form(image, node, cluster_bytes),
             };
             match chosen {
                 Ok((algorithm, stored_bytes)) => this.choose(id, data.size, algorithm, stored_bytes),
@@ -195,7 +196,7 @@ impl Compaction {
             let recoding = Recoding::measure(image, &candidates, algorithm, context)?;
             for (id, stored_bytes) in recoding.sizes() {
                 let size = image.tree().node(id).data.as_ref().map_or(0, |data| data.size);
-                if clusters(stored_bytes) < clusters(size) {
+                if stored_bytes.div_ceil(cluster_bytes) < size.div_ceil(cluster_bytes) {
                     this.choose(id, size, algorithm, stored_bytes);
                     this.recoded.insert(id);
                 } else {
@@ -315,7 +316,7 @@ fn find(tree: &Tree, path: &[&str]) -> Option<NodeId> {
 }
 
 /// In which form of the filter the image has a file's content, and how many bytes that has.
-fn form(image: &Image, node: &Node) -> Result<(WofAlgorithm, u64), WhyPlain> {
+fn form(image: &Image, node: &Node, cluster_bytes: u64) -> Result<(WofAlgorithm, u64), WhyPlain> {
     let marks = FileAttributes::SPARSE | FileAttributes::ENCRYPTED | FileAttributes::REPARSE_POINT;
     let stream = Glob::literal(STREAM, NameCase::Ignore);
     let is_special = node.attributes.0 & marks.0 != 0
@@ -323,7 +324,7 @@ fn form(image: &Image, node: &Node) -> Result<(WofAlgorithm, u64), WhyPlain> {
         || node.efs.is_some()
         || node.named_streams.iter().any(|named| stream.matches(&named.name));
     let Some(data) = node.data.as_ref().filter(|_| !is_special) else { return Err(WhyPlain::Special) };
-    if data.size <= CLUSTER_BYTES {
+    if data.size <= SMALL_BYTES.max(cluster_bytes) {
         return Err(WhyPlain::NothingSaved);
     }
     let Origin::Source { source, key } = data.origin else { return Err(WhyPlain::OtherForm) };
@@ -338,14 +339,10 @@ fn form(image: &Image, node: &Node) -> Result<(WofAlgorithm, u64), WhyPlain> {
         // Whoever made the image found that compression saves nothing.
         return Err(WhyPlain::NothingSaved);
     }
-    if clusters(place.stored_size) >= clusters(data.size) {
+    if place.stored_size.div_ceil(cluster_bytes) >= data.size.div_ceil(cluster_bytes) {
         return Err(WhyPlain::NothingSaved);
     }
     Ok((algorithm, place.stored_size))
-}
-
-fn clusters(bytes: u64) -> u64 {
-    bytes.div_ceil(CLUSTER_BYTES)
 }
 
 /// Whether a content lies in an image file. What is in memory was put there on the way and is little.

@@ -62,6 +62,8 @@ pub struct VolumeApplyOptions {
     pub time: Option<FileTime>,
     /// What happens to names that are equal but for case.
     pub collisions: Collisions,
+    /// What happens to what NTFS cannot hold.
+    pub unrepresentable: Unrepresentable,
     /// What happens when the target holds data.
     pub existing: ExistingData,
     /// Which files are written compressed.
@@ -70,6 +72,17 @@ pub struct VolumeApplyOptions {
     pub recode: Option<WofAlgorithm>,
     /// What is checked before the boot sectors are written.
     pub verify: VolumeVerify,
+}
+
+/// What happens to what NTFS cannot hold: names, parts of files, whole files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Unrepresentable {
+    /// The image is refused with the list of it.
+    #[default]
+    Refuse,
+    /// It is left out, and the rest of the image applied; names beyond the 1024 of a file become a copy of it. Each is a warning
+    /// that counts as something not done.
+    Skip,
 }
 
 /// What happens when the target holds data.
@@ -111,6 +124,7 @@ impl Default for VolumeApplyOptions {
             seed: None,
             time: None,
             collisions: Collisions::default(),
+            unrepresentable: Unrepresentable::default(),
             existing: ExistingData::default(),
             compact: Compact::default(),
             recode: None,
@@ -145,10 +159,18 @@ pub fn apply_to_volume(
     let context = Context { ctl, observer, threads: options.threads.unwrap_or_else(default_threads) };
     let meter = Meter::start(&context, &options.stage);
     image.warnings().iter().for_each(|warning| meter.warn(|| warning.clone()));
-    let compaction = Compaction::decide(image, options.compact, options.recode, &context, &meter)?;
+    let reduced = match options.unrepresentable {
+        Unrepresentable::Refuse => None,
+        Unrepresentable::Skip => reduced(image, options.collisions, &meter)?,
+    };
+    let image = reduced.as_ref().unwrap_or(image);
+    let volume_options = volume_options(device, options)?;
+    let cluster_bytes = u64::from(volume_options.cluster_len());
+    let compaction =
+        Compaction::decide(image, options.compact, options.recode, cluster_bytes, &context, &meter)?;
     let holes = Holes::find(image, &compaction, &context)?;
     let guide = Guide { image, compaction: &compaction, holes: &holes };
-    let plan = VolumePlan::new(image.tree(), &guide, &volume_options(device, options)?)
+    let plan = VolumePlan::new(image.tree(), &guide, &volume_options)
         .map_err(|error| refused(device.name(), error))?;
     let target = VolumeTarget::new(&plan, &compaction, device, options.verify == VolumeVerify::Full);
     let mut reads = ReadPlan::new(image.tree(), image.archives(), |wanted| target.wants(wanted), |_| false)?;
@@ -205,6 +227,18 @@ pub fn apply_to_volume(
         used_bytes: plan.used_bytes(),
         verified_bytes,
     })
+}
+
+/// The image without what NTFS cannot hold; `None` when it can hold all of it.
+fn reduced(image: &Image, collisions: Collisions, meter: &Meter<'_>) -> Result<Option<Image>, Error> {
+    let (tree, reductions) =
+        gravure_ntfs::reduce(image.tree(), collisions).map_err(|error| Error::Other {
+            what: "leaving out what NTFS cannot hold".to_owned(),
+            source: Box::new(error),
+            kind: ErrorKind::Failed,
+        })?;
+    reductions.iter().for_each(|one| meter.skip(|| one.to_string()));
+    Ok((!reductions.is_empty()).then(|| image.with_tree(tree)))
 }
 
 /// Where the stream of a file goes that is compressed anew.

@@ -218,6 +218,10 @@ impl ContentGuide for Guide<'_> {
     fn zeros(&self, _: NodeId, content: &ContentRef) -> Vec<Range<u64>> {
         key(content).map(|key| self.0.holes(key)).unwrap_or_default()
     }
+
+    fn is_case_sensitive(&self, node: NodeId) -> bool {
+        self.0.is_case_sensitive(node)
+    }
 }
 
 /// What is to be written.

@@ -517,6 +517,93 @@ fn wimlib_finds_the_resources_in_the_streams() {
     assert_eq!(seen.len() as u64, report.compact.files + 1);
 }
 
+/// A judge of LZX that shares nothing with us: an image made of the volume has its compressed streams as resources, byte for byte as
+/// ntfscat reads them, and wimlib decodes each and holds it against its SHA-1, which is that of the first image.
+#[test]
+fn wimlib_decodes_the_streams_of_the_filter() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = source(dir.path());
+    let xpress = |chunk| Compression::new(Method::Xpress, chunk).unwrap();
+    let cases = [
+        (Some(Compression::LZX_32K), CaptureForm::Normal, None, Compression::LZX_32K),
+        (None, CaptureForm::Normal, Some(WofAlgorithm::Lzx), Compression::LZX_32K),
+        (
+            Some(Compression::LZX_32K),
+            CaptureForm::Solid(Compression::LZX_32K),
+            Some(WofAlgorithm::Lzx),
+            Compression::LZX_32K,
+        ),
+        (Some(Compression::XPRESS_32K), CaptureForm::Normal, Some(WofAlgorithm::Xpress4K), xpress(4096)),
+        (None, CaptureForm::Normal, Some(WofAlgorithm::Xpress16K), xpress(16_384)),
+    ];
+    for (compression, form, recode, of_streams) in cases {
+        let what = format!("{compression:?} {form:?} {recode:?}");
+        let options = CaptureOptions { compression, form, ..CaptureOptions::default() };
+        let first = open(&image_of(&source, "x.wim", options));
+        let target = dir.path().join("v.ntfs");
+        let _ = std::fs::remove_file(&target);
+        let device = VolumeFile::open(&target, Some(VOLUME_BYTES)).unwrap();
+        let options = VolumeApplyOptions { recode, ..apply_options(Compact::Always, VolumeVerify::Decode) };
+        let report = apply_to_volume(&first, &device, &options, &Ctl::default(), &Silent).unwrap();
+        drop(device);
+        let options = CaptureOptions { compression: Some(of_streams), ..CaptureOptions::default() };
+        let again = image_of(&target, "again.wim", options);
+        assert_same(&first, &target);
+        assert_same(&open(&again), &target);
+        let Some(mut wimlib) = oracle("wimlib-imagex") else { return };
+        run(wimlib.arg("verify").arg(&again));
+        let (mut streams, mut seen) = (0, std::collections::HashSet::new());
+        for step in first.tree().walk() {
+            let node = first.tree().node(step.entry.node);
+            if node.data.as_ref().is_none_or(|data| data.size == 0) || !seen.insert(step.entry.node) {
+                continue;
+            }
+            let path = step.display_path();
+            let Some(mut ntfscat) = oracle("ntfscat") else { return };
+            let output = ntfscat.args(["-n", "WofCompressedData"]).arg(&target).arg(&path).output().unwrap();
+            if output.status.success() {
+                assert!(output.stdout == resource(&again, &path).1, "{what}: {path}");
+                streams += 1;
+            }
+        }
+        assert_eq!((streams, report.compact.files), (19, 19), "{what}");
+    }
+}
+
+/// Clusters, not units of 4 KiB, are what compression saves.
+#[test]
+fn on_larger_clusters_less_is_saved() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = image(dir.path());
+    let image = open(&path);
+    for (cluster_bytes, files, saved_nothing) in [(4096, 19, 5), (65_536, 9, 15)] {
+        let target = dir.path().join("v.ntfs");
+        let _ = std::fs::remove_file(&target);
+        let device = VolumeFile::open(&target, Some(VOLUME_BYTES)).unwrap();
+        let options = VolumeApplyOptions {
+            cluster_bytes: Some(cluster_bytes),
+            ..apply_options(Compact::Auto, VolumeVerify::Full)
+        };
+        let compact = apply_to_volume(&image, &device, &options, &Ctl::default(), &Silent).unwrap().compact;
+        assert_same(&image, &target);
+        let nothing = others(&compact).into_iter().find(|(why, _)| *why == WhyPlain::NothingSaved);
+        assert_eq!((compact.files, nothing.unwrap().1), (files, saved_nothing), "{compact:?}");
+    }
+}
+
+/// Other programs' checkers see what the engine wrote: compressed streams, holes, contents at their places.
+#[test]
+fn foreign_checkers_call_volumes_of_the_engine_clean() {
+    use crate::windows::checkers::{check, check_with_python};
+    let dir = tempfile::tempdir().unwrap();
+    let path = image(dir.path());
+    let (image, target) = (open(&path), dir.path().join("v.ntfs"));
+    let report = apply(&image, &target, Compact::Auto, VolumeVerify::Full).unwrap();
+    assert!(report.compact.files == 19, "{report:?}");
+    check(&target, "compact");
+    check_with_python(&target, "compact");
+}
+
 /// libfsntfs decodes XPRESS by itself: each name has the content that the image says, by its SHA-1. Its LZX decoder (20200921) refuses
 /// blocks without a single long match and gives other bytes than wimlib and 7-Zip for some machine code, so it judges no LZX.
 #[test]

@@ -10,8 +10,8 @@ use crate::common::{capture, open, sample};
 use crate::disk::{Disk, has_boot_sector};
 use crate::windows::{self, Builder, compare, file, noise};
 use gravure_imaging::{
-    CaptureOptions, Collisions, Error, ErrorKind, ExistingData, VolumeApplyOptions, VolumeDevice, VolumeFile,
-    VolumeReport, apply_to_volume,
+    CaptureOptions, Collisions, Error, ErrorKind, ExistingData, Unrepresentable, VolumeApplyOptions,
+    VolumeDevice, VolumeFile, VolumeReport, apply_to_volume,
 };
 use gravure_io::{MemoryDisk, ReadAt, WriteAt};
 use gravure_model::Ctl;
@@ -138,6 +138,54 @@ fn nothing_is_written_to_a_volume_that_is_too_small_or_cannot_hold_the_tree() {
     assert_eq!(why, "1 things that NTFS cannot hold\n/name: name equals \"NAME\" but for case");
     let why = refuse(4 << 20, Collisions::Keep);
     assert!(why.starts_with("volume too small: ") && why.ends_with(" more needed"), "{why}");
+}
+
+/// What cannot be is left out and told, the rest is applied and read back.
+#[test]
+fn an_image_is_applied_without_what_ntfs_cannot_hold_when_that_is_wanted() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = dir.path().join("source");
+    std::fs::create_dir_all(source.join("links")).unwrap();
+    std::fs::create_dir(source.join("$Extend")).unwrap();
+    std::fs::write(source.join("$Extend/below"), noise(9000, 3)).unwrap();
+    std::fs::write(source.join("Name"), vec![1; 300_000]).unwrap();
+    std::fs::write(source.join("NAME"), b"twin").unwrap();
+    std::fs::write(source.join("popular"), noise(50_000, 4)).unwrap();
+    for n in 0..1030 {
+        std::fs::hard_link(source.join("popular"), source.join(format!("links/{n:04}"))).unwrap();
+    }
+    let image = dir.path().join("x.wim");
+    capture(&source, &image, &CaptureOptions::default());
+    let disk = Disk::used(16 << 20);
+    let refusing =
+        VolumeApplyOptions { collisions: Collisions::Refuse, existing: ExistingData::Destroy, ..options() };
+    let error = apply(&image, &disk, &refusing).unwrap_err();
+    assert!(error.is_unrepresentable() && error.kind() == ErrorKind::Refused, "{error}");
+    let skipping = VolumeApplyOptions { unrepresentable: Unrepresentable::Skip, ..refusing };
+    let report = apply(&image, &disk, &skipping).unwrap().apply;
+    assert_eq!((report.skipped, report.warnings.len()), (3, 3), "{:?}", report.warnings);
+    let text = report.warnings.join("\n");
+    for expected in [
+        "/$Extend: name is reserved by the file system; left out",
+        " but for case; left out",
+        "1031 names; 1024",
+    ] {
+        assert!(text.contains(expected), "{expected}: {text}");
+    }
+    let bytes = disk.bytes();
+    let (volume, scan) = compare::scan(&bytes);
+    let tree = &scan.tree;
+    assert_eq!(tree.walk().count(), 1 + 1 + 1 + 1030);
+    assert_eq!(tree.lookup("/$Extend/below"), None);
+    let mut nodes: Vec<_> =
+        tree.children(tree.lookup("/links").unwrap()).iter().map(|entry| entry.node).collect();
+    nodes.sort_unstable();
+    nodes.dedup();
+    assert_eq!(nodes.len(), 2);
+    for node in nodes {
+        let data = tree.node(node).data.as_ref().unwrap();
+        assert!(compare::read(&bytes, &volume, &scan.contents, data) == noise(50_000, 4));
+    }
 }
 
 /// Zeros of sparse files are found before the volume is laid out; contents that come as a whole, and in pieces.

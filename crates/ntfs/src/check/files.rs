@@ -8,7 +8,7 @@ use super::finding::Spot;
 use super::names::bad_name;
 use crate::Error;
 use crate::disk::{
-    HAS_VIEW_INDEX, NAME_IS_DIRECTORY, RECORD_DIRECTORY, RECORD_VIEW_INDEX, RecordDisk,
+    CASE_SENSITIVE, HAS_VIEW_INDEX, NAME_IS_DIRECTORY, RECORD_DIRECTORY, RECORD_VIEW_INDEX, RecordDisk,
     StandardInformationDisk, TimesDisk, attribute_type as types, namespace, numbers, reference,
 };
 use crate::read::bytes::{at, u32_at, wide};
@@ -47,6 +47,7 @@ impl Checker<'_> {
         let packed = self.check_extended(number, file)?;
         for found in &file.found {
             self.check_sizes(number, found);
+            self.check_compressed(number, found)?;
         }
         self.check_bits(number, file, information.as_ref().map_or(0, |one| one.1), reparse.is_some());
         let facts = Facts {
@@ -189,6 +190,7 @@ impl Checker<'_> {
             );
         }
         if let Ok((information, _)) = StandardInformationDisk::read_from_prefix(value) {
+            self.check_fresh_information(&information, file, spot);
             let id = information.security_id.get();
             let has_own = file.get(SECURITY_DESCRIPTOR, &[]).is_some();
             if id != 0 {
@@ -217,6 +219,33 @@ impl Checker<'_> {
             self.teller.tell(Rule::Descriptor, spot, "a security descriptor", error);
         }
         Some((times, attributes))
+    }
+
+    /// Fields that Windows fills in later: numbers of versions, class, quota, change journal. Nothing says what they should be
+    /// but that a volume that was just made has none of them, case-sensitive directories apart.
+    fn check_fresh_information(
+        &mut self,
+        information: &StandardInformationDisk,
+        file: &FileAttributes,
+        spot: Spot<'_>,
+    ) {
+        if !self.is_strict {
+            return;
+        }
+        let is_directory = file.get(types::INDEX_ROOT, &NAME_INDEX).is_some();
+        let version = information.version.get();
+        let is_marked = is_directory && version == CASE_SENSITIVE;
+        let fields = [
+            ("number of versions", u64::from(information.max_versions.get())),
+            ("version", if is_marked { 0 } else { u64::from(version) }),
+            ("class", u64::from(information.class_id.get())),
+            ("owner of quota", u64::from(information.owner_id.get())),
+            ("charged quota", information.quota_charged.get()),
+            ("number in the change journal", information.update_sequence.get()),
+        ];
+        for (what, value) in fields.into_iter().filter(|(_, value)| *value != 0) {
+            self.teller.tell(Rule::InformationRest, spot, format!("no {what}"), format!("{value:#x}"));
+        }
     }
 
     fn check_time(&mut self, time: u64, spot: Spot<'_>) {

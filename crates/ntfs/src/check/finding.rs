@@ -6,8 +6,8 @@ use std::fmt;
 use crate::read::fault::Fault;
 use crate::rule::{Rule, Severity};
 
-/// Findings of one rule that are told; the rest is counted.
-const MAX_TOLD: u64 = 1000;
+/// Findings of one rule that are told when nobody says otherwise.
+const USUALLY_TOLD: u64 = 1000;
 
 /// A broken rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +56,11 @@ pub trait CheckObserver {
         let _ = (done, all);
         true
     }
+
+    /// How many findings of one rule are told; the rest is counted. Asked once, before the check.
+    fn most_of_a_rule(&self) -> u64 {
+        USUALLY_TOLD
+    }
 }
 
 /// Where something was found.
@@ -92,11 +97,14 @@ pub(super) struct Teller<'a> {
     pub(super) errors: u64,
     pub(super) notes: u64,
     told: HashMap<Rule, u64>,
+    /// Findings of one rule that are told.
+    most: u64,
 }
 
 impl<'a> Teller<'a> {
     pub(super) fn new(observer: &'a mut dyn CheckObserver, is_strict: bool) -> Self {
-        Self { observer, is_strict, errors: 0, notes: 0, told: HashMap::new() }
+        let most = observer.most_of_a_rule();
+        Self { observer, is_strict, errors: 0, notes: 0, told: HashMap::new(), most }
     }
 
     pub(super) fn goes_on(&mut self, done: u32, all: u32) -> bool {
@@ -110,7 +118,7 @@ impl<'a> Teller<'a> {
 
     /// Whether one more finding of the rule would be told, and so is worth finding the details of.
     pub(super) fn is_told(&self, rule: Rule) -> bool {
-        self.told.get(&rule).is_none_or(|count| *count < MAX_TOLD)
+        self.told.get(&rule).is_none_or(|count| *count < self.most)
     }
 
     pub(super) fn tell(
@@ -128,7 +136,7 @@ impl<'a> Teller<'a> {
         *count = count.saturating_add(1);
         let told = self.told.entry(rule).or_default();
         *told = told.saturating_add(1);
-        if *told > MAX_TOLD {
+        if *told > self.most {
             return;
         }
         let attribute = spot.attribute.map(|(kind, name)| match name {

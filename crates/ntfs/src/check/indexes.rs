@@ -66,7 +66,11 @@ impl Visitor for NameVisitor<'_, '_> {
         }
         let units = name.units();
         if let Some((before, space)) = &self.before {
-            if self.upcase.collate(before, &units).is_ge() {
+            let order = self.upcase.collate(before, &units);
+            if order.is_eq() {
+                let expected = format!("one name {:?}", name.show());
+                self.teller.tell(Rule::NameClash, spot, expected, "two of them");
+            } else if order.is_gt() {
                 let (expected, found) = (String::from_utf16_lossy(before), name.show());
                 self.teller.tell(
                     Rule::IndexOrder,

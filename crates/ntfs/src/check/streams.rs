@@ -2,6 +2,7 @@
 
 use super::Checker;
 use super::finding::Spot;
+use crate::Error;
 use crate::read::bytes::wide;
 use crate::read::gather::{Found, Value};
 use crate::read::record::{COMPRESSED, SPARSE};
@@ -96,6 +97,26 @@ impl Checker<'_> {
         }
         if found.flags & COMPRESSED != 0 {
             self.check_units(found, unit_clusters, spot);
+        }
+    }
+
+    /// The bytes of a compressed attribute: every unit can be decoded.
+    pub(super) fn check_compressed(&mut self, number: u32, found: &Found) -> Result<(), Error> {
+        let Value::Clusters { stream, .. } = &found.value else { return Ok(()) };
+        // Reading what many streams share again and again would have no end; that they share it was told.
+        if stream.unit_clusters == 0 || self.claimed > self.boot.clusters.saturating_mul(MAX_CLAIMS) {
+            return Ok(());
+        }
+        let count = self.mft.count();
+        let mut goes_on = || self.teller.goes_on(number, count);
+        match stream.check_units(self.source, &mut goes_on) {
+            Err(error @ (Error::Corrupt { .. } | Error::Unsupported { .. })) => {
+                let offset = self.mft.offset(u64::from(found.record)).saturating_add(wide(found.pos));
+                let spot = Spot::record(number).attribute(found.kind, &found.name).at(offset);
+                self.teller.tell(Rule::CompressedStream, spot, "units that can be decoded", error);
+                Ok(())
+            }
+            other => other,
         }
     }
 

@@ -17,7 +17,7 @@ use crate::disk::{EA_HEAD_BYTES, FILE_NAME_BYTES, INDEX_ENTRY_BYTES, UPCASE};
 use crate::{Reason, Refusals};
 
 /// Names of one file, short ones not counted, that Windows allows.
-const MAX_LINKS: u32 = 1024;
+pub(super) const MAX_LINKS: u32 = 1024;
 /// No number.
 pub(super) const NONE: u32 = u32::MAX;
 /// Marks the short name of a link among the keys of a directory.
@@ -70,8 +70,8 @@ pub(super) struct DirPlan {
     pub(super) root_bytes: u32,
     /// First cluster of the blocks.
     pub(super) lcn: u64,
-    /// Has names that are equal but for case.
-    pub(super) has_twins: bool,
+    /// Marked so: has names that are equal but for case, or is to be ready for them.
+    pub(super) is_case_sensitive: bool,
 }
 
 /// The compressed stream of a file.
@@ -109,7 +109,7 @@ pub struct Notes {
     pub compact_files: u64,
     /// Bytes of sparse files that get no clusters.
     pub hole_bytes: u64,
-    /// Directories marked case-sensitive, as they have names that are equal but for case.
+    /// Directories marked case-sensitive: with names that are equal but for case, or as the guide says.
     pub case_sensitive_directories: u64,
 }
 
@@ -157,12 +157,14 @@ pub(super) fn at(number: u32) -> usize {
 }
 
 impl<'t> Collected<'t> {
+    /// What there is, and what of it cannot be: everything that is looked for. Refusals alone when there is more than can be
+    /// numbered, so that nothing further can be looked at.
     pub(super) fn new(
         tree: &'t Tree,
         guide: &dyn ContentGuide,
         collisions: Collisions,
         geometry: &Geometry,
-    ) -> Result<Self, Refusals> {
+    ) -> Result<(Self, Refusals), Refusals> {
         let none = NodePlan { record: NONE, first_link: NONE, streams: 0, detail: NONE };
         let mut this = Self {
             tree,
@@ -178,17 +180,17 @@ impl<'t> Collected<'t> {
             notes: Notes::default(),
         };
         let mut refusals = Refusals::default();
-        this.walk(guide, geometry, &mut refusals);
-        if refusals.is_empty() {
-            this.choose_forms(&mut refusals);
-            this.check_object_ids(&mut refusals);
-            (0..this.dirs.len()).for_each(|dir| this.sort(dir, collisions, &mut refusals));
+        if !this.walk(guide, geometry, &mut refusals) {
+            return Err(refusals);
         }
-        if refusals.is_empty() { Ok(this) } else { Err(refusals) }
+        this.choose_forms(&mut refusals);
+        this.check_object_ids(&mut refusals);
+        (0..this.dirs.len()).for_each(|dir| this.sort(dir, collisions, &mut refusals));
+        Ok((this, refusals))
     }
 
-    /// Directory by directory, so that the files of one get neighbouring records.
-    fn walk(&mut self, guide: &dyn ContentGuide, geometry: &Geometry, refusals: &mut Refusals) {
+    /// Directory by directory, so that the files of one get neighbouring records. False when there are too many names.
+    fn walk(&mut self, guide: &dyn ContentGuide, geometry: &Geometry, refusals: &mut Refusals) -> bool {
         let mut todo = vec![(self.tree.root(), NONE)];
         while let Some((node, link)) = todo.pop() {
             let number = to_u32(self.dirs.len());
@@ -203,8 +205,9 @@ impl<'t> Collected<'t> {
                 blocks: 0,
                 root_bytes: 0,
                 lcn: 0,
-                has_twins: false,
+                is_case_sensitive: guide.is_case_sensitive(node),
             });
+            self.notes.case_sensitive_directories += u64::from(self.dirs[at(number)].is_case_sensitive);
             if link == NONE {
                 self.node(node, guide, geometry, refusals);
             }
@@ -213,7 +216,7 @@ impl<'t> Collected<'t> {
                 let link = to_u32(self.links.len());
                 if link >= FIRST_SYSTEM_KEY {
                     refusals.push(|| self.dir_path(number), Reason::FileCount(FIRST_SYSTEM_KEY));
-                    return;
+                    return false;
                 }
                 let is_new = self.nodes[entry.node.index()].first_link == NONE;
                 let next = std::mem::replace(&mut self.nodes[entry.node.index()].first_link, link);
@@ -233,6 +236,7 @@ impl<'t> Collected<'t> {
             todo[below..].reverse();
             self.dirs[at(number)].links.end = to_u32(self.links.len());
         }
+        true
     }
 
     /// Checks a node when it is met first, and counts its streams.
@@ -346,7 +350,8 @@ impl<'t> Collected<'t> {
     fn check_object_ids(&self, refusals: &mut Refusals) {
         let mut known = HashMap::new();
         for id in &self.object_ids {
-            let guid = self.tree.node(*id).object_id.as_deref().and_then(|id| id.get(..16));
+            let guid = self.tree.node(*id).object_id.as_deref().and_then(|id| id.first_chunk::<16>());
+            let Some(guid) = guid else { continue };
             if known.insert(guid, *id).is_some() {
                 refusals.push(|| self.node_path(*id), Reason::ObjectIdTaken);
             }
@@ -394,11 +399,15 @@ impl<'t> Collected<'t> {
                 for link in [x, y] {
                     self.links[at(link)].form = Form::Posix;
                 }
-                let had_twins = std::mem::replace(&mut self.dirs[dir].has_twins, true);
-                self.notes.case_sensitive_directories += u64::from(!had_twins);
+                let was_marked = std::mem::replace(&mut self.dirs[dir].is_case_sensitive, true);
+                self.notes.case_sensitive_directories += u64::from(!was_marked);
             }
             (Key::Link { link, .. }, Key::System(_)) | (Key::System(_), Key::Link { link, .. }) => {
-                refusals.push(|| self.link_path(link), Reason::NameReserved);
+                // `.` was told when it was met.
+                let is_news = check_name(self.entry(link)).is_ok();
+                if is_news {
+                    refusals.push(|| self.link_path(link), Reason::NameReserved);
+                }
             }
             (_, Key::Link { link, .. }) => {
                 let other = String::from_utf16_lossy(self.key_name(a));
@@ -495,7 +504,7 @@ fn stream_count(node: &Node) -> u32 {
 }
 
 /// The best an entry can be.
-fn best_form(entry: &Entry) -> Form {
+pub(super) fn best_form(entry: &Entry) -> Form {
     let long = entry.name.units();
     let own = if is_own_short(long) { Form::Both } else { Form::Posix };
     match &entry.short_name {
@@ -506,7 +515,7 @@ fn best_form(entry: &Entry) -> Form {
     }
 }
 
-fn check_name(entry: &Entry) -> Result<(), Reason> {
+pub(super) fn check_name(entry: &Entry) -> Result<(), Reason> {
     let units = entry.name.units();
     if !(1..=MAX_NAME_UNITS).contains(&units.len()) {
         return Err(Reason::NameLength(units.len()));
@@ -520,8 +529,29 @@ fn check_name(entry: &Entry) -> Result<(), Reason> {
     Ok(())
 }
 
+/// Whether the content is in the form of another machine's EFS.
+pub(super) fn is_encrypted(node: &Node) -> bool {
+    node.efs.is_some() || node.attributes.contains(FileAttributes::ENCRYPTED) && !node.is_directory()
+}
+
+/// Whether extended attributes can be as they are; else the bytes of all of them.
+pub(super) fn extended_attributes_fit(node: &Node) -> Result<(), usize> {
+    let bytes: usize = node.extended_attributes.iter().map(ea_bytes).sum();
+    let fits = |ea: &gravure_tree::ExtendedAttribute| {
+        (1..=255).contains(&ea.name.len()) && ea.value.len() <= usize::from(u16::MAX)
+    };
+    let is_fine = bytes <= usize::from(u16::MAX) && node.extended_attributes.iter().all(fits);
+    if is_fine { Ok(()) } else { Err(bytes) }
+}
+
+/// Whether a stream can be called so.
+pub(super) fn is_stream_name(units: &[u16]) -> bool {
+    let is_bad = |unit: &u16| matches!(unit, 0 | 0x2f | 0x3a | 0x5c);
+    (1..=MAX_NAME_UNITS).contains(&units.len()) && !units.iter().any(is_bad)
+}
+
 fn check_node(node: &Node, found: &mut Vec<Reason>) {
-    if node.efs.is_some() || node.attributes.contains(FileAttributes::ENCRYPTED) && !node.is_directory() {
+    if is_encrypted(node) {
         found.push(Reason::Encrypted);
     }
     let contents = node.data.iter().chain(node.named_streams.iter().map(|stream| &stream.content));
@@ -537,20 +567,10 @@ fn check_node(node: &Node, found: &mut Vec<Reason>) {
     {
         found.push(Reason::ObjectIdLength(id.len()));
     }
-    let ea: usize = node.extended_attributes.iter().map(ea_bytes).sum();
-    let ea_fits = |ea: &gravure_tree::ExtendedAttribute| {
-        (1..=255).contains(&ea.name.len()) && ea.value.len() <= usize::from(u16::MAX)
-    };
-    if ea > usize::from(u16::MAX) || !node.extended_attributes.iter().all(ea_fits) {
-        found.push(Reason::ExtendedAttributes(ea));
-    }
+    found.extend(extended_attributes_fit(node).err().map(Reason::ExtendedAttributes));
     let mut names: Vec<&[u16]> = node.named_streams.iter().map(|stream| stream.name.units()).collect();
-    for stream in &node.named_streams {
-        let units = stream.name.units();
-        let bad = units.iter().any(|unit| matches!(unit, 0 | 0x2f | 0x3a | 0x5c));
-        if bad || !(1..=MAX_NAME_UNITS).contains(&units.len()) {
-            found.push(Reason::StreamName(stream.name.to_string()));
-        }
+    for stream in node.named_streams.iter().filter(|stream| !is_stream_name(stream.name.units())) {
+        found.push(Reason::StreamName(stream.name.to_string()));
     }
     names.sort_by(|a, b| UPCASE.collate(a, b));
     for pair in names.windows(2) {

@@ -182,7 +182,7 @@ impl Composer<'_, '_> {
             items.resident(Item::IndexRoot, NAME_INDEX.len(), 0);
         }
         if let Some(reparse) = &node.reparse {
-            let bytes = to_u64(REPARSE_HEAD_BYTES) + reparse.content.size;
+            let bytes = to_u64(REPARSE_HEAD_BYTES).saturating_add(reparse.content.size);
             items.either(Item::Reparse, 0, bytes, false, bytes <= MAX_RESIDENT_BYTES);
         } else if wof.is_some() {
             items.resident(Item::WofReparse, 0, REPARSE_HEAD_BYTES + WOF_BYTES);
@@ -256,7 +256,8 @@ impl Composer<'_, '_> {
                 Some(now) => left = now,
                 None => {
                     record += 1;
-                    left = room - bytes;
+                    // Only a name that was refused is longer than a record.
+                    left = room.saturating_sub(bytes);
                 }
             }
             out.placed[position].record = record;

@@ -27,6 +27,7 @@ mod names;
 mod options;
 mod plan;
 mod records;
+mod reduce;
 mod secure;
 mod sparse;
 mod system;
@@ -40,6 +41,7 @@ pub use options::{
     WofAlgorithm,
 };
 pub use plan::{Part, Place, VolumePlan};
+pub use reduce::{Reduction, Remedy, reduce};
 pub use sparse::Piece;
 pub use writes::{ResidentBytes, Write};
 

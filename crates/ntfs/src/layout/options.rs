@@ -107,6 +107,11 @@ impl VolumeOptions {
             max_resident_bytes: 256 << 20,
         }
     }
+
+    /// The cluster size that the volume gets, bytes.
+    pub fn cluster_len(&self) -> u32 {
+        self.cluster_bytes.unwrap_or_else(|| default_cluster(self.volume_bytes))
+    }
 }
 
 /// What only the engine knows of contents.
@@ -126,6 +131,12 @@ pub trait ContentGuide {
     fn zeros(&self, node: NodeId, content: &ContentRef) -> Vec<Range<u64>> {
         let _ = (node, content);
         Vec::new()
+    }
+
+    /// Whether a directory is marked case-sensitive, although it has no names that are equal but for case.
+    fn is_case_sensitive(&self, node: NodeId) -> bool {
+        let _ = node;
+        false
     }
 }
 
@@ -198,7 +209,7 @@ impl Geometry {
     pub(crate) fn new(options: &VolumeOptions) -> Result<Self, Error> {
         let sector_bytes = options.sector_size.bytes();
         let sectors = (options.volume_bytes / u64::from(sector_bytes)).saturating_sub(1);
-        let cluster = options.cluster_bytes.unwrap_or_else(|| default_cluster(options.volume_bytes));
+        let cluster = options.cluster_len();
         if !cluster.is_power_of_two() || !(sector_bytes..=MAX_CLUSTER_BYTES).contains(&cluster) {
             let why = format!("{cluster} bytes; a power of two from {sector_bytes} to {MAX_CLUSTER_BYTES}");
             return Err(Error::invalid("cluster size", why));

@@ -164,10 +164,40 @@ pub struct VolumePlan<'t> {
 }
 
 impl<'t> VolumePlan<'t> {
-    /// Lays `tree` out, or says why it cannot be.
+    /// Lays `tree` out, or says why it cannot be: with everything that NTFS cannot hold, or with the size that suffices.
     pub fn new(tree: &'t Tree, guide: &dyn ContentGuide, options: &VolumeOptions) -> Result<Self, Error> {
+        match Self::lay_out(tree, guide, options) {
+            Err(Error::TooSmall { needed, available }) => {
+                Err(Self::too_small(tree, guide, options, needed, available))
+            }
+            other => other,
+        }
+    }
+
+    /// How large the volume must be, from `needed` on. Runs take more bytes on a larger volume, so that less content stands in
+    /// records, and from 16 TiB on clusters are larger: only the plan of that volume tells whether it suffices.
+    fn too_small(
+        tree: &'t Tree,
+        guide: &dyn ContentGuide,
+        options: &VolumeOptions,
+        mut needed: u64,
+        available: u64,
+    ) -> Error {
+        loop {
+            let larger = VolumeOptions { volume_bytes: needed, ..options.clone() };
+            match Self::lay_out(tree, guide, &larger) {
+                Err(Error::TooSmall { needed: more, .. }) if more > needed => needed = more,
+                // More clusters of this size than a volume can have.
+                Err(error @ Error::Invalid { .. }) => return error,
+                _ => return Error::TooSmall { needed, available },
+            }
+        }
+    }
+
+    fn lay_out(tree: &'t Tree, guide: &dyn ContentGuide, options: &VolumeOptions) -> Result<Self, Error> {
         let geometry = Geometry::new(options)?;
-        let collected = Collected::new(tree, guide, options.collisions, &geometry).map_err(Error::Refused)?;
+        let (collected, refusals) =
+            Collected::new(tree, guide, options.collisions, &geometry).map_err(Error::Refused)?;
         let wants_default = collected.notes.default_descriptors > 0;
         let secure = Secure::new(tree.security_descriptors(), &collected.descriptors_used, wants_default);
         // The two indexes of $Secure share a record with names, $SDS and their own bitmaps.
@@ -199,15 +229,15 @@ impl<'t> VolumePlan<'t> {
             content_bytes: 0,
             collected,
         };
-        plan.number_records()?;
+        plan.number_records(refusals)?;
         plan.index_views();
         plan.place(guide)?;
         Ok(plan)
     }
 
-    /// Gives every node its records, and finds out what stands in them and what needs clusters.
-    fn number_records(&mut self) -> Result<(), Error> {
-        let mut refusals = Refusals::default();
+    /// Gives every node its records, and finds out what stands in them and what needs clusters. When something was refused
+    /// before, this only looks for more.
+    fn number_records(&mut self, mut refusals: Refusals) -> Result<(), Error> {
         let root = self.collected.tree.root();
         self.number(root, &mut refusals);
         for link in 0..self.collected.links.len() {
@@ -241,6 +271,9 @@ impl<'t> VolumePlan<'t> {
             self.root_extensions = records - 1;
         }
         self.record_end += if is_root { records - 1 } else { records };
+        if !refusals.is_empty() {
+            return;
+        }
         if let List::Clusters(bytes) = composition.list {
             self.extra(node, ExtraKind::List, to_u64(bytes));
         }
@@ -420,14 +453,25 @@ impl<'t> VolumePlan<'t> {
         if needed_clusters <= self.geometry.clusters {
             return Ok(());
         }
-        let sector = u64::from(self.geometry.sector_bytes);
-        // The bitmap and the log of the larger volume take some clusters more; within a percent this is what is needed.
-        let needed = needed_clusters.saturating_mul(self.geometry.cluster_bytes);
-        let growth = (needed / self.geometry.cluster_bytes / 8)
-            .saturating_add(log_file_bytes(needed))
-            .saturating_sub(self.bitmap_bytes() + log_file_bytes(self.options.volume_bytes));
-        let needed = needed.saturating_add(self.geometry.rounded(growth)).saturating_add(sector);
-        Err(Error::TooSmall { needed, available: self.options.volume_bytes })
+        let geometry = &self.geometry;
+        let bytes_of = |clusters: u64| {
+            clusters.saturating_mul(geometry.cluster_bytes).saturating_add(u64::from(geometry.sector_bytes))
+        };
+        // The bitmap and the log grow with the volume, and the volume with them.
+        let own = |clusters: u64, bytes: u64| {
+            let log = geometry.clusters_of(log_file_bytes(bytes));
+            geometry.clusters_of(bitmap_bytes(clusters)).saturating_add(log)
+        };
+        let others = needed_clusters.saturating_sub(own(geometry.clusters, self.options.volume_bytes));
+        let mut clusters = needed_clusters;
+        loop {
+            let next = others.saturating_add(own(clusters, bytes_of(clusters)));
+            if next <= clusters {
+                break;
+            }
+            clusters = next;
+        }
+        Err(Error::TooSmall { needed: bytes_of(clusters), available: self.options.volume_bytes })
     }
 
     /// All nodes, the root first, in the order of their records.
@@ -531,7 +575,7 @@ impl<'t> VolumePlan<'t> {
 
     /// Bytes of $Bitmap.
     pub(super) fn bitmap_bytes(&self) -> u64 {
-        self.geometry.clusters.div_ceil(64) * 8
+        bitmap_bytes(self.geometry.clusters)
     }
 
     /// Where a content goes. `None` for what the tree does not have.

@@ -423,7 +423,7 @@ impl VolumePlan<'_> {
             times: node_times(node),
             attributes: U32::new(self.attributes(id, node)),
             max_versions: U32::new(0),
-            version: U32::new(if self.has_twins(id, node) { CASE_SENSITIVE } else { 0 }),
+            version: U32::new(if self.is_case_sensitive(id, node) { CASE_SENSITIVE } else { 0 }),
             class_id: U32::new(0),
             owner_id: U32::new(0),
             security_id: U32::new(self.secure.id(node.security.map(|security| security.0))),
@@ -432,9 +432,10 @@ impl VolumePlan<'_> {
         }
     }
 
-    /// Whether a directory has names that are equal but for case.
-    fn has_twins(&self, id: NodeId, node: &Node) -> bool {
-        node.is_directory() && self.collected.dirs[at(self.collected.nodes[id.index()].detail)].has_twins
+    /// Whether a directory is marked so.
+    fn is_case_sensitive(&self, id: NodeId, node: &Node) -> bool {
+        node.is_directory()
+            && self.collected.dirs[at(self.collected.nodes[id.index()].detail)].is_case_sensitive
     }
 
     /// What the names of a file say; `link` is one of its names or [`NONE`] for the root's own.

@@ -19,8 +19,8 @@ use super::volume::{NAME_INDEX, Volume};
 use super::wof::{Stored, WofFile, method};
 use crate::Error;
 use crate::disk::{
-    EA_HEAD_BYTES, EaDisk, RECORD_DIRECTORY, REPARSE_HEAD_BYTES, RecordDisk, ReparseDisk, TimesDisk, WofDisk,
-    attribute_type as types, namespace,
+    CASE_SENSITIVE, EA_HEAD_BYTES, EaDisk, RECORD_DIRECTORY, REPARSE_HEAD_BYTES, RecordDisk, ReparseDisk,
+    TimesDisk, WofDisk, attribute_type as types, namespace,
 };
 use crate::layout::MAX_STREAM_BYTES;
 
@@ -38,6 +38,8 @@ pub(crate) const MAX_EA_BYTES: u64 = 0x1_0000;
 pub(crate) struct ReadFile {
     pub(crate) node: Node,
     pub(crate) names: Vec<ReadName>,
+    /// A directory whose names are told apart by case.
+    pub(crate) is_case_sensitive: bool,
 }
 
 /// A name of a file.
@@ -116,7 +118,10 @@ impl NodeReader<'_> {
         node.attributes = if attributes.0 == 0 { Attributes::NORMAL } else { attributes };
         let names =
             names(file).ok_or_else(|| corrupt("$FILE_NAME", "a whole name", "a cut one".to_owned()))?;
-        Ok(ReadFile { node, names })
+        // In information that has numbers of versions, the mark stands in place of one.
+        let versions = [0x24, 0x28].map(|pos| u32_at(information, pos));
+        let is_case_sensitive = is_directory && versions == [Some(0), Some(CASE_SENSITIVE)];
+        Ok(ReadFile { node, names, is_case_sensitive })
     }
 
     fn security(

@@ -51,6 +51,8 @@ pub struct Scan {
     pub tree: Tree,
     /// Where the contents are.
     pub contents: Contents,
+    /// Directories that are marked case-sensitive, ascending.
+    pub case_sensitive: Vec<NodeId>,
 }
 
 impl Volume {
@@ -81,11 +83,10 @@ impl Volume {
             }
             first = first.saturating_add(u32::try_from(now).unwrap_or(u32::MAX));
         }
-        let tree = files.into_tree(self, guide)?;
+        let (mut tree, case_sensitive) = files.into_tree(self, guide)?;
         let NodeReader { descriptors, contents, .. } = reader;
-        let mut tree = tree;
         tree.set_security_descriptors(descriptors.table);
-        Ok(Scan { tree, contents })
+        Ok(Scan { tree, contents, case_sensitive })
     }
 
     /// Takes the file in a record, if there is one.
@@ -204,6 +205,7 @@ struct OneFile {
     id: Option<NodeId>,
     /// Whether a directory leads to it.
     is_reached: bool,
+    is_case_sensitive: bool,
 }
 
 #[derive(Debug)]
@@ -246,6 +248,7 @@ impl Files {
             node: file.node,
             id: None,
             is_reached: number == numbers::ROOT,
+            is_case_sensitive: file.is_case_sensitive,
         });
     }
 
@@ -255,8 +258,9 @@ impl Files {
         (start, end)
     }
 
-    /// Puts every file that can be reached from the root into a tree, directories in the order of their indexes.
-    fn into_tree(mut self, volume: &Volume, guide: &mut dyn ScanGuide) -> Result<Tree, Error> {
+    /// Puts every file that can be reached from the root into a tree, directories in the order of their indexes. Those that are
+    /// marked case-sensitive come second.
+    fn into_tree(mut self, volume: &Volume, guide: &mut dyn ScanGuide) -> Result<(Tree, Vec<NodeId>), Error> {
         let upcase = &volume.upcase;
         self.links.sort_by(|a, b| {
             a.parent.cmp(&b.parent).then_with(|| upcase.collate(a.name.units(), b.name.units()))
@@ -346,7 +350,10 @@ impl Files {
             }
         }
         self.tell_lost(guide);
-        Ok(tree)
+        let marked = self.list.iter().filter(|one| one.is_case_sensitive);
+        let mut marked: Vec<NodeId> = marked.filter_map(|one| one.id).collect();
+        marked.sort_unstable();
+        Ok((tree, marked))
     }
 
     /// Marks everything below the directory `number` as found.

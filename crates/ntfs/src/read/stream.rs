@@ -167,19 +167,61 @@ impl Stream {
             } else if allocated == self.unit_clusters {
                 self.read_plain(source, pos, now)?;
             } else {
-                stored.resize(at(allocated.saturating_mul(self.cluster_bytes)), 0);
-                self.read_plain(source, start, &mut stored)?;
-                plain.resize(at(unit_bytes), 0);
-                lznt1::decode(&stored, &mut plain).map_err(|found| Error::Corrupt {
-                    what: "unit of a compressed stream".to_owned(),
-                    offset: self.offset_of(start).unwrap_or(0),
-                    expected: "LZNT1 data".to_owned(),
-                    found: found.to_owned(),
-                })?;
+                self.decode_unit(source, start, allocated, &mut stored, &mut plain)?;
                 now.copy_from_slice(plain.get(skip..skip.saturating_add(len)).unwrap_or_default());
             }
             pos = pos.saturating_add(wide(len));
             buf = rest;
+        }
+        Ok(())
+    }
+
+    /// Decodes the unit that starts at byte `start` and has `allocated` clusters into `plain`.
+    fn decode_unit(
+        &self,
+        source: &dyn ReadAt,
+        start: u64,
+        allocated: u64,
+        stored: &mut Vec<u8>,
+        plain: &mut Vec<u8>,
+    ) -> Result<(), Error> {
+        stored.resize(at(allocated.saturating_mul(self.cluster_bytes)), 0);
+        self.read_plain(source, start, stored)?;
+        plain.resize(at(self.unit_clusters.saturating_mul(self.cluster_bytes)), 0);
+        lznt1::decode(stored, plain).map_err(|found| Error::Corrupt {
+            what: "unit of a compressed stream".to_owned(),
+            offset: self.offset_of(start).unwrap_or(0),
+            expected: "LZNT1 data".to_owned(),
+            found: found.to_owned(),
+        })
+    }
+
+    /// Decodes every compressed unit; the first that cannot be is the error. Looks at clusters, not at sizes, which may say anything.
+    pub(crate) fn check_units(
+        &self,
+        source: &dyn ReadAt,
+        goes_on: &mut dyn FnMut() -> bool,
+    ) -> Result<(), Error> {
+        let unit_bytes = self.unit_clusters.saturating_mul(self.cluster_bytes);
+        if unit_bytes == 0 || unit_bytes > MAX_UNIT_BYTES {
+            return Ok(());
+        }
+        let (mut stored, mut plain, mut next) = (Vec::new(), Vec::new(), 0u64);
+        for extent in self.extents.iter().filter(|extent| extent.lcn.is_some()) {
+            let end = extent.vcn.saturating_add(extent.clusters);
+            let mut unit = extent.vcn.checked_div(self.unit_clusters).unwrap_or(0).max(next);
+            while unit.saturating_mul(self.unit_clusters) < end {
+                if unit.is_multiple_of(64) && !goes_on() {
+                    return Err(Error::Stopped);
+                }
+                let allocated = self.allocated_in(unit.saturating_mul(self.unit_clusters));
+                if allocated > 0 && allocated < self.unit_clusters {
+                    let start = unit.saturating_mul(unit_bytes);
+                    self.decode_unit(source, start, allocated, &mut stored, &mut plain)?;
+                }
+                unit = unit.saturating_add(1);
+            }
+            next = unit;
         }
         Ok(())
     }

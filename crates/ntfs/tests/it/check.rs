@@ -3,15 +3,17 @@
 
 use std::collections::HashMap;
 
-use crate::support::compare::{compare, scan};
+use crate::support::compare::{TakeAll, compare, scan};
 use crate::support::patch::{Patcher, u32_at};
-use crate::support::{Builder, all_writes_with, compressed, noise, options, shapes, volume, windows_tree};
+use crate::support::{
+    Builder, all_writes_with, compressed, noise, options, shapes, volume, volume_with, windows_tree,
+};
 use gravure_codec::Method;
 use gravure_ntfs::{
-    BOOT_FILE_LEN, CheckObserver, CheckReport, Collisions, ContentGuide, Encoding, Finding, NoGuide,
-    SectorSize, Strictness, VolumeOptions, VolumePlan, WofAlgorithm, check,
+    BOOT_FILE_LEN, CheckObserver, CheckReport, Collisions, ContentGuide, Encoding, Finding, NoGuide, Rule,
+    SectorSize, Strictness, Volume, VolumeOptions, VolumePlan, WofAlgorithm, check,
 };
-use gravure_tree::{ContentRef, NodeId};
+use gravure_tree::{ContentRef, NodeId, SourceId};
 
 #[derive(Default)]
 struct All(Vec<String>);
@@ -43,6 +45,40 @@ fn own_volumes_of_every_shape_are_clean_to_the_last_copy_and_read_back_as_their_
         assert_eq!(volume.used_clusters(&bytes).unwrap(), report.used_clusters);
         let count = compare(&tree, &bytes, &volume, &scan);
         assert!(count > 2500, "{count}");
+    }
+}
+
+/// Nobody reads ten thousand lines, but a program may want them.
+#[test]
+fn as_many_findings_of_a_rule_are_told_as_the_observer_wants() {
+    struct Wants(u64, u64);
+    impl CheckObserver for Wants {
+        fn finding(&mut self, finding: &Finding) {
+            self.1 += u64::from(finding.rule == Rule::RecordNumber);
+        }
+        fn most_of_a_rule(&self) -> u64 {
+            self.0
+        }
+    }
+    #[derive(Default)]
+    struct Usual(u64);
+    impl CheckObserver for Usual {
+        fn finding(&mut self, finding: &Finding) {
+            self.0 += u64::from(finding.rule == Rule::RecordNumber);
+        }
+    }
+    let mut patcher = Patcher::new(volume(&windows_tree(1500), &options(64 << 20)).0);
+    for number in 100..1300 {
+        let start = patcher.record(number);
+        patcher.set_guarded(start, 0x2f, &[1]);
+    }
+    let mut usual = Usual::default();
+    assert_eq!(check(&patcher.bytes, Strictness::Fresh, &mut usual).unwrap().errors, 1200);
+    assert_eq!(usual.0, 1000);
+    for (most, told) in [(u64::MAX, 1200), (7, 7)] {
+        let mut wants = Wants(most, 0);
+        assert_eq!(check(&patcher.bytes, Strictness::Fresh, &mut wants).unwrap().errors, 1200);
+        assert_eq!(wants.1, told);
     }
 }
 
@@ -115,6 +151,47 @@ fn names_that_differ_in_case_only_are_no_clash_where_that_was_asked_for() {
             "record {record}"
         );
     }
+}
+
+/// A directory may be marked and have no such names yet; whoever lays the volume out anew can say so.
+#[test]
+fn the_mark_of_case_sensitive_directories_is_read_and_written() {
+    struct Marked(Vec<NodeId>);
+    impl ContentGuide for Marked {
+        fn position(&self, _: &ContentRef) -> u64 {
+            0
+        }
+        fn is_case_sensitive(&self, node: NodeId) -> bool {
+            self.0.contains(&node)
+        }
+    }
+    let mut b = Builder::new(2);
+    let root = b.tree.root();
+    let marked = b.directory(root, "marked");
+    b.file(marked, "only", b"1");
+    let empty = b.directory(marked, "empty");
+    let twins = b.directory(root, "twins");
+    b.file(twins, "name", b"1");
+    b.file(twins, "NAME", b"2");
+    b.directory(root, "other");
+    let options = VolumeOptions { collisions: Collisions::Keep, ..options(16 << 20) };
+    let (bytes, notes) = volume_with(&b.tree, &options, &Marked(vec![marked, empty]));
+    silent(&bytes, "marked directories");
+    assert_eq!(notes.case_sensitive_directories, 3);
+    let (_, scan) = scan(&bytes);
+    let mut expected = ["/marked", "/marked/empty", "/twins"].map(|path| scan.tree.lookup(path).unwrap());
+    expected.sort_unstable();
+    assert_eq!(scan.case_sensitive, expected);
+    // A file's version number says nothing of the kind, nor does that of a directory with a highest version.
+    let mut patcher = Patcher::new(bytes);
+    for (name, pos) in [("only", 0x28), ("empty", 0x24)] {
+        let number = patcher.find(name);
+        let (start, value) = (patcher.record(number), patcher.attribute(number, 0x10, "").value);
+        patcher.set_guarded(start, value + pos, &[1]);
+    }
+    let volume = Volume::open(&patcher.bytes).unwrap();
+    let scan = volume.scan(&patcher.bytes, SourceId(0), &mut TakeAll::default()).unwrap();
+    assert_eq!(scan.case_sensitive.len(), 2);
 }
 
 #[test]

@@ -1,12 +1,12 @@
 //! Volumes that others made: mkntfs formats them, ntfs-3g fills them. The checker finds no fault, the reader every file.
 #![allow(clippy::unwrap_used, clippy::disallowed_types, reason = "tests start programs and write files")]
-#![allow(clippy::print_stderr, reason = "a test that cannot run says so")]
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::mounted::mount;
 use crate::support::compare::{read, scan};
 use crate::support::noise;
 use gravure_io::{FileAt, ReadAt};
@@ -37,7 +37,8 @@ fn run(command: &mut Command) {
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-fn formatted(dir: &TempDir, size: u64, arguments: &[&str]) -> Option<PathBuf> {
+/// A volume that mkntfs makes; `None` after a loud skip.
+pub(crate) fn formatted(dir: &TempDir, size: u64, arguments: &[&str]) -> Option<PathBuf> {
     let path = dir.path().join("volume.ntfs");
     std::fs::File::create(&path).unwrap().set_len(size).unwrap();
     run(oracle("mkntfs")?.args(["-F", "-q", "-L", "Theirs"]).args(arguments).arg(&path));
@@ -84,30 +85,6 @@ fn files_that_ntfscp_put_onto_a_volume_are_read() {
         assert!(read(&file, &volume, &scan.contents, node.data.as_ref().unwrap()) == *content, "{name}");
     }
     assert_eq!(scan.tree.node_count(), expected.len() + 1);
-}
-
-/// A volume mounted by ntfs-3g, until it is dropped.
-struct Mounted(PathBuf);
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        let unmounted = Command::new("umount").arg(&self.0).status().is_ok_and(|status| status.success());
-        if !unmounted {
-            eprintln!("{} is still mounted", self.0.display());
-        }
-    }
-}
-
-/// Mounts a volume; `None` after a loud skip where the kernel or the rights for that are missing.
-fn mount(volume: &Path, at: &Path) -> Option<Mounted> {
-    std::fs::create_dir_all(at).unwrap();
-    let output = oracle("ntfs-3g")?.args(["-o", "compression"]).arg(volume).arg(at).output().unwrap();
-    if !output.status.success() {
-        // A machine without FUSE is no machine without an oracle: wimlib fills volumes without it.
-        eprintln!("SKIPPED: ntfs-3g cannot mount: {}", String::from_utf8_lossy(&output.stderr));
-        return None;
-    }
-    Some(Mounted(at.to_owned()))
 }
 
 /// Fills a mounted volume; the contents by path.
@@ -174,7 +151,7 @@ fn volumes_that_ntfs_3g_filled_are_clean_and_read() {
     for arguments in [&[][..], &["-C"]] {
         let dir = tempfile::tempdir().unwrap();
         let Some(path) = formatted(&dir, 48 << 20, arguments) else { return };
-        let Some(mounted) = mount(&path, &dir.path().join("mounted")) else { return };
+        let Some(mounted) = mount(&path, &dir.path().join("mounted"), "compression") else { return };
         let expected = fill(&mounted.0);
         drop(mounted);
         let file = FileAt::open(&path).unwrap();

@@ -3,9 +3,12 @@
 mod change;
 mod check;
 mod faults;
+mod faults_compressed;
 mod foreign;
 mod fuzz_bodies;
 mod kernel;
+mod mounted;
+mod mounted_volumes;
 mod oracles;
 mod reader;
 mod refusals;

@@ -1,14 +1,19 @@
 //! Trees with everything a Windows volume has, and volumes made of them.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "imaging's tests use a part of it")]
 
+pub mod checkers;
 pub mod compare;
 pub mod patch;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use gravure_codec::{Encoder, Level, Method};
 use gravure_io::{MemoryDisk, WriteAt};
-use gravure_ntfs::{ContentGuide, NoGuide, Notes, Part, Place, SectorSize, VolumeOptions, VolumePlan, Write};
+use gravure_ntfs::{
+    ContentGuide, Encoding, NoGuide, Notes, Part, Place, SectorSize, VolumeOptions, VolumePlan, WofAlgorithm,
+    Write,
+};
 use gravure_nttypes::{FileAttributes, FileTime, LinkTarget, NtName, ReparseTag};
 use gravure_testkit::Random;
 use gravure_tree::{
@@ -124,9 +129,91 @@ pub fn streams(list: &[(&str, &[u8])]) -> Vec<NamedStream> {
 /// Everything at once: sizes around every border, links, streams, short names, reparse points, object ids, extended
 /// attributes, sparse files, odd names, deep and large directories, many descriptors.
 pub fn windows_tree(large_directory: usize) -> Tree {
+    windows_builder(large_directory).tree
+}
+
+/// The same, to be added to.
+pub fn windows_builder(large_directory: usize) -> Builder {
     let mut b = Builder::new(1500);
     add_windows(&mut b, large_directory);
-    b.tree
+    b
+}
+
+/// Sparse files with holes at every place; of one the runs do not fit into a record.
+pub fn add_holes(b: &mut Builder) {
+    let root = b.tree.root();
+    let directory = b.directory(root, "holes");
+    let unit = |n: u64| noise(64 << 10, 500 + n);
+    let zeros = |units: usize| vec![0; units << 16];
+    let contents = [
+        [unit(1), zeros(3), unit(2)].concat(),
+        [zeros(2), unit(3)].concat(),
+        [unit(4), zeros(4), vec![0; 12_345]].concat(),
+        zeros(5),
+        (0..150).flat_map(|n| [unit(n), zeros(1)].concat()).collect(),
+    ];
+    for (n, content) in contents.iter().enumerate() {
+        let mut node = file(content);
+        node.attributes |= FileAttributes::SPARSE;
+        let id = b.add(directory, &format!("file with holes {n}"), None, node);
+        b.link(directory, &format!("second name {n}"), id);
+    }
+}
+
+/// Files stored compressed, and where sparse ones are zeros.
+#[derive(Default)]
+pub struct FormGuide {
+    /// Their compressed streams.
+    pub stored: HashMap<NodeId, (WofAlgorithm, Vec<u8>)>,
+}
+
+impl ContentGuide for FormGuide {
+    fn position(&self, _: &ContentRef) -> u64 {
+        0
+    }
+
+    fn encoding(&self, node: NodeId, _: &ContentRef) -> Encoding {
+        self.stored.get(&node).map_or(Encoding::Plain, |(algorithm, stored)| Encoding::Wof {
+            algorithm: *algorithm,
+            stored_bytes: stored.len() as u64,
+        })
+    }
+
+    fn zeros(&self, node: NodeId, content: &ContentRef) -> Vec<std::ops::Range<u64>> {
+        ZeroGuide.zeros(node, content)
+    }
+}
+
+/// Files that are to be stored compressed, by each algorithm of the overlay filter; some of their chunks do not get smaller.
+pub fn add_compact(b: &mut Builder) -> FormGuide {
+    use WofAlgorithm::{Lzx, Xpress4K, Xpress8K, Xpress16K};
+    let root = b.tree.root();
+    let directory = b.directory(root, "compact");
+    let text: Vec<u8> =
+        (0..).flat_map(|n: u32| format!("{n} bottles\n").into_bytes()).take(200_000).collect();
+    let mut guide = FormGuide::default();
+    for (algorithm, chunk) in [(Xpress4K, 4096), (Lzx, 32_768), (Xpress8K, 8192), (Xpress16K, 16_384)] {
+        let method = if algorithm == Lzx { Method::Lzx } else { Method::Xpress };
+        for len in [chunk - 1, chunk, chunk + 1, 3 * chunk + 5, 150_001] {
+            let content = [&text[..len / 2], &noise(len - len / 2, len as u64)].concat();
+            let id = b.file(directory, &format!("{algorithm:?} {len}"), &content);
+            guide.stored.insert(id, (algorithm, compressed(&content, method, chunk)));
+            if len == 150_001 {
+                b.link(directory, &format!("{algorithm:?}, second name"), id);
+            }
+        }
+    }
+    guide
+}
+
+/// A whole volume in memory with contents in the forms that `guide` says.
+pub fn volume_of_forms(tree: &Tree, options: &VolumeOptions, guide: &FormGuide) -> Vec<u8> {
+    let plan = VolumePlan::new(tree, guide, options).unwrap();
+    let disk = MemoryDisk::from_bytes(vec![0x5a; usize::try_from(options.volume_bytes).unwrap()]);
+    for write in all_writes_with(&plan, tree, &|node| guide.stored[&node].1.clone()) {
+        disk.write_all_at(write.offset, &write.bytes).unwrap();
+    }
+    disk.to_vec()
 }
 
 /// The same and components as Windows keeps them: `nodes` files and directories in all and more, three in ten of them in one

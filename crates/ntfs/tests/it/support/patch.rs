@@ -2,15 +2,18 @@
 //! can be, and bytes put where the update sequences let them.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "imaging's tests use a part of it")]
 
-/// A volume of 4 KiB clusters and 1 KiB records, as this crate lays them out: the MFT in one run.
+/// A volume as this crate lays them out, of any shape: the MFT in one run.
 pub struct Patcher {
     pub bytes: Vec<u8>,
+    /// Bytes of a record, a cluster, a sector, and of what index blocks are counted in.
+    pub record_bytes: usize,
+    pub cluster_bytes: usize,
+    pub sector_bytes: usize,
+    pub vcn_bytes: usize,
     undo: Vec<(usize, u8)>,
 }
 
-pub const RECORD: usize = 1024;
 pub const BLOCK: usize = 4096;
-const CLUSTER: usize = 4096;
 
 /// An attribute in a record.
 #[derive(Debug, Clone)]
@@ -55,7 +58,19 @@ fn text(bytes: &[u8]) -> String {
 
 impl Patcher {
     pub fn new(bytes: Vec<u8>) -> Self {
-        Self { bytes, undo: Vec::new() }
+        let sector_bytes = u16_at(&bytes, 0xb);
+        // Counts above 128 are powers of two.
+        let cluster_bytes = sector_bytes
+            * match bytes[0xd] {
+                few @ 0..=128 => usize::from(few),
+                many => 1 << (256 - usize::from(many)),
+            };
+        let record_bytes = match bytes[0x40] {
+            clusters @ 0..=127 => cluster_bytes * usize::from(clusters),
+            power => 1 << (256 - usize::from(power)),
+        };
+        let vcn_bytes = if cluster_bytes > BLOCK { 512 } else { cluster_bytes };
+        Self { bytes, record_bytes, cluster_bytes, sector_bytes, vcn_bytes, undo: Vec::new() }
     }
 
     /// Puts everything back.
@@ -81,13 +96,13 @@ impl Patcher {
         start + u16_at(&self.bytes, start + 4) + 2 + 2 * (pos / 512) + pos % 512 - 510
     }
 
-    /// Changes bytes of a guarded block; in the first four records, in their copies as well.
+    /// Changes bytes of a guarded block; in the records that the mirror has, in their copies as well.
     pub fn set_guarded(&mut self, start: usize, pos: usize, bytes: &[u8]) {
         let mft = self.record(0);
         for (pos, byte) in (pos..).zip(bytes) {
             let place = self.guarded(start, pos);
             self.set(place, &[*byte]);
-            if (mft..mft + 4 * RECORD).contains(&place) {
+            if (mft..mft + self.mirror_bytes()).contains(&place) {
                 let copy = place - mft + self.mirror();
                 self.set(copy, &[*byte]);
             }
@@ -95,12 +110,16 @@ impl Patcher {
     }
 
     pub fn mirror(&self) -> usize {
-        u64_at(&self.bytes, 0x38) * CLUSTER
+        u64_at(&self.bytes, 0x38) * self.cluster_bytes
+    }
+
+    fn mirror_bytes(&self) -> usize {
+        (4 * self.record_bytes).max(self.cluster_bytes)
     }
 
     /// Where record `number` is.
     pub fn record(&self, number: usize) -> usize {
-        u64_at(&self.bytes, 0x30) * CLUSTER + number * RECORD
+        u64_at(&self.bytes, 0x30) * self.cluster_bytes + number * self.record_bytes
     }
 
     /// A guarded block without its guard.
@@ -109,7 +128,7 @@ impl Patcher {
     }
 
     pub fn attributes(&self, number: usize) -> Vec<Found> {
-        let bytes = self.plain(self.record(number), RECORD);
+        let bytes = self.plain(self.record(number), self.record_bytes);
         let mut pos = u16_at(&bytes, 0x14);
         let mut all = Vec::new();
         while u32_at(&bytes, pos) != 0xffff_ffff {
@@ -142,28 +161,28 @@ impl Patcher {
     /// Where the first cluster of an attribute is, of one run.
     pub fn clusters(&self, number: usize, kind: u32, name: &str) -> usize {
         let found = self.attribute(number, kind, name);
-        let bytes = self.plain(self.record(number), RECORD);
+        let bytes = self.plain(self.record(number), self.record_bytes);
         let head = bytes[found.value];
         let (count, distance) = (usize::from(head & 15), usize::from(head >> 4));
         let start = found.value + 1 + count;
         bytes[start..start + distance].iter().rev().fold(0, |sum, byte| sum << 8 | usize::from(*byte))
-            * CLUSTER
+            * self.cluster_bytes
     }
 
     /// Records of the MFT.
     pub fn count(&self) -> usize {
-        let bytes = self.plain(self.record(0), RECORD);
-        u64_at(&bytes, self.attribute(0, 0x80, "").pos + 0x30) / RECORD
+        let bytes = self.plain(self.record(0), self.record_bytes);
+        u64_at(&bytes, self.attribute(0, 0x80, "").pos + 0x30) / self.record_bytes
     }
 
     /// The record of the file with this name.
     pub fn find(&self, name: &str) -> usize {
         let has = |number: &usize| {
-            let bytes = self.plain(self.record(*number), RECORD);
+            let bytes = self.plain(self.record(*number), self.record_bytes);
             bytes.starts_with(b"FILE")
                 && bytes[0x16] & 1 != 0
                 && self.attributes(*number).iter().any(|one| {
-                    let value = &bytes[one.value.min(RECORD)..];
+                    let value = &bytes[one.value.min(self.record_bytes)..];
                     one.kind == 0x30 && text(&value[0x42..0x42 + 2 * usize::from(value[0x40])]) == name
                 })
         };
@@ -187,7 +206,7 @@ impl Patcher {
     /// Entries of the root of an index: start of the record, position of the node's head, entries.
     pub fn root_entries(&self, number: usize, name: &str) -> (usize, usize, Vec<Entry>) {
         let (start, head) = (self.record(number), self.attribute(number, 0x90, name).value + 0x10);
-        (start, head, self.entries(start, RECORD, head))
+        (start, head, self.entries(start, self.record_bytes, head))
     }
 
     /// Entries of the first block of an index.
