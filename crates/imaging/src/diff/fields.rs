@@ -76,6 +76,10 @@ impl<'a> Fields<'a> {
         found.text(Aspect::Attributes, attributes(first), attributes(second));
         self.security(first, second, &mut found);
         xattrs(first, second, &mut found);
+        if self.images.iter().all(Option::is_some) {
+            link_flags(first, second, &mut found);
+            tagged_items(first, second, &mut found);
+        }
         let object = |node: &Node| node.object_id.as_deref().map_or_else(none, hex);
         found.text(Aspect::ObjectId, object(first), object(second));
         Ok(found.list)
@@ -224,6 +228,31 @@ fn streams(first: &Node, second: &Node, found: &mut Found<'_>) {
         };
         found.text(Aspect::Streams, text(&a, &b), text(&b, &a));
     }
+}
+
+/// What an image notes of a link beside its target. Directories and volumes have no such notes.
+fn link_flags(first: &Node, second: &Node, found: &mut Found<'_>) {
+    if let (Some(a), Some(b)) = (&first.reparse, &second.reparse) {
+        let text = |flags: u16, reserved: u16| format!("flags {flags:#x}, reserved {reserved:#x}");
+        found.text(Aspect::LinkFlags, text(a.link_flags, a.reserved), text(b.link_flags, b.reserved));
+    }
+}
+
+/// Items whose meaning is not known: which there are, and what they hold.
+fn tagged_items(first: &Node, second: &Node, found: &mut Found<'_>) {
+    if first.unknown_items == second.unknown_items {
+        return;
+    }
+    let text = |node: &Node, other: &Node| {
+        let own = node.unknown_items.iter().filter(|item| !other.unknown_items.contains(item));
+        let own: Vec<String> = own
+            .map(|item| {
+                format!("tag {:#x} ({} bytes, SHA-1 {})", item.tag, item.data.len(), sha1_of(&item.data))
+            })
+            .collect();
+        if own.is_empty() { "the same in another order or number".to_owned() } else { own.join(", ") }
+    };
+    found.text(Aspect::TaggedItems, text(first, second), text(second, first));
 }
 
 fn xattrs(first: &Node, second: &Node, found: &mut Found<'_>) {
