@@ -134,9 +134,9 @@ impl NtfsSource {
                 UncleanVolumes::Read => meter.warn(|| format!("{name} is {unclean}; read all the same")),
             }
         }
-        let is_strict = options.security == SecurityMetadata::Require;
+        let security = options.security;
         let mut guide =
-            Guide { exclude: &options.exclude, meter, ctl, path: Vec::new(), is_strict, refused: None };
+            Guide { exclude: &options.exclude, meter, ctl, path: Vec::new(), security, refused: None };
         let scan = match volume.scan(&*source, id, &mut guide) {
             Err(gravure_ntfs::Error::Stopped) => {
                 if let Some(message) = guide.refused {
@@ -277,8 +277,8 @@ struct Guide<'a> {
     meter: &'a Meter<'a>,
     ctl: &'a Ctl,
     path: Vec<u8>,
-    /// Whether a security descriptor that cannot be read is the end.
-    is_strict: bool,
+    /// What a security descriptor means that cannot be read.
+    security: SecurityMetadata,
     /// The first of them.
     refused: Option<String>,
 }
@@ -301,9 +301,16 @@ impl ScanGuide for Guide<'_> {
     }
 
     fn warn(&mut self, message: String) {
-        if self.is_strict && message.contains("security descriptor") {
-            self.refused.get_or_insert(message);
-            return;
+        if message.contains("security descriptor") {
+            match self.security {
+                SecurityMetadata::Keep => {}
+                // Nobody asked for it.
+                SecurityMetadata::Leave => return,
+                SecurityMetadata::Require => {
+                    self.refused.get_or_insert(message);
+                    return;
+                }
+            }
         }
         self.meter.skip(|| message);
     }

@@ -1,5 +1,4 @@
 //! Virtual disks and disk files with partitions as targets and sources, and files with large sectors.
-#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::path::Path;
 
@@ -26,7 +25,8 @@ fn a_volume_is_applied_into_virtual_disks_and_captured_from_their_partitions() {
         let text =
             ok(dir, &["apply", "x.wim", name, "--size", "96M", "--label", "System", "--progress", "none"]);
         assert!(text.contains("read back"), "{text}");
-        assert!(std::fs::metadata(dir.join(name)).unwrap().len() < 60 << 20, "{name}");
+        let is_small = std::fs::metadata(dir.join(name)).unwrap().len() < 40 << 20;
+        assert!(is_small || format == "vhdx", "blocks of VHDX files have 32 MiB");
 
         // By its number, and as the only partition with such a volume.
         for source in [format!("{name}:1"), name.to_owned()] {

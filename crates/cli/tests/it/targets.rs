@@ -39,13 +39,13 @@ fn a_file_that_is_refused_keeps_its_size_and_content() {
 
     let data = noise(3 << 20);
     // Nothing where a signature would be, but data behind.
-    let late = [vec![0; 1 << 20], noise(2 << 20)].concat();
+    let late = [vec![0; 1 << 20], noise(19 << 20)].concat();
     std::fs::write(dir.join("data.img"), &data).unwrap();
     std::fs::write(dir.join("late.img"), &late).unwrap();
     let cases: [(&[&str], &str, i32, &str); 11] = [
         (&["x.wim", "data.img", "--size", "1G"], "data.img", 4, "it holds data"),
         (&["x.wim", "data.img", "--size", "32M"], "data.img", 4, "it holds data"),
-        (&["x.wim", "late.img", "--size", "2900K"], "late.img", 4, "would be cut to 2969600"),
+        (&["x.wim", "late.img", "--size", "16M"], "late.img", 4, "would be cut to 16777216"),
         (&["x.wim", "data.img"], "data.img", 4, "data.img"),
         (&["x.wim", "data.img", "--size", "512K", "--yes"], "data.img", 4, "data.img"),
         (&["twins.wim", "data.img", "--size", "32M", "--yes"], "data.img", 4, "NAME"),
@@ -63,7 +63,6 @@ fn a_file_that_is_refused_keeps_its_size_and_content() {
     }
 
     // The same from a pipe.
-    ok(dir, &["capture", "device.ntfs", "stream", "--block", "--progress", "none"]);
     let piped = |target: &str, size: &str| {
         let mut capture = Command::new(env!("CARGO_BIN_EXE_gravure"))
             .current_dir(dir)
@@ -78,7 +77,7 @@ fn a_file_that_is_refused_keeps_its_size_and_content() {
             .stdin(capture.stdout.take().unwrap())
             .output()
             .unwrap();
-        drop(capture.wait().unwrap());
+        capture.wait().unwrap();
         (apply.status.code().unwrap(), String::from_utf8_lossy(&apply.stderr).into_owned())
     };
     let (code, error) = piped("data.img", "1G");

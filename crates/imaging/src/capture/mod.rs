@@ -402,8 +402,11 @@ fn is_volume(path: &Path) -> bool {
     metadata.is_ok_and(|metadata| metadata.is_file() || metadata.file_type().is_block_device())
 }
 
+/// A volume and its name for messages.
+type NamedVolume = (Box<dyn ReadAt>, String);
+
 /// The volume in a partition of a disk or disk file, and its name. `None` where the file or device is a volume itself.
-fn volume_in_disk(path: &Path, number: Option<u32>) -> Result<Option<(Box<dyn ReadAt>, String)>, Error> {
+fn volume_in_disk(path: &Path, number: Option<u32>) -> Result<Option<NamedVolume>, Error> {
     let kind = ImportKind::of(path)?;
     if number.is_none() && !matches!(kind, ImportKind::VirtualDisk(_)) {
         return Ok(None);

@@ -279,3 +279,64 @@ fn xattrs(first: &Node, second: &Node, found: &mut Found<'_>) {
         found.text(Aspect::ExtendedAttributes, text(&a, &b), text(&b, &a));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use gravure_nttypes::{FileAttributes, ReparseTag};
+    use gravure_tree::{Reparse, TaggedItem};
+    use gravure_wim::ImageIndex;
+
+    use super::*;
+
+    /// An image with one link of these flags and items.
+    fn image(link_flags: u16, reserved: u16, items: &[(u32, &[u8])]) -> (Image, NodeId) {
+        let mut tree = Tree::new(Node { children: Some(Vec::new()), ..Node::default() });
+        let content = ContentRef::inline(&b"\0\0\0\0\0\0\0\0\0\0\0\0"[..]);
+        let link = Node {
+            attributes: FileAttributes::REPARSE_POINT,
+            reparse: Some(Reparse { tag: ReparseTag::SYMLINK, reserved, link_flags, content }),
+            unknown_items: items
+                .iter()
+                .map(|(tag, data)| TaggedItem { tag: *tag, data: data.to_vec() })
+                .collect(),
+            ..Node::default()
+        };
+        let id = tree.add(tree.root(), "link".into(), link).unwrap();
+        (Image::without_files(ImageIndex::from_number(1).unwrap(), tree, Vec::new()), id)
+    }
+
+    fn compare(
+        first: &(Image, NodeId),
+        second: &(Image, NodeId),
+        ignore: &[Aspect],
+    ) -> Vec<(Aspect, String)> {
+        let ignore = ignore.iter().copied().collect();
+        let images = [Some(&first.0), Some(&second.0)];
+        let mut fields = Fields::new([first.0.tree(), second.0.tree()], images, &ignore);
+        let found = fields.compare(first.1, second.1, "/link").unwrap();
+        found.into_iter().map(|one| (one.aspect, format!("{} | {}", one.first, one.second))).collect()
+    }
+
+    #[test]
+    fn flags_of_links_and_unknown_items_count_between_images() {
+        let plain = image(0, 0, &[]);
+        assert_eq!(compare(&plain, &image(0, 0, &[]), &[]), []);
+        let flags = compare(&plain, &image(1, 0xd000, &[]), &[]);
+        assert_eq!(
+            flags,
+            [(Aspect::LinkFlags, "flags 0x0, reserved 0x0 | flags 0x1, reserved 0xd000".to_owned())]
+        );
+        assert_eq!(compare(&plain, &image(1, 0, &[]), &[Aspect::LinkFlags]), []);
+        let (one, other) = (image(0, 0, &[(7, b"same"), (9, b"a")]), image(0, 0, &[(7, b"same"), (9, b"b")]));
+        let items = compare(&one, &other, &[]);
+        assert_eq!((items.len(), items[0].0), (1, Aspect::TaggedItems));
+        assert!(
+            items[0]
+                .1
+                .starts_with("tag 0x9 (1 bytes, SHA-1 86f7e437faa5a7fce15d1ddcb9eaeaea377667b8) | tag 0x9 ")
+        );
+        let turned = image(0, 0, &[(9, b"a"), (7, b"same")]);
+        assert_eq!(compare(&one, &turned, &[]).len(), 1);
+        assert_eq!(compare(&one, &turned, &[Aspect::TaggedItems]), []);
+    }
+}
