@@ -12,6 +12,7 @@ mod imagex;
 mod interrupt;
 mod mounting;
 mod output;
+mod patterns;
 mod progress;
 mod stored;
 mod target;

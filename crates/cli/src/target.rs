@@ -12,7 +12,7 @@ use gravure_io::FileAt;
 use gravure_model::Ctl;
 
 use crate::exit::Failure;
-use crate::stored;
+use crate::{patterns, stored};
 
 /// How standard input is called on the command line, and in messages.
 pub(crate) const STDIN: &str = "-";
@@ -97,7 +97,7 @@ impl ImageName {
         references: &[PathBuf],
         ctl: &Ctl,
     ) -> Result<(), Failure> {
-        for reference in references {
+        for reference in &expanded(references)? {
             match reference.to_str().filter(|name| stored::is_address(name)) {
                 Some(url) => file.add_reference_at(Arc::new(fetch(url, ctl)?), url)?,
                 None => file.add_reference(reference)?,
@@ -121,6 +121,24 @@ impl ImageName {
         }
         Ok(Path::new(&self.file))
     }
+}
+
+/// The files that `--ref` names: addresses as they are, files by path or by a pattern with `*`, `?` or `[a-z]`.
+fn expanded(references: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
+    let mut files = Vec::new();
+    for reference in references {
+        if reference.to_str().is_some_and(stored::is_address) || reference.exists() {
+            files.push(reference.clone());
+            continue;
+        }
+        let found = patterns::expand(reference);
+        if found.is_empty() {
+            let message = format!("--ref={}: no file matches", reference.display());
+            return Err(Failure::new(ErrorKind::NotFound, message));
+        }
+        files.extend(found);
+    }
+    Ok(files)
 }
 
 /// Opens a file by path or address, or standard input when it is a file. A split set at an address has its other parts

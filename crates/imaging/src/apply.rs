@@ -35,6 +35,18 @@ pub struct ApplyOptions {
     pub durability: Durability,
     /// What happens to content that is damaged.
     pub damaged: DamagedContent,
+    /// What happens when there is not enough room for it.
+    pub room: LackOfRoom,
+}
+
+/// What happens when more is to be written than there is room for, by the figures of the file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LackOfRoom {
+    /// The operation is refused before anything is written, with the figures.
+    #[default]
+    Refuse,
+    /// It is tried: file systems that compress may hold more than they say.
+    Try,
 }
 
 /// What an apply does with content that does not have its SHA-1.
@@ -69,6 +81,7 @@ impl Default for ApplyOptions {
             unix: UnixMetadata::default(),
             durability: Durability::default(),
             damaged: DamagedContent::default(),
+            room: LackOfRoom::default(),
         }
     }
 }
@@ -80,6 +93,10 @@ pub struct ApplyReport {
     pub bytes: u64,
     /// Files, directories and links made.
     pub files: u64,
+    /// Files among them whose content stood there already and was not fetched ([`Existing::Keep`]).
+    pub kept_files: u64,
+    /// Bytes of their contents.
+    pub kept_bytes: u64,
     /// What was odd, in words. The observer was told of each.
     pub warnings: Vec<String>,
     /// How many warnings are about things asked for and not done.
@@ -131,25 +148,68 @@ pub(crate) fn apply_with(
     if options.unix == UnixMetadata::Leave {
         warn_of_devices(image.tree(), &meter);
     }
+    let replaces = matches!(options.existing, Existing::Replace | Existing::Keep);
+    let needed =
+        if options.room == LackOfRoom::Refuse { needed_bytes(image.tree(), options.unix) } else { 0 };
+    if !replaces {
+        check_room(path, needed, 0)?;
+    }
     let (existing, root) = (options.existing, options.root);
     let (unix, links) = (options.unix, options.links);
     let mut target = DirectoryTarget::open(path, image.tree(), existing, root, unix, links, &meter)?;
     target.structure(ctl)?;
+    if replaces && check_room(path, needed, 0).is_err() {
+        // What is replaced makes room first.
+        check_room(path, needed, target.standing_bytes())?;
+    }
+    target.keep_what_is_right(&context)?;
     let damaged = read(&context, &meter, &target)?;
     let losses = target.metadata(ctl)?;
     if options.durability == Durability::Stable {
         target.sync()?;
     }
-    let files = target.count();
+    let (files, (kept_files, kept_bytes)) = (target.count(), target.kept());
     let totals = meter.finish();
     Ok(ApplyReport {
         bytes: totals.bytes,
         files,
+        kept_files,
+        kept_bytes,
         warnings: totals.warnings,
         skipped: totals.skipped,
         damaged,
         losses,
         milliseconds: totals.milliseconds,
+    })
+}
+
+/// Bytes that the files of an image have, each name of its own, and none for what a directory does not hold.
+fn needed_bytes(tree: &Tree, unix: UnixMetadata) -> u64 {
+    let is_file = |id: &NodeId| match kind_of(tree.node(*id)) {
+        UnixKind::File => true,
+        UnixKind::Special(_) => unix == UnixMetadata::Leave,
+        _ => false,
+    };
+    let sizes =
+        uses::nodes(tree).filter(is_file).map(|id| tree.node(id).data.as_ref().map_or(0, |data| data.size));
+    sizes.fold(0, u64::saturating_add)
+}
+
+/// Refuses when `needed` bytes are more than there is room for at `path`, or above it where it is to be made, with `standing` bytes
+/// that are going to be replaced.
+fn check_room(path: &Path, needed: u64, standing: u64) -> Result<(), Error> {
+    let Some(place) = path.ancestors().find(|place| place.as_os_str().is_empty() || place.exists()) else {
+        return Ok(());
+    };
+    let place = if place.as_os_str().is_empty() { Path::new(".") } else { place };
+    let free = gravure_linux::health::free_bytes(place).map_err(Error::linux(place.display()))?;
+    if needed <= free.saturating_add(standing) {
+        return Ok(());
+    }
+    let (what, room) = (format!("applying to {}", path.display()), free.saturating_add(standing));
+    Err(Error::Refused {
+        what,
+        why: format!("no room: its files have {needed} bytes, the file system has {room} free"),
     })
 }
 

@@ -143,7 +143,7 @@ pub fn system_of(tree: &Tree) -> SystemKind {
 }
 
 /// Finds a path without regard to the case of ASCII letters, as Windows does.
-fn find_folded(tree: &Tree, path: &[&str]) -> Option<NodeId> {
+pub(crate) fn find_folded(tree: &Tree, path: &[&str]) -> Option<NodeId> {
     path.iter().try_fold(tree.root(), |at, name| {
         let name = NtName::from(*name);
         let found = tree.children(at).iter().find(|entry| entry.name.folded().eq(name.folded()));

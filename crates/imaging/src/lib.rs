@@ -48,7 +48,7 @@ mod import;
 
 mod remote;
 
-pub use apply::{ApplyOptions, ApplyReport, DamagedContent, Durability, apply_to_directory};
+pub use apply::{ApplyOptions, ApplyReport, DamagedContent, Durability, LackOfRoom, apply_to_directory};
 pub use block::{
     Advice, Alike, BLOCK_FORMAT, BadSectors, BlockApplyOptions, BlockApplyReport, BlockCapture,
     BlockCaptureOptions, BlockCaptureReport, BlockImage, BlockImageAt, BlockLayout, BlockPlan,
@@ -67,7 +67,8 @@ pub use checked::CheckedAt;
 pub use describe::{describe, describe_file, is_described_by, system_of};
 pub use diff::{Aspect, Change, DiffOptions, DiffReport, Difference, Side, diff};
 pub use directory::{
-    Existing, LinkTargets, Mounts, Overlay, RootMetadata, ScanOptions, Symlinks, UnixMetadata,
+    Existing, LinkTargets, Mounts, Overlay, RootMetadata, ScanOptions, SecurityMetadata, Symlinks,
+    UnixMetadata,
 };
 pub use error::{Error, ErrorKind};
 pub use exclude::{CaptureConfig, Exclusions};
@@ -105,6 +106,6 @@ pub use verify::{
     verify_applied, verify_directory, verify_file,
 };
 pub use volume::{
-    Compact, CompactReport, ExistingData, NotCompact, Unrepresentable, VolumeApplyOptions, VolumeDevice,
+    Compact, CompactReport, ExistingData, NotCompact, PartOf, Unrepresentable, VolumeApplyOptions, VolumeDevice,
     VolumeFile, VolumeReport, VolumeVerify, WhyPlain, apply_to_volume,
 };

@@ -12,7 +12,7 @@ use gravure_nttypes::{FileTime, NtName};
 use gravure_tree::{NodeId, SourceId, Tree};
 use gravure_wim::{Compression, Method};
 
-use crate::directory::ScanOptions;
+use crate::directory::{ScanOptions, SecurityMetadata};
 use crate::glob::NameCase;
 use crate::meter::Meter;
 use crate::{CaptureConfig, Error, ErrorKind, Exclusions};
@@ -147,15 +147,26 @@ impl NtfsSource {
                 UncleanVolumes::Read => meter.warn(|| format!("{name} is {unclean}; read all the same")),
             }
         }
-        let mut guide = Guide { exclude: &options.exclude, meter, ctl, path: Vec::new() };
+        let security = options.security;
+        let mut guide =
+            Guide { exclude: &options.exclude, meter, ctl, path: Vec::new(), security, refused: None };
         let scan = match volume.scan(&*source, id, &mut guide) {
             Err(gravure_ntfs::Error::Stopped) => {
+                if let Some(message) = guide.refused {
+                    return Err(refused_descriptor(&name, &message));
+                }
                 ctl.check()?;
                 return Err(ntfs_error(&name, gravure_ntfs::Error::Stopped));
             }
             other => other.map_err(|error| ntfs_error(&name, error))?,
         };
+        if let Some(message) = guide.refused {
+            return Err(refused_descriptor(&name, &message));
+        }
         let mut tree = scan.tree;
+        if options.security == SecurityMetadata::Leave {
+            without_descriptors(&mut tree);
+        }
         if let Some(latest) = options.latest_time {
             clamp(&mut tree, FileTime::from_unix(latest, 0));
         }
@@ -234,13 +245,17 @@ impl NtfsSource {
     }
 }
 
-/// A file system other than NTFS is named.
-fn refuse_others(source: &dyn ReadAt, name: &str) -> Result<(), Error> {
+/// Whether an NTFS volume starts here, by its boot sector.
+pub(crate) fn is_ntfs(source: &dyn ReadAt) -> bool {
     let mut found = [0; NAME.len()];
-    if source.size() > NAME_OFFSET.saturating_add(NAME.len() as u64)
+    source.size() > NAME_OFFSET.saturating_add(NAME.len() as u64)
         && source.read_exact_at(NAME_OFFSET, &mut found).is_ok()
         && found == NAME
-    {
+}
+
+/// A file system other than NTFS is named.
+fn refuse_others(source: &dyn ReadAt, name: &str) -> Result<(), Error> {
+    if is_ntfs(source) {
         return Ok(());
     }
     let recognised = gravure_disk::recognise(&source).unwrap_or_default();
@@ -250,6 +265,18 @@ fn refuse_others(source: &dyn ReadAt, name: &str) -> Result<(), Error> {
         list => format!("{name}: {}", list.join(", ")),
     };
     Err(Error::Unsupported { what: "capture of files from what is no NTFS volume", value })
+}
+
+fn refused_descriptor(name: &str, message: &str) -> Error {
+    let source = "all security descriptors are to be captured".into();
+    Error::Other { what: format!("{name}: {message}"), source, kind: ErrorKind::Integrity }
+}
+
+/// Takes all security descriptors out of a tree.
+fn without_descriptors(tree: &mut Tree) {
+    let nodes: Vec<_> = crate::uses::nodes(tree).collect();
+    nodes.into_iter().for_each(|id| tree.node_mut(id).security = None);
+    tree.set_security_descriptors(Vec::new());
 }
 
 /// As captures of directories do it for reproducible images.
@@ -269,6 +296,10 @@ struct Guide<'a> {
     meter: &'a Meter<'a>,
     ctl: &'a Ctl,
     path: Vec<u8>,
+    /// What a security descriptor means that cannot be read.
+    security: SecurityMetadata,
+    /// The first of them.
+    refused: Option<String>,
 }
 
 impl ScanGuide for Guide<'_> {
@@ -285,10 +316,21 @@ impl ScanGuide for Guide<'_> {
     }
 
     fn goes_on(&mut self, _: u32, _: u32) -> bool {
-        self.ctl.check().is_ok()
+        self.refused.is_none() && self.ctl.check().is_ok()
     }
 
     fn warn(&mut self, message: String) {
+        if message.contains("security descriptor") {
+            match self.security {
+                SecurityMetadata::Keep => {}
+                // Nobody asked for it.
+                SecurityMetadata::Leave => return,
+                SecurityMetadata::Require => {
+                    self.refused.get_or_insert(message);
+                    return;
+                }
+            }
+        }
         self.meter.skip(|| message);
     }
 }

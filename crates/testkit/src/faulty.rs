@@ -20,6 +20,8 @@ pub enum Operation {
 pub enum Fault {
     /// It fails and does nothing; later ones work again.
     Fail,
+    /// The same with the error that the kernel gives for this number, such as [`Fault::EIO`] or [`Fault::ENOSPC`].
+    Errno(i32),
     /// Only its first bytes reach the disk, then it fails; later ones work again.
     Short {
         /// Bytes that reach the disk.
@@ -37,6 +39,21 @@ pub enum Fault {
         /// Which bit of the transfer; taken modulo its length.
         bit: u64,
     },
+}
+
+impl Fault {
+    /// A sector that cannot be read or written.
+    pub const EIO: Self = Self::Errno(5);
+    /// No room: what a sparse file or a thin disk says when its file system is full.
+    pub const ENOSPC: Self = Self::Errno(28);
+
+    /// The error that it is told by.
+    fn error(self) -> io::Error {
+        match self {
+            Self::Errno(number) => io::Error::from_raw_os_error(number),
+            _ => broken("injected fault"),
+        }
+    }
 }
 
 /// A disk with one fault. Counts operations either way, so that a run without reaching the fault tells how many
@@ -109,7 +126,9 @@ impl<D> FaultyDisk<D> {
         match self.next(Operation::Write)? {
             None | Some(Fault::Flip { .. }) => work(),
             Some(Fault::Lie) => Ok(()),
-            Some(Fault::Fail | Fault::Short { .. } | Fault::PowerCut { .. }) => Err(broken("injected fault")),
+            Some(fault @ (Fault::Fail | Fault::Errno(_) | Fault::Short { .. } | Fault::PowerCut { .. })) => {
+                Err(fault.error())
+            }
         }
     }
 }
@@ -144,7 +163,9 @@ impl<D: ReadAt> ReadAt for FaultyDisk<D> {
                 buf.fill(0);
                 Ok(())
             }
-            Some(Fault::Fail | Fault::Short { .. } | Fault::PowerCut { .. }) => Err(broken("injected fault")),
+            Some(fault @ (Fault::Fail | Fault::Errno(_) | Fault::Short { .. } | Fault::PowerCut { .. })) => {
+                Err(fault.error())
+            }
         }
     }
 
@@ -161,7 +182,7 @@ impl<D: WriteAt> WriteAt for FaultyDisk<D> {
     fn write_all_at(&self, offset: u64, buf: &[u8]) -> io::Result<()> {
         match self.next(Operation::Write)? {
             None => self.disk.write_all_at(offset, buf),
-            Some(Fault::Fail) => Err(broken("injected fault")),
+            Some(fault @ (Fault::Fail | Fault::Errno(_))) => Err(fault.error()),
             Some(Fault::Lie) => Ok(()),
             Some(Fault::Short { bytes } | Fault::PowerCut { bytes }) => {
                 self.disk.write_all_at(offset, &buf[..bytes.min(buf.len())])?;
@@ -211,6 +232,7 @@ mod tests {
         let cases = [
             (9, Fault::Fail, 5, [1, 1, 2, 2, 3, 3, 4, 4]),
             (1, Fault::Fail, 4, [1, 1, 0, 0, 3, 3, 4, 4]),
+            (1, Fault::ENOSPC, 4, [1, 1, 0, 0, 3, 3, 4, 4]),
             (1, Fault::Short { bytes: 1 }, 4, [1, 1, 2, 0, 3, 3, 4, 4]),
             (1, Fault::PowerCut { bytes: 1 }, 1, [1, 1, 2, 0, 0, 0, 0, 0]),
             (2, Fault::PowerCut { bytes: 99 }, 2, [1, 1, 2, 2, 3, 3, 0, 0]),
@@ -235,6 +257,7 @@ mod tests {
             (result, buf)
         };
         assert_eq!(read(Fault::Fail).0, Err("injected fault".to_owned()));
+        assert_eq!(read(Fault::EIO).0, Err(io::Error::from_raw_os_error(5).to_string()));
         assert_eq!(read(Fault::Flip { bit: 32 }), (Ok(()), [6, 7, 7, 7]));
         assert_eq!(read(Fault::Lie), (Ok(()), [0; 4]));
     }

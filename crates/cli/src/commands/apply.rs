@@ -1,4 +1,5 @@
-//! `gravure apply`: an image becomes a directory, or the NTFS volume on a partition or in an image file.
+//! `gravure apply`: an image becomes a directory, or the NTFS volume on a partition or in an image file. One command with many targets, so most of this
+//! is options, their help and what is printed.
 
 use std::collections::HashSet;
 use std::os::unix::fs::FileTypeExt;
@@ -8,14 +9,16 @@ use std::process::ExitCode;
 use clap::ValueEnum;
 use gravure_imaging::{
     ApplyOptions, BlockApplyOptions, BlockVerify, Collisions, Compact, CompactReport, DamagedContent, Delta,
-    ErrorKind, Existing, ExistingData, Image, Unrepresentable, VerifyOptions, VolumeApplyOptions, VolumeFile,
-    VolumeVerify, WofAlgorithm, apply_to_directory, apply_to_volume, verify_applied,
+    ErrorKind, Existing, ExistingData, Image, LackOfRoom, Unrepresentable, VerifyOptions, VolumeApplyOptions, VolumeFile,
+    VolumeReport, VolumeVerify, Which, WofAlgorithm, apply_to_directory, apply_to_volume, check_integrity,
+    verify_applied,
 };
 use gravure_model::Ctl;
 use gravure_tree::Loss;
 use serde::Serialize;
 
 use super::disk::read_boot_code;
+use super::disk_file;
 use crate::exit::{Failure, done_or_partial};
 use crate::output::{self, bytes, rate};
 use crate::progress::Reporter;
@@ -30,7 +33,11 @@ use crate::{Common, descriptor, interrupt};
 afterwards and compared with the image.
 
 A partition, an existing regular file or a new one that ends in .img, .raw or .ntfs becomes an NTFS volume. It is not
-mountable before everything on it was written and checked.
+mountable before everything on it was written and checked. A file that ends in .vhdx or .qcow2 becomes a virtual disk with a
+partition table and the volume in its only partition; it is made beside its place, which takes the room of its files a second time.
+
+An apply to a directory that was interrupted goes on with --existing keep: files that are there with the right content are
+not fetched again. Volumes start over.
 
 A block image (.gim) is restored onto a disk, partition or file: what stands there already is kept, the rest is written and read
 back, boot sectors and partition table come last. Interrupted, it goes on where it was when it is run again. Of a whole disk it
@@ -62,7 +69,10 @@ Examples:
   ssh server cat pipable.wim | gravure apply -:1 /mnt/x     from a pipe: images made with --pipable
   gravure apply damaged.wim /mnt/x --recover-data   what can be read of a damaged image; exit code 10
   gravure apply install.wim:1 /dev/sdb3 --label Windows --yes      an NTFS volume
+  gravure apply install.wim 1 /mnt/x                the same, as wimlib has it
+  gravure apply http://server/install.wim:1 /mnt/x --existing keep   goes on where it was interrupted
   gravure apply install.wim:1 windows.ntfs --size 40G
+  gravure apply install.wim:1 windows.vhdx --size 40G    a virtual disk; --sector-size 4096 for 4Kn
   gravure apply install.wim:1 /dev/sdb3 --compact never --yes
   gravure apply odd.wim:1 odd.ntfs --size 8G --skip-unrepresentable   without what NTFS cannot hold; exit code 10
   gravure apply install.wim:1 /dev/sdb3 --descriptor install.json --verify descriptor --yes"
@@ -70,9 +80,14 @@ Examples:
 pub(crate) struct Options {
     /// Image file, address or - for standard input, with :NUMBER or :NAME when it holds several
     image: ImageName,
-    /// Directory to fill, made when it is not there; partition or file to become a volume
-    target: PathBuf,
-    /// Further files that content may lie in
+    /// Directory to fill, made when it is not there; partition or file to become a volume. Before it, number or name of the image,
+    /// when FILE:N does not say it
+    #[arg(value_names = ["[N] TARGET"], num_args = 1..=2, required = true)]
+    targets: Vec<PathBuf>,
+    /// Check the integrity table of the image file first, when it has one
+    #[arg(long)]
+    check: bool,
+    /// Further files that content may lie in; FILE may be a pattern with *
     #[arg(long = "ref", value_name = "FILE")]
     references: Vec<PathBuf>,
     /// What is done with files that are there already
@@ -107,6 +122,12 @@ pub(crate) struct Options {
     /// Size of an image file, with K, M, G or T; the file's own by default
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     size: Option<u64>,
+    /// Sector size of an image file or virtual disk, 512 or 4096: that of the disk it stands for
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(512..=4096))]
+    sector_size: Option<u32>,
+    /// Go on although the files have more bytes than the file system says it has room for: one that compresses may hold them
+    #[arg(long)]
+    ignore_space: bool,
     /// Cluster size of the volume, e.g. 4K, 64K
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     cluster_size: Option<u64>,
@@ -158,6 +179,8 @@ enum OnExisting {
     Refuse,
     /// Replace files, merge directories
     Replace,
+    /// The same, but keep files whose content is right already, without fetching it: goes on after an interruption
+    Keep,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -239,6 +262,35 @@ pub(super) fn parse_size(text: &str) -> Result<u64, String> {
     number.checked_mul(1 << shift).ok_or_else(|| format!("{text:?} is too large"))
 }
 
+impl Options {
+    /// Image and target, whichever way the image was named.
+    fn addressed(&self) -> Result<(ImageName, &Path), Failure> {
+        match self.targets.as_slice() {
+            [which, target] => {
+                let which = which.to_string_lossy();
+                if self.image.which != Which::Only {
+                    let message = format!("{which:?}: the image was named already; expected one target");
+                    return Err(Failure::new(ErrorKind::Usage, message));
+                }
+                let which = which.parse().map_or_else(|_| Which::Name(which.into_owned()), Which::Number);
+                Ok((ImageName { which, ..self.image.clone() }, target))
+            }
+            [target] => Ok((self.image.clone(), target)),
+            other => {
+                Err(Failure::new(ErrorKind::Usage, format!("expected one target, found {}", other.len())))
+            }
+        }
+    }
+
+    fn room(&self) -> LackOfRoom {
+        if self.ignore_space { LackOfRoom::Try } else { LackOfRoom::Refuse }
+    }
+
+    fn damaged(&self) -> DamagedContent {
+        if self.recover_data { DamagedContent::Keep } else { DamagedContent::Refuse }
+    }
+}
+
 /// Whether the target is to become a volume, not a directory to be filled.
 fn is_volume(target: &Path) -> bool {
     match std::fs::metadata(target) {
@@ -247,7 +299,7 @@ fn is_volume(target: &Path) -> bool {
             let extension = target.extension().and_then(|extension| extension.to_str());
             extension.is_some_and(|extension| {
                 ["img", "raw", "ntfs"].iter().any(|known| extension.eq_ignore_ascii_case(known))
-            })
+            }) || disk_file::form_of(target).is_some()
         }
     }
 }
@@ -256,6 +308,8 @@ fn is_volume(target: &Path) -> bool {
 struct Result_ {
     files: u64,
     bytes: u64,
+    kept_files: u64,
+    kept_bytes: u64,
     milliseconds: u64,
     verified_files: Option<u64>,
     verify_milliseconds: Option<u64>,
@@ -271,11 +325,12 @@ struct LossLine {
 }
 
 pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failure> {
-    if options.block || is_of_device(&options.image, &interrupt::ctl())? {
+    let (image, target) = options.addressed()?;
+    if options.block || is_of_device(&image, &interrupt::ctl())? {
         return super::block::apply(
-            &options.image,
-            &options.target,
-            options.size,
+            &image,
+            target,
+            super::block::NewFile { size: options.size, sector_bytes: options.sector_size },
             block_options(options),
             &super::block::Conditions {
                 trust: options.trust.as_deref(),
@@ -290,13 +345,12 @@ pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
             common,
         );
     }
-    check_trust(&options.image, options.trust.as_deref(), &interrupt::ctl())?;
+    check_trust(&image, options.trust.as_deref(), &interrupt::ctl())?;
     let ctl = interrupt::ctl();
     let reporter = Reporter::new(common.progress);
-    let is_volume = is_volume(&options.target);
+    let is_volume = is_volume(target);
     if !is_volume && options.compact == OnVolume::Always {
-        let message =
-            format!("--compact=always is for NTFS volumes, and {} is none", options.target.display());
+        let message = format!("--compact=always is for NTFS volumes, and {} is none", target.display());
         return Err(Failure::new(ErrorKind::Usage, message));
     }
     if options.skip_unrepresentable && !is_volume {
@@ -304,11 +358,22 @@ pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
             "--skip-unrepresentable is for NTFS volumes; directories take what they can, see --strict";
         return Err(Failure::new(ErrorKind::Usage, message));
     }
+    if !is_volume && options.sector_size.is_some() {
+        let message = format!("--sector-size is for image files, and {} is none", target.display());
+        return Err(Failure::new(ErrorKind::Usage, message));
+    }
+    if options.recover_data && (options.compact == OnVolume::Always || options.recode.is_some()) {
+        let message = "--recover-data decodes everything, so that nothing is written compressed";
+        return Err(Failure::new(ErrorKind::Usage, message).with_cure("leave out --compact and --recode"));
+    }
     if options.recode.is_some() && (!is_volume || options.compact == OnVolume::Never) {
         let message = "--recode is for NTFS volumes with --compact=auto or always";
         return Err(Failure::new(ErrorKind::Usage, message));
     }
-    let source = open(options, &ctl, &reporter)?;
+    let source = open(&image, options, &ctl, &reporter)?;
+    if options.check {
+        check(&source, &ctl, &reporter)?;
+    }
     if is_volume {
         let Source::File(file) = &source else {
             let message =
@@ -317,24 +382,26 @@ pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
                 Failure::new(ErrorKind::Unsupported, message).with_cure("name the file instead of piping it")
             );
         };
-        let image = file.image(file.find(&options.image.which)?)?;
-        return run_volume(&image, options, common, &ctl, &reporter);
+        let image = file.image(file.find(&image.which)?)?;
+        return run_volume(&image, target, options, common, &ctl, &reporter);
     }
     let apply = ApplyOptions {
         threads: options.threads,
         existing: match options.existing {
             OnExisting::Refuse => Existing::Refuse,
             OnExisting::Replace => Existing::Replace,
+            OnExisting::Keep => Existing::Keep,
         },
-        damaged: if options.recover_data { DamagedContent::Keep } else { DamagedContent::Refuse },
+        damaged: options.damaged(),
+        room: options.room(),
         ..ApplyOptions::default()
     };
     let applied = match source {
         Source::File(file) => {
-            let image = file.image(file.find(&options.image.which)?)?;
-            apply_to_directory(&image, &options.target, &apply, &ctl, &reporter).map(|report| (report, image))
+            let image = file.image(file.find(&image.which)?)?;
+            apply_to_directory(&image, target, &apply, &ctl, &reporter).map(|report| (report, image))
         }
-        Source::Pipe(pipe) => pipe.apply(&options.image.which, &options.target, &apply, &ctl, &reporter),
+        Source::Pipe(pipe) => pipe.apply(&image.which, target, &apply, &ctl, &reporter),
     };
     let (report, image) = applied.map_err(explained)?;
     let compared = match options.verify {
@@ -343,7 +410,7 @@ pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
             let damaged: HashSet<&str> = report.damaged.iter().map(String::as_str).collect();
             let except = |path: &str| damaged.contains(path);
             let verify = VerifyOptions { except: &except, ..VerifyOptions::default() };
-            Some(verify_applied(&image, &options.target, &report, &verify, &ctl, &reporter)?)
+            Some(verify_applied(&image, target, &report, &verify, &ctl, &reporter)?)
         }
         Verify::Decode | Verify::Descriptor | Verify::None => None,
     };
@@ -351,6 +418,8 @@ pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
     let result = Result_ {
         files: report.files,
         bytes: report.bytes,
+        kept_files: report.kept_files,
+        kept_bytes: report.kept_bytes,
         milliseconds: report.milliseconds,
         verified_files: compared.map(|compared| compared.files),
         verify_milliseconds: compared.map(|compared| compared.milliseconds),
@@ -361,6 +430,10 @@ pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
     output::document(common.format, &result, |result| {
         let speed = rate(result.bytes, result.milliseconds);
         let mut text = format!("applied {} files, {} at {speed}", result.files, bytes(result.bytes));
+        if result.kept_files > 0 {
+            let kept = bytes(result.kept_bytes);
+            text.push_str(&format!("; {} of the files with {kept} stood there already", result.kept_files));
+        }
         if let Some(files) = result.verified_files {
             text.push_str(&format!("; verified {files} files"));
         }
@@ -394,34 +467,58 @@ fn block_options(options: &Options) -> BlockApplyOptions {
 }
 
 /// Opens the image, by its descriptor when there is one.
-fn open(options: &Options, ctl: &Ctl, reporter: &Reporter) -> Result<Source, Failure> {
+fn open(image: &ImageName, options: &Options, ctl: &Ctl, reporter: &Reporter) -> Result<Source, Failure> {
     let wants = options.verify == Verify::Descriptor;
-    if options.image.file == STDIN {
+    if image.file == STDIN {
         if wants || options.descriptor.is_some() {
             let message = "what comes from standard input cannot be held against a descriptor";
             return Err(Failure::new(ErrorKind::Unsupported, message).with_cure("name the image file"));
         }
-        return options.image.open_source(&options.references, ctl);
+        return image.open_source(&options.references, ctl);
     }
     let explicit = options.descriptor.as_deref();
-    let opened = descriptor::open(&options.image, explicit, &options.references, ctl)?;
+    let opened = descriptor::open(image, explicit, &options.references, ctl)?;
     if let Some(note) = &opened.note {
         reporter.say(note);
     }
     if wants && !opened.is_described {
-        let message = format!("--verify=descriptor: {} has no descriptor", options.image.file);
+        let message = format!("--verify=descriptor: {} has no descriptor", image.file);
         let cure = "make one with `gravure image describe`, name it with --descriptor, or check with --verify=decode";
         return Err(Failure::new(ErrorKind::Usage, message).with_cure(cure));
     }
     Ok(Source::File(opened.file))
 }
 
+/// Checks the integrity tables of an image file before anything else is done with it.
+pub(super) fn check(source: &Source, ctl: &Ctl, reporter: &Reporter) -> Result<(), Failure> {
+    let Source::File(file) = source else {
+        let message = "the integrity table of an image from a pipe comes last";
+        return Err(
+            Failure::new(ErrorKind::Unsupported, message).with_cure("name the file instead of piping it")
+        );
+    };
+    for name in check_integrity(file, ctl, reporter)? {
+        eprintln!("warning: {name} has no integrity table to check");
+    }
+    Ok(())
+}
+
+/// Whether an error says that there is not enough room.
+fn lacks_room(error: &gravure_imaging::Error) -> bool {
+    matches!(error, gravure_imaging::Error::Refused { why, .. } if why.starts_with("no room"))
+}
+
+const MAKE_ROOM: &str =
+    "make room, or try it with --ignore-space where files are compressed by their file system";
+
 fn explained(error: gravure_imaging::Error) -> Failure {
     let kind = error.kind();
+    let has_no_room = lacks_room(&error);
     let failure = Failure::from(error);
     match kind {
+        ErrorKind::Refused if has_no_room => failure.with_cure(MAKE_ROOM),
         ErrorKind::Refused => {
-            failure.with_cure("choose an empty directory, or allow it with --existing=replace")
+            failure.with_cure("choose an empty directory, or allow it with --existing=replace or keep")
         }
         ErrorKind::Integrity => failure.with_cure(
             "the image is damaged: take another copy of it, or what can be read with --recover-data",
@@ -443,6 +540,7 @@ struct VolumeResult {
     compact: CompactLine,
     milliseconds: u64,
     losses: Vec<LossLine>,
+    damaged: Vec<String>,
     warnings: Vec<String>,
 }
 
@@ -504,17 +602,13 @@ impl CompactLine {
 /// Makes the target an NTFS volume.
 fn run_volume(
     image: &Image,
+    target: &Path,
     options: &Options,
     common: &Common,
     ctl: &Ctl,
     reporter: &Reporter,
 ) -> Result<ExitCode, Failure> {
     let FileSystem::Ntfs = options.fs;
-    let device = VolumeFile::open(&options.target, options.size).map_err(|error| {
-        let missing = error.kind() == ErrorKind::NotFound;
-        let failure = Failure::from(error);
-        if missing { failure.with_cure("say how large the new file is to be: --size=40G") } else { failure }
-    })?;
     let cluster_bytes = options.cluster_size.map(|bytes| u32::try_from(bytes).unwrap_or(u32::MAX));
     let boot_code = options.boot_code.as_deref().map(read_boot_code).transpose()?;
     let boot_code = boot_code.and_then(|code| code.of_volume().first_chunk().copied()).map(Box::new);
@@ -541,14 +635,32 @@ fn run_volume(
             OnVolume::Never => Compact::Never,
         },
         recode: options.recode.map(WofAlgorithm::from),
+        damaged: options.damaged(),
+        room: options.room(),
         ..VolumeApplyOptions::default()
     };
-    let report = apply_to_volume(image, &device, &apply, ctl, reporter).map_err(|error| {
+    let applied = match disk_file::form_of(target) {
+        Some(form) => {
+            let file = disk_file::DiskFile {
+                path: target,
+                form,
+                size: options.size,
+                sector_bytes: options.sector_size,
+            };
+            file.apply(image, &apply, ctl, reporter)?
+        }
+        None => open_target(target, options)
+            .map(|device| apply_to_volume(image, &device, &apply, ctl, reporter))?,
+    };
+    let report: VolumeReport = applied.map_err(|error| {
+        let has_no_room = lacks_room(&error);
         let holds_data = matches!(error, gravure_imaging::Error::Refused { .. });
         let cannot_hold = error.is_unrepresentable();
         let lacks_descriptor = error.kind() == ErrorKind::Usage && options.verify == Verify::Descriptor;
         let failure = Failure::from(error);
-        if holds_data {
+        if has_no_room {
+            failure.with_cure(MAKE_ROOM)
+        } else if holds_data {
             failure.with_cure("destroy it with --yes, or choose another target")
         } else if cannot_hold {
             failure.with_cure("apply the rest with --skip-unrepresentable")
@@ -567,6 +679,7 @@ fn run_volume(
         compact: report.compact.into(),
         milliseconds: report.apply.milliseconds,
         losses: loss_lines(&report.apply.losses),
+        damaged: report.apply.damaged,
         warnings: report.apply.warnings,
     };
     output::document(common.format, &result, |result| {
@@ -577,6 +690,9 @@ fn run_volume(
             text.push_str(&format!("; read back {}", bytes(result.verified_bytes)));
         }
         text.push_str(&result.compact.text());
+        if !result.damaged.is_empty() {
+            text.push_str(&format!("\nNOT as in the image: {} damaged files", result.damaged.len()));
+        }
         for loss in &result.losses {
             text.push_str(&format!("\nnot kept by this target: {} of {} files", loss.what, loss.files));
         }
@@ -584,6 +700,21 @@ fn run_volume(
     })?;
     Ok(done_or_partial(report.apply.skipped + if options.strict { lost } else { 0 }))
 }
+
+/// The partition or file that becomes the volume.
+fn open_target(target: &Path, options: &Options) -> Result<VolumeFile, Failure> {
+    let device = VolumeFile::open(target, options.size).map_err(|error| {
+        let missing = error.kind() == ErrorKind::NotFound;
+        let failure = Failure::from(error);
+        if missing { failure.with_cure(SAY_SIZE) } else { failure }
+    })?;
+    match options.sector_size {
+        Some(bytes) => Ok(device.with_sector_bytes(bytes)?),
+        None => Ok(device),
+    }
+}
+
+pub(super) const SAY_SIZE: &str = "say how large the new file is to be: --size=40G";
 
 #[cfg(test)]
 mod tests {

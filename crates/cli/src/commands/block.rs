@@ -254,11 +254,37 @@ impl Conditions<'_> {
     }
 }
 
+/// What a file that is restored to is to be, where it is none yet, or another.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct NewFile {
+    /// Bytes.
+    pub(super) size: Option<u64>,
+    /// Sector size of the disk that it stands for.
+    pub(super) sector_bytes: Option<u32>,
+}
+
+impl NewFile {
+    /// Opens `target`. One that is not there yet is going to be as large as the device of the image was.
+    fn open(self, target: &Path, facts: &Facts) -> Result<VolumeFile, Failure> {
+        if super::disk_file::form_of(target).is_some() {
+            let message = format!("{}: block images are restored onto disks and raw files", target.display());
+            return Err(Failure::new(ErrorKind::Unsupported, message)
+                .with_cure("make a virtual disk of the image with `gravure image export`"));
+        }
+        let size = self.size.or_else(|| (!target.exists()).then_some(facts.source.size_bytes));
+        let device = VolumeFile::open(target, size)?;
+        match self.sector_bytes {
+            Some(bytes) => Ok(device.with_sector_bytes(bytes)?),
+            None => Ok(device),
+        }
+    }
+}
+
 /// Restores an image, or a stream from standard input, onto a device or file.
 pub(super) fn apply(
     image: &ImageName,
     target: &Path,
-    size: Option<u64>,
+    file: NewFile,
     mut how: BlockApplyOptions,
     conditions: &Conditions<'_>,
     fit: Fit,
@@ -281,7 +307,7 @@ pub(super) fn apply(
         }
         let stream = BlockStream::open(io::stdin(), "standard input")?;
         conditions.check_hardware(stream.facts(), target)?;
-        let device = VolumeFile::open(target, new_size(target, size, stream.facts()))?;
+        let device = file.open(target, stream.facts())?;
         apply_block_stream(stream, &device, &how, &ctl, &reporter).map(|report| (report, Fitted::default()))
     } else {
         let opened = open(image, &ctl)?;
@@ -289,15 +315,10 @@ pub(super) fn apply(
             check_signature(&opened, key)?;
         }
         conditions.check_hardware(opened.facts(), target)?;
-        let device = VolumeFile::open(target, new_size(target, size, opened.facts()))?;
+        let device = file.open(target, opened.facts())?;
         fit.apply(&opened, device, target, &how, &ctl, &reporter)
     };
     finish_apply(report, target, common)
-}
-
-/// A new file is as large as the device was; a device has its own size.
-fn new_size(target: &Path, size: Option<u64>, facts: &Facts) -> Option<u64> {
-    size.or_else(|| (!target.exists()).then_some(facts.source.size_bytes))
 }
 
 fn finish_apply(

@@ -7,9 +7,10 @@ use std::str::FromStr;
 
 use gravure_codec::Level;
 use gravure_imaging::{
-    AppendOptions, Boot, CaptureForm, CaptureOptions, CaptureReport, Earlier, ErrorKind, Exclusions,
-    Integrity, IntegrityChange, Keep, Mounts, RewriteOptions, ScanOptions, UncleanVolumes, Unfinished, Which,
-    append_directory, capture_directory, capture_to_pipe,
+    AppendOptions, Boot, CaptureConfig, CaptureForm, CaptureOptions, CaptureReport, CaptureSource, Earlier,
+    ErrorKind, Exclusions, Integrity, IntegrityChange, Keep, Mounts, NameCase, RewriteOptions, ScanOptions,
+    SecurityMetadata, Symlinks, UncleanVolumes, Unfinished, UnixMetadata, Which, append, capture,
+    capture_directory, capture_sources_to_pipe, read_text, read_text_file,
 };
 use gravure_unlock::Key;
 use gravure_wim::{Compression, Limits, Method};
@@ -20,6 +21,7 @@ use super::image::epoch;
 use super::layout::{Layout, Wanted, is_esd};
 use super::rewrite::unfinished;
 use crate::exit::{Failure, done_or_partial};
+use crate::imagex::parse_source_list;
 use crate::output::{self, bytes, rate};
 use crate::progress::Reporter;
 use crate::stored::is_block_name;
@@ -36,6 +38,11 @@ A partition or a file with an NTFS volume is read without mounting it, with secu
 reparse points, object ids and extended attributes; compressed files come out plain. Page files, hibernation files and
 System Volume Information are left out, as Windows' own tools do.
 
+Of a disk, or a file with the bytes of one (raw, qcow2, VHD, VHDX), FILE:NUMBER is a partition.
+
+What the image holds of Windows is noted in it: version, edition, processor, languages, as other tools show them and as
+`gravure apply --compact=auto` asks for them.
+
 A partition, disk or file captured into a name that ends in .gim becomes a block image: the bytes its file systems use, in chunks
 that other images share. With a slash at the end the name is a store, which keeps every chunk once.
 
@@ -46,7 +53,9 @@ Examples:
   gravure capture /dev/sda - --block | ssh server 'cat > disk.gim'
   gravure capture /srv/reference reference.wim \"Reference 24.1\" --compress=lzx --check
   gravure capture /dev/sda3 windows.wim \"Windows 11\"
+  gravure capture machine.vhdx:3 windows.wim              the third partition of a virtual disk
   gravure capture / root.wim --exclude '/proc/*' --exclude '/sys/*'
+  gravure capture list.txt all.wim --source-list          several directories, a line each: PATH and where it goes
   gravure capture data data.wim --compress=xpress:best --progress jsonl
   gravure capture data data.wim --solid --solid-compress=lzx     all files compressed together: smaller
   gravure capture data - --pipable | ssh server 'cat > data.wim'
@@ -56,7 +65,7 @@ Examples:
   gravure capture / delta.wim --delta-from base.wim                    only what base.wim has not"
 )]
 pub(crate) struct Options {
-    /// Directory, partition, or file with an NTFS volume
+    /// Directory, partition, or file with an NTFS volume; with :NUMBER a partition of a disk or disk file
     source: PathBuf,
     /// Image file to write; one of that name is replaced when the new one is complete. With --pipable, - is standard output
     image: PathBuf,
@@ -94,6 +103,36 @@ pub(crate) struct Options {
     /// Leave these paths out (from the root of the directory, with *)
     #[arg(long, value_name = "PATTERN")]
     exclude: Vec<String>,
+    /// Capture configuration: what its [ExclusionList] names is left out, what its [ExclusionException] names is not
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// SOURCE is a text file, or - for standard input: each line a path and, behind a space, its place in the image
+    #[arg(long, conflicts_with_all = ["update_of", "raw", "block"])]
+    source_list: bool,
+    /// What symbolic links lead to takes their place
+    #[arg(long)]
+    dereference: bool,
+    /// Make absolute links that lead into the directory start at its root, so that they are right wherever the image is applied
+    #[arg(long, conflicts_with = "dereference", overrides_with = "norpfix")]
+    rpfix: bool,
+    /// Keep links as they are, which is the default
+    #[arg(long, overrides_with = "rpfix")]
+    norpfix: bool,
+    /// Keep owners, modes, devices and extended attributes, which is the default
+    #[arg(long, overrides_with = "no_unix_data")]
+    unix_data: bool,
+    /// Take only what Windows knows: no owners, modes, extended attributes; no devices, pipes and sockets
+    #[arg(long, overrides_with = "unix_data")]
+    no_unix_data: bool,
+    /// Volumes: leave security descriptors out
+    #[arg(long, conflicts_with = "strict_acls")]
+    no_acls: bool,
+    /// Volumes: end when a security descriptor cannot be read
+    #[arg(long)]
+    strict_acls: bool,
+    /// Edition that Windows Setup goes by [default: as the Windows that is captured says]
+    #[arg(long, value_name = "EDITION")]
+    flags: Option<String>,
     /// Capture what is mounted below the directory too
     #[arg(long)]
     follow_mounts: bool,
@@ -253,6 +292,60 @@ impl Options {
     }
 }
 
+impl Options {
+    /// What is captured: one directory, volume or partition, or what a list names.
+    fn sources(&self) -> Result<Vec<CaptureSource>, Failure> {
+        if self.source_list {
+            let text = match self.source.to_str() {
+                Some("-") => read_text(io::stdin().lock(), "standard input")?,
+                _ => read_text_file(&self.source)?,
+            };
+            let list = parse_source_list(&text);
+            return list
+                .map_err(|why| Failure::new(ErrorKind::Usage, format!("{}: {why}", self.source.display())));
+        }
+        if self.source.exists() {
+            return Ok(vec![CaptureSource::root(&self.source)]);
+        }
+        // What follows the last colon is a partition, when what stands before it is there.
+        let named = self.source.to_str().and_then(|text| text.rsplit_once(':'));
+        let named = named.filter(|(disk, _)| Path::new(disk).exists());
+        match named.and_then(|(disk, number)| Some((disk, number.parse().ok()?))) {
+            Some((disk, number)) => Ok(vec![CaptureSource::partition(Path::new(disk), number)]),
+            None => Ok(vec![CaptureSource::root(&self.source)]),
+        }
+    }
+
+    /// How it is read.
+    fn scan(&self) -> Result<ScanOptions, Failure> {
+        let mut exclude = Exclusions::new(self.exclude.clone())?;
+        if let Some(path) = &self.config {
+            let config = CaptureConfig::read(path, NameCase::Ignore)?;
+            config.warnings().iter().for_each(|warning| eprintln!("warning: {warning}"));
+            exclude = exclude.with_config(config);
+        }
+        let symlinks = match (self.dereference, self.rpfix && !self.norpfix) {
+            (true, _) => Symlinks::Follow,
+            (false, true) => Symlinks::Rebase,
+            (false, false) => Symlinks::Keep,
+        };
+        let security = match (self.no_acls, self.strict_acls) {
+            (true, _) => SecurityMetadata::Leave,
+            (false, true) => SecurityMetadata::Require,
+            (false, false) => SecurityMetadata::Keep,
+        };
+        Ok(ScanOptions {
+            mounts: if self.follow_mounts { Mounts::Follow } else { Mounts::Skip },
+            symlinks,
+            unix: if self.no_unix_data && !self.unix_data { UnixMetadata::Leave } else { UnixMetadata::Keep },
+            exclude,
+            unclean: if self.force_dirty { UncleanVolumes::Read } else { UncleanVolumes::Refuse },
+            security,
+            ..ScanOptions::default()
+        })
+    }
+}
+
 #[derive(Debug, Serialize)]
 struct Captured {
     image: PathBuf,
@@ -314,7 +407,8 @@ pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
     let ctl = interrupt::ctl();
     let reporter = Reporter::new(common.progress);
     let (form, compression, level) = options.form()?;
-    let capture = CaptureOptions {
+    let sources = options.sources()?;
+    let how = CaptureOptions {
         threads: options.threads,
         compression,
         form,
@@ -322,12 +416,8 @@ pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
         name,
         description: options.description.clone(),
         integrity: if options.check { Integrity::Table } else { Integrity::Without },
-        scan: ScanOptions {
-            mounts: if options.follow_mounts { Mounts::Follow } else { Mounts::Skip },
-            exclude: Exclusions::new(options.exclude.clone())?,
-            unclean: if options.force_dirty { UncleanVolumes::Read } else { UncleanVolumes::Refuse },
-            ..ScanOptions::default()
-        },
+        properties: options.flags.iter().map(|flags| ("FLAGS".to_owned(), flags.clone())).collect(),
+        scan: options.scan()?,
         source_date_epoch: epoch()?,
         delta_from: options.delta_from.clone(),
         boot: if options.boot { Boot::Set } else { Boot::Leave },
@@ -341,7 +431,7 @@ pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
         }
         // The image is the result; what is said about it goes to standard error.
         let mut out = io::stdout().lock();
-        let report = capture_to_pipe(&options.source, &mut out, "standard output", &capture, &ctl, &reporter)
+        let report = capture_sources_to_pipe(&sources, &mut out, "standard output", &how, &ctl, &reporter)
             .map_err(unclean)?;
         reporter.say(&line(&options.image, &report));
         return Ok(done_or_partial(report.skipped));
@@ -352,11 +442,11 @@ pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
             unfinished: if options.recover { Unfinished::Recover } else { Unfinished::Refuse },
             ..RewriteOptions::default()
         };
-        let append = AppendOptions { capture, rewrite };
-        append_directory(&options.source, &options.image, &append, &ctl, &reporter)
+        let how = AppendOptions { capture: how, rewrite };
+        append(&sources, &options.image, &how, &ctl, &reporter)
             .map_err(|error| unfinished(error, "--recover"))?
     } else {
-        capture_directory(&options.source, &options.image, &capture, &ctl, &reporter).map_err(unclean)?
+        capture(&sources, &options.image, &how, &ctl, &reporter).map_err(unclean)?
     };
     print(&options.image, &report, common)?;
     Ok(done_or_partial(report.skipped))

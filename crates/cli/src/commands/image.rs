@@ -2,7 +2,7 @@
 
 pub(crate) mod advise;
 mod boot;
-mod export;
+pub(in crate::commands) mod export;
 mod import;
 mod list;
 mod service;

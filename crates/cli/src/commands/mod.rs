@@ -9,6 +9,7 @@ pub(crate) mod completions;
 pub(crate) mod delete;
 pub(crate) mod diff;
 pub(crate) mod disk;
+mod disk_file;
 pub(crate) mod doctor;
 pub(crate) mod driver;
 pub(crate) mod edit;

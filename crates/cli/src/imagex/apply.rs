@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use gravure_imaging::{
-    ApplyOptions, ApplyReport, DamagedContent, Durability, ErrorKind, Existing, Image, ImageFile,
-    LinkTargets, PipedFile, UnixMetadata, Which, apply_to_directory,
+    ApplyOptions, DamagedContent, Durability, ErrorKind, Existing, Image, ImageFile, LinkTargets, PipedFile,
+    UnixMetadata, Which, apply_to_directory,
 };
+use gravure_tree::Loss;
 use gravure_wim::{HeaderFlags, ImageIndex};
 
 use super::files::{self, CHECK, Images, REF, REFS};
@@ -16,6 +17,7 @@ use crate::exit::{Failure, done_or_partial};
 
 const USAGE: &str = "  apply WIMFILE [IMAGE | all] TARGET
       [--check] [--ref=\"GLOB\"] [--rpfix | --norpfix] [--unix-data] [--threads=N] [--recover-data]
+      [--no-acls] [--strict-acls] [--no-attributes] [--include-invalid-names]
   WIMFILE may be -: a pipable image comes from standard input
   TARGET is a directory, or a partition or file with an empty NTFS volume";
 
@@ -69,7 +71,7 @@ fn run(given: &Given, console: &Console) -> Result<ExitCode, Failure> {
     let options = target_options(given, "apply", links(given, &file))?;
     let mut skipped = 0;
     match images {
-        Images::One(index) => skipped += apply(&file, index, target, &options, console)?,
+        Images::One(index) => skipped += apply(&file, index, target, &options, given, console)?,
         Images::All => {
             if let Err(error) = std::fs::create_dir(target)
                 && error.kind() != std::io::ErrorKind::AlreadyExists
@@ -78,7 +80,7 @@ fn run(given: &Given, console: &Console) -> Result<ExitCode, Failure> {
             }
             for index in file.wim().images() {
                 let target = target.join(directory_name(&file, index));
-                skipped += apply(&file, index, &target, &options, console)?;
+                skipped += apply(&file, index, &target, &options, given, console)?;
             }
         }
     }
@@ -110,7 +112,8 @@ fn from_pipe(
     let options = target_options(given, "apply", links)?;
     let pipe = PipedFile::open(std::io::stdin(), "standard input")?;
     let (report, _) = pipe.apply(&which, target, &options, &console.ctl, &console.reporter)?;
-    tell_losses(&report, console);
+    tell_losses(&report.losses, given, console);
+    require_owners(&report.losses, given, target)?;
     console.say("Done applying WIM image.")?;
     Ok(outcome(given, report.skipped))
 }
@@ -120,10 +123,11 @@ fn apply(
     index: ImageIndex,
     target: &Path,
     options: &ApplyOptions,
+    given: &Given,
     console: &Console,
 ) -> Result<u64, Failure> {
     tell_start(file, index, "directory", target, console)?;
-    put(&file.image(index)?, target, options, console)
+    put(&file.image(index)?, target, options, given, console)
 }
 
 fn tell_start(
@@ -139,10 +143,38 @@ fn tell_start(
 }
 
 /// Applies `image` and tells what the directory cannot hold of it; returns what was left out.
-fn put(image: &Image, target: &Path, options: &ApplyOptions, console: &Console) -> Result<u64, Failure> {
+fn put(
+    image: &Image,
+    target: &Path,
+    options: &ApplyOptions,
+    given: &Given,
+    console: &Console,
+) -> Result<u64, Failure> {
     let report = apply_to_directory(image, target, options, &console.ctl, &console.reporter)?;
-    tell_losses(&report, console);
+    tell_losses(&report.losses, given, console);
+    require_owners(&report.losses, given, target)?;
     Ok(report.skipped)
+}
+
+/// With --strict-acls and --unix-data it is a failure when an owner or extended attribute could not be set.
+pub(super) fn require_owners(losses: &[Loss], given: &Given, target: &Path) -> Result<(), Failure> {
+    if !given.has("strict-acls") || !given.has("unix-data") {
+        return Ok(());
+    }
+    let is_unix =
+        |loss: &&Loss| loss.what.starts_with("owners") || loss.what.starts_with("extended attributes");
+    match losses.iter().find(is_unix) {
+        None => Ok(()),
+        Some(loss) => {
+            let message = format!(
+                "{}: --strict-acls: could not set {} of {} files",
+                target.display(),
+                loss.what,
+                loss.count
+            );
+            Err(Failure::new(ErrorKind::Permission, message))
+        }
+    }
 }
 
 /// The exit code when `skipped` things were left out. Who asked for what decodes of a damaged file got it: scripts of this
@@ -151,8 +183,13 @@ pub(super) fn outcome(given: &Given, skipped: u64) -> ExitCode {
     if given.has("recover-data") { ExitCode::SUCCESS } else { done_or_partial(skipped) }
 }
 
-fn tell_losses(report: &ApplyReport, console: &Console) {
-    for loss in &report.losses {
+/// Tells what a directory cannot hold, but for what was not to be restored anyway.
+pub(super) fn tell_losses(losses: &[Loss], given: &Given, console: &Console) {
+    let is_unwanted = |what: &str| {
+        (given.has("no-acls") && what == "security descriptors")
+            || (given.has("no-attributes") && what == "Windows attributes")
+    };
+    for loss in losses.iter().filter(|loss| !is_unwanted(loss.what)) {
         console.warn(&format!("not kept by a directory: {} of {} files", loss.what, loss.count));
     }
 }

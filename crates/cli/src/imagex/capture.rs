@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use gravure_imaging::{
     AppendOptions, Boot, CaptureConfig, CaptureOptions, CaptureSource, Earlier, ErrorKind, Exclusions,
-    ImageFile, Integrity, Mounts, RewriteOptions, ScanOptions, Symlinks, UnixMetadata, Which, append,
-    capture, capture_sources_to_pipe, is_ntfs_volume, optimize, read_text, read_text_file,
+    ImageFile, Integrity, Mounts, RewriteOptions, ScanOptions, SecurityMetadata, Symlinks, UnixMetadata,
+    Which, append, capture, capture_sources_to_pipe, is_ntfs_volume, optimize, read_text, read_text_file,
 };
 use gravure_wim::HeaderFlags;
 
@@ -21,7 +21,7 @@ use crate::exit::{Failure, done_or_partial};
 const CAPTURE_USAGE: &str = "  capture SOURCE WIMFILE [NAME [DESC]]
       [--boot] [--check] [--include-integrity] [--compress=TYPE[:LEVEL]] [--chunk-size=SIZE] [--threads=N]
       [--flags=EDITION] [--image-property NAME=VALUE] [--config=FILE] [--source-list] [--dereference]
-      [--unix-data] [--rpfix | --norpfix] [--update-of=[WIMFILE:]IMAGE] [--delta-from=WIMFILE] [--wimboot]
+      [--unix-data] [--no-acls | --strict-acls] [--rpfix | --norpfix] [--update-of=[WIMFILE:]IMAGE] [--delta-from=WIMFILE] [--wimboot]
       [--pipable] [--solid] [--solid-compress=TYPE] [--solid-chunk-size=SIZE]
   SOURCE is a directory, a list with --source-list, or a partition or file with an NTFS volume
   WIMFILE may be -: a pipable image goes to standard output";
@@ -200,6 +200,13 @@ pub(super) fn scan_options(given: &Given, console: &Console, rpfix: bool) -> Res
         symlinks,
         unix: if given.has("unix-data") { UnixMetadata::Keep } else { UnixMetadata::Leave },
         exclude: Exclusions::default().with_config(config),
+        // Directories of this system have no such descriptors.
+        security: match (given.has("no-acls"), given.has("strict-acls")) {
+            (true, true) => return Err(mistake("--no-acls and --strict-acls exclude each other")),
+            (true, false) => SecurityMetadata::Leave,
+            (false, true) => SecurityMetadata::Require,
+            (false, false) => SecurityMetadata::Keep,
+        },
         ..ScanOptions::default()
     })
 }
@@ -233,7 +240,7 @@ fn sources(given: &Given) -> Result<Vec<CaptureSource>, Failure> {
 }
 
 /// A line for each source: its path, and where in the image it goes; without, that is its path too.
-fn parse_source_list(text: &str) -> Result<Vec<CaptureSource>, String> {
+pub(crate) fn parse_source_list(text: &str) -> Result<Vec<CaptureSource>, String> {
     let mut sources = Vec::new();
     for (number, line) in (1..).zip(text.lines()) {
         if is_blank(line) {
@@ -247,7 +254,8 @@ fn parse_source_list(text: &str) -> Result<Vec<CaptureSource>, String> {
         if names.contains(&"..") {
             return Err(format!("line {number}: {target:?} is no path in an image"));
         }
-        sources.push(CaptureSource { path: PathBuf::from(path), target: names.join("/") });
+        let target = names.join("/");
+        sources.push(CaptureSource { target, ..CaptureSource::root(Path::new(path)) });
     }
     Ok(sources)
 }

@@ -71,9 +71,8 @@ fn run(given: &Given, console: &Console) -> Result<ExitCode, Failure> {
         ..target_options(given, "extract", LinkTargets::Keep)?
     };
     let report = extract_selected(&image, &selected, &target, &options, &console.ctl, &console.reporter)?;
-    for loss in &report.losses {
-        console.warn(&format!("not kept by a directory: {} of {} files", loss.what, loss.count));
-    }
+    super::apply::tell_losses(&report.losses, given, console);
+    super::apply::require_owners(&report.losses, given, &target)?;
     console.say("Done extracting files.")?;
     Ok(super::apply::outcome(given, report.skipped))
 }

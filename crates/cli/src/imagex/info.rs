@@ -31,7 +31,6 @@ pub(super) const COMMAND: Command = Command {
         flag("blobs"),
         alias("lookup-table", flag("blobs")),
         flag("xml"),
-        flag("metadata"),
         value("extract-xml"),
     ]],
 };

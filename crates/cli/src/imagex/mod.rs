@@ -22,6 +22,8 @@ mod verify;
 mod volume;
 mod words;
 
+pub(crate) use capture::parse_source_list;
+
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::ExitCode;

@@ -8,9 +8,11 @@ use super::options::Given;
 use super::{Console, mistake, unsupported};
 use crate::exit::Failure;
 use gravure_imaging::{
-    Collisions, Compact, ErrorKind, ExistingData, Image, ScanOptions, VolumeApplyOptions, VolumeFile,
-    VolumeVerify, apply_to_volume, is_ntfs_volume, volume_info, volume_tree,
+    Collisions, Compact, DamagedContent, ErrorKind, ExistingData, Image, ScanOptions, VolumeApplyOptions,
+    VolumeFile, VolumeVerify, apply_to_volume, is_ntfs_volume, volume_info, volume_tree,
 };
+use gravure_nttypes::FileAttributes;
+use gravure_tree::NodeId;
 
 /// Whether the target is a volume, not a directory.
 pub(super) fn is_volume(target: &Path) -> bool {
@@ -19,7 +21,7 @@ pub(super) fn is_volume(target: &Path) -> bool {
 
 /// Applies `image` to the empty volume at `target`; returns what was left out.
 pub(super) fn apply(image: &Image, target: &Path, given: &Given, console: &Console) -> Result<u64, Failure> {
-    for option in ["unix-data", "recover-data", "wimboot", "compact"] {
+    for option in ["unix-data", "include-invalid-names", "wimboot", "compact"] {
         if given.has(option) {
             return Err(unsupported(format!("--{option} with an NTFS volume"))
                 .with_cure("`gravure apply` has more choices for volumes, e.g. --compact=always"));
@@ -37,8 +39,11 @@ pub(super) fn apply(image: &Image, target: &Path, given: &Given, console: &Conso
         existing: ExistingData::Destroy,
         compact: Compact::Never,
         verify: VolumeVerify::Decode,
+        damaged: if given.has("recover-data") { DamagedContent::Keep } else { DamagedContent::Refuse },
         ..VolumeApplyOptions::default()
     };
+    let plain = without(image, given);
+    let image = plain.as_ref().unwrap_or(image);
     let device = VolumeFile::open(target, None)?;
     let report = apply_to_volume(image, &device, &options, &console.ctl, &console.reporter)?;
     for loss in &report.apply.losses {
@@ -46,6 +51,28 @@ pub(super) fn apply(image: &Image, target: &Path, given: &Given, console: &Conso
     }
     report.apply.warnings.iter().for_each(|warning| console.warn(warning));
     Ok(report.apply.skipped)
+}
+
+/// The image without what is not to be restored; `None` when all of it is. Every descriptor and attribute is set as the image says or
+/// the apply fails, which is all that --strict-acls asks for.
+fn without(image: &Image, given: &Given) -> Option<Image> {
+    let (no_acls, no_attributes) = (given.has("no-acls"), given.has("no-attributes"));
+    if !no_acls && !no_attributes {
+        return None;
+    }
+    let mut tree = image.tree().clone();
+    let nodes: Vec<NodeId> = tree.walk().map(|step| step.entry.node).chain([tree.root()]).collect();
+    for id in nodes {
+        let node = tree.node_mut(id);
+        if no_acls {
+            node.security = None;
+        }
+        if no_attributes {
+            let kind = FileAttributes::DIRECTORY | FileAttributes::REPARSE_POINT;
+            node.attributes = FileAttributes(node.attributes.0 & kind.0);
+        }
+    }
+    Some(image.with_tree(tree))
 }
 
 fn check_empty(target: &Path, console: &Console) -> Result<(), Failure> {

@@ -1,16 +1,22 @@
 //! The integration tests of this crate, one module a subject, in one program: each program of its own costs seconds of linking.
 
 mod block_command;
+mod differences;
 mod disk;
+mod disk_files;
 mod drivers;
+mod habits;
 mod hive;
 mod imagex;
+mod imagex_ntfs;
 mod imports;
 mod mount_command;
 mod nbd_command;
 mod ntfs;
 mod partial;
+mod resume;
 mod service;
 mod signatures;
 mod stored_files;
 mod support;
+mod targets;

@@ -23,7 +23,7 @@ use super::capture::is_zero;
 use super::image::{BlockImage, Fetch};
 use crate::meter::{Context, Meter, default_threads};
 use crate::stage::{self, Item, Outbox, Work};
-use crate::volume::{ExistingData, VolumeDevice};
+use crate::volume::{ExistingData, VolumeDevice, is_cut};
 use crate::{Error, ErrorKind};
 
 /// Bytes at both ends that are written last: boot sectors, partition tables, superblocks.
@@ -284,6 +284,9 @@ pub(super) fn refuse_data(device: &dyn VolumeDevice) -> Result<(), Error> {
     let found = gravure_disk::recognise(&device).map_err(failed)?;
     if let Some(found) = found.first() {
         return Err(refuse(format!("it holds {found}")));
+    }
+    if let Some(why) = is_cut(device) {
+        return Err(refuse(why));
     }
     match gravure_disk::Table::read(&device, device.sector_bytes()).map_err(failed)? {
         gravure_disk::Table::Empty => {}

@@ -44,6 +44,7 @@ pub use gravure_disk::transfer::Growth;
 pub use gravure_fsmap::Kind as FileSystemKind;
 pub use image::BlockImage;
 pub use misfit::{Misfit, hardware_of, misfits};
+pub(crate) use plan::find_partition;
 pub use plan::{BlockPlan, BlockPlanOptions, Keep};
 pub use source::BlockSource;
 pub use stream::{BlockStream, apply_block_stream};

@@ -330,6 +330,28 @@ fn part_name(source: &BlockSource, part: &Listed) -> String {
 
 /// The partitions of a disk, ascending; one as large as the device where there is no table.
 fn partitions(source: &BlockSource) -> Result<(Option<PartitionTable>, Vec<Listed>), Error> {
+    let (table, mut listed) = listed_partitions(source)?;
+    let overlaps = listed.windows(2).any(|pair| pair[0].offset + pair[0].len > pair[1].offset);
+    if overlaps {
+        // Logical partitions lie in an extended one: the whole of it is kept then.
+        let extended: Vec<Range<u64>> = listed
+            .iter()
+            .filter(|part| part.is_extended)
+            .map(|part| part.offset..part.offset + part.len)
+            .collect();
+        listed.retain(|part| part.is_extended || !extended.iter().any(|range| range.contains(&part.offset)));
+        if listed.windows(2).any(|pair| pair[0].offset + pair[0].len > pair[1].offset) {
+            return Err(Error::Refused {
+                what: format!("imaging {}", source.name()),
+                why: "partitions of its table overlap".to_owned(),
+            });
+        }
+    }
+    Ok((table, listed))
+}
+
+/// The same with every partition that the table names, those in others, too.
+fn listed_partitions(source: &BlockSource) -> Result<(Option<PartitionTable>, Vec<Listed>), Error> {
     let sector = source.sector_bytes();
     let size = source.size();
     let whole = || vec![Listed { len: size, ..Listed::default() }];
@@ -377,23 +399,48 @@ fn partitions(source: &BlockSource) -> Result<(Option<PartitionTable>, Vec<Liste
     listed.retain(|part| part.len > 0 && part.offset < size);
     listed.iter_mut().for_each(|part| part.len = part.len.min(size - part.offset));
     listed.sort_by_key(|part| part.offset);
-    let overlaps = listed.windows(2).any(|pair| pair[0].offset + pair[0].len > pair[1].offset);
-    if overlaps {
-        // Logical partitions lie in an extended one: the whole of it is kept then.
-        let extended: Vec<Range<u64>> = listed
-            .iter()
-            .filter(|part| part.is_extended)
-            .map(|part| part.offset..part.offset + part.len)
-            .collect();
-        listed.retain(|part| part.is_extended || !extended.iter().any(|range| range.contains(&part.offset)));
-        if listed.windows(2).any(|pair| pair[0].offset + pair[0].len > pair[1].offset) {
-            return Err(Error::Refused {
-                what: format!("imaging {}", source.name()),
-                why: "partitions of its table overlap".to_owned(),
-            });
+    Ok((Some(table), listed))
+}
+
+/// Where partition `number` of a disk lies, and its number; without a number the only one that `is_wanted` by its first bytes. A disk
+/// without a table is a volume itself.
+pub(crate) fn find_partition(
+    source: &BlockSource,
+    number: Option<u32>,
+    is_wanted: impl Fn(&dyn ReadAt) -> bool,
+) -> Result<(Option<u32>, Range<u64>), Error> {
+    let (table, listed) = listed_partitions(source)?;
+    let place = |part: &Listed| (part.number, part.offset..part.offset + part.len);
+    let numbers = || {
+        let numbers: Vec<String> = listed.iter().filter_map(|part| Some(part.number?.to_string())).collect();
+        if numbers.is_empty() { "none".to_owned() } else { numbers.join(", ") }
+    };
+    let whole = listed.first().filter(|_| table.is_none());
+    match (number, whole) {
+        (None, Some(whole)) => Ok(place(whole)),
+        (Some(number), Some(_)) => {
+            let which = format!("{number} of {}, which has no partition table", source.name());
+            Err(Error::NotFound { what: "partition", which })
+        }
+        (Some(number), None) => {
+            let found = listed.iter().find(|part| part.number == Some(number));
+            found.map(place).ok_or_else(|| Error::NotFound {
+                what: "partition",
+                which: format!("{number} of {}; it has {}", source.name(), numbers()),
+            })
+        }
+        (None, None) => {
+            let wanted = listed.iter().filter(|part| is_wanted(&Window::new(source, part.offset, part.len)));
+            match wanted.collect::<Vec<_>>().as_slice() {
+                [only] => Ok(place(only)),
+                several => Err(Error::Usage {
+                    what: format!("partition of {}", source.name()),
+                    expected: format!("one of {}, as FILE:NUMBER", numbers()),
+                    found: format!("none named, and {} that could be meant", several.len()),
+                }),
+            }
         }
     }
-    Ok((Some(table), listed))
 }
 
 fn disk_error(source: &BlockSource, error: gravure_disk::Error) -> Error {

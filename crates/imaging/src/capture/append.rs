@@ -6,7 +6,7 @@ use gravure_model::Ctl;
 use gravure_model::event::Observer;
 use gravure_wim::{Metadata, WimWriter};
 
-use super::{CaptureForm, CaptureOptions, CaptureReport, CaptureSource, Known, Scanned, image_info};
+use super::{CaptureForm, CaptureOptions, CaptureReport, CaptureSource, Known, Scanned};
 use crate::Error;
 use crate::meter::{Context, Meter, default_threads};
 use crate::rewrite::{Boot, InPlace, RewriteOptions};
@@ -82,7 +82,7 @@ fn add(
     scanned.store(context, meter, writer, CaptureForm::Normal, capture.level, name, report)?;
     let failed = || Error::wim(name);
     let metadata = Metadata::from_tree(&scanned.tree).map_err(failed())?;
-    let info = image_info(&scanned.tree, capture)?;
+    let info = scanned.info(capture, meter)?;
     let image = writer.add_image(&metadata, info, capture.level).map_err(failed())?;
     match capture.boot {
         Boot::Leave => Ok(()),

@@ -8,10 +8,13 @@ mod contents;
 mod copy;
 mod earlier;
 mod encode;
+#[cfg(test)]
+mod faults;
 mod hash;
 mod known;
 mod pipable;
 mod solid;
+mod windows;
 mod write;
 
 use std::io::{BufWriter, Write};
@@ -19,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use gravure_codec::Level;
-use gravure_io::WriteAt;
+use gravure_io::{ReadAt, Window, WriteAt};
 use gravure_model::Ctl;
 use gravure_model::event::Observer;
 use gravure_nttypes::{FileTime, Guid, NtName};
@@ -33,15 +36,18 @@ pub(crate) use hash::hash_all;
 pub(crate) use known::Known;
 pub(crate) use pipable::store as store_pipable;
 pub(crate) use solid::names;
+pub(crate) use windows::describe_windows;
 pub(crate) use write::{
     BlobOutput, Missing, Placing, Reuse, StoreOptions, chain, encode_contents, settle, store,
 };
 
 use crate::blob_reader::BlobReader;
+use crate::block::find_partition;
 use crate::directory::{DirectorySource, Overlay, ScanOptions, Scanner, Symlinks};
 use crate::extract::split_path;
+use crate::import::{ImportKind, open_disk};
 use crate::meter::{Context, Meter, Totals, default_threads};
-use crate::ntfs_source::{NtfsSource, without_paging_files};
+use crate::ntfs_source::{NtfsSource, is_ntfs, without_paging_files};
 use crate::output_file::OutputFile;
 use crate::rewrite::{Boot, set_property};
 use crate::{Error, ImageFile, integrity};
@@ -161,12 +167,19 @@ pub struct CaptureSource {
     pub path: PathBuf,
     /// In the image, names with `/` or `\\` between them; none for the root.
     pub target: String,
+    /// Number of the partition that is captured of a disk, or of a file with the bytes of one: raw, qcow2, VHD, VHDX.
+    pub partition: Option<u32>,
 }
 
 impl CaptureSource {
     /// The directory `path` as the whole image.
     pub fn root(path: &Path) -> Self {
-        Self { path: path.to_owned(), target: String::new() }
+        Self { path: path.to_owned(), target: String::new(), partition: None }
+    }
+
+    /// Partition `number` of the disk or disk file `path` as the whole image.
+    pub fn partition(path: &Path, number: u32) -> Self {
+        Self { partition: Some(number), ..Self::root(path) }
     }
 }
 
@@ -345,6 +358,12 @@ impl Scanned {
         Ok(())
     }
 
+    /// What the XML document says of the image.
+    fn info(&self, options: &CaptureOptions, meter: &Meter<'_>) -> Result<ImageInfo, Error> {
+        let reader = reader(self.id, &self.source, self.earlier.as_ref());
+        image_info(&self.tree, &reader, options, meter)
+    }
+
     /// Writes the whole image for a pipe.
     fn write_pipable(
         &mut self,
@@ -383,6 +402,24 @@ fn is_volume(path: &Path) -> bool {
     metadata.is_ok_and(|metadata| metadata.is_file() || metadata.file_type().is_block_device())
 }
 
+/// A volume and its name for messages.
+type NamedVolume = (Box<dyn ReadAt>, String);
+
+/// The volume in a partition of a disk or disk file, and its name. `None` where the file or device is a volume itself.
+fn volume_in_disk(path: &Path, number: Option<u32>) -> Result<Option<NamedVolume>, Error> {
+    let kind = ImportKind::of(path)?;
+    if number.is_none() && !matches!(kind, ImportKind::VirtualDisk(_)) {
+        return Ok(None);
+    }
+    let disk = open_disk(path, kind)?;
+    let (number, range) = find_partition(&disk, number, is_ntfs)?;
+    let name = match number {
+        Some(number) => format!("partition {number} of {}", path.display()),
+        None => path.display().to_string(),
+    };
+    Ok(Some((Box::new(Window::new(disk, range.start, range.end - range.start)), name)))
+}
+
 /// One tree of all `sources`.
 fn scan_all(
     sources: &[CaptureSource],
@@ -396,7 +433,10 @@ fn scan_all(
     {
         if is_volume(&only.path) {
             let options = without_paging_files(options);
-            let (tree, volume) = NtfsSource::scan(&only.path, id, &options, meter, ctl)?;
+            let (tree, volume) = match volume_in_disk(&only.path, only.partition)? {
+                Some((volume, name)) => NtfsSource::scan_source(volume, name, id, &options, meter, ctl)?,
+                None => NtfsSource::scan(&only.path, id, &options, meter, ctl)?,
+            };
             return Ok((tree, ScannedSource::Volume(Box::new(volume))));
         }
         let (tree, directory) = DirectorySource::scan(&only.path, id, options, meter, ctl)?;
@@ -430,7 +470,7 @@ fn write(
     let mut writer = WimWriter::create(file.file(), &write_options).map_err(failed())?;
     scanned.store(context, meter, &mut writer, options.form, options.level, &name, report)?;
     let metadata = Metadata::from_tree(&scanned.tree).map_err(failed())?;
-    let info = image_info(&scanned.tree, options)?;
+    let info = scanned.info(options, meter)?;
     let image = writer.add_image(&metadata, info, options.level).map_err(failed())?;
     if options.boot == Boot::Set {
         writer.set_boot_image(Some(image)).map_err(failed())?;
@@ -467,7 +507,12 @@ fn count(tree: &Tree, report: &mut CaptureReport) {
     }
 }
 
-fn image_info(tree: &Tree, options: &CaptureOptions) -> Result<ImageInfo, Error> {
+fn image_info(
+    tree: &Tree,
+    reader: &Reader<'_>,
+    options: &CaptureOptions,
+    meter: &Meter<'_>,
+) -> Result<ImageInfo, Error> {
     let mut info = ImageInfo::new(&options.name);
     if let Some(description) = &options.description {
         info.set_text("DESCRIPTION", description.clone());
@@ -478,6 +523,8 @@ fn image_info(tree: &Tree, options: &CaptureOptions) -> Result<ImageInfo, Error>
     info.set_counts(&image_counts(tree));
     let now = options.source_date_epoch.map_or_else(now, |seconds| FileTime::from_unix(seconds, 0));
     info.set_times(now, now);
+    // Last: what somebody said of the image is not said otherwise.
+    describe_windows(tree, reader, &mut info, meter);
     Ok(info)
 }
 

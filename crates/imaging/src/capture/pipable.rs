@@ -77,7 +77,7 @@ pub(super) fn write(
         links_fixed: options.scan.symlinks == Symlinks::Rebase,
         allow_missing_blobs: false,
     };
-    let images = vec![(metadata, image_info(tree, options)?)];
+    let images = vec![(metadata, image_info(tree, reader, options, meter)?)];
     let has_integrity = options.integrity == Integrity::Table;
     let writer = PipableWriter::create(out, &write_options, images, options.level, has_integrity);
     let mut writer = writer.map_err(failed())?;

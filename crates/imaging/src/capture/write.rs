@@ -187,7 +187,9 @@ fn missing(reader: &Reader<'_>, content: &Content) -> Error {
     }
 }
 
-/// Encodes the contents `numbers` of `list` and gives them to `output`, in this order. All of them must be readable.
+/// Encodes the contents `numbers` of `list` and gives them to `output`, which messages call `name`, in this order. All of them must
+/// be readable.
+#[expect(clippy::too_many_arguments, reason = "what contents are read with, and where they go")]
 pub(crate) fn encode_contents(
     context: &Context<'_>,
     meter: &Meter<'_>,
@@ -196,9 +198,10 @@ pub(crate) fn encode_contents(
     numbers: Vec<usize>,
     settings: (Compression, Level),
     output: &mut dyn BlobOutput,
+    name: &str,
 ) -> Result<(), Error> {
     let piece_bytes = piece_bytes(Some(settings.0));
-    let mut sink = Sink::new(meter, reader, list, output, "compressed contents");
+    let mut sink = Sink::new(meter, reader, list, output, name);
     let wanted = numbers.clone();
     run(context, &mut sink, Purpose::Store(Some(settings)), piece_bytes, &Known::default(), numbers)?;
     match wanted.into_iter().find(|number| sink.hashes[*number].is_none()) {

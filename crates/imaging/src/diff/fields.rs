@@ -76,6 +76,10 @@ impl<'a> Fields<'a> {
         found.text(Aspect::Attributes, attributes(first), attributes(second));
         self.security(first, second, &mut found);
         xattrs(first, second, &mut found);
+        if self.images.iter().all(Option::is_some) {
+            link_flags(first, second, &mut found);
+            tagged_items(first, second, &mut found);
+        }
         let object = |node: &Node| node.object_id.as_deref().map_or_else(none, hex);
         found.text(Aspect::ObjectId, object(first), object(second));
         Ok(found.list)
@@ -226,6 +230,31 @@ fn streams(first: &Node, second: &Node, found: &mut Found<'_>) {
     }
 }
 
+/// What an image notes of a link beside its target. Directories and volumes have no such notes.
+fn link_flags(first: &Node, second: &Node, found: &mut Found<'_>) {
+    if let (Some(a), Some(b)) = (&first.reparse, &second.reparse) {
+        let text = |flags: u16, reserved: u16| format!("flags {flags:#x}, reserved {reserved:#x}");
+        found.text(Aspect::LinkFlags, text(a.link_flags, a.reserved), text(b.link_flags, b.reserved));
+    }
+}
+
+/// Items whose meaning is not known: which there are, and what they hold.
+fn tagged_items(first: &Node, second: &Node, found: &mut Found<'_>) {
+    if first.unknown_items == second.unknown_items {
+        return;
+    }
+    let text = |node: &Node, other: &Node| {
+        let own = node.unknown_items.iter().filter(|item| !other.unknown_items.contains(item));
+        let own: Vec<String> = own
+            .map(|item| {
+                format!("tag {:#x} ({} bytes, SHA-1 {})", item.tag, item.data.len(), sha1_of(&item.data))
+            })
+            .collect();
+        if own.is_empty() { "the same in another order or number".to_owned() } else { own.join(", ") }
+    };
+    found.text(Aspect::TaggedItems, text(first, second), text(second, first));
+}
+
 fn xattrs(first: &Node, second: &Node, found: &mut Found<'_>) {
     let list = |node: &Node| {
         let all = node.extended_attributes.iter();
@@ -248,5 +277,66 @@ fn xattrs(first: &Node, second: &Node, found: &mut Found<'_>) {
             if own.is_empty() { none() } else { own.join(", ") }
         };
         found.text(Aspect::ExtendedAttributes, text(&a, &b), text(&b, &a));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gravure_nttypes::{FileAttributes, ReparseTag};
+    use gravure_tree::{Reparse, TaggedItem};
+    use gravure_wim::ImageIndex;
+
+    use super::*;
+
+    /// An image with one link of these flags and items.
+    fn image(link_flags: u16, reserved: u16, items: &[(u32, &[u8])]) -> (Image, NodeId) {
+        let mut tree = Tree::new(Node { children: Some(Vec::new()), ..Node::default() });
+        let content = ContentRef::inline(&b"\0\0\0\0\0\0\0\0\0\0\0\0"[..]);
+        let link = Node {
+            attributes: FileAttributes::REPARSE_POINT,
+            reparse: Some(Reparse { tag: ReparseTag::SYMLINK, reserved, link_flags, content }),
+            unknown_items: items
+                .iter()
+                .map(|(tag, data)| TaggedItem { tag: *tag, data: data.to_vec() })
+                .collect(),
+            ..Node::default()
+        };
+        let id = tree.add(tree.root(), "link".into(), link).unwrap();
+        (Image::without_files(ImageIndex::from_number(1).unwrap(), tree, Vec::new()), id)
+    }
+
+    fn compare(
+        first: &(Image, NodeId),
+        second: &(Image, NodeId),
+        ignore: &[Aspect],
+    ) -> Vec<(Aspect, String)> {
+        let ignore = ignore.iter().copied().collect();
+        let images = [Some(&first.0), Some(&second.0)];
+        let mut fields = Fields::new([first.0.tree(), second.0.tree()], images, &ignore);
+        let found = fields.compare(first.1, second.1, "/link").unwrap();
+        found.into_iter().map(|one| (one.aspect, format!("{} | {}", one.first, one.second))).collect()
+    }
+
+    #[test]
+    fn flags_of_links_and_unknown_items_count_between_images() {
+        let plain = image(0, 0, &[]);
+        assert_eq!(compare(&plain, &image(0, 0, &[]), &[]), []);
+        let flags = compare(&plain, &image(1, 0xd000, &[]), &[]);
+        assert_eq!(
+            flags,
+            [(Aspect::LinkFlags, "flags 0x0, reserved 0x0 | flags 0x1, reserved 0xd000".to_owned())]
+        );
+        assert_eq!(compare(&plain, &image(1, 0, &[]), &[Aspect::LinkFlags]), []);
+        let (one, other) = (image(0, 0, &[(7, b"same"), (9, b"a")]), image(0, 0, &[(7, b"same"), (9, b"b")]));
+        let items = compare(&one, &other, &[]);
+        assert_eq!((items.len(), items[0].0), (1, Aspect::TaggedItems));
+        assert!(
+            items[0]
+                .1
+                .starts_with("tag 0x9 (1 bytes, SHA-1 86f7e437faa5a7fce15d1ddcb9eaeaea377667b8) | tag 0x9 ")
+        );
+        let turned = image(0, 0, &[(9, b"a"), (7, b"same")]);
+        assert_eq!(compare(&one, &turned, &[]).len(), 1);
+        assert_eq!(compare(&one, &turned, &[Aspect::TaggedItems]), []);
     }
 }

@@ -62,11 +62,15 @@ pub enum Aspect {
     ObjectId,
     /// Which names are one file.
     HardLinks,
+    /// Flags of links between images: whether the target was changed when it was captured, and the field beside the tag.
+    LinkFlags,
+    /// Items of an image that nobody here knows, between images.
+    TaggedItems,
 }
 
 impl Aspect {
     /// Every aspect.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::Kind,
         Self::Size,
         Self::Content,
@@ -81,6 +85,8 @@ impl Aspect {
         Self::ShortName,
         Self::ObjectId,
         Self::HardLinks,
+        Self::LinkFlags,
+        Self::TaggedItems,
     ];
     /// What a directory of a Unix system says nothing about.
     const WINDOWS: [Self; 5] =
@@ -103,6 +109,8 @@ impl Aspect {
             Self::ShortName => "short-name",
             Self::ObjectId => "object-id",
             Self::HardLinks => "hard-links",
+            Self::LinkFlags => "link-flags",
+            Self::TaggedItems => "tagged-items",
         }
     }
 }

@@ -12,7 +12,7 @@ mod unix;
 pub(crate) use links::below as link_below;
 pub(crate) use places::Handles;
 pub(crate) use scan::Scanner;
-pub use scan::{Mounts, Overlay, ScanOptions, Symlinks, UnixMetadata};
+pub use scan::{Mounts, Overlay, ScanOptions, SecurityMetadata, Symlinks, UnixMetadata};
 pub(crate) use source::{DirectorySource, OpenFile};
 pub(crate) use target::DirectoryTarget;
 pub use target::{Existing, LinkTargets, RootMetadata};

@@ -67,6 +67,18 @@ pub enum UnixMetadata {
     Leave,
 }
 
+/// What a capture takes of security descriptors. Directories of this system have none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SecurityMetadata {
+    /// All that can be read; one that cannot is left out and told of.
+    #[default]
+    Keep,
+    /// All; one that cannot be read ends the capture.
+    Require,
+    /// None.
+    Leave,
+}
+
 /// How a directory is read.
 #[derive(Debug, Clone, Default)]
 pub struct ScanOptions {
@@ -83,6 +95,8 @@ pub struct ScanOptions {
     pub latest_time: Option<i64>,
     /// What happens to volumes that were not left in order.
     pub unclean: UncleanVolumes,
+    /// What is taken of the security descriptors of volumes.
+    pub security: SecurityMetadata,
 }
 
 /// What happens when a file is to be put where one is already.

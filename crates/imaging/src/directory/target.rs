@@ -6,7 +6,9 @@
 //! through handles of parents that were opened without following links: a link that came from the image a moment
 //! ago leads nowhere (wim-container 14.4).
 
-use std::collections::HashMap;
+mod keep;
+
+use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
@@ -45,6 +47,9 @@ pub enum Existing {
     Beside,
     /// Files are replaced, directories are kept and filled.
     Replace,
+    /// The same, but files that have the content they are to have already are not fetched again: what an interrupted apply left is
+    /// gone on with.
+    Keep,
 }
 
 /// What happens to the target directory itself.
@@ -87,6 +92,9 @@ pub(crate) struct DirectoryTarget<'a> {
     link_base: Option<PathBuf>,
     is_root: bool,
     meter: &'a Meter<'a>,
+    /// Files that are there with the right content.
+    kept: HashSet<NodeId>,
+    kept_bytes: u64,
     /// Counted while applying: what this file system or this user cannot set.
     xattrs_lost: AtomicU64,
     owners_lost: AtomicU64,
@@ -144,6 +152,8 @@ impl<'a> DirectoryTarget<'a> {
             link_base,
             is_root: gravure_linux::process::is_root(),
             meter,
+            kept: HashSet::new(),
+            kept_bytes: 0,
             xattrs_lost: AtomicU64::new(0),
             owners_lost: AtomicU64::new(0),
         })
@@ -193,7 +203,7 @@ impl<'a> DirectoryTarget<'a> {
 
     /// Whether `wanted` goes into the directory.
     pub(crate) fn wants(&self, wanted: Use) -> bool {
-        if self.first[wanted.node.index()].is_none() {
+        if self.first[wanted.node.index()].is_none() || self.kept.contains(&wanted.node) {
             return false;
         }
         let node = self.tree.node(wanted.node);
@@ -211,6 +221,11 @@ impl<'a> DirectoryTarget<'a> {
     /// Whether `node`, of which no content is wanted, is to be made by [`DirectoryTarget::node`].
     pub(crate) fn makes(&self, node: NodeId) -> bool {
         self.first[node.index()].is_some()
+    }
+
+    /// Files that were there with the right content, and their bytes.
+    pub(crate) fn kept(&self) -> (u64, u64) {
+        (self.kept.len() as u64, self.kept_bytes)
     }
 
     /// How many nodes are made.
@@ -289,7 +304,10 @@ impl<'a> DirectoryTarget<'a> {
         match self.kind(node) {
             UnixKind::Directory => Ok(()),
             UnixKind::File => {
-                let file = self.create(handles, id)?;
+                let file = match self.kept.contains(&id) {
+                    true => self.open_kept(handles, id)?,
+                    false => self.create(handles, id)?,
+                };
                 self.finish_file(handles, id, &file)
             }
             UnixKind::Link => self.make_link(handles, id, node, &[]),
@@ -508,7 +526,9 @@ impl<'a> DirectoryTarget<'a> {
         make: impl Fn(&Dir) -> Result<T, gravure_linux::Error>,
     ) -> Result<T, Error> {
         let made = match make(parent) {
-            Err(error) if is_exists(&error) && self.existing == Existing::Replace => {
+            Err(error)
+                if is_exists(&error) && matches!(self.existing, Existing::Replace | Existing::Keep) =>
+            {
                 parent.remove_file(name).and_then(|()| make(parent))
             }
             other => other,

@@ -13,7 +13,9 @@ use super::read_back::cache_bytes;
 use super::tree_edit::{ImageRules, TreeEdit};
 use super::{InPlace, Recompress, RewriteOptions, RewriteReport, Target, TreeChange, optimize};
 use crate::blob_reader::BlobReader;
-use crate::capture::{Missing, Placing, Reader, Reuse, StoreOptions, contents, now, settle, store};
+use crate::capture::{
+    Missing, Placing, Reader, Reuse, StoreOptions, contents, describe_windows, now, settle, store,
+};
 use crate::meter::{Context, Meter};
 use crate::{Error, ImageFile, Which};
 
@@ -200,6 +202,7 @@ impl Job<'_> {
         let mut info = info;
         info.set_counts(&image_counts(&tree));
         info.set_modified(now());
+        describe_windows(&tree, &reader, &mut info, self.meter);
         writer.add_image(&metadata, info, level).map_err(failed())?;
         writer.replace_image_with_last(self.image).map_err(failed())?;
         let others = self.file.wim().images().filter(|other| *other != self.image);

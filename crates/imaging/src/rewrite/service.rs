@@ -17,8 +17,8 @@ use super::{FormChange, ImageRules, ReadBack, Recompress, RewriteOptions, Rewrit
 use crate::archive::Archives;
 use crate::blob_reader::{BlobHandles, BlobReader};
 use crate::capture::{
-    CaptureForm, Known, Missing, Placing, Reader, Reuse, StoreOptions, contents, names, now, random_guid,
-    settle, store,
+    CaptureForm, Known, Missing, Placing, Reader, Reuse, StoreOptions, contents, describe_windows, names,
+    now, random_guid, settle, store,
 };
 use crate::meter::{Meter, default_threads};
 use crate::output_file::OutputFile;
@@ -160,6 +160,7 @@ impl<'f> ServicedImage<'f> {
         let metadata = Metadata::from_tree(&tree).map_err(Error::wim(&name))?;
         info.set_counts(&image_counts(&tree));
         info.set_modified(now());
+        describe_windows(&tree, &reader, &mut info, &meter);
         writer.add_image(&metadata, info, options.level).map_err(Error::wim(&name))?;
         writer.set_references(&references(&tree));
         if wim.boot_image() == Some(self.index) {

@@ -211,6 +211,16 @@ impl Compaction {
         Ok(this)
     }
 
+    /// Nothing is written compressed, although `wanted` says otherwise, as damaged content is to be kept.
+    pub(super) fn none(wanted: Compact) -> Self {
+        let mut this = Self::default();
+        if wanted != Compact::Never {
+            this.report.why_not =
+                Some("what can be read of damaged files is kept, which takes decoding".to_owned());
+        }
+        this
+    }
+
     fn choose(&mut self, id: NodeId, size: u64, algorithm: WofAlgorithm, stored_bytes: u64) {
         self.report.files += 1;
         self.report.plain_bytes = self.report.plain_bytes.saturating_add(size);

@@ -78,7 +78,12 @@ fn is_zeros(bytes: &[u8]) -> bool {
 
 impl Holes {
     /// Reads the contents of all files marked sparse that are written plain.
-    pub(super) fn find(image: &Image, compaction: &Compaction, context: &Context<'_>) -> Result<Self, Error> {
+    pub(super) fn find(
+        image: &Image,
+        compaction: &Compaction,
+        on_damage: OnDamage,
+        context: &Context<'_>,
+    ) -> Result<Self, Error> {
         let mut this = Self::default();
         for id in uses::nodes(image.tree()) {
             let node = image.tree().node(id);
@@ -96,9 +101,12 @@ impl Holes {
         let reads = ReadPlan::new(image.tree(), image.archives(), wants, |_| false)?;
         let meter = Meter::start(context, "look for holes");
         meter.expect(reads.total_bytes);
-        let damaged = reading::run(context, &meter, image.archives(), &reads, &this, OnDamage::Stop)
+        let damaged = reading::run(context, &meter, image.archives(), &reads, &this, on_damage)
             .map_err(|error| damage::explain(error, image.archives(), Some(image.tree()), &reads))?;
-        if let Some(Damaged { blob, found, .. }) = damaged.into_iter().next() {
+        // What is kept of it is told when it is written; what cannot be read are zeros.
+        if let Some(Damaged { blob, found, .. }) = damaged.into_iter().next()
+            && on_damage == OnDamage::Stop
+        {
             return Err(damage::blob_error(image.archives(), Some(image.tree()), &reads.blobs[blob], found));
         }
         meter.finish();

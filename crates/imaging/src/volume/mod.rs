@@ -18,9 +18,11 @@ mod target;
 mod verify;
 
 pub use compact::{Compact, CompactReport, NotCompact, WhyPlain};
-pub(crate) use device::PartOf;
-pub use device::{VolumeDevice, VolumeFile};
+pub(crate) use device::is_cut;
+pub use device::{PartOf, VolumeDevice, VolumeFile};
 pub(crate) use remake::{RemakeOptions, SourceVolume, with_spare_bytes};
+
+use std::collections::HashSet;
 
 use gravure_model::Ctl;
 use gravure_model::event::Observer;
@@ -30,10 +32,12 @@ use gravure_ntfs::{
 use gravure_nttypes::{FileTime, NtName};
 use gravure_tree::{Loss, NodeId};
 
+use crate::apply::{LackOfRoom, judge};
 use crate::damage;
 use crate::meter::{Context, Meter, default_threads};
-use crate::reading::{self, Copying, Damaged, OnDamage, ReadPlan};
-use crate::{ApplyReport, Error, ErrorKind, Image};
+use crate::reading::{self, Copying, ReadPlan};
+use crate::uses;
+use crate::{ApplyReport, DamagedContent, Error, ErrorKind, Image};
 use compact::Compaction;
 use guide::Guide;
 use holes::Holes;
@@ -72,6 +76,11 @@ pub struct VolumeApplyOptions {
     pub recode: Option<WofAlgorithm>,
     /// What is checked before the boot sectors are written.
     pub verify: VolumeVerify,
+    /// What happens to content that is damaged. To keep what can be decoded of it, everything is decoded: nothing is written
+    /// compressed then. A damaged link target is an error all the same.
+    pub damaged: DamagedContent,
+    /// What happens when a file that becomes the volume lies where there is not enough room for it.
+    pub room: LackOfRoom,
 }
 
 /// What happens to what NTFS cannot hold: names, parts of files, whole files.
@@ -129,6 +138,8 @@ impl Default for VolumeApplyOptions {
             compact: Compact::default(),
             recode: None,
             verify: VolumeVerify::default(),
+            damaged: DamagedContent::default(),
+            room: LackOfRoom::default(),
         }
     }
 }
@@ -166,9 +177,13 @@ pub fn apply_to_volume(
     let image = reduced.as_ref().unwrap_or(image);
     let volume_options = volume_options(device, options)?;
     let cluster_bytes = u64::from(volume_options.cluster_len());
-    let compaction =
-        Compaction::decide(image, options.compact, options.recode, cluster_bytes, &context, &meter)?;
-    let holes = Holes::find(image, &compaction, &context)?;
+    let compaction = match options.damaged {
+        DamagedContent::Refuse => {
+            Compaction::decide(image, options.compact, options.recode, cluster_bytes, &context, &meter)?
+        }
+        DamagedContent::Keep => Compaction::none(options.compact),
+    };
+    let holes = Holes::find(image, &compaction, options.damaged.policy(), &context)?;
     let guide = Guide { image, compaction: &compaction, holes: &holes };
     let plan = VolumePlan::new(image.tree(), &guide, &volume_options)
         .map_err(|error| refused(device.name(), error))?;
@@ -178,17 +193,37 @@ pub fn apply_to_volume(
     if options.existing == ExistingData::Refuse {
         device::refuse_data(device)?;
     }
+    if options.room == LackOfRoom::Refuse
+        && let Some(room) = device.room_bytes().filter(|room| *room < plan.used_bytes())
+    {
+        let (what, needed) = (format!("making {} an NTFS volume", device.name()), plan.used_bytes());
+        let why = format!("no room: it takes {needed} bytes, the file system has {room} free");
+        return Err(Error::Refused { what, why });
+    }
     meter.expect(reads.total_bytes);
 
     let laying = Laying::new(&plan, device);
     laying.unmake()?;
     let explained = |error| damage::explain(error, image.archives(), Some(image.tree()), &reads);
-    let damaged = reading::run(&context, &meter, image.archives(), &reads, &target, OnDamage::Stop)
-        .map_err(explained)?;
-    if let Some(Damaged { blob, found, .. }) = damaged.into_iter().next() {
-        let blob = &reads.blobs[blob];
-        return Err(damage::blob_error(image.archives(), Some(image.tree()), blob, found));
+    let policy = options.damaged.policy();
+    let mut found =
+        reading::run(&context, &meter, image.archives(), &reads, &target, policy).map_err(explained)?;
+    let of_blob = |blob: usize, found| {
+        damage::blob_error(image.archives(), Some(image.tree()), &reads.blobs[blob], found)
+    };
+    let spoiled: HashSet<usize> = found.iter().map(|damaged| damaged.blob).collect();
+    for damaged in &mut found {
+        let uses = &reads.blobs[damaged.blob].uses;
+        // A link that leads elsewhere is worse than none, and its place in the volume was decided long ago.
+        if uses.iter().any(|wanted| wanted.part == uses::Part::Reparse) {
+            return Err(of_blob(damaged.blob, std::mem::take(&mut damaged.found)));
+        }
+        if options.damaged == DamagedContent::Keep && !damaged.is_kept {
+            target.blank(uses)?;
+            damaged.is_kept = true;
+        }
     }
+    let damaged = judge(image.tree(), &reads, found, options.damaged, &meter, of_blob)?;
     let recoded = match &compaction.recoding {
         Some(recoding) => {
             let place = |node| stream_place(&plan, &compaction, node);
@@ -203,7 +238,8 @@ pub fn apply_to_volume(
         VolumeVerify::Full => {
             let mut copied = target.take_copied();
             copied.extend(recoded);
-            let bytes = verify::read_back(&plan, &reads, resident, copied, image.tree(), device, &context)?;
+            let bytes =
+                verify::read_back(&plan, &reads, &spoiled, resident, copied, image.tree(), device, &context)?;
             structure::check_structure(device, &plan.boot_sectors(), &context, &meter)?;
             bytes
         }
@@ -217,9 +253,11 @@ pub fn apply_to_volume(
         apply: ApplyReport {
             bytes: totals.bytes,
             files: plan.file_count(),
+            kept_files: 0,
+            kept_bytes: 0,
             warnings: totals.warnings,
             skipped: totals.skipped,
-            damaged: Vec::new(),
+            damaged,
             losses: losses(&notes),
             milliseconds: totals.milliseconds,
         },

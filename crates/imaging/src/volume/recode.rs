@@ -71,7 +71,7 @@ impl Recoding {
         let mut output = Measuring { compression, sizes: vec![0; this.list.len()], now: (0, 0) };
         let meter = Meter::start(context, "measure");
         meter.expect(this.list.iter().map(|content| content.size).sum());
-        this.run(image, all, context, &meter, &mut output)?;
+        this.run(image, all, context, &meter, &mut output, "measured contents")?;
         meter.finish();
         this.sizes = output.sizes;
         Ok(this)
@@ -115,7 +115,7 @@ impl Recoding {
             pending: Vec::new(),
             pending_at: 0,
         };
-        self.run(image, wanted, context, meter, &mut output)?;
+        self.run(image, wanted, context, meter, &mut output, device.name())?;
         Ok(output.parts.unwrap_or_default())
     }
 
@@ -126,12 +126,13 @@ impl Recoding {
         context: &Context<'_>,
         meter: &Meter<'_>,
         output: &mut dyn BlobOutput,
+        name: &str,
     ) -> Result<(), Error> {
         let archives = image.archives();
         let blobs = BlobReader::new(archives.clone(), cache_bytes(archives, context.threads));
         let reader = Reader { archives: Some(&blobs), ..Reader::default() };
         let settings = (self.compression, Level::default());
-        encode_contents(context, meter, &reader, &self.list, wanted, settings, output)
+        encode_contents(context, meter, &reader, &self.list, wanted, settings, output, name)
     }
 }
 

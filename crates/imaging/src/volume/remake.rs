@@ -7,7 +7,7 @@
 //! **Memory:** the tree of the source and its plan, 24 bytes a content, 1 MiB for each thread and four more, at most 64 MiB of contents that
 //! stand in file records, 80 bytes for each MiB written.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::ops::Range;
 
 use gravure_io::ReadAt;
@@ -167,7 +167,16 @@ impl SourceVolume {
         laying.metadata(&residents, ctl)?;
         let verified_bytes = if options.is_verified {
             let (none, tree) = (ReadPlan::default(), &self.tree);
-            let bytes = verify::read_back(&plan, &none, &residents, written, tree, device, &context)?;
+            let bytes = verify::read_back(
+                &plan,
+                &none,
+                &HashSet::new(),
+                &residents,
+                written,
+                tree,
+                device,
+                &context,
+            )?;
             structure::check_structure(device, &plan.boot_sectors(), &context, &meter)?;
             bytes
         } else {

@@ -88,6 +88,20 @@ impl<'a, 't> VolumeTarget<'a, 't> {
         Ok(())
     }
 
+    /// Writes zeros where a content would stand of which nothing can be read. What stands in file records is zero already.
+    pub(super) fn blank(&self, uses: &[Use]) -> Result<(), Error> {
+        for wanted in uses {
+            match place(self.plan, *wanted) {
+                Some(Place::Clusters { offset, allocated }) => {
+                    self.fill_up(&[Piece { pos: 0, offset, allocated }], 0)?;
+                }
+                Some(Place::Pieces) => self.fill_up(&self.plan.pieces(wanted.node), 0)?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
         self.device.write_all_at(offset, bytes).map_err(Error::io("write", self.device.name()))
     }

@@ -1,6 +1,7 @@
 //! Reading a volume back before it becomes one: metadata byte for byte, contents against their SHA-1, those that were copied
 //! compressed against BLAKE3 of what was written.
 
+use std::collections::HashSet;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -58,10 +59,13 @@ impl Written {
     }
 }
 
-/// Reads everything back from the medium. The first difference is an error. Returns how many bytes were right.
+/// Reads everything back from the medium, but for the blobs `spoiled`, which were not what the image says. The first difference is an
+/// error. Returns how many bytes were right.
+#[expect(clippy::too_many_arguments, reason = "what was written, and what it is compared with")]
 pub(super) fn read_back(
     plan: &VolumePlan<'_>,
     reads: &ReadPlan,
+    spoiled: &HashSet<usize>,
     resident: &dyn ResidentBytes,
     copied: Vec<CopiedPart>,
     tree: &Tree,
@@ -87,15 +91,20 @@ pub(super) fn read_back(
         }
         verified += write.bytes.len() as u64;
     }
-    let written = written(plan, reads, copied);
+    let written = written(plan, reads, spoiled, copied);
     contents(&written, reads, tree, device, context)?;
     Ok(verified + written.iter().map(|one| one.size(reads)).sum::<u64>())
 }
 
 /// Every place of every blob, in the order of the volume.
-fn written(plan: &VolumePlan<'_>, reads: &ReadPlan, copied: Vec<CopiedPart>) -> Vec<Written> {
+fn written(
+    plan: &VolumePlan<'_>,
+    reads: &ReadPlan,
+    spoiled: &HashSet<usize>,
+    copied: Vec<CopiedPart>,
+) -> Vec<Written> {
     let mut out: Vec<Written> = copied.into_iter().map(Written::Copied).collect();
-    for (index, blob) in reads.blobs.iter().enumerate() {
+    for (index, blob) in reads.blobs.iter().enumerate().filter(|(index, _)| !spoiled.contains(index)) {
         for wanted in &blob.uses {
             match place(plan, *wanted) {
                 Some(Place::Clusters { offset, .. }) => out.push(Written::Plain { offset, blob: index }),

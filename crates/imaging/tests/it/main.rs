@@ -14,6 +14,7 @@ mod damage;
 mod disk;
 mod forms;
 mod interop;
+mod keep;
 mod mounts;
 mod ntfs_source;
 mod oracles;
@@ -27,9 +28,11 @@ mod sparse;
 mod vectors;
 mod volume;
 mod volume_cuts;
+mod volume_damage;
 mod volume_trees;
 #[path = "../../../ntfs/tests/it/support/mod.rs"]
 mod windows;
+mod windows_facts;
 mod windows_interop;
 #[path = "../../../wim/tests/it/support/windows_tree.rs"]
 mod windows_tree;

@@ -6,8 +6,8 @@
 use std::path::{Path, PathBuf};
 
 use gravure_imaging::{
-    CaptureOptions, Compact, Compression, Error, ErrorKind, ExistingData, VolumeApplyOptions, VolumeDevice,
-    VolumeVerify, apply_to_volume,
+    CaptureOptions, Compact, Compression, Error, ErrorKind, ExistingData, ImageFile, VolumeApplyOptions,
+    VolumeDevice, VolumeVerify, Which, WofAlgorithm, apply_to_volume, describe,
 };
 use gravure_io::MemoryDisk;
 use gravure_model::Ctl;
@@ -179,6 +179,74 @@ fn a_write_that_fails_at_any_place_is_a_clear_error() {
                     Left::Old => assert!(at < 1, "{what}"),
                     Left::New => assert!(at + 2 >= count, "{what}"),
                 }
+            }
+        }
+    }
+}
+
+/// How contents come to the volume, beside the ways of the other tests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// Compressed anew, as the image has them in another form.
+    Recoded,
+    /// Copied without being decoded, on the word of a descriptor.
+    Trusted,
+    /// On several threads, compressed and not.
+    Threads(Compact),
+}
+
+#[test]
+fn no_room_or_a_bad_sector_at_any_write_is_a_clear_error_whatever_way_contents_come() {
+    let dir = tempfile::tempdir().unwrap();
+    let case = Case::new(dir.path());
+    let large_chunks = dir.path().join("large chunks.wim");
+    let compression = Some(Compression::XPRESS_32K);
+    let source = dir.path().join("source.ntfs");
+    capture(&source, &large_chunks, &CaptureOptions { compression, ..CaptureOptions::default() });
+    let descriptor = describe(&case.image, &Ctl::default(), &Silent).unwrap();
+    for way in [Way::Recoded, Way::Trusted, Way::Threads(Compact::Never), Way::Threads(Compact::Always)] {
+        let apply = |disk: &Disk| -> Result<(), Error> {
+            let options = VolumeApplyOptions {
+                seed: Some([3; 32]),
+                time: Some(FileTime(133_000_000_000_000_000)),
+                threads: Some(if matches!(way, Way::Threads(_)) { 3 } else { 1 }),
+                existing: ExistingData::Destroy,
+                compact: if let Way::Threads(compact) = way { compact } else { Compact::Always },
+                recode: (way == Way::Recoded).then_some(WofAlgorithm::Xpress4K),
+                ..VolumeApplyOptions::default()
+            };
+            let image = match way {
+                Way::Recoded => open(&large_chunks),
+                Way::Threads(_) => open(&case.image),
+                Way::Trusted => {
+                    let file = ImageFile::open_path_described(&case.image, &descriptor).unwrap();
+                    file.image(file.find(&Which::Only).unwrap()).unwrap()
+                }
+            };
+            let report = apply_to_volume(&image, disk, &options, &Ctl::default(), &Silent)?;
+            assert_eq!(report.compact.files, u64::from(way != Way::Threads(Compact::Never)), "{report:?}");
+            assert_eq!(report.compact.recoded_files, u64::from(way == Way::Recoded), "{report:?}");
+            Ok(())
+        };
+        let counting = Disk::with(case.before.clone(), Operation::Write, u64::MAX, Fault::Fail);
+        apply(&counting).unwrap();
+        let count = counting.0.count(Operation::Write);
+        assert!(count > 20, "{count}");
+        for at in 0..count {
+            let (fault, says) = match at % 2 {
+                0 => (Fault::ENOSPC, "No space left on device"),
+                _ => (Fault::EIO, "Input/output error"),
+            };
+            let what = format!("{way:?}, {fault:?} at {at} of {count}");
+            let disk = Disk::with(case.before.clone(), Operation::Write, at, fault);
+            let error = apply(&disk).expect_err(&what);
+            assert_eq!(error.kind(), ErrorKind::Io, "{what}: {error}");
+            let whole = format!("{error}: {}", std::error::Error::source(&error).unwrap());
+            assert!(whole.contains("disk") && whole.contains(says), "{what}: {whole}");
+            match case.judge(&disk.bytes(), &what) {
+                Left::Nothing => {}
+                Left::Old => assert!(at < 1, "{what}"),
+                Left::New => assert!(at + 2 >= count, "{what}"),
             }
         }
     }

@@ -9,6 +9,7 @@ use gravure_imaging::{
     Selection, Which, export, vdisk_error,
 };
 use gravure_io::{FileAt, ReadAt};
+use gravure_model::Ctl;
 use gravure_wim::{Compression, Method};
 
 use crate::commands::layout::is_esd;
@@ -70,10 +71,13 @@ pub(super) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
 
 /// Forms of virtual disks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Form {
+pub(in crate::commands) enum Form {
     Raw,
     Qcow2,
     Vhdx,
+    /// Known by name, not written.
+    #[value(skip)]
+    Vhd,
 }
 
 impl Form {
@@ -110,19 +114,7 @@ fn export_disk(
     let ctl = interrupt::ctl();
     let sector_bytes = image.root().sector_bytes;
     let source = BlockImageAt::new(image);
-    let target = FileAt::create(&output.path).map_err(|error| Failure::io("create", &output.path, &error))?;
-    let mut goes_on = |_: u64| ctl.check().map_err(std::io::Error::other);
-    let written = match form {
-        Form::Raw => gravure_vdisk::write_raw(&source, &target, &mut goes_on),
-        Form::Qcow2 => gravure_vdisk::write_qcow2(&source, &target, &mut goes_on),
-        Form::Vhdx => {
-            let [disk, file, data] = [(); 3].map(|()| *uuid::Uuid::new_v4().as_bytes());
-            let ids = gravure_vdisk::VhdxIds { disk, writes: [file, data] };
-            gravure_vdisk::write_vhdx(&source, sector_bytes, &ids, &target, &mut goes_on)
-        }
-    };
-    ctl.check().map_err(gravure_imaging::Error::from)?;
-    let written = written.map_err(|error| vdisk_error(&options.output.display().to_string(), error))?;
+    let written = write_disk(&source, sector_bytes, form, &output.path, &options.output, &ctl)?;
     output.finish(&options.output)?;
     let exported = Exported {
         file: options.output.display().to_string(),
@@ -138,14 +130,42 @@ fn export_disk(
     Ok(ExitCode::SUCCESS)
 }
 
+/// Writes the disk `source` into the new file `path`, which is going to be `output`.
+pub(in crate::commands) fn write_disk(
+    source: &dyn ReadAt,
+    sector_bytes: u32,
+    form: Form,
+    path: &Path,
+    output: &Path,
+    ctl: &Ctl,
+) -> Result<gravure_vdisk::Written, Failure> {
+    let target = FileAt::create(path).map_err(|error| Failure::io("create", path, &error))?;
+    let mut goes_on = |_: u64| ctl.check().map_err(std::io::Error::other);
+    let written = match form {
+        Form::Vhd => {
+            let message = format!("{}: VHD files are read, not written", output.display());
+            return Err(Failure::new(ErrorKind::Unsupported, message));
+        }
+        Form::Raw => gravure_vdisk::write_raw(source, &target, &mut goes_on),
+        Form::Qcow2 => gravure_vdisk::write_qcow2(source, &target, &mut goes_on),
+        Form::Vhdx => {
+            let [disk, file, data] = [(); 3].map(|()| *uuid::Uuid::new_v4().as_bytes());
+            let ids = gravure_vdisk::VhdxIds { disk, writes: [file, data] };
+            gravure_vdisk::write_vhdx(source, sector_bytes, &ids, &target, &mut goes_on)
+        }
+    };
+    ctl.check().map_err(gravure_imaging::Error::from)?;
+    Ok(written.map_err(|error| vdisk_error(&output.display().to_string(), error))?)
+}
+
 /// A file that gets its name when it is complete, and goes when it is not.
-struct Unfinished {
+pub(in crate::commands) struct Unfinished {
     _dir: tempfile::TempDir,
-    path: PathBuf,
+    pub(in crate::commands) path: PathBuf,
 }
 
 impl Unfinished {
-    fn beside(output: &Path) -> Result<Self, Failure> {
+    pub(in crate::commands) fn beside(output: &Path) -> Result<Self, Failure> {
         let dir = output.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
         let made = tempfile::Builder::new().prefix(".gravure-export-").tempdir_in(dir);
         let made = made.map_err(|error| Failure::io("create a directory in", dir, &error))?;
@@ -153,7 +173,7 @@ impl Unfinished {
         Ok(Self { _dir: made, path })
     }
 
-    fn finish(self, output: &Path) -> Result<(), Failure> {
+    pub(in crate::commands) fn finish(self, output: &Path) -> Result<(), Failure> {
         std::fs::rename(&self.path, output).map_err(|error| Failure::io("write", output, &error))
     }
 }
