@@ -3,8 +3,10 @@
 mod block_command;
 mod disk;
 mod drivers;
+mod from_anywhere;
 mod hive;
 mod imagex;
+mod imagex_files;
 mod imports;
 mod mount_command;
 mod nbd_command;
@@ -14,3 +16,4 @@ mod service;
 mod signatures;
 mod stored_files;
 mod support;
+mod wimlib_suites;

@@ -14,6 +14,7 @@ mod damage;
 mod disk;
 mod forms;
 mod interop;
+mod large;
 mod mounts;
 mod ntfs_source;
 mod oracles;
@@ -21,6 +22,8 @@ mod pipes;
 mod remote;
 mod rewrite;
 mod round_trip;
+#[path = "common/server.rs"]
+mod server;
 mod solid;
 #[path = "common/sparse.rs"]
 mod sparse;
