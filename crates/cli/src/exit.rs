@@ -21,6 +21,11 @@ impl Failure {
         Self { code: kind.exit_code(), message: message.into(), cure: None }
     }
 
+    /// Whether it ends with the exit code of `kind`.
+    pub(crate) fn is(&self, kind: ErrorKind) -> bool {
+        self.code == kind.exit_code()
+    }
+
     pub(crate) fn with_cure(mut self, cure: impl Into<String>) -> Self {
         self.cure = Some(cure.into());
         self
@@ -57,6 +62,9 @@ impl From<gravure_imaging::Error> for Failure {
             return failure
                 .with_cure("decrypt it first: the key is in no image file, only Windows setup has it");
         }
+        if is_limit(&error) {
+            return failure.with_cure(crate::limits::CURE);
+        }
         match kind {
             ErrorKind::Integrity => failure.with_cure("the image is damaged: take another copy of it"),
             ErrorKind::Permission => failure.with_cure("run as root, or choose a place you may write"),
@@ -72,6 +80,12 @@ impl From<gravure_imaging::Error> for Failure {
 fn is_encrypted(error: &gravure_imaging::Error) -> bool {
     let gravure_imaging::Error::Wim { source, .. } = error else { return false };
     matches!(&**source, gravure_wim::Error::Unsupported { what: "encryption", .. })
+}
+
+/// Whether a file asks for more than it is granted.
+fn is_limit(error: &gravure_imaging::Error) -> bool {
+    let gravure_imaging::Error::Wim { source, .. } = error else { return false };
+    matches!(&**source, gravure_wim::Error::Limit { .. })
 }
 
 impl From<gravure_windows::Error> for Failure {

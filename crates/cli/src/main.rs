@@ -10,6 +10,7 @@ mod exit;
 mod hive_file;
 mod imagex;
 mod interrupt;
+mod limits;
 mod mounting;
 mod output;
 mod patterns;
@@ -53,6 +54,10 @@ pub(crate) struct Common {
     /// How progress is shown: bars on a terminal, lines otherwise; jsonl for programs; none
     #[arg(long, global = true, value_enum, default_value_t = Show::Auto)]
     progress: Show,
+    /// Let image files ask for other than the usual amounts: chunk, chunk-table, xml, metadata (bytes, or with K, M, G), depth
+    /// (directories), contents (bytes that all files of an image may have together; no bound by default)
+    #[arg(long = "limit", global = true, value_name = "WHAT=SIZE", hide_short_help = true)]
+    limits: Vec<limits::Limit>,
 }
 
 /// All commands, in the order of DESIGN section 5.
@@ -104,6 +109,7 @@ fn main() -> ExitCode {
     // What a server does is news to its operator; other commands speak of trouble only.
     init_tracing(if matches!(arguments.command, Command::Serve(_)) { "info" } else { "warn" });
     let common = arguments.common;
+    limits::set(&common.limits);
     let result = match arguments.command {
         Command::Capture(options) => commands::capture::run(&options, &common),
         Command::Apply(options) => commands::apply::run(&options, &common),

@@ -1,7 +1,7 @@
 //! What images are called on the command line: `FILE`, `FILE:3`, `FILE:name`, `-` for standard input.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read as _, Write as _};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -12,7 +12,7 @@ use gravure_io::FileAt;
 use gravure_model::Ctl;
 
 use crate::exit::Failure;
-use crate::{patterns, stored};
+use crate::{limits, patterns, stored};
 
 /// How standard input is called on the command line, and in messages.
 pub(crate) const STDIN: &str = "-";
@@ -65,16 +65,17 @@ impl ImageName {
             let message = "--ref does not go with an image from a pipe";
             return Err(Failure::new(ErrorKind::Usage, message));
         }
-        let opened = PipedFile::open(io::stdin(), STDIN_NAME).map_err(|error| {
-            let is_unsupported = error.kind() == ErrorKind::Unsupported;
-            let failure = Failure::from(error);
-            match is_unsupported {
-                true => failure.with_cure(
-                    "name the file instead of piping it, or capture it with --pipable in the first place",
-                ),
-                false => failure,
-            }
-        })?;
+        let opened =
+            PipedFile::open_within(io::stdin(), STDIN_NAME, &limits::current()).map_err(|error| {
+                let is_unsupported = error.kind() == ErrorKind::Unsupported;
+                let failure = Failure::from(error);
+                match is_unsupported && failure.cure.is_none() {
+                    true => failure.with_cure(
+                        "name the file instead of piping it, or capture it with --pipable in the first place",
+                    ),
+                    false => failure,
+                }
+            })?;
         Ok(Source::Pipe(Box::new(opened)))
     }
 
@@ -97,13 +98,7 @@ impl ImageName {
         references: &[PathBuf],
         ctl: &Ctl,
     ) -> Result<(), Failure> {
-        for reference in &expanded(references)? {
-            match reference.to_str().filter(|name| stored::is_address(name)) {
-                Some(url) => file.add_reference_at(Arc::new(fetch(url, ctl)?), url)?,
-                None => file.add_reference(reference)?,
-            }
-        }
-        Ok(())
+        expanded(references)?.iter().try_for_each(|reference| add_reference(file, reference, ctl))
     }
 
     /// Opens the image.
@@ -141,35 +136,82 @@ fn expanded(references: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
     Ok(files)
 }
 
-/// Opens a file by path or address, or standard input when it is a file. A split set at an address has its other parts
-/// beside it.
+/// Opens a file by path or address, or standard input. A split set at an address has its other parts beside it.
 pub(crate) fn open(name: &str, ctl: &Ctl) -> Result<ImageFile, Failure> {
-    if name == STDIN {
-        let stdin = io::stdin();
-        if !is_file(stdin.as_fd())? {
-            let message = "this command cannot read from a pipe";
-            return Err(Failure::new(ErrorKind::Unsupported, message).with_cure("name the image file"));
-        }
-        let file = stdin.as_fd().try_clone_to_owned().and_then(|fd| FileAt::new(File::from(fd)));
-        let file = file.map_err(|error| Failure::io("open", Path::new(STDIN_NAME), &error))?;
-        return Ok(ImageFile::open(Arc::new(file), STDIN_NAME)?);
+    if name != STDIN && !stored::is_address(name) && !stored::is_block_name(name) {
+        return Ok(ImageFile::open_path_within(Path::new(name), &limits::current())?);
     }
-    if stored::is_block_name(name) {
-        let image = ImageName { file: name.to_owned(), which: Which::Only };
-        return Ok(stored::open(&image, ctl)?.into_file_images()?);
-    }
-    if !stored::is_address(name) {
-        return Ok(ImageFile::open_path(Path::new(name))?);
-    }
-    let first = ImageFile::open(Arc::new(fetch(name, ctl)?), name)?;
-    if first.wim().header().parts == 1 {
+    let first = open_alone(name, ctl)?;
+    if first.wim().header().parts == 1 || name == STDIN {
         return Ok(first);
     }
     Ok(first
         .with_parts(|url| Ok(Arc::new(HttpAt::unverified(gravure_imaging::agent(), url, &remote(ctl))?)))?)
 }
 
-fn fetch(url: &str, ctl: &Ctl) -> Result<HttpAt, Failure> {
+/// Opens one file by path or address, or standard input, without the other parts of its set.
+pub(crate) fn open_alone(name: &str, ctl: &Ctl) -> Result<ImageFile, Failure> {
+    if name == STDIN {
+        let stdin = io::stdin();
+        let file = match is_file(stdin.as_fd())? {
+            true => stdin.as_fd().try_clone_to_owned().map(File::from),
+            false => return spool(ctl),
+        };
+        let file = file.and_then(FileAt::new);
+        let file = file.map_err(|error| Failure::io("open", Path::new(STDIN_NAME), &error))?;
+        return Ok(ImageFile::open_within(Arc::new(file), STDIN_NAME, &limits::current())?);
+    }
+    if stored::is_block_name(name) {
+        let image = ImageName { file: name.to_owned(), which: Which::Only };
+        return Ok(stored::open(&image, ctl)?.into_file_images()?);
+    }
+    match stored::is_address(name) {
+        true => Ok(ImageFile::open_within(Arc::new(fetch(name, ctl)?), name, &limits::current())?),
+        false => Ok(ImageFile::open_single(Path::new(name), &limits::current())?),
+    }
+}
+
+/// Adds a file that content may lie in, by path or address.
+pub(crate) fn add_reference(file: &mut ImageFile, reference: &Path, ctl: &Ctl) -> Result<(), Failure> {
+    match reference.to_str().filter(|name| stored::is_address(name)) {
+        Some(url) => Ok(file.add_reference_at(Arc::new(fetch(url, ctl)?), url)?),
+        None => Ok(file.add_reference(reference)?),
+    }
+}
+
+/// Bytes of a pipe that are put aside at a time.
+const SPOOL_BYTES: usize = 1 << 20;
+
+/// What comes from a pipe, put aside in a file without a name for commands that read here and there. Apply, extract, verify and
+/// info, which can do with reading once, do not come here.
+fn spool(ctl: &Ctl) -> Result<ImageFile, Failure> {
+    let dir = std::env::temp_dir();
+    let failed = |what: &'static str| {
+        let dir = dir.clone();
+        move |error: io::Error| {
+            let failure = Failure::io(what, &dir, &error);
+            failure.with_cure("the image in the pipe is put aside there: TMPDIR names a place with more room")
+        }
+    };
+    let mut file = tempfile::tempfile().map_err(failed("make a temporary file in"))?;
+    let mut stdin = io::stdin().lock();
+    let mut buffer = vec![0; SPOOL_BYTES];
+    loop {
+        ctl.check().map_err(gravure_imaging::Error::from)?;
+        let read = match stdin.read(&mut buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            read => read.map_err(|error| Failure::io("read", Path::new(STDIN_NAME), &error))?,
+        };
+        if read == 0 {
+            break;
+        }
+        file.write_all(&buffer[..read]).map_err(failed("write to a temporary file in"))?;
+    }
+    let file = FileAt::new(file).map_err(failed("open a temporary file in"))?;
+    Ok(ImageFile::open_within(Arc::new(file), STDIN_NAME, &limits::current())?)
+}
+
+pub(crate) fn fetch(url: &str, ctl: &Ctl) -> Result<HttpAt, Failure> {
     Ok(HttpAt::unverified(gravure_imaging::agent(), url, &remote(ctl))?)
 }
 

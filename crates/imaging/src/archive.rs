@@ -27,9 +27,13 @@ impl std::fmt::Debug for Archive {
 }
 
 impl Archive {
-    /// Reads header, XML document and blob table. Returns what was odd, too.
-    pub(crate) fn open(source: Arc<dyn ReadAt>, name: &str) -> Result<(Self, Vec<String>), Error> {
-        let limits = Limits::default();
+    /// Reads header, XML document and blob table within `limits`. Returns what was odd, too.
+    pub(crate) fn open(
+        source: Arc<dyn ReadAt>,
+        name: &str,
+        limits: &Limits,
+    ) -> Result<(Self, Vec<String>), Error> {
+        let limits = *limits;
         let opened = Wim::read(&source, &limits).map_err(Error::wim(name))?;
         let warnings = opened.warnings.iter().map(|warning| format!("{name}: {warning}")).collect();
         let wim = Arc::new(opened.value);

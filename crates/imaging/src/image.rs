@@ -6,7 +6,7 @@ use std::sync::Arc;
 use gravure_io::{FileAt, ReadAt};
 use gravure_model::descriptor::ImageDescriptor;
 use gravure_tree::Tree;
-use gravure_wim::{BlobSet, ImageIndex, Wim, WimInfo, check_split_set};
+use gravure_wim::{BlobSet, ImageIndex, Limits, Wim, WimInfo, check_split_set};
 
 use crate::archive::{Archive, Archives};
 use crate::described::{DescribedAt, check_descriptor};
@@ -35,7 +35,12 @@ pub enum Which {
 impl ImageFile {
     /// A file that is in one part. `name` stands in messages.
     pub fn open(source: Arc<dyn ReadAt>, name: &str) -> Result<Self, Error> {
-        let (archive, warnings) = Archive::open(source, name)?;
+        Self::open_within(source, name, &Limits::default())
+    }
+
+    /// As [`ImageFile::open`] with other limits than the usual ones, which also hold for everything that is added to it.
+    pub fn open_within(source: Arc<dyn ReadAt>, name: &str, limits: &Limits) -> Result<Self, Error> {
+        let (archive, warnings) = Archive::open(source, name, limits)?;
         let mut archives = Archives::default();
         archives.push(archive);
         Ok(Self { archives, parts: 1, warnings })
@@ -43,7 +48,12 @@ impl ImageFile {
 
     /// The file `path`, with the other parts of its set from the same directory.
     pub fn open_path(path: &Path) -> Result<Self, Error> {
-        let this = Self::open(open_file(path)?, &path.display().to_string())?;
+        Self::open_path_within(path, &Limits::default())
+    }
+
+    /// As [`ImageFile::open_path`] with other limits.
+    pub fn open_path_within(path: &Path, limits: &Limits) -> Result<Self, Error> {
+        let this = Self::open_single(path, limits)?;
         if this.wim().header().parts == 1 {
             return Ok(this);
         }
@@ -119,46 +129,45 @@ impl ImageFile {
         Ok(self)
     }
 
-    /// The parts of one set, given in any order, each once.
-    pub fn open_set(paths: &[PathBuf]) -> Result<Self, Error> {
-        let mut parts = Vec::with_capacity(paths.len());
-        for path in paths {
-            let (archive, warnings) = Archive::open(open_file(path)?, &path.display().to_string())?;
-            parts.push((archive, warnings));
-        }
-        parts.sort_by_key(|(archive, _)| archive.wim().header().part);
-        let all: Vec<&Wim> = parts.iter().map(|(archive, _)| archive.wim()).collect();
-        let named =
-            parts.first().map_or_else(|| "split set".to_owned(), |(first, _)| first.name().to_owned());
+    /// The parts of one set, opened each by itself, in any order, each once.
+    pub fn from_parts(parts: Vec<Self>) -> Result<Self, Error> {
+        let mut parts = parts;
+        parts.sort_by_key(|part| part.wim().header().part);
+        let all: Vec<&Wim> = parts.iter().map(Self::wim).collect();
+        let named = parts.first().map_or("split set", Self::name);
         check_split_set(&all).map_err(Error::wim(named))?;
         let mut this = Self { archives: Archives::default(), parts: parts.len(), warnings: Vec::new() };
-        for (archive, warnings) in parts {
-            this.archives.push(archive);
-            this.warnings.extend(warnings);
+        for part in parts {
+            this.archives.push(part.archives.get(0).clone());
+            this.warnings.extend(part.warnings);
         }
         Ok(this)
     }
 
-    /// The file `path` alone, to look at what it says of itself: any part of a set.
-    pub fn open_single(path: &Path) -> Result<Self, Error> {
-        Self::open(open_file(path)?, &path.display().to_string())
+    /// The file `path` alone, any part of a set: to look at what it says of itself, or to put parts together.
+    pub fn open_single(path: &Path, limits: &Limits) -> Result<Self, Error> {
+        Self::open_within(open_file(path)?, &path.display().to_string(), limits)
     }
 
-    /// The file `path`, which is whole or the first part of a set whose other parts are added as references.
-    pub fn open_first_part(path: &Path) -> Result<Self, Error> {
-        let this = Self::open_single(path)?;
-        let header = this.wim().header();
+    /// This file, if it is whole or the first part of a set, whose other parts are added as references.
+    pub fn first_part(self) -> Result<Self, Error> {
+        let header = self.wim().header();
         if header.part == 1 {
-            return Ok(this);
+            return Ok(self);
         }
-        let value = format!("{}: part {} of {}", path.display(), header.part, header.parts);
+        let value = format!("{}: part {} of {}", self.name(), header.part, header.parts);
         Err(Error::Unsupported { what: "start with a part other than the first", value })
     }
 
     /// Adds a file that content may lie in: the base of a delta file, or another part of the set.
     pub fn add_reference(&mut self, path: &Path) -> Result<(), Error> {
+        self.add_reference_at(open_file(path)?, &path.display().to_string())
+    }
+
+    /// As [`ImageFile::add_reference`] for a file from elsewhere.
+    pub fn add_reference_at(&mut self, source: Arc<dyn ReadAt>, name: &str) -> Result<(), Error> {
         let all_are_parts = self.archives.iter().count() == self.parts;
-        self.push(open_file(path)?, &path.display().to_string())?;
+        self.push(source, name)?;
         let own = self.wim().header();
         let is_part = self.archives.iter().last().is_some_and(|(_, added)| {
             let added = added.wim().header();
@@ -170,11 +179,6 @@ impl ImageFile {
         Ok(())
     }
 
-    /// As [`ImageFile::add_reference`] for a file from elsewhere.
-    pub fn add_reference_at(&mut self, source: Arc<dyn ReadAt>, name: &str) -> Result<(), Error> {
-        self.push(source, name)
-    }
-
     /// Adds a file of its own, in one part, whose contents may go into trees of this file's images, and gives the tree of its
     /// first image. With a descriptor, `source` must hold its bytes against it, as for [`ImageFile::open_verified`].
     pub fn add_bundle(
@@ -184,7 +188,7 @@ impl ImageFile {
         descriptor: Option<&ImageDescriptor>,
     ) -> Result<Tree, Error> {
         descriptor.map(|descriptor| check_descriptor(name, descriptor)).transpose()?;
-        let (mut archive, warnings) = Archive::open(source, name)?;
+        let (mut archive, warnings) = Archive::open(source, name, &self.limits())?;
         if descriptor.is_some_and(|descriptor| descriptor.contents_checked) {
             archive.set_described();
         }
@@ -205,8 +209,13 @@ impl ImageFile {
         ContentReader::new(&self.archives)
     }
 
+    /// Within what it is read.
+    fn limits(&self) -> Limits {
+        *self.archives.get(0).limits()
+    }
+
     fn push(&mut self, source: Arc<dyn ReadAt>, name: &str) -> Result<(), Error> {
-        let (archive, warnings) = Archive::open(source, name)?;
+        let (archive, warnings) = Archive::open(source, name, &self.limits())?;
         self.archives.push(archive);
         self.warnings.extend(warnings);
         Ok(())

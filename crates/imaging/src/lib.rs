@@ -82,7 +82,7 @@ pub use gravure_fsmap::{ListKind, Listed};
 pub use gravure_ntfs::{
     CheckReport, Collisions, Finding, Severity, Strictness, Unclean, VolumeState, WofAlgorithm,
 };
-pub use gravure_wim::{Compression, Method};
+pub use gravure_wim::{Compression, Limits, Method};
 pub use image::{Image, ImageFile, Which, is_wim};
 pub use import::{Expanded, ImportKind, expand, open_disk, vdisk_error};
 pub use integrity::IntegrityChange;

@@ -1,5 +1,5 @@
-//! Pipable WIM files from a pipe: read once, front to back, on all cores. What needs random access (listing sizes, the
-//! integrity table, files that are not pipable, split sets) needs a file.
+//! Pipable WIM files from a pipe: read once, front to back, on all cores; the parts of a split set one behind the other. What
+//! needs random access (listing sizes, the integrity table, files that are not pipable) needs a file.
 
 use std::collections::{HashMap, HashSet};
 use std::io::{BufReader, Read, Write};
@@ -44,9 +44,14 @@ impl std::fmt::Debug for PipedFile<'_> {
 impl<'a> PipedFile<'a> {
     /// Reads header and XML document from `input`, which messages call `name`.
     pub fn open(input: impl Read + Send + 'a, name: &str) -> Result<Self, Error> {
+        Self::open_within(input, name, &Limits::default())
+    }
+
+    /// As [`PipedFile::open`] with other limits than the usual ones.
+    pub fn open_within(input: impl Read + Send + 'a, name: &str, limits: &Limits) -> Result<Self, Error> {
         let input: Box<dyn Read + Send + 'a> = Box::new(input);
         let input = BufReader::with_capacity(BUFFER_BYTES, input);
-        let opened = PipeReader::open(input, &Limits::default()).map_err(Error::wim(name))?;
+        let opened = PipeReader::open(input, limits).map_err(Error::wim(name))?;
         let warnings = opened.warnings.iter().map(|warning| format!("{name}: {warning}")).collect();
         Ok(Self { pipe: opened.value, name: name.to_owned(), warnings })
     }

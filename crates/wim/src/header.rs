@@ -15,7 +15,7 @@ use crate::resource::{ResourceHeader, ResourceHeaderDisk};
 pub const HEADER_BYTES: u64 = 208;
 const HEADER_LEN: usize = 208;
 const MAGIC: [u8; 8] = *b"MSWIM\0\0\0";
-const MAGIC_PIPABLE: [u8; 8] = *b"WLPWM\0\0\0";
+pub(crate) const MAGIC_PIPABLE: [u8; 8] = *b"WLPWM\0\0\0";
 const VERSION_NORMAL: u32 = 0x0001_0d00;
 const VERSION_SOLID: u32 = 0x0000_0e00;
 

@@ -18,7 +18,8 @@ pub(crate) const MAX_IMAGES: u32 = 65535;
 /// Deepest nesting of XML elements. Windows writes 5.
 pub(crate) const MAX_XML_DEPTH: usize = 64;
 
-/// Limits a caller can change. The defaults take every file that Windows makes.
+/// Limits a caller can change. The defaults take every file that Windows makes; they have no bound for all contents of an
+/// image, as only the caller knows how much room there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Largest XML document, bytes.
@@ -31,6 +32,22 @@ pub struct Limits {
     pub max_chunk_table_bytes: u64,
     /// Deepest directory; the root is 0.
     pub max_depth: u32,
+    /// Most plain bytes of all files and streams of an image: what an apply writes. Names of one file count once, equal contents
+    /// as often as files have them. In a pipe sizes come with the contents: there it is for the reader of the contents to hold
+    /// to it.
+    pub max_image_bytes: u64,
+}
+
+impl Limits {
+    /// None but those of the format: for files that this program wrote itself a moment ago.
+    pub const NONE: Self = Self {
+        max_xml_bytes: u64::MAX,
+        max_metadata_bytes: u64::MAX,
+        max_chunk_bytes: u32::MAX,
+        max_chunk_table_bytes: u64::MAX,
+        max_depth: u32::MAX,
+        max_image_bytes: u64::MAX,
+    };
 }
 
 impl Default for Limits {
@@ -41,6 +58,7 @@ impl Default for Limits {
             max_chunk_bytes: DEFAULT_MAX_CHUNK_BYTES,
             max_chunk_table_bytes: DEFAULT_MAX_CHUNK_TABLE_BYTES,
             max_depth: DEFAULT_MAX_DEPTH,
+            max_image_bytes: u64::MAX,
         }
     }
 }

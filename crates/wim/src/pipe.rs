@@ -1,6 +1,9 @@
 //! Reading a pipable file front to back (wim-container 5.5): a header, an XML document, the metadata of all images, then
 //! blobs in any order, each behind 40 bytes that say what it is, and the tables at the end.
 //!
+//! The parts of a split set follow each other in one pipe, each with header, document and tables of its own; the images are
+//! in the first.
+//!
 //! Nothing is kept but what the caller asks for. Every length is bounded before anything is allocated.
 
 use std::io::{self, Read};
@@ -14,7 +17,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use crate::chunks::{Chunk, ChunkEncoding, RAW_PIECE_BYTES};
 use crate::content::ChunkDecoder;
 use crate::error::{Error, Opened, Scope, Warnings};
-use crate::header::{Header, Layout};
+use crate::header::{Header, Layout, MAGIC_PIPABLE};
 use crate::info::WimInfo;
 use crate::limits::Limits;
 use crate::metadata;
@@ -23,10 +26,13 @@ use crate::resource::ResourceFlags;
 
 /// "What follows is a resource."
 const MAGIC: u64 = 0x2b9b_9ba2_443d_b9d8;
+/// Bytes that stand before each resource.
+const PIPE_HEADER_BYTES: u64 = 40;
 /// Bytes skipped per read.
 const STEP_BYTES: usize = 64 << 10;
-/// Most that may follow the second XML document: an integrity table of 20 bytes for every 10 MiB, and a header.
-const MAX_TRAILER_BYTES: u64 = 64 << 20;
+/// Largest integrity table: 20 bytes for every 10 MiB. Far below what the mark of a header is as a number, which tells the
+/// two apart.
+const MAX_INTEGRITY_BYTES: u64 = 64 << 20;
 
 /// What stands before each resource.
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -64,12 +70,17 @@ pub struct PipeReader<R> {
     input: R,
     /// Absolute offset of the next byte.
     at: u64,
+    /// Which part of a split set is being read, from 1, and where it begins: its own offsets count from there.
+    part: u16,
+    part_at: u64,
     header: Header,
     info: WimInfo,
     limits: Limits,
     /// Metadata resources that have not been read yet.
     images_left: u32,
     open: Option<Open>,
+    /// What the blob tables that went by list, each hash with its plain size.
+    listed: Vec<(Sha1Hash, u64)>,
 }
 
 /// The resource that is being read.
@@ -98,8 +109,8 @@ impl<R: Read> PipeReader<R> {
         if header.layout != Layout::Pipable {
             return Err(Error::unsupported(Scope::File, "reading from a pipe", "a WIM that is not pipable"));
         }
-        if header.parts > 1 {
-            let value = format!("part {} of {}", header.part, header.parts);
+        if header.part != 1 {
+            let value = format!("part {} of {} first", header.part, header.parts);
             return Err(Error::unsupported(Scope::File, "reading a split set from a pipe", value));
         }
         if let Some(compression) = header.compression
@@ -110,9 +121,10 @@ impl<R: Read> PipeReader<R> {
         }
         let (at, images_left) = (bytes.as_slice().size(), header.image_count);
         let (limits, info) = (*limits, WimInfo::default());
-        let mut this = Self { input, at, header, info, limits, images_left, open: None };
-        let xml = this.next_resource("XML document")?;
-        let bytes = this.read_small("XML document", &xml, limits.max_xml_bytes)?;
+        let (part, part_at, listed) = (header.part, 0, Vec::new());
+        let mut this =
+            Self { input, at, part, part_at, header, info, limits, images_left, open: None, listed };
+        let bytes = this.read_document()?;
         this.info = WimInfo::parse(&bytes, &mut warnings)?;
         if this.info.is_encrypted() {
             return Err(Error::unsupported(Scope::File, "encryption", "encrypted download image (ESD)"));
@@ -129,6 +141,11 @@ impl<R: Read> PipeReader<R> {
     /// The XML document at the front, with an element for every image.
     pub fn info(&self) -> &WimInfo {
         &self.info
+    }
+
+    /// What may be held in memory and written at most.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// Absolute offset of the next byte.
@@ -157,13 +174,22 @@ impl<R: Read> PipeReader<R> {
         metadata::parse(metadata, &BlobSet::in_pipe(), &self.limits)
     }
 
-    /// The next blob; `None` when the blob table begins. What is left of the one before is skipped; all metadata must
-    /// have been read.
+    /// The next blob; `None` when the last blob table begins. What is left of the one before is skipped; all metadata must
+    /// have been read. Where one part of a split set ends and the next begins is checked on the way.
     pub fn next_blob(&mut self) -> Result<Option<PipeResource>, Error> {
         self.skip()?;
         while self.read_metadata()?.is_some() {}
-        let resource = self.next_resource("blob")?;
-        Ok(Some(resource).filter(|resource| !resource.flags.contains(ResourceFlags::METADATA)))
+        loop {
+            let resource = self.next_resource("blob")?;
+            if !resource.flags.contains(ResourceFlags::METADATA) {
+                return Ok(Some(resource));
+            }
+            if self.part >= self.header.parts {
+                return Ok(None);
+            }
+            self.end_part(&resource)?;
+            self.next_part()?;
+        }
     }
 
     /// Appends the stored bytes of the next chunk of the resource to `stored`; `None` at its end.
@@ -210,7 +236,7 @@ impl<R: Read> PipeReader<R> {
     }
 
     /// Reads to the end and checks that tables and header are there and agree with what came before. Returns the complete
-    /// header and the blob table's hashes, each with its plain size.
+    /// header, of a split set that of its last part, and the hashes of all blob tables, each with its plain size.
     pub fn finish(mut self) -> Result<(Header, Vec<(Sha1Hash, u64)>), Error> {
         let table = match self.open {
             Some(open) if open.resource.flags.contains(ResourceFlags::METADATA) => open.resource,
@@ -223,42 +249,102 @@ impl<R: Read> PipeReader<R> {
                 }
             },
         };
-        let bytes = self.read_small("blob table", &table, self.limits.max_metadata_bytes)?;
-        let mut blobs = Vec::new();
+        let header = self.end_part(&table)?;
+        let mut more = [0; 1];
+        let place = self.at;
+        match self.input.read(&mut more) {
+            Ok(0) => Ok((header, self.listed)),
+            Ok(_) => Err(Error::corrupt(Scope::File, "pipable WIM", place, "its end", "more bytes")),
+            Err(error) => Err(Error::io("pipable WIM", place)(error)),
+        }
+    }
+
+    /// Reads the tables and the header at the end of a part, whose blob table was begun, and checks that they agree with what
+    /// came before.
+    fn end_part(&mut self, table: &PipeResource) -> Result<Header, Error> {
+        let bytes = self.read_small("blob table", table, self.limits.max_metadata_bytes)?;
         let mut rest = bytes.as_slice();
         while let Ok((entry, after)) = crate::blobs::BlobEntryDisk::read_from_prefix(rest) {
             rest = after;
             let place = crate::resource::ResourceHeader::parse(&entry.resource);
             if !place.flags.contains(ResourceFlags::METADATA) {
-                blobs.push((Sha1Hash(entry.sha1), place.size));
+                self.listed.push((Sha1Hash(entry.sha1), place.size));
             }
         }
-        let xml = self.next_resource("XML document")?;
-        self.read_small("XML document", &xml, self.limits.max_xml_bytes)?;
-        let mut trailer = Vec::new();
-        let place = self.at;
-        let limit = MAX_TRAILER_BYTES.saturating_add(1);
-        self.input.by_ref().take(limit).read_to_end(&mut trailer).map_err(Error::io("WIM header", place))?;
-        if trailer.as_slice().size() > MAX_TRAILER_BYTES {
-            let scope = Scope::File;
-            let (what, found) = ("end of a pipable WIM", trailer.as_slice().size());
-            return Err(Error::Limit { what, offset: place, found, limit: MAX_TRAILER_BYTES, scope });
+        let xml_at = self.at.saturating_add(PIPE_HEADER_BYTES);
+        self.read_document()?;
+        let (mut at, mut bytes) = (self.at, [0; 208]);
+        let (mark, rest) = bytes.split_at_mut(MAGIC_PIPABLE.len());
+        self.fill("WIM header", mark)?;
+        if *mark != MAGIC_PIPABLE {
+            self.skip_integrity(mark, at)?;
+            at = self.at;
+            self.fill("WIM header", mark)?;
         }
-        let offset = place.saturating_add(trailer.as_slice().size().saturating_sub(208));
-        let Some(last) = trailer.last_chunk::<208>() else {
-            let found = format!("{} bytes", trailer.len());
-            return Err(Error::corrupt(Scope::File, "WIM header", place, "208 bytes at the end", found));
-        };
-        let header = Header::parse(last, offset)?;
-        let found = (header.guid, header.blob_table.offset, header.xml.offset);
-        let expected = (self.header.guid, table.offset, xml.offset);
+        self.fill("WIM header", rest)?;
+        let header = Header::parse(&bytes, at)?;
+        let place = |at: u64| at.saturating_sub(self.part_at);
+        let found = (header.guid, header.part, header.blob_table.offset, header.xml.offset);
+        let expected = (self.header.guid, self.part, place(table.offset), place(xml_at));
         if found != expected {
-            let text = |(guid, table, xml): (gravure_nttypes::Guid, u64, u64)| {
-                format!("GUID {guid}, blob table at {table:#x}, XML document at {xml:#x}")
+            let text = |(guid, part, table, xml): (gravure_nttypes::Guid, u16, u64, u64)| {
+                format!("GUID {guid}, part {part}, blob table at {table:#x}, XML document at {xml:#x}")
             };
-            return Err(Error::corrupt(Scope::File, "WIM header", offset, text(expected), text(found)));
+            return Err(Error::corrupt(Scope::File, "WIM header", at, text(expected), text(found)));
         }
-        Ok((header, blobs))
+        Ok(header)
+    }
+
+    /// Passes over an integrity table that begins with `start` at `at`: it covers a file as it lies on a disk.
+    fn skip_integrity(&mut self, start: &[u8], at: u64) -> Result<(), Error> {
+        let size = start.first_chunk().map_or(0, |size| u64::from(u32::from_le_bytes(*size)));
+        let left = size.checked_sub(start.size()).filter(|_| size <= MAX_INTEGRITY_BYTES);
+        let Some(left) = left else {
+            let expected = "the header, or an integrity table before it";
+            let found = format_args!("{size:#x}");
+            return Err(Error::corrupt(Scope::File, "end of a pipable WIM", at, expected, found));
+        };
+        self.pass("integrity table", left)
+    }
+
+    /// Begins with the next part of a split set.
+    fn next_part(&mut self) -> Result<(), Error> {
+        let mut bytes = [0; 208];
+        let at = self.at;
+        self.fill("header of the next part", &mut bytes)?;
+        let header = Header::parse(&bytes, at)?;
+        let first = &self.header;
+        let found = (header.layout, header.guid, header.part, header.parts, header.compression);
+        let part = self.part.saturating_add(1);
+        let expected = (Layout::Pipable, first.guid, part, first.parts, first.compression);
+        if found != expected {
+            let text = |(_, guid, part, parts, compression): (
+                Layout,
+                gravure_nttypes::Guid,
+                u16,
+                u16,
+                Option<_>,
+            )| {
+                let compression: Option<crate::compression::Compression> = compression;
+                let named = compression.map_or_else(|| "none".to_owned(), |used| used.to_string());
+                format!("part {part} of {parts} of {guid}, pipable, compression {named}")
+            };
+            return Err(Error::corrupt(
+                Scope::File,
+                "header of the next part",
+                at,
+                text(expected),
+                text(found),
+            ));
+        }
+        (self.part, self.part_at) = (part, at);
+        self.read_document().map(|_| ())
+    }
+
+    /// The XML document that comes next.
+    fn read_document(&mut self) -> Result<Vec<u8>, Error> {
+        let xml = self.next_resource("XML document")?;
+        self.read_small("XML document", &xml, self.limits.max_xml_bytes)
     }
 
     /// Reads the 40 bytes before a resource.
@@ -334,13 +420,18 @@ impl<R: Read> PipeReader<R> {
         }
         let count = resource.size.div_ceil(u64::from(compression.chunk_size()));
         let width = if resource.size > u64::from(u32::MAX) { 8 } else { 4 };
-        let mut left = count.saturating_sub(1).saturating_mul(width);
+        self.pass("chunk table", count.saturating_sub(1).saturating_mul(width))
+    }
+
+    /// Passes over `len` bytes.
+    fn pass(&mut self, what: &'static str, len: u64) -> Result<(), Error> {
+        let mut left = len;
         let mut buf = [0; STEP_BYTES];
         while left > 0 {
             let step = usize::try_from(left).unwrap_or(usize::MAX).min(buf.len());
             let part = buf.get_mut(..step).unwrap_or_default();
             let len = part.len();
-            self.fill("chunk table", part)?;
+            self.fill(what, part)?;
             left = left.saturating_sub(u64::try_from(len).unwrap_or(left));
         }
         Ok(())

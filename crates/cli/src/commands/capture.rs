@@ -8,12 +8,13 @@ use std::str::FromStr;
 use gravure_codec::Level;
 use gravure_imaging::{
     AppendOptions, Boot, CaptureConfig, CaptureForm, CaptureOptions, CaptureReport, CaptureSource, Earlier,
-    ErrorKind, Exclusions, Integrity, IntegrityChange, Keep, Mounts, NameCase, RewriteOptions, ScanOptions,
-    SecurityMetadata, Symlinks, UncleanVolumes, Unfinished, UnixMetadata, Which, append, capture,
+    ErrorKind, Exclusions, ImageFile, Integrity, IntegrityChange, Keep, Mounts, NameCase, RewriteOptions,
+    ScanOptions, SecurityMetadata, Symlinks, UncleanVolumes, Unfinished, UnixMetadata, Which, append, capture,
     capture_directory, capture_sources_to_pipe, read_text, read_text_file,
 };
+use gravure_model::Ctl;
 use gravure_unlock::Key;
-use gravure_wim::{Compression, Limits, Method};
+use gravure_wim::{Compression, Method};
 use serde::Serialize;
 
 use super::block;
@@ -24,9 +25,9 @@ use crate::exit::{Failure, done_or_partial};
 use crate::imagex::parse_source_list;
 use crate::output::{self, bytes, rate};
 use crate::progress::Reporter;
-use crate::stored::is_block_name;
-use crate::target::ImageName;
-use crate::{Common, interrupt};
+use crate::stored::{is_address, is_block_name};
+use crate::target::{ImageName, open};
+use crate::{Common, interrupt, limits};
 
 /// Capture a directory or an NTFS volume into an image file
 #[derive(Debug, clap::Args)]
@@ -90,7 +91,7 @@ pub(crate) struct Options {
     update_of: Option<String>,
     /// Do not store what this file holds: the image needs it from then on
     #[arg(long, value_name = "FILE", visible_alias = "ref")]
-    delta_from: Vec<PathBuf>,
+    delta_from: Vec<String>,
     /// Make the image the bootable one
     #[arg(long)]
     boot: bool,
@@ -231,10 +232,6 @@ impl Compress {
         })?;
         let (_, most) = Compression::chunk_range(method);
         let size = chunk_size.unwrap_or(most.min(MAX_SOLID_CHUNK));
-        if size > MAX_SOLID_CHUNK {
-            let message = format!("--solid-chunk-size={size}: at most 64M, more is read by nobody");
-            return Err(Failure::new(ErrorKind::Usage, message));
-        }
         compression(method, size)
     }
 
@@ -250,17 +247,13 @@ const MAX_SOLID_CHUNK: u32 = 64 << 20;
 
 fn compression(method: Method, chunk_size: u32) -> Result<Compression, Failure> {
     let made = Compression::new(method, chunk_size).map_err(|error| error.to_string());
-    // Larger chunks are legal, but need more memory than our readers grant a file.
-    let limit = Limits::default().max_chunk_bytes;
-    let made = made.and_then(|made| match made {
-        made if made.chunk_size() > limit => Err(format!("{made}: above {limit} bytes")),
-        made => Ok(made),
-    });
-    made.map_err(|message| {
+    let made = made.map_err(|message| {
         Failure::new(ErrorKind::Usage, message).with_cure(
             "xpress takes 4K to 64K, lzx 32K to 2M, lzms 32K to 64M; Windows reads xpress and lzx with 32K everywhere",
         )
-    })
+    })?;
+    limits::grant_chunk(made.chunk_size())?;
+    Ok(made)
 }
 
 /// A number of bytes, or of KiB, MiB or GiB.
@@ -419,9 +412,9 @@ pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
         properties: options.flags.iter().map(|flags| ("FLAGS".to_owned(), flags.clone())).collect(),
         scan: options.scan()?,
         source_date_epoch: epoch()?,
-        delta_from: options.delta_from.clone(),
+        delta_from: options.delta_from.iter().map(|base| open(base, &ctl)).collect::<Result<_, _>>()?,
         boot: if options.boot { Boot::Set } else { Boot::Leave },
-        update_of: options.update_of.as_deref().map(|image| earlier(image, options)).transpose()?,
+        update_of: options.update_of.as_deref().map(|image| earlier(image, options, &ctl)).transpose()?,
         ..CaptureOptions::default()
     };
     if options.image == Path::new("-") {
@@ -440,6 +433,7 @@ pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
         let rewrite = RewriteOptions {
             integrity: if options.check { IntegrityChange::Make } else { IntegrityChange::Keep },
             unfinished: if options.recover { Unfinished::Recover } else { Unfinished::Refuse },
+            limits: limits::current(),
             ..RewriteOptions::default()
         };
         let how = AppendOptions { capture: how, rewrite };
@@ -465,18 +459,17 @@ pub(super) fn unclean(error: gravure_imaging::Error) -> Failure {
 }
 
 /// The image that `--update-of` names: of another file, or by number or name of the one that is appended to.
-fn earlier(image: &str, options: &Options) -> Result<Earlier, Failure> {
+fn earlier(image: &str, options: &Options, ctl: &Ctl) -> Result<Earlier, Failure> {
     let Ok(name) = image.parse::<ImageName>();
-    let file = Path::new(&name.file);
-    if file.exists() {
-        return Ok(Earlier { file: file.to_owned(), which: name.which });
+    if is_address(&name.file) || Path::new(&name.file).exists() {
+        return Ok(Earlier { file: open(&name.file, ctl)?, which: name.which });
     }
     if !options.append {
-        let message = format!("--update-of: {} not found", file.display());
+        let message = format!("--update-of: {} not found", name.file);
         return Err(Failure::new(ErrorKind::NotFound, message).with_cure("name it as FILE:NUMBER"));
     }
     let which = image.parse().map_or_else(|_| Which::Name(image.to_owned()), Which::Number);
-    Ok(Earlier { file: options.image.clone(), which })
+    Ok(Earlier { file: ImageFile::open_path_within(&options.image, &limits::current())?, which })
 }
 
 /// Captures a system that was built from a recipe: everything that differs from build to build is left out.

@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use gravure_imaging::join;
+use gravure_imaging::{ImageFile, join};
 
 use super::rewrite::{Remaking, print};
 use crate::exit::{Failure, done_or_partial};
 use crate::progress::Reporter;
+use crate::target::open_alone;
 use crate::{Common, interrupt};
 
 /// Join the parts of a split image into one file
@@ -16,13 +17,14 @@ use crate::{Common, interrupt};
 
 Examples:
   gravure join install.wim install*.swm
-  gravure join install.wim a.swm a2.swm a3.swm --check")]
+  gravure join install.wim a.swm a2.swm a3.swm --check
+  gravure join install.wim http://server/a.swm http://server/a2.swm")]
 pub(crate) struct Options {
     /// Image file to write
     output: PathBuf,
-    /// All parts
+    /// All parts, files or addresses
     #[arg(required = true)]
-    parts: Vec<PathBuf>,
+    parts: Vec<String>,
     #[command(flatten)]
     remaking: Remaking,
 }
@@ -31,7 +33,9 @@ pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
     let ctl = interrupt::ctl();
     let reporter = Reporter::new(common.progress);
     let rewrite = options.remaking.options("join", false)?;
-    let report = join(&options.parts, &options.output, &rewrite, &ctl, &reporter)?;
+    let parts = options.parts.iter().map(|part| open_alone(part, &ctl)).collect::<Result<_, _>>()?;
+    let set = ImageFile::from_parts(parts)?;
+    let report = join(&set, &options.output, &rewrite, &ctl, &reporter)?;
     print(&options.output, &report, common)?;
     Ok(done_or_partial(report.skipped))
 }

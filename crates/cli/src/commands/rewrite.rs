@@ -12,6 +12,7 @@ use super::capture::{Compress, chunk_size};
 use super::layout::{Layout, Wanted};
 use crate::Common;
 use crate::exit::Failure;
+use crate::limits;
 use crate::output::{self, bytes};
 
 /// Options of files that are made of others.
@@ -80,6 +81,7 @@ impl Writing {
                 (false, false) => IntegrityChange::Keep,
             },
             read_back: if self.no_verify { ReadBack::Nothing } else { ReadBack::Full },
+            limits: limits::current(),
             ..RewriteOptions::default()
         }
     }

@@ -14,6 +14,7 @@ use super::files::{self, CHECK, Images, REF, REFS};
 use super::options::{Given, Opt, flag, value};
 use super::{Command, Console, check_count, mistake, unsupported, volume};
 use crate::exit::{Failure, done_or_partial};
+use crate::limits;
 
 const USAGE: &str = "  apply WIMFILE [IMAGE | all] TARGET
       [--check] [--ref=\"GLOB\"] [--rpfix | --norpfix] [--unix-data] [--threads=N] [--recover-data]
@@ -110,7 +111,7 @@ fn from_pipe(
         _ => LinkTargets::default(),
     };
     let options = target_options(given, "apply", links)?;
-    let pipe = PipedFile::open(std::io::stdin(), "standard input")?;
+    let pipe = PipedFile::open_within(std::io::stdin(), "standard input", &limits::current())?;
     let (report, _) = pipe.apply(&which, target, &options, &console.ctl, &console.reporter)?;
     tell_losses(&report.losses, given, console);
     require_owners(&report.losses, given, target)?;

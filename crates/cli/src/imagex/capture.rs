@@ -17,6 +17,7 @@ use super::options::{Given, Opt, alias, flag, value};
 use super::words::{is_blank, words};
 use super::{Command, Console, check_count, integrity_change, mistake, name_case, properties, unsupported};
 use crate::exit::{Failure, done_or_partial};
+use crate::limits;
 
 const CAPTURE_USAGE: &str = "  capture SOURCE WIMFILE [NAME [DESC]]
       [--boot] [--check] [--include-integrity] [--compress=TYPE[:LEVEL]] [--chunk-size=SIZE] [--threads=N]
@@ -82,11 +83,11 @@ fn run_capture(given: &Given, console: &Console) -> Result<ExitCode, Failure> {
 
 fn run_append(given: &Given, console: &Console) -> Result<ExitCode, Failure> {
     check_count(given, 2, 4, APPEND_USAGE)?;
-    let output = Path::new(&given.arguments[1]);
+    let output = files::local(&given.arguments[1])?;
     if given.has("create") && !output.exists() {
         return new_file(given, console);
     }
-    let file = ImageFile::open_path(output)?;
+    let file = ImageFile::open_path_within(output, &limits::current())?;
     if file.wim().header().parts > 1 {
         return Err(unsupported(format!("{} is part of a split set; join it first", output.display())));
     }
@@ -103,6 +104,7 @@ fn run_append(given: &Given, console: &Console) -> Result<ExitCode, Failure> {
         rewrite: RewriteOptions {
             threads: given.number("threads").map_err(mistake)?,
             integrity: integrity_change(given),
+            limits: limits::current(),
             ..RewriteOptions::default()
         },
     };
@@ -156,13 +158,12 @@ fn capture_options(
         Some(name) => name.to_owned(),
         None => default_name(&given.arguments[0]),
     };
-    let delta_from: Vec<PathBuf> = given.values("delta-from").map(PathBuf::from).collect();
+    let bases = given.values("delta-from").map(|path| files::open_whole(path, &console.ctl));
+    let delta_from = bases.collect::<Result<Vec<_>, _>>()?;
     if given.has("check") {
-        for path in &delta_from {
-            files::check(&ImageFile::open_path(path)?, console)?;
-        }
+        delta_from.iter().try_for_each(|base| files::check(base, console))?;
     }
-    let update_of = earlier(given, own, &delta_from)?;
+    let update_of = earlier(given, own, &delta_from, console)?;
     Ok(CaptureOptions {
         threads: given.number("threads").map_err(mistake)?,
         compression: compress.compression,
@@ -261,17 +262,22 @@ pub(crate) fn parse_source_list(text: &str) -> Result<Vec<CaptureSource>, String
 }
 
 /// The image that `--update-of` names.
-fn earlier(given: &Given, own: Option<&Path>, delta_from: &[PathBuf]) -> Result<Option<Earlier>, Failure> {
+fn earlier(
+    given: &Given,
+    own: Option<&Path>,
+    delta_from: &[ImageFile],
+    console: &Console,
+) -> Result<Option<Earlier>, Failure> {
     let Some(text) = given.text("update-of").map_err(mistake)? else { return Ok(None) };
     let (file, image) = match (text.rsplit_once(':'), own, delta_from) {
-        (Some((file, image)), _, _) => (PathBuf::from(file), image),
-        (None, Some(own), _) => (own.to_owned(), text),
+        (Some((file, image)), _, _) => (files::open_whole(file.as_ref(), &console.ctl)?, image),
+        (None, Some(own), _) => (files::open_whole(own.as_os_str(), &console.ctl)?, text),
         (None, None, [only]) => (only.clone(), text),
         _ => return Err(mistake("--update-of needs WIMFILE:IMAGE")),
     };
     let which = match image.parse::<i64>() {
         Ok(number) if number < 0 => {
-            let count = i64::from(ImageFile::open_path(&file)?.image_count());
+            let count = i64::from(file.image_count());
             Which::Number(u32::try_from(count + 1 + number).unwrap_or(0))
         }
         Ok(number) => u32::try_from(number).map_or_else(|_| Which::Name(image.to_owned()), Which::Number),

@@ -1,6 +1,7 @@
 //! Commands that change or remake image files: the changing half of `wim info`, and delete, export, join, optimize,
 //! split.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -14,6 +15,7 @@ use super::files::{self, CHECK, Images, REF, REFS};
 use super::options::{Given, Opt, flag, value};
 use super::{Command, Console, check_count, integrity_change, mistake, properties, unsupported};
 use crate::exit::{Failure, done_or_partial};
+use crate::limits;
 
 const DELETE_USAGE: &str = "  delete WIMFILE IMAGE [--check] [--include-integrity] [--soft]";
 const EXPORT_USAGE: &str = "  export SRC_WIMFILE SRC_IMAGE DEST_WIMFILE [DEST_NAME [DEST_DESC]]
@@ -76,10 +78,14 @@ pub(super) const SPLIT: Command =
 /// The changing half of `wim info`.
 pub(super) fn info(given: &Given, console: &Console, file: &ImageFile) -> Result<ExitCode, Failure> {
     refuse_split(file)?;
-    let path = Path::new(&given.arguments[0]);
+    let path = files::local(&given.arguments[0])?;
     let which = given.argument(1).map_err(mistake)?;
     let mut options = EditOptions {
-        rewrite: RewriteOptions { integrity: integrity_change(given), ..RewriteOptions::default() },
+        rewrite: RewriteOptions {
+            integrity: integrity_change(given),
+            limits: limits::current(),
+            ..RewriteOptions::default()
+        },
         ..EditOptions::default()
     };
     if which == Some("0") && given.has("boot") {
@@ -139,13 +145,17 @@ pub(super) fn info(given: &Given, console: &Console, file: &ImageFile) -> Result
 
 fn run_delete(given: &Given, console: &Console) -> Result<ExitCode, Failure> {
     check_count(given, 2, 2, DELETE_USAGE)?;
-    let path = Path::new(&given.arguments[0]);
+    let path = files::local(&given.arguments[0])?;
     let file = files::open(&given.arguments[0], given, console)?;
     refuse_split(&file)?;
     let images = files::images(&file, given.argument(1).map_err(mistake)?)?;
     let numbers: Vec<u32> = files::list(&file, images).iter().map(|index| index.number()).collect();
     drop(file);
-    let options = RewriteOptions { integrity: integrity_change(given), ..RewriteOptions::default() };
+    let options = RewriteOptions {
+        integrity: integrity_change(given),
+        limits: limits::current(),
+        ..RewriteOptions::default()
+    };
     let last = if given.has("soft") { Deletion::Soft } else { Deletion::Rebuild };
     // From the last to the first, so that numbers hold; only the last step needs to write the file anew.
     for (left, number) in
@@ -169,7 +179,7 @@ fn run_export(given: &Given, console: &Console) -> Result<ExitCode, Failure> {
         return Err(mistake(format!("--boot: no image of {} is bootable", source.name())));
     }
     if output.exists() {
-        let old = ImageFile::open_path(&output)?;
+        let old = ImageFile::open_path_within(&output, &limits::current())?;
         refuse_split(&old)?;
         if given.has("check") {
             files::check(&old, console)?;
@@ -198,19 +208,24 @@ fn run_export(given: &Given, console: &Console) -> Result<ExitCode, Failure> {
 fn run_join(given: &Given, console: &Console) -> Result<ExitCode, Failure> {
     check_count(given, 2, usize::MAX, JOIN_USAGE)?;
     let output = PathBuf::from(&given.arguments[0]);
-    let parts: Vec<PathBuf> = given.arguments[1..].iter().map(PathBuf::from).collect();
+    let open = |part: &OsString| files::open_alone(part, console);
+    let parts = given.arguments[1..].iter().map(open).collect::<Result<Vec<_>, _>>()?;
     if given.has("check") {
-        for part in &parts {
-            files::check(&ImageFile::open_single(part)?, console)?;
-        }
+        parts.iter().try_for_each(|part| files::check(part, console))?;
     }
-    let options = RewriteOptions { integrity: integrity_change(given), ..RewriteOptions::default() };
-    join(&parts, &output, &options, &console.ctl, &console.reporter)?;
+    let set = ImageFile::from_parts(parts)?;
+    let options = RewriteOptions {
+        integrity: integrity_change(given),
+        limits: limits::current(),
+        ..RewriteOptions::default()
+    };
+    join(&set, &output, &options, &console.ctl, &console.reporter)?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn run_optimize(given: &Given, console: &Console) -> Result<ExitCode, Failure> {
     check_count(given, 1, 1, OPTIMIZE_USAGE)?;
+    let path = files::local(&given.arguments[0])?;
     let file = files::open(&given.arguments[0], given, console)?;
     refuse_split(&file)?;
     let before = std::fs::metadata(&given.arguments[0]).map_or(0, |it| it.len());
@@ -219,7 +234,6 @@ fn run_optimize(given: &Given, console: &Console) -> Result<ExitCode, Failure> {
     if given.has("compress") {
         options.recompress = gravure_imaging::Recompress::Everything;
     }
-    let path = Path::new(&given.arguments[0]);
     let report = optimize(path, &options, &console.ctl, &console.reporter)?;
     console.say(&format!(
         "{:?} optimized: {before} bytes before, {} bytes now",
@@ -235,7 +249,11 @@ fn run_split(given: &Given, console: &Console) -> Result<ExitCode, Failure> {
     let size = given.argument(2).map_err(mistake)?.unwrap_or_default();
     let bytes = part_bytes(size)
         .ok_or_else(|| Failure::new(ErrorKind::Usage, format!("{size:?} is no size in MiB above zero")))?;
-    let options = RewriteOptions { integrity: integrity_change(given), ..RewriteOptions::default() };
+    let options = RewriteOptions {
+        integrity: integrity_change(given),
+        limits: limits::current(),
+        ..RewriteOptions::default()
+    };
     let first = Path::new(&given.arguments[1]);
     let report = split(&source, first, bytes, &options, &console.ctl, &console.reporter)?;
     for part in &report.too_large {

@@ -8,6 +8,7 @@ use gravure_imaging::{
 use super::options::{Given, Opt, flag, value};
 use super::{integrity_change, mistake, unsupported};
 use crate::exit::Failure;
+use crate::limits;
 
 /// Options of everything that compresses.
 pub(super) const OPTIONS: [Opt; 7] = [
@@ -50,7 +51,9 @@ pub(super) fn form(given: &Given, to_pipe: bool) -> Result<CaptureForm, Failure>
                 None => Compression::chunk_range(method).1.min(MAX_SOLID_CHUNK),
             };
             let made = Compression::new(method, chunk_size);
-            made.map(CaptureForm::Solid).map_err(|error| mistake(format!("--solid-chunk-size: {error}")))
+            let made = made.map_err(|error| mistake(format!("--solid-chunk-size: {error}")))?;
+            limits::grant_chunk(made.chunk_size())?;
+            Ok(CaptureForm::Solid(made))
         }
     }
 }
@@ -82,6 +85,7 @@ pub(super) fn of(given: &Given, is_new: bool) -> Result<Compress, Failure> {
     };
     let made = method.map(|method| Compression::new(method, chunk_size)).transpose();
     let compression = made.map_err(|error| mistake(format!("--chunk-size: {error}")))?;
+    compression.map_or(Ok(()), |made| limits::grant_chunk(made.chunk_size()))?;
     Ok(Compress { compression, level })
 }
 
@@ -119,6 +123,7 @@ pub(super) fn rewrite(
         level: compress.map_or(Level::Balanced, |it| it.level),
         recompress: if given.has("recompress") { Recompress::Everything } else { Recompress::WhereNeeded },
         integrity: integrity_change(given),
+        limits: limits::current(),
         ..RewriteOptions::default()
     })
 }

@@ -5,21 +5,25 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use gravure_imaging::{ErrorKind, ImageFile, check_integrity};
+use gravure_model::Ctl;
 use gravure_wim::ImageIndex;
 
 use super::options::{Given, Opt, alias, flag, value};
-use super::{Console, mistake};
+use super::{Console, mistake, unsupported};
 use crate::exit::Failure;
 use crate::patterns;
+use crate::stored::is_address;
+use crate::target::{self, STDIN};
 
 /// Options of everything that reads an image file.
 pub(super) const CHECK: Opt = flag("check");
 pub(super) const REF: Opt = value("ref");
 pub(super) const REFS: Opt = alias("refs", REF);
 
-/// Opens `path` with what `--ref` names, and checks integrity tables when `--check` asks for it.
+/// Opens `path`, an address, or `-` for standard input, with what `--ref` names, and checks integrity tables when `--check`
+/// asks for it.
 pub(super) fn open(path: &OsStr, given: &Given, console: &Console) -> Result<ImageFile, Failure> {
-    let file = open_with(Path::new(path), &references(given)?)?;
+    let file = open_with(path, &references(given)?, &console.ctl)?;
     if given.has("check") {
         check(&file, console)?;
     }
@@ -27,11 +31,11 @@ pub(super) fn open(path: &OsStr, given: &Given, console: &Console) -> Result<Ima
 }
 
 /// Opens `path` and, of the files `references`, those that it does not bring itself.
-pub(super) fn open_with(path: &Path, references: &[PathBuf]) -> Result<ImageFile, Failure> {
-    let mut file = match ImageFile::open_path(path) {
+fn open_with(path: &OsStr, references: &[PathBuf], ctl: &Ctl) -> Result<ImageFile, Failure> {
+    let mut file = match open_whole(path, ctl) {
         // Another part is not where it is looked for: it may be among the references.
-        Err(error) if error.kind() == ErrorKind::NotFound && !references.is_empty() && path.exists() => {
-            ImageFile::open_first_part(path)?
+        Err(failure) if failure.is(ErrorKind::NotFound) && !references.is_empty() => {
+            target::open_alone(text(path)?, ctl)?.first_part()?
         }
         opened => opened?,
     };
@@ -39,18 +43,38 @@ pub(super) fn open_with(path: &Path, references: &[PathBuf]) -> Result<ImageFile
     let mut known: Vec<_> = file.wims().filter_map(|(name, _)| identity(Path::new(name))).collect();
     for reference in references {
         let own = identity(reference);
-        if own.is_some_and(|own| known.contains(&own)) {
+        let is_there = file.wims().any(|(name, _)| Path::new(name) == reference);
+        if is_there || own.is_some_and(|own| known.contains(&own)) {
             continue;
         }
         known.extend(own);
-        file.add_reference(reference)?;
+        target::add_reference(&mut file, reference, ctl)?;
     }
     Ok(file)
 }
 
+/// Opens a file, an address or standard input, with the other parts of its set.
+pub(super) fn open_whole(path: &OsStr, ctl: &Ctl) -> Result<ImageFile, Failure> {
+    target::open(text(path)?, ctl)
+}
+
 /// Opens `path` to look at what it says of itself: any part of a set.
-pub(super) fn open_alone(path: &OsStr) -> Result<ImageFile, Failure> {
-    Ok(ImageFile::open_single(Path::new(path))?)
+pub(super) fn open_alone(path: &OsStr, console: &Console) -> Result<ImageFile, Failure> {
+    target::open_alone(text(path)?, &console.ctl)
+}
+
+/// A file that is to be changed, which cannot be done from afar.
+pub(super) fn local(path: &OsStr) -> Result<&Path, Failure> {
+    match path.to_str() {
+        Some(name) if name == STDIN || is_address(name) => {
+            Err(unsupported(format!("{name}: a file that is changed must be a local one")))
+        }
+        _ => Ok(Path::new(path)),
+    }
+}
+
+fn text(path: &OsStr) -> Result<&str, Failure> {
+    path.to_str().ok_or_else(|| mistake(format!("{path:?} is not text")))
 }
 
 /// Checks the integrity tables of `file`; where there is none, that is told.
@@ -65,6 +89,10 @@ pub(super) fn check(file: &ImageFile, console: &Console) -> Result<(), Failure> 
 pub(super) fn references(given: &Given) -> Result<Vec<PathBuf>, Failure> {
     let mut files = Vec::new();
     for pattern in given.values("ref") {
+        if pattern.to_str().is_some_and(is_address) {
+            files.push(PathBuf::from(pattern));
+            continue;
+        }
         let found = patterns::expand(Path::new(pattern));
         if found.is_empty() {
             let message = format!("--ref={}: no file matches", Path::new(pattern).display());

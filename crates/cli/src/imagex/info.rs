@@ -37,7 +37,7 @@ pub(super) const COMMAND: Command = Command {
 
 fn run(given: &Given, console: &Console) -> Result<ExitCode, Failure> {
     check_count(given, 1, 4, USAGE)?;
-    let file = files::open_alone(&given.arguments[0])?;
+    let file = files::open_alone(&given.arguments[0], console)?;
     if given.has("check") {
         files::check(&file, console)?;
     }

@@ -33,14 +33,15 @@ use gravure_model::Ctl;
 
 use crate::exit::Failure;
 use crate::progress::{Reporter, Show};
-use crate::{interrupt, output};
-use options::{Given, Opt, flag};
+use crate::{interrupt, limits, output};
+use options::{Given, Opt, flag, value};
 
 /// Commands of the wimlib-imagex syntax
 #[derive(Debug, clap::Args)]
 #[command(
     disable_help_flag = true,
-    after_help = "Options may be shortened, and stand anywhere. `gravure wim COMMAND --help` shows those of a command. Called by a
+    after_help = "Options may be shortened, and stand anywhere. An image file that is read may be an address, http:// or https://, or -
+for standard input; --limit WHAT=SIZE grants one more than usual, as with all commands. `gravure wim COMMAND --help` shows those of a command. Called by a
 link named wimapply, wimcapture and so on, the program is that command.
 
 Examples:
@@ -82,7 +83,7 @@ const COMMANDS: [Command; 16] = [
     mount::UNMOUNT,
 ];
 
-const COMMON: [Opt; 3] = [flag("help"), flag("quiet"), flag("version")];
+const COMMON: [Opt; 4] = [flag("help"), flag("quiet"), flag("version"), value("limit")];
 
 /// Where a command prints, and how it is stopped.
 pub(super) struct Console {
@@ -157,7 +158,15 @@ fn run_command(arguments: &[OsString]) -> Result<ExitCode, Failure> {
     if given.has("version") {
         return version();
     }
+    limits::set(&given_limits(&given)?);
     (command.run)(&given, &Console::new(given.has("quiet")))
+}
+
+/// What `--limit WHAT=SIZE` asks for.
+fn given_limits(given: &Given) -> Result<Vec<limits::Limit>, Failure> {
+    let limit =
+        |value: &OsStr| value.to_string_lossy().parse().map_err(|why| mistake(format!("--limit: {why}")));
+    given.values("limit").map(limit).collect()
 }
 
 fn version() -> Result<ExitCode, Failure> {

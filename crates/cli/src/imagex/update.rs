@@ -1,7 +1,7 @@
 //! `wim update`: files of an image added, deleted and renamed by a list of commands.
 
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use gravure_imaging::{
@@ -52,6 +52,7 @@ const WIMBOOT_CONFIG: &str = "/Windows/System32/WimBootCompress.ini";
 
 fn run(given: &Given, console: &Console) -> Result<ExitCode, Failure> {
     check_count(given, 1, 2, USAGE)?;
+    let path = files::local(&given.arguments[0])?;
     let file = files::open(&given.arguments[0], given, console)?;
     let index = files::image(&file, given.argument(1).map_err(mistake)?)?;
     drop(file);
@@ -70,7 +71,6 @@ fn run(given: &Given, console: &Console) -> Result<ExitCode, Failure> {
         target: if is_rebuilt { Target::Rebuild } else { Target::Append },
         ..EditOptions::default()
     };
-    let path = Path::new(&given.arguments[0]);
     let report = edit(path, &Which::Number(index.number()), &options, &console.ctl, &console.reporter)?;
     Ok(done_or_partial(report.skipped))
 }

@@ -12,12 +12,12 @@ use gravure_testkit::{SampleOptions, Snapshot, oracle, sample_tree};
 
 /// A way to run the commands of this syntax in a directory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Tool {
+pub(crate) enum Tool {
     Ours,
     Theirs,
 }
 
-const BOTH: [Tool; 2] = [Tool::Ours, Tool::Theirs];
+pub(crate) const BOTH: [Tool; 2] = [Tool::Ours, Tool::Theirs];
 
 impl Tool {
     fn command(self) -> Command {
@@ -31,7 +31,7 @@ impl Tool {
         }
     }
 
-    fn run(self, dir: &Path, arguments: &[&str], input: &str) -> Output {
+    pub(crate) fn run(self, dir: &Path, arguments: &[&str], input: &str) -> Output {
         let mut command = self.command();
         command.args(arguments).current_dir(dir).env("LC_ALL", "C.UTF-8");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -41,7 +41,7 @@ impl Tool {
         child.wait_with_output().unwrap()
     }
 
-    fn succeeds(self, dir: &Path, arguments: &[&str]) -> String {
+    pub(crate) fn succeeds(self, dir: &Path, arguments: &[&str]) -> String {
         let output = self.run(dir, arguments, "");
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{self:?} {arguments:?}: {stderr}");
@@ -50,29 +50,29 @@ impl Tool {
 }
 
 /// A directory for each tool with the same input in it.
-struct Bench {
+pub(crate) struct Bench {
     temp: tempfile::TempDir,
 }
 
 impl Bench {
-    fn new() -> Option<Self> {
+    pub(crate) fn new() -> Option<Self> {
         oracle("wimlib-imagex")?;
         let this = Self { temp: tempfile::tempdir().unwrap() };
         BOTH.iter().for_each(|tool| fs::create_dir(this.dir(*tool)).unwrap());
         Some(this)
     }
 
-    fn dir(&self, tool: Tool) -> PathBuf {
+    pub(crate) fn dir(&self, tool: Tool) -> PathBuf {
         self.temp.path().join(format!("{tool:?}"))
     }
 
     /// The same files for both.
-    fn fill(&self, fill: impl Fn(&Path)) {
+    pub(crate) fn fill(&self, fill: impl Fn(&Path)) {
         BOTH.iter().for_each(|tool| fill(&self.dir(*tool)));
     }
 
     /// Runs a command with both tools; both succeed or both fail, which is returned.
-    fn agree(&self, arguments: &[&str], input: &str) -> bool {
+    pub(crate) fn agree(&self, arguments: &[&str], input: &str) -> bool {
         let [ours, theirs] = BOTH.map(|tool| tool.run(&self.dir(tool), arguments, input));
         let errors = [&ours, &theirs].map(|output| String::from_utf8_lossy(&output.stderr).into_owned());
         let (ours, theirs) = (ours.status.success(), theirs.status.success());
@@ -87,7 +87,7 @@ impl Bench {
     }
 }
 
-fn small_tree(dir: &Path) {
+pub(crate) fn small_tree(dir: &Path) {
     for path in ["in/d1/s", "in/d2/s", "in/empty", "more/d1"] {
         fs::create_dir_all(dir.join(path)).unwrap();
     }
@@ -280,7 +280,7 @@ fn images_are_changed_the_same_way() {
 
 impl Bench {
     /// The listings of all images, or nothing when a file has none.
-    fn all_listings(&self, file: &str) -> [String; 2] {
+    pub(crate) fn all_listings(&self, file: &str) -> [String; 2] {
         [(Tool::Ours, Tool::Theirs), (Tool::Theirs, Tool::Ours)].map(|(maker, reader)| {
             let output = reader.run(&self.dir(maker), &["dir", file, "all"], "");
             String::from_utf8_lossy(&output.stdout).into_owned()
@@ -431,7 +431,7 @@ fn the_same_files_are_extracted() {
 }
 
 /// Paths below a directory with what they are; links with their targets, those into the bench without its directory.
-fn kinds(root: &Path) -> Vec<String> {
+pub(crate) fn kinds(root: &Path) -> Vec<String> {
     if !root.exists() {
         return Vec::new();
     }
@@ -585,7 +585,7 @@ fn files_get_the_same_form_when_they_are_made_anew() {
 }
 
 /// How a file is laid out: fields of its header, and whether its contents are in solid resources.
-fn form(dir: &Path, file: &str) -> Vec<String> {
+pub(crate) fn form(dir: &Path, file: &str) -> Vec<String> {
     let kept = ["Magic", "Version", "Flags", "    WIM", "Chunk Size", "Boot Index", "Integrity Flags"];
     let header = Tool::Theirs.succeeds(dir, &["info", file, "--header"]);
     let fields = header.lines().filter(|line| kept.iter().any(|name| line.starts_with(name)));

@@ -43,7 +43,7 @@ pub fn append(
     let capture = &options.capture;
     let context = Context { ctl, observer, threads: capture.threads.unwrap_or_else(default_threads) };
     let meter = Meter::start(&context, &capture.stage);
-    let old = InPlace::open(output, options.rewrite.unfinished)?;
+    let old = InPlace::open(output, options.rewrite.unfinished, &options.rewrite.limits)?;
     let taken = old.file().wim().info().images().any(|image| image.name().as_deref() == Some(&capture.name));
     if taken && !capture.name.is_empty() {
         return Err(Error::Usage {

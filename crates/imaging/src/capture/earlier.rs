@@ -1,8 +1,6 @@
 //! Files that did not change since an earlier image of the same directory are not read again: their contents are taken
 //! from it.
 
-use std::path::PathBuf;
-
 use gravure_tree::{Node, NodeId, Origin, Tree};
 
 use super::Known;
@@ -14,10 +12,10 @@ use crate::{Error, ImageFile, Which};
 const CACHE_BYTES: usize = 32 << 20;
 
 /// An earlier image of the directory.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Earlier {
-    /// Its file.
-    pub file: PathBuf,
+    /// Its file, wherever that is.
+    pub file: ImageFile,
     /// Which image of it.
     pub which: Which,
 }
@@ -26,7 +24,7 @@ impl Earlier {
     /// Gives files of `tree` that have the same path, size and time of last write in the earlier image its content.
     /// Returns how many, and what to read those contents from.
     pub(super) fn take_over(&self, tree: &mut Tree, known: &Known) -> Result<(u64, BlobReader), Error> {
-        let file = ImageFile::open_path(&self.file)?;
+        let file = &self.file;
         let image = file.image(file.find(&self.which)?)?;
         let old = image.tree();
         let mut same: Vec<(NodeId, NodeId)> = Vec::new();

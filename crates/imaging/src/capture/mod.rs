@@ -84,7 +84,7 @@ pub struct CaptureOptions {
     /// equal, byte for byte.
     pub source_date_epoch: Option<i64>,
     /// Files whose contents are not stored again: what is written is a delta file, which needs them.
-    pub delta_from: Vec<PathBuf>,
+    pub delta_from: Vec<ImageFile>,
     /// An earlier image of the same directory: files of the same path, size and time of last write are not read.
     pub update_of: Option<Earlier>,
     /// Whether the image becomes the bootable one.
@@ -291,8 +291,8 @@ impl Scanned {
         known: Known,
     ) -> Result<Self, Error> {
         let mut known = known;
-        for path in &options.delta_from {
-            ImageFile::open_path(path)?.wims().for_each(|(_, wim)| known.add_wim(wim));
+        for base in &options.delta_from {
+            base.wims().for_each(|(_, wim)| known.add_wim(wim));
         }
         let id = SourceId(u32::MAX);
         let scan = ScanOptions {
@@ -378,7 +378,7 @@ impl Scanned {
             return Err(Error::Usage {
                 what: "delta file for a pipe".to_owned(),
                 expected: "an image that needs no other file".to_owned(),
-                found: format!("contents of {} left out", base.display()),
+                found: format!("contents of {} left out", base.name()),
             });
         }
         let reader = reader(self.id, &self.source, self.earlier.as_ref());

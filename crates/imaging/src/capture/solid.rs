@@ -5,7 +5,8 @@
 //! One thread reads and hashes, which keeps up with any number of compressing ones; equal contents are found before
 //! they get into a chunk.
 //!
-//! **Memory:** (threads + 1) times a chunk, plain and compressed, and what encoders need.
+//! **Memory:** of large chunks one a thread, plain and compressed, and what encoders need: 9 bytes for each of a chunk with
+//! LZMS. While a chunk is filled, which takes a hundredth of what compressing it does, one thread waits.
 
 use std::collections::{HashMap, HashSet};
 
@@ -28,6 +29,8 @@ use crate::{Error, stage};
 
 /// Bytes read at a time of a large content.
 const STEP_BYTES: usize = 1 << 20;
+/// Chunks that are expensive to hold and take seconds to compress.
+const LARGE_CHUNK_BYTES: usize = 8 << 20;
 /// Memory that a thread takes, in chunks: what is on its way, and an LZMS encoder (wim-container 12).
 const CHUNKS_PER_THREAD: u64 = 12;
 
@@ -69,7 +72,9 @@ pub(super) fn store(
     let workers = (0..threads)
         .map(|_| Ok(Worker { encoder: compression.encoder(level).map_err(failed())? }))
         .collect::<Result<Vec<_>, Error>>()?;
-    let buffers = (0..permits(threads, chunk_bytes)).map(|_| Buffers::default()).collect();
+    // Of large chunks no more than threads: another one would only wait, full, for its turn.
+    let count = if chunk_bytes > LARGE_CHUNK_BYTES { threads } else { permits(threads, chunk_bytes) };
+    let buffers = (0..count).map(|_| Buffers::default()).collect();
     let order = wanted.into_iter().filter(|number| !equal.contains_key(number)).collect();
     let mut filler = Filler::new(context.ctl, meter, reader, list, order, &equal, chunk_bytes);
     // What another file holds is not stored again.
@@ -155,7 +160,11 @@ impl Work<Vec<Event>, Buffers, Vec<Event>> for Worker {
     fn work(&mut self, item: Item<Vec<Event>, Buffers>, out: &Outbox<Vec<Event>, Buffers>) {
         let Item { ticket, job, permit: mut buffers } = item;
         let Buffers { plain, stored, .. } = &mut buffers;
-        stored.resize(plain.len(), 0);
+        if stored.len() < plain.len() {
+            // Memory that is zero because nobody has touched it: of that only what a chunk shrinks to is ever used.
+            *stored = vec![0; plain.len()];
+        }
+        let stored = &mut stored[..plain.len()];
         buffers.stored_len = match plain.is_empty() {
             // Nothing but news of contents that were there already.
             true => None,

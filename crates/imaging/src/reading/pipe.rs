@@ -60,6 +60,7 @@ pub(crate) fn run_pipe<R: Read + Send, T: Target>(
         unwanted,
         next_nodes: 0,
         next_inline: 0,
+        plain_bytes: 0,
         ready: None,
         cutting: None,
         is_done: false,
@@ -81,6 +82,8 @@ struct PipeSource<'a, R, T: Target> {
     unwanted: Unwanted,
     next_nodes: usize,
     next_inline: usize,
+    /// What all that came takes where it goes.
+    plain_bytes: u64,
     /// A wanted blob whose content comes next.
     ready: Option<(usize, PipeResource)>,
     cutting: Option<Cutting<T::Open>>,
@@ -140,10 +143,12 @@ impl<R: Read, T: Target> PipeSource<'_, R, T> {
                 self.is_done = true;
                 break;
             };
-            match self.by_hash.get(&resource.sha1) {
-                Some(index) if self.came[*index].is_none() => {
-                    self.came[*index] = Some(resource);
-                    return Ok(Some((*index, resource)));
+            match self.by_hash.get(&resource.sha1).copied() {
+                Some(index) if self.came[index].is_none() => {
+                    self.came[index] = Some(resource);
+                    let uses = self.plan.blobs[index].uses.len() as u64;
+                    self.count(&resource, uses)?;
+                    return Ok(Some((index, resource)));
                 }
                 None if self.unwanted == Unwanted::Check => {
                     let found = self.check(&resource)?;
@@ -153,6 +158,17 @@ impl<R: Read, T: Target> PipeSource<'_, R, T> {
             }
         }
         Ok(None)
+    }
+
+    /// Holds what came to the limit for the contents of an image: sizes come with the contents.
+    fn count(&mut self, resource: &PipeResource, uses: u64) -> Result<(), Error> {
+        self.plain_bytes = self.plain_bytes.saturating_add(resource.size.saturating_mul(uses));
+        let (found, limit) = (self.plain_bytes, self.pipe.limits().max_image_bytes);
+        if found <= limit {
+            return Ok(());
+        }
+        let (what, offset, scope) = ("contents of the image", resource.offset, gravure_wim::Scope::Image);
+        Err(Error::wim(self.name)(gravure_wim::Error::Limit { what, offset, found, limit, scope }))
     }
 
     /// Decodes and hashes a blob; what is wrong with it.

@@ -34,7 +34,7 @@ pub fn delete(
 ) -> Result<RewriteReport, Error> {
     let context = options.context(ctl, observer);
     let meter = Meter::start(&context, &options.stage);
-    let old = InPlace::open(path, options.unfinished)?;
+    let old = InPlace::open(path, options.unfinished, &options.limits)?;
     let gone = old.file().find(which)?;
     let wim = old.file().wim();
     let left = || wim.images().filter(move |image| *image != gone);

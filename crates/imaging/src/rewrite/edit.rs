@@ -56,7 +56,7 @@ pub fn edit(
     let rewrite = &options.rewrite;
     let context = rewrite.context(ctl, observer);
     let meter = Meter::start(&context, &rewrite.stage);
-    let old = InPlace::open(path, rewrite.unfinished)?;
+    let old = InPlace::open(path, rewrite.unfinished, &rewrite.limits)?;
     let image = old.file().find(which)?;
     let mut info = old.file().wim().info().image(image.index()).unwrap_or_default();
     for change in &options.info {

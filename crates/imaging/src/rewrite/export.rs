@@ -75,7 +75,7 @@ pub fn export(
     let meter = Meter::start(&context, &rewrite.stage);
     let batch = batch(source, selection, options)?;
     let mut report = if output.exists() {
-        let old = InPlace::open(output, rewrite.unfinished)?;
+        let old = InPlace::open(output, rewrite.unfinished, &rewrite.limits)?;
         check_names(old.file().wim(), &batch, output)?;
         match options.target {
             Target::Append => append(&context, &meter, &old, &batch, options)?,

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use gravure_io::{FileAt, ReadAt, WriteAt};
 use gravure_tree::Sha1Hash;
-use gravure_wim::{HEADER_BYTES, HeaderFlags, Layout, Wim, WimTarget, WimWriter};
+use gravure_wim::{HEADER_BYTES, HeaderFlags, Layout, Limits, Wim, WimTarget, WimWriter};
 
 use super::export::has_integrity;
 use super::new_file::{Batch, Recipe, fill, write_new};
@@ -47,10 +47,10 @@ pub(crate) struct Changed {
 
 impl InPlace {
     /// Opens `path`. Nothing is written yet, but to recover an unfinished file when that is asked for.
-    pub(crate) fn open(path: &Path, unfinished: Unfinished) -> Result<Self, Error> {
+    pub(crate) fn open(path: &Path, unfinished: Unfinished, limits: &Limits) -> Result<Self, Error> {
         let target = FileAt::open_rw(path).map_err(Error::io("open for writing", path.display()))?;
         lock(&target, path)?;
-        let mut file = ImageFile::open_path(path)?;
+        let mut file = ImageFile::open_path_within(path, limits)?;
         if file.wim().header().flags.contains(HeaderFlags::WRITE_IN_PROGRESS) {
             if unfinished == Unfinished::Refuse {
                 return Err(Error::Refused {
@@ -59,7 +59,7 @@ impl InPlace {
                 });
             }
             recover(&target, file.wim(), path)?;
-            file = ImageFile::open_path(path)?;
+            file = ImageFile::open_path_within(path, limits)?;
         }
         check(file.wim(), path)?;
         let mut header = vec![0; usize::try_from(HEADER_BYTES).unwrap_or(0)];
@@ -126,13 +126,13 @@ impl InPlace {
         };
         let apart = OutputFile::create(&self.path)?;
         fill(context, meter, &apart, &recipe(&self.file, CaptureForm::Normal), &between)?;
-        let file = ImageFile::open_path(apart.temporary())?;
+        let file = ImageFile::open_path_within(apart.temporary(), &options.limits)?;
         // Opened anew, as the size of an opened file is the one it had then.
         let target = FileAt::open_rw(apart.temporary());
         let target = target.map_err(Error::io("open for writing", apart.temporary().display()))?;
         let changed = write(context, &target, &file, &self.name(), &between, work)?;
         apart.truncate(changed.file_bytes)?;
-        let file = ImageFile::open_path(apart.temporary())?;
+        let file = ImageFile::open_path_within(apart.temporary(), &options.limits)?;
         let whole = RewriteOptions { recompress: Recompress::WhereNeeded, ..options.clone() };
         let report = write_new(context, meter, &self.path, &recipe(&file, CaptureForm::Pipable), &whole)?;
         Ok(Changed { old_file_bytes: self.size, file_bytes: report.file_bytes, images: report.images })

@@ -1,6 +1,6 @@
 //! The parts of a split image put together again (wim-container section 9).
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use gravure_model::Ctl;
 use gravure_model::event::Observer;
@@ -12,9 +12,9 @@ use crate::capture::Missing;
 use crate::meter::Meter;
 use crate::{Error, ImageFile};
 
-/// Joins `parts`, in any order but each once, into the file `output`.
+/// Joins `set`, all parts of one file ([`ImageFile::from_parts`]), into the file `output`.
 pub fn join(
-    parts: &[PathBuf],
+    set: &ImageFile,
     output: &Path,
     options: &RewriteOptions,
     ctl: &Ctl,
@@ -22,11 +22,9 @@ pub fn join(
 ) -> Result<RewriteReport, Error> {
     let context = options.context(ctl, observer);
     let meter = Meter::start(&context, &options.stage);
-    let set = ImageFile::open_set(parts)?;
-    let same = |path: &PathBuf| {
-        path.canonicalize().ok().is_some_and(|path| output.canonicalize().ok() == Some(path))
-    };
-    if parts.iter().any(same) {
+    let place = |path: &Path| path.canonicalize().ok();
+    let (target, own) = (place(output), set.own_parts());
+    if own.iter().any(|(_, part)| target.is_some() && place(Path::new(part.name())) == target) {
         return Err(Error::Refused {
             what: format!("writing {}", output.display()),
             why: "it is one of the parts".to_owned(),
@@ -36,7 +34,7 @@ pub fn join(
     let recipe = Recipe {
         heir_of: Some(wim),
         compression: compression(options, wim),
-        batches: vec![Batch::of(&set, wim.images())],
+        batches: vec![Batch::of(set, wim.images())],
         boot: None,
         missing: Missing::Keep,
         had_integrity: has_integrity(wim),

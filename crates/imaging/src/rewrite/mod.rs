@@ -34,7 +34,7 @@ pub(crate) use read_back::cache_bytes;
 use gravure_codec::Level;
 use gravure_model::Ctl;
 use gravure_model::event::Observer;
-use gravure_wim::Compression;
+use gravure_wim::{Compression, Limits};
 
 use crate::IntegrityChange;
 use crate::capture::CaptureForm;
@@ -61,6 +61,8 @@ pub struct RewriteOptions {
     pub read_back: ReadBack,
     /// What is done with a file that another writer left unfinished.
     pub unfinished: Unfinished,
+    /// Within what a file that is changed is read.
+    pub limits: Limits,
 }
 
 /// Method and chunk size of a file that is made of others.
@@ -126,6 +128,7 @@ impl Default for RewriteOptions {
             integrity: IntegrityChange::default(),
             read_back: ReadBack::default(),
             unfinished: Unfinished::default(),
+            limits: Limits::default(),
         }
     }
 }

@@ -22,7 +22,7 @@ pub fn optimize(
 ) -> Result<RewriteReport, Error> {
     let context = options.context(ctl, observer);
     let meter = Meter::start(&context, &options.stage);
-    let old = InPlace::open(path, options.unfinished)?;
+    let old = InPlace::open(path, options.unfinished, &options.limits)?;
     let wim = old.file().wim();
     let recipe = Recipe {
         heir_of: Some(wim),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use gravure_io::FileAt;
 use gravure_tree::{Origin, Sha1Hash};
+use gravure_wim::Limits;
 
 use crate::archive::Archives;
 use crate::blob_reader::BlobReader;
@@ -42,7 +43,8 @@ pub(super) fn check(
     let opened = File::open(path).map_err(Error::io("open", &name))?;
     gravure_linux::block::drop_file_cache(&opened).map_err(Error::linux(&name))?;
     let source = FileAt::new(opened).map_err(Error::io("open", &name))?;
-    let file = ImageFile::open(Arc::new(source), &name)?;
+    // What was written here was granted its size when it was asked for.
+    let file = ImageFile::open_within(Arc::new(source), &name, &Limits::NONE)?;
     for image in file.wim().images() {
         let limits = file.archives().get(0).limits();
         file.wim().read_metadata(file.source(), image, limits).map_err(Error::wim(&name))?;

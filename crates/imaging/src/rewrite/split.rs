@@ -1,16 +1,21 @@
 //! A file cut into parts of a given size (wim-container section 9): whole resources are dealt out, so that a part is only
-//! as small as its largest resource lets it be. Nothing is decoded or encoded.
+//! as small as its largest resource lets it be. Nothing is decoded or encoded. The parts of a pipable file are pipable: one
+//! behind the other they go through one pipe.
 
+use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 
 use gravure_model::Ctl;
 use gravure_model::event::Observer;
 use gravure_tree::{Origin, Sha1Hash};
-use gravure_wim::{BlobId, CopyOutcome, INTEGRITY_CHUNK_BYTES, Layout, Wim, WimWriter, WriteOptions};
+use gravure_wim::{
+    BlobId, CopyOutcome, INTEGRITY_CHUNK_BYTES, Layout, PipableWriter, Wim, WimWriter, WriteOptions,
+};
 
 use super::export::has_integrity;
 use super::new_file::{Gathered, gather};
 use super::{ReadBack, RewriteOptions, read_back};
+use crate::capture::OUT_BUFFER_BYTES;
 use crate::image::part_path;
 use crate::meter::{Context, Meter};
 use crate::output_file::OutputFile;
@@ -20,6 +25,8 @@ use crate::{Error, ImageFile, integrity};
 /// Bytes of header and of one entry of a blob table (wim-container sections 2, 4).
 const HEADER_BYTES: u64 = gravure_wim::HEADER_BYTES;
 const ENTRY_BYTES: u64 = 50;
+/// What stands before each resource and each table of a pipable file (wim-container section 5.5).
+const PIPE_HEADER_BYTES: u64 = 40;
 /// Bytes of an integrity table besides its hashes, and of each hash.
 const INTEGRITY_HEAD_BYTES: u64 = 12;
 const INTEGRITY_HASH_BYTES: u64 = 20;
@@ -107,9 +114,6 @@ fn check(source: &ImageFile) -> Result<(), Error> {
     if wim.header().parts > 1 {
         return cannot("it is split already");
     }
-    if wim.header().layout == Layout::Pipable {
-        return cannot("it has the pipable layout");
-    }
     if wim.resources().iter().any(|resource| resource.solid.is_some()) {
         return cannot("it has solid resources, which cannot be dealt out");
     }
@@ -155,16 +159,41 @@ fn deal(wim: &Wim, gathered: &Gathered, part_bytes: u64, has_table: bool) -> Res
         .collect();
     let shares: Vec<Share> = shares.into_iter().map(|(_, share)| share).collect();
     let document = wim.info().to_bytes().len() as u64;
-    Ok(fill(&metadata, &shares, document, part_bytes, has_table))
+    let costs = Costs::of(wim.header().layout, document);
+    Ok(fill(&metadata, &shares, &costs, part_bytes, has_table))
+}
+
+/// What a part takes beside its resources.
+struct Costs {
+    /// For each resource.
+    entry: u64,
+    /// What an integrity table covers, and what it does not.
+    covered: u64,
+    others: u64,
+}
+
+impl Costs {
+    /// With an XML document of `document` bytes.
+    fn of(layout: Layout, document: u64) -> Self {
+        match layout {
+            Layout::Normal => Self { entry: ENTRY_BYTES, covered: 0, others: HEADER_BYTES + document },
+            // Header and document stand at both ends.
+            Layout::Pipable => Self {
+                entry: PIPE_HEADER_BYTES + ENTRY_BYTES,
+                covered: PIPE_HEADER_BYTES + document + PIPE_HEADER_BYTES,
+                others: HEADER_BYTES + PIPE_HEADER_BYTES + document + HEADER_BYTES,
+            },
+        }
+    }
 }
 
 /// Fills parts one after the other; the first holds the metadata.
-fn fill(metadata: &[u64], shares: &[Share], document: u64, part_bytes: u64, has_table: bool) -> Vec<Part> {
+fn fill(metadata: &[u64], shares: &[Share], costs: &Costs, part_bytes: u64, has_table: bool) -> Vec<Part> {
     let size = |resources: u64, entries: u64| {
-        let covered = resources + entries * ENTRY_BYTES;
+        let covered = costs.covered + resources + entries * costs.entry;
         let table =
             INTEGRITY_HEAD_BYTES + covered.div_ceil(u64::from(INTEGRITY_CHUNK_BYTES)) * INTEGRITY_HASH_BYTES;
-        HEADER_BYTES + covered + document + if has_table { table } else { 0 }
+        costs.others + covered + if has_table { table } else { 0 }
     };
     let (mut resources, mut entries) = (metadata.iter().sum::<u64>(), metadata.len() as u64);
     let mut part = Part {
@@ -207,6 +236,9 @@ fn write_part(
     part: &Part,
 ) -> Result<u64, Error> {
     let wim = job.source.wim();
+    if wim.header().layout == Layout::Pipable {
+        return write_pipable_part(context, meter, out, job, part);
+    }
     let name = out.path().display().to_string();
     let options = WriteOptions {
         compression: wim.header().compression,
@@ -246,6 +278,28 @@ fn write_part(
     Ok(written.size)
 }
 
+fn write_pipable_part(
+    context: &Context<'_>,
+    meter: &Meter<'_>,
+    out: &OutputFile,
+    job: &PartJob<'_>,
+    part: &Part,
+) -> Result<u64, Error> {
+    let (wim, name) = (job.source.wim(), out.path().display().to_string());
+    let failed = || Error::wim(&name);
+    let mut buffer = BufWriter::with_capacity(OUT_BUFFER_BYTES, out.file().file());
+    let all: Vec<(Sha1Hash, u32)> = job.gathered.references.iter().flatten().copied().collect();
+    let place = (job.number, job.count);
+    let writer = PipableWriter::create_part(&mut buffer, job.ahead, wim, place, &all, job.has_table);
+    let mut writer = writer.map_err(failed())?;
+    for share in &part.blobs {
+        context.ctl.check()?;
+        writer.copy_blob(job.ahead, wim, share.id).map_err(failed())?;
+        meter.add(share.stored_bytes);
+    }
+    Ok(writer.finish().map_err(failed())?.size)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -259,7 +313,7 @@ mod tests {
         // 208 + 100 of document; every resource costs 50 more than its bytes.
         let parts = |metadata: &[u64], stored: &[u64], wanted| {
             let shares: Vec<Share> = stored.iter().map(|bytes| share(*bytes)).collect();
-            let parts = fill(metadata, &shares, 100, wanted, false);
+            let parts = fill(metadata, &shares, &Costs::of(Layout::Normal, 100), wanted, false);
             parts.iter().map(|part| (part.blobs.len(), part.bytes)).collect::<Vec<_>>()
         };
         assert_eq!(parts(&[100], &[100, 100, 100], 10_000), [(3, 908)]);
@@ -268,7 +322,10 @@ mod tests {
         assert_eq!(parts(&[100], &[100, 5000, 100], 608), [(1, 608), (1, 5358), (1, 458)]);
         assert_eq!(parts(&[], &[], 10), [(0, 308)]);
         assert_eq!(parts(&[], &[5000], 10), [(1, 5358)]);
-        let with_table = fill(&[100], &[share(100)], 100, 10_000, true);
+        let with_table = fill(&[100], &[share(100)], &Costs::of(Layout::Normal, 100), 10_000, true);
         assert_eq!(with_table[0].bytes, 608 + 12 + 20);
+        // Header, document and its head twice, the table and its head, two resources with a head and an entry each.
+        let pipable = fill(&[100], &[share(100)], &Costs::of(Layout::Pipable, 100), 10_000, false);
+        assert_eq!(pipable[0].bytes, 2 * (208 + 40 + 100) + 40 + 2 * (100 + 40 + 50));
     }
 }

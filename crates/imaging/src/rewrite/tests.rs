@@ -115,7 +115,7 @@ fn a_failed_change_puts_the_old_file_back_byte_for_byte() {
     let (ctl, observer, options) = (Ctl::default(), Silent, RewriteOptions::default());
     let context = Context { ctl: &ctl, observer: &observer, threads: 2 };
     let meter = Meter::start(&context, "test");
-    let file = InPlace::open(&path, Unfinished::Refuse).unwrap();
+    let file = InPlace::open(&path, Unfinished::Refuse, &Limits::default()).unwrap();
     let result = file.change(&context, &meter, &options, |writer| {
         writer.add_blob(&vec![7; 5_000_000], Level::Fast).unwrap();
         // While the change is under way the file says so.
@@ -126,7 +126,7 @@ fn a_failed_change_puts_the_old_file_back_byte_for_byte() {
     assert_eq!(result.unwrap_err().kind(), ErrorKind::NotFound);
     assert!(fs::read(&path).unwrap() == old);
     // A second writer is kept out for as long as the first one has the file.
-    let second = InPlace::open(&path, Unfinished::Recover).unwrap_err();
+    let second = InPlace::open(&path, Unfinished::Recover, &Limits::default()).unwrap_err();
     assert_eq!((second.kind(), second.to_string().contains("another program")), (ErrorKind::Refused, true));
 }
 

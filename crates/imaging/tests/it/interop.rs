@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::common::{
     apply, capture, damage, open, run, small_sample, snapshot, verify, without_special_xattrs,
 };
-use gravure_imaging::{CaptureForm, CaptureOptions, Compression, Integrity, Method};
+use gravure_imaging::{CaptureForm, CaptureOptions, Compression, Integrity, Level, Method};
 use gravure_testkit::{Kind, oracle};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -206,4 +206,59 @@ fn everybody_reads_everybody() {
     // Seven layouts, plain and with integrity, by two writers for two readers each; four pipable ones by two writers for one
     // reader; and one file of 7-Zip for two readers.
     assert_eq!(done, 7 * 2 * 2 * 2 + 4 * 2 + 2);
+}
+
+/// Every method and level, in chunks of several sizes and solid, over text, noise and programs.
+#[test]
+fn every_level_is_read_by_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = dir.path().join("s");
+    fs::create_dir(&source).unwrap();
+    let program = fs::read(std::env::current_exe().unwrap()).unwrap();
+    let len = program.len().min(1_500_000);
+    fs::write(source.join("program"), &program[..len]).unwrap();
+    let text: String = (0..40_000).map(|line| format!("line {line} {}\n", line * line)).collect();
+    fs::write(source.join("text"), text).unwrap();
+    let mut noise = vec![0; 100_000];
+    gravure_testkit::Random::new(9).fill(&mut noise);
+    fs::write(source.join("noise"), noise).unwrap();
+    fs::write(source.join("zeros"), vec![0; 300_000]).unwrap();
+    let new = |method, size| Compression::new(method, size).unwrap();
+    let methods = [
+        (Method::Xpress, 1 << 12, 1 << 16),
+        (Method::Xpress, 1 << 15, 1 << 15),
+        (Method::Lzx, 1 << 15, 1 << 21),
+        (Method::Lzx, 1 << 16, 1 << 18),
+        (Method::Lzms, 1 << 17, 1 << 22),
+    ];
+    let mut sizes = Vec::new();
+    for (method, chunk, solid) in methods {
+        for level in [Level::Fast, Level::Balanced, Level::NearOptimal] {
+            for form in [CaptureForm::Normal, CaptureForm::Solid(new(method, solid))] {
+                let image = dir.path().join("x.wim");
+                let _ = fs::remove_file(&image);
+                let compression = Some(new(method, chunk));
+                capture(
+                    &source,
+                    &image,
+                    &CaptureOptions { compression, level, form, ..CaptureOptions::default() },
+                );
+                let what = format!("{method:?} {chunk} {level:?} {form:?}");
+                assert_eq!(damage(&image).unwrap(), [""; 0], "{what}");
+                sizes.push(fs::metadata(&image).unwrap().len());
+                let Some(mut wimlib) = oracle("wimlib-imagex") else { return };
+                run(wimlib.arg("verify").arg(&image));
+                let Some(mut seven_zip) = oracle("7z") else { return };
+                let told = run(seven_zip.arg("t").arg(&image));
+                assert!(told.contains("Everything is Ok") && told.contains("Files: 4"), "{what}: {told}");
+            }
+        }
+    }
+    // The levels are no other names for one.
+    for of_method in sizes.chunks(6) {
+        assert!(
+            of_method[4] < of_method[0],
+            "the best level makes smaller files than the fast one: {of_method:?}"
+        );
+    }
 }

@@ -15,6 +15,7 @@ mod disk;
 mod forms;
 mod interop;
 mod keep;
+mod large;
 mod mounts;
 mod ntfs_source;
 mod oracles;
@@ -22,6 +23,8 @@ mod pipes;
 mod remote;
 mod rewrite;
 mod round_trip;
+#[path = "common/server.rs"]
+mod server;
 mod solid;
 #[path = "common/sparse.rs"]
 mod sparse;

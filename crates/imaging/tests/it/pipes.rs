@@ -11,8 +11,8 @@ use crate::common::{
 };
 use gravure_imaging::{
     ApplyOptions, CaptureForm, CaptureOptions, Compression, DamagedContent, Durability, Error, ErrorKind,
-    FileReport, Integrity, Parents, PipedFile, VerifyFileOptions, VerifyOptions, Which, apply_to_directory,
-    capture_to_pipe, verify_applied,
+    FileReport, ImageFile, Integrity, Parents, PipedFile, RewriteOptions, VerifyFileOptions, VerifyOptions,
+    Which, apply_to_directory, capture_to_pipe, split, verify_applied,
 };
 use gravure_model::Ctl;
 use gravure_model::event::Silent;
@@ -279,5 +279,57 @@ fn what_can_be_read_is_recovered_from_a_damaged_file_and_a_damaged_pipe() {
             assert_eq!(ours == wanted, name == "sound", "{name}");
         }
         fs::remove_dir_all(&target).unwrap();
+    }
+}
+
+/// The parts of a split pipable image, one behind the other in one pipe: ours and wimlib's.
+#[test]
+fn split_sets_go_through_one_pipe() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = small_sample(dir.path(), "s", 84);
+    let image = dir.path().join("x.wim");
+    for (number, compression) in [None, Some(Compression::LZX_32K)].into_iter().enumerate() {
+        let integrity = if number == 0 { Integrity::Table } else { Integrity::Without };
+        capture(&source, &image, &CaptureOptions { integrity, ..pipable(compression) });
+        for is_ours in [true, false] {
+            let set = dir.path().join(format!("set{number}{is_ours}"));
+            fs::create_dir(&set).unwrap();
+            let first = set.join("x.swm");
+            if is_ours {
+                let file = ImageFile::open_path(&image).unwrap();
+                let options = RewriteOptions::default();
+                let report = split(&file, &first, 200_000, &options, &Ctl::default(), &Silent).unwrap();
+                for (path, bytes) in &report.parts {
+                    assert_eq!(fs::metadata(path).unwrap().len(), *bytes);
+                    assert!(*bytes <= 200_000 || !report.too_large.is_empty(), "{report:?}");
+                }
+            } else {
+                let Some(mut wimlib) = oracle("wimlib-imagex") else { return };
+                run(wimlib.arg("split").arg(&image).arg(&first).arg("0.2"));
+            }
+            let names =
+                (1..).map(|part| if part == 1 { first.clone() } else { set.join(format!("x{part}.swm")) });
+            let parts: Vec<Vec<u8>> = names.map_while(|path| fs::read(path).ok()).collect();
+            assert!(parts.len() > 2, "{} parts", parts.len());
+            let bytes = parts.concat();
+            let report = check(&bytes).unwrap();
+            assert!(report.damage.is_empty() && report.missing.is_empty(), "by us {is_ours}: {report:?}");
+            let target = dir.path().join(format!("t{number}{is_ours}"));
+            apply_piped(&bytes, &target, &ApplyOptions::default());
+            snapshot(&source).assert_same(&snapshot(&target));
+            assert_eq!(damage(&first).unwrap(), [""; 0], "as files");
+            // Parts that are missing, doubled or in another order.
+            for wrong in [
+                parts[..parts.len() - 1].concat(),
+                [&parts[..1], &parts[2..]].concat().concat(),
+                [&parts[..2], &parts[1..]].concat().concat(),
+                parts[1..].concat(),
+            ] {
+                assert!(check(&wrong).is_err(), "by us {is_ours}");
+            }
+            if is_ours && let Some(mut wimlib) = oracle("wimlib-imagex") {
+                run(wimlib.arg("verify").arg(&first).arg(format!("--ref={}/x*.swm", set.display())));
+            }
+        }
     }
 }

@@ -126,11 +126,12 @@ fn an_update_reads_only_what_changed_and_a_delta_holds_only_what_is_new() {
     let base = dir.path().join("base.wim");
     capture_named(&source, &base, "base", Some(Compression::LZX_32K));
     fs::write(source.join("new"), vec![b'n'; 50_000]).unwrap();
-    let earlier = Earlier { file: base.clone(), which: Which::Number(1) };
+    let base_file = ImageFile::open_path(&base).unwrap();
+    let earlier = Earlier { file: base_file.clone(), which: Which::Number(1) };
     let delta = dir.path().join("delta.wim");
     let options = CaptureOptions {
         name: "delta".into(),
-        delta_from: vec![base.clone()],
+        delta_from: vec![base_file],
         update_of: Some(earlier.clone()),
         ..CaptureOptions::default()
     };
@@ -254,6 +255,11 @@ fn deletions_shrink_the_file_or_only_its_tables() {
     }
 }
 
+fn set(parts: &[PathBuf]) -> Result<ImageFile, gravure_imaging::Error> {
+    let open = |path: &PathBuf| ImageFile::open_single(path, &Limits::default());
+    ImageFile::from_parts(parts.iter().map(open).collect::<Result<_, _>>()?)
+}
+
 #[test]
 fn parts_are_joined_to_the_same_file_by_us_and_by_others() {
     let two = two();
@@ -274,10 +280,11 @@ fn parts_are_joined_to_the_same_file_by_us_and_by_others() {
     let mut parts: Vec<PathBuf> = report.parts.iter().map(|(path, _)| path.clone()).collect();
     parts.reverse();
     let joined = dir.join("joined.wim");
-    join(&parts, &joined, &options, &ctl(), &Silent).unwrap();
+    join(&set(&parts).unwrap(), &joined, &options, &ctl(), &Silent).unwrap();
     assert!(fs::read(&joined).unwrap() == whole, "a joined file is the one that was split");
-    let missing = join(&parts[1..], &joined, &options, &ctl(), &Silent).unwrap_err();
-    assert_eq!(missing.kind(), ErrorKind::Integrity);
+    assert_eq!(set(&parts[1..]).unwrap_err().kind(), ErrorKind::Integrity);
+    let error = join(&set(&parts).unwrap(), &parts[1], &options, &ctl(), &Silent).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Refused, "a part is not written over");
     let Some(mut wimlib) = oracle("wimlib-imagex") else { return };
     let theirs = dir.join("theirs.wim");
     run(wimlib.arg("join").arg(&theirs).args(&parts));
@@ -294,7 +301,7 @@ fn parts_are_joined_to_the_same_file_by_us_and_by_others() {
         .collect();
     parts.sort();
     let ours = dir.join("ours.wim");
-    join(&parts, &ours, &options, &ctl(), &Silent).unwrap();
+    join(&set(&parts).unwrap(), &ours, &options, &ctl(), &Silent).unwrap();
     assert_holds(dir, &ours, 1, &two.first);
 }
 

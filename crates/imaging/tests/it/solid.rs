@@ -13,7 +13,7 @@ use crate::common::{
 };
 use gravure_imaging::{
     ApplyOptions, CaptureForm, CaptureOptions, Compression, DamagedContent, ErrorKind, ImageFile, Integrity,
-    Method, Parents, Which, apply_to_directory, extract, extract_to,
+    Level, Limits, Method, Parents, Which, apply_to_directory, extract, extract_to,
 };
 use gravure_io::{FileAt, ReadAt};
 use gravure_model::Ctl;
@@ -269,4 +269,90 @@ fn an_encrypted_download_image_is_refused_by_name() {
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     let cause = std::error::Error::source(&error).unwrap().to_string();
     assert_eq!(cause, "encryption not supported: encrypted download image (ESD)");
+}
+
+/// Text of `bytes` bytes that shrinks, and repeats only from afar.
+fn text(bytes: usize, seed: u64) -> Vec<u8> {
+    let mut random = Random::new(seed);
+    let words: Vec<String> = (0..4000).map(|_| format!("{:x} ", random.below(1 << 30))).collect();
+    let mut out = Vec::with_capacity(bytes + 16);
+    while out.len() < bytes {
+        out.extend_from_slice(random.pick(&words).unwrap().as_bytes());
+    }
+    out.truncate(bytes);
+    out
+}
+
+/// Chunks of the size that solid files get unasked are filled in a full run, small ones always: several, with contents across
+/// their borders, by every level, read by ourselves, wimlib and 7-Zip.
+#[test]
+fn full_chunks_of_every_level_are_read_by_all() {
+    let is_full = gravure_testkit::full_run();
+    let mut cases: Vec<(u32, usize, Level)> = [Level::Fast, Level::Balanced, Level::NearOptimal]
+        .into_iter()
+        .map(|level| (1 << 20, 5 << 20, level))
+        .collect();
+    if is_full {
+        cases.push((64 << 20, 150 << 20, Level::Fast));
+    }
+    for (chunk_bytes, bytes, level) in cases {
+        let dir = tempfile::tempdir().unwrap();
+        let (source, image) = (dir.path().join("s"), dir.path().join("x.esd"));
+        fs::create_dir(&source).unwrap();
+        for number in 0..7u64 {
+            fs::write(source.join(format!("f{number}")), text(bytes / 7, number)).unwrap();
+        }
+        let new = |size| Compression::new(Method::Lzms, size).unwrap();
+        let options = CaptureOptions {
+            form: CaptureForm::Solid(new(chunk_bytes)),
+            compression: Some(new(1 << 17)),
+            level,
+            ..CaptureOptions::default()
+        };
+        capture(&source, &image, &options);
+        let file = ImageFile::open_path(&image).unwrap();
+        let resource = file.wim().resources().iter().find(|resource| resource.solid.is_some()).unwrap();
+        assert!(resource.header.size > 2 * u64::from(chunk_bytes), "more than two chunks, all but one full");
+        assert_eq!(damage(&image).unwrap(), [""; 0], "{chunk_bytes} {level:?}");
+        let target = dir.path().join("t");
+        apply(&open(&image), &target).unwrap();
+        snapshot(&source).assert_same(&snapshot(&target));
+        let Some(mut wimlib) = oracle("wimlib-imagex") else { return };
+        run(wimlib.arg("verify").arg(&image));
+        let Some(mut seven_zip) = oracle("7z") else { return };
+        let told = run(seven_zip.arg("t").arg(&image));
+        assert!(told.contains("Everything is Ok") && told.contains("Files: 7"), "{chunk_bytes}: {told}");
+        eprintln!("{chunk_bytes} bytes a chunk, {level:?}: {} bytes", fs::metadata(&image).unwrap().len());
+    }
+}
+
+/// Above 64 MiB chunks are read on request only: one thread holds several of them.
+#[test]
+fn larger_chunks_are_for_those_who_ask() {
+    if !gravure_testkit::full_run() {
+        return gravure_testkit::skipped("chunks of 128 MiB: only in a full run");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (source, image) = (dir.path().join("s"), dir.path().join("x.esd"));
+    fs::create_dir(&source).unwrap();
+    fs::write(source.join("f"), vec![b'z'; 140 << 20]).unwrap();
+    let new = |size| Compression::new(Method::Lzms, size).unwrap();
+    let options = CaptureOptions {
+        form: CaptureForm::Solid(new(128 << 20)),
+        compression: Some(new(1 << 17)),
+        level: Level::Fast,
+        threads: Some(1),
+        ..CaptureOptions::default()
+    };
+    capture(&source, &image, &options);
+    let refused = apply(&open(&image), &dir.path().join("no")).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Unsupported, "{refused}");
+    let limits = Limits { max_chunk_bytes: 128 << 20, ..Limits::default() };
+    let file = ImageFile::open_path_within(&image, &limits).unwrap();
+    let target = dir.path().join("t");
+    apply(&file.image(file.find(&Which::Only).unwrap()).unwrap(), &target).unwrap();
+    snapshot(&source).assert_same(&snapshot(&target));
+    if let Some(mut wimlib) = oracle("wimlib-imagex") {
+        run(wimlib.arg("verify").arg(&image));
+    }
 }

@@ -35,6 +35,7 @@ pub(crate) fn parse(bytes: &[u8], blobs: &BlobSet<'_>, limits: &Limits) -> Resul
         dirs: Vec::new(),
         pending: Vec::new(),
         links: HashMap::new(),
+        content_bytes: 0,
     };
     let mut tree = parser.root(root_at)?;
     tree.set_security_descriptors(table);
@@ -59,6 +60,8 @@ struct Parser<'a> {
     pending: Vec<List>,
     /// First node of each hard-link group and unnamed data; names that differ in data are different files.
     links: HashMap<(u64, Sha1Hash), NodeId>,
+    /// Plain bytes of all contents of all nodes so far, as far as their sizes are known.
+    content_bytes: u64,
 }
 
 struct Dir<'a> {
@@ -99,6 +102,7 @@ impl<'a> Parser<'a> {
             self.warn(place, FileIssue::NamedRoot);
         }
         let (node, _) = self.node(&dentry, place);
+        self.count(&node, at)?;
         let tree = Tree::new(node);
         self.push_list(0, tree.root(), dentry.disk.children.get(), 0);
         Ok(tree)
@@ -141,7 +145,11 @@ impl<'a> Parser<'a> {
             } else if !names.insert(dentry.name) {
                 self.warn(place, FileIssue::DuplicateName);
             } else {
-                self.entry(tree, list, &dentry, place, depth).map_err(|error| error.at(at))?;
+                if let Some(id) =
+                    self.entry(tree, list, &dentry, place, depth).map_err(|error| error.at(at))?
+                {
+                    self.count(tree.node(id), at)?;
+                }
             }
             at = next;
         }
@@ -173,6 +181,7 @@ impl<'a> Parser<'a> {
         })
     }
 
+    /// Adds an entry; the node comes back when it is new, not another name of one.
     fn entry(
         &mut self,
         tree: &mut Tree,
@@ -180,7 +189,7 @@ impl<'a> Parser<'a> {
         dentry: &RawDentry<'a>,
         place: Place<'a>,
         depth: u32,
-    ) -> Result<(), EntryError> {
+    ) -> Result<Option<NodeId>, EntryError> {
         // Even lengths were checked with the dentry.
         let name = NtName::from_le_bytes(dentry.name).unwrap_or_default();
         let short_name = NtName::from_le_bytes(dentry.short_name).ok().filter(|name| !name.is_empty());
@@ -195,7 +204,7 @@ impl<'a> Parser<'a> {
         let (node, data) = self.node(dentry, place);
         if can_link && let Some(first) = self.links.get(&(group, data)) {
             tree.link_checked(list.node, Entry { name, short_name, node: *first })?;
-            return Ok(());
+            return Ok(None);
         }
         let id = tree.add_checked(list.node, name, short_name, node)?;
         if can_link {
@@ -205,6 +214,19 @@ impl<'a> Parser<'a> {
             let dir = self.dirs.len();
             self.dirs.push(Dir { parent: list.dir, name: dentry.name });
             self.push_list(dir, id, children, depth);
+        }
+        Ok(Some(id))
+    }
+
+    /// Adds the contents of a node at `at` to those of the image.
+    fn count(&mut self, node: &Node, at: usize) -> Result<(), Error> {
+        for content in node.contents() {
+            self.content_bytes = self.content_bytes.saturating_add(content.size);
+        }
+        let (found, limit) = (self.content_bytes, self.limits.max_image_bytes);
+        if found > limit {
+            let (what, offset) = ("contents of the image", u64::try_from(at).unwrap_or(u64::MAX));
+            return Err(Error::Limit { what, offset, found, limit, scope: Scope::Image });
         }
         Ok(())
     }

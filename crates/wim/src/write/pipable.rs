@@ -16,7 +16,7 @@ use zerocopy::IntoBytes;
 use super::finish::push_entry;
 use super::resource::OpenResource;
 use super::{ChunkData, WriteOptions, Written};
-use crate::blobs::MetadataResource;
+use crate::blobs::{BlobId, MetadataResource};
 use crate::compression::{Compression, Method};
 use crate::error::Error;
 use crate::header::{HEADER_BYTES, Header, HeaderFlags, Layout};
@@ -26,6 +26,9 @@ use crate::metadata::Metadata;
 use crate::pipe::PipeHeaderDisk;
 use crate::resource::{ResourceFlags, ResourceHeader};
 use crate::wim::{ImageIndex, Wim};
+
+/// Bytes copied at a time.
+const COPY_BYTES: usize = 1 << 20;
 
 /// Writes one pipable WIM: all images at its creation, then each blob they refer to, then
 /// [`PipableWriter::finish`].
@@ -118,6 +121,93 @@ impl<'a> PipableWriter<'a> {
             this.write_metadata(&metadata, level)?;
         }
         Ok(this)
+    }
+
+    /// Part `part` of `parts`, from 1, of the pipable file `wim`, which `source` gives the bytes of. The document is the same
+    /// in all parts, images are in the first, and blobs come by [`PipableWriter::copy_blob`]. `references` are those of all
+    /// images.
+    pub fn create_part(
+        out: &'a mut dyn Write,
+        source: &dyn ReadAt,
+        wim: &Wim,
+        (part, parts): (u16, u16),
+        references: &[(Sha1Hash, u32)],
+        has_integrity: bool,
+    ) -> Result<Self, Error> {
+        let old = wim.header();
+        let absent = ResourceHeader::default();
+        let header = Header {
+            flags: old.flags.with(HeaderFlags::SPANNED),
+            part,
+            parts,
+            blob_table: absent,
+            xml: absent,
+            boot_metadata: absent,
+            boot_number: 0,
+            integrity: absent,
+            ..old.clone()
+        };
+        let out = Out { out, at: 0, integrity: has_integrity.then(Hashes::default) };
+        let mut known: HashMap<Sha1Hash, (u32, bool)> = HashMap::new();
+        for (sha1, count) in references {
+            let known = known.entry(*sha1).or_default();
+            known.0 = known.0.saturating_add(*count);
+        }
+        let (images, blobs) = (Vec::new(), Vec::new());
+        let (info, allow_missing_blobs, boot_number) = (wim.info().clone(), true, 0);
+        let mut this =
+            Self { out, header, info, images, blobs, known, open: None, allow_missing_blobs, boot_number };
+        let header = this.header.to_bytes()?;
+        this.out.write(&header)?;
+        let xml = this.info.to_bytes();
+        this.write_table(&xml)?;
+        for image in wim.images().filter(|_| part == 1) {
+            if let Some(MetadataResource { sha1, header }) = wim.metadata_resource(image) {
+                let place = this.copy_stored(source, header, *sha1)?;
+                this.images.push(MetadataResource { sha1: *sha1, header: place });
+            }
+        }
+        Ok(this)
+    }
+
+    /// Writes a blob of the pipable file `wim` as it is stored there; the compression must be that of this file.
+    pub fn copy_blob(&mut self, source: &dyn ReadAt, wim: &Wim, id: BlobId) -> Result<(), Error> {
+        let not_found = || Error::NotFound { what: "blob", which: id.key().to_string() };
+        let blob = wim.blob(id).ok_or_else(not_found)?;
+        let resource = wim.resource(blob.resource).ok_or_else(not_found)?;
+        let old = wim.header();
+        let is_alike = old.layout == Layout::Pipable && old.compression == self.header.compression;
+        if !is_alike || resource.solid.is_some() || self.contains(&blob.sha1) {
+            let reason = "it is stored in another way, or was written already";
+            return Err(Error::unwritable(format!("blob {}", blob.sha1), reason));
+        }
+        let place = self.copy_stored(source, &resource.header, blob.sha1)?;
+        self.known.entry(blob.sha1).or_default().1 = true;
+        self.blobs.push((place, blob.sha1));
+        Ok(())
+    }
+
+    /// Copies the stored bytes of a resource, with a header before them.
+    fn copy_stored(
+        &mut self,
+        source: &dyn ReadAt,
+        place: &ResourceHeader,
+        sha1: Sha1Hash,
+    ) -> Result<ResourceHeader, Error> {
+        let head = PipeHeaderDisk::new(place.size, sha1, place.flags);
+        self.out.write(head.as_bytes())?;
+        let offset = self.out.at;
+        let (mut at, mut left) = (place.offset, place.stored_size);
+        let mut buffer = vec![0; COPY_BYTES];
+        while left > 0 {
+            let len = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+            let step = buffer.get_mut(..len).unwrap_or_default();
+            source.read_exact_at(at, step).map_err(Error::io("stored bytes of a resource", at))?;
+            self.out.write(step)?;
+            at = at.saturating_add(step.size());
+            left = left.saturating_sub(step.size());
+        }
+        Ok(ResourceHeader { offset, ..*place })
     }
 
     fn write_metadata(&mut self, metadata: &Metadata, level: Level) -> Result<(), Error> {
@@ -262,16 +352,19 @@ impl<'a> PipableWriter<'a> {
         }
         let mut table = Vec::new();
         for image in &self.images {
-            push_entry(&mut table, image.header, 1, 1, image.sha1)?;
+            push_entry(&mut table, image.header, self.header.part, 1, image.sha1)?;
         }
         for (place, sha1) in &self.blobs {
             let references = self.known.get(sha1).map_or(0, |(count, _)| *count);
-            push_entry(&mut table, *place, 1, references, *sha1)?;
+            push_entry(&mut table, *place, self.header.part, references, *sha1)?;
         }
         self.header.blob_table = self.write_table(&table)?;
         let integrity = self.out.integrity.take().map(|hashes| hashes.finish(HEADER_BYTES..self.out.at));
-        // The document counts itself in, with the header before it, as Windows does for others.
-        self.info.set_total_bytes(self.out.at);
+        // The document counts itself in, with the header before it, as Windows does for others. That of a split set is the same
+        // in all parts.
+        if self.header.parts == 1 {
+            self.info.set_total_bytes(self.out.at);
+        }
         let xml = self.info.to_bytes();
         self.header.xml = self.write_table(&xml)?;
         if let Some(table) = integrity.transpose()? {

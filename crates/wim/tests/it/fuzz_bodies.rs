@@ -7,11 +7,18 @@ use crate::trees;
 use std::sync::LazyLock;
 
 use crate::support::{make_wim, open, options};
+use gravure_codec::Level;
+use gravure_io::MemoryDisk;
 use gravure_testkit::Random;
-use gravure_wim::{Compression, Method, WriteOptions, fuzz};
+use gravure_tree::{Origin, Sha1Hash, Tree};
+use gravure_wim::{
+    ChunkData, Compression, ImageInfo, Limits, Metadata, Method, PipableWriter, PipeReader, WimInfo,
+    WimWriter, WriteOptions, fuzz,
+};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use sha1::{Digest, Sha1};
 
 /// Small files with everything in them, in several compressions; always the same ones.
 static SEEDS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
@@ -37,6 +44,139 @@ static SEEDS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     }
     seeds
 });
+
+/// The other forms a file can have, small, and always the same: named, with whether they come through a pipe.
+static FORMS: LazyLock<Vec<(&'static str, Vec<u8>, bool)>> = LazyLock::new(|| {
+    let new = |method, size| Compression::new(method, size).unwrap();
+    let lzms = Some(new(Method::Lzms, 1 << 15));
+    let tree = pipable::small_tree();
+    let with = |compression| WriteOptions { compression, ..options() };
+    let normal = |compression| make_wim(&tree, &with(compression));
+    let mut forms = vec![
+        ("LZMS", normal(lzms), false),
+        ("solid LZMS", solid(&tree, lzms, new(Method::Lzms, 1 << 17)), false),
+        ("solid LZX", solid(&tree, Some(Compression::LZX_32K), new(Method::Lzx, 1 << 15)), false),
+        ("delta", delta(&tree), false),
+        ("pipable LZMS", pipable::make_pipable(&tree, &with(lzms)), true),
+    ];
+    for part in 1..=2 {
+        forms.push(("part of a set", split_part(&tree, part), false));
+    }
+    let whole = pipable::make_pipable(&tree, &with(Some(Compression::LZX_32K)));
+    let set: Vec<Vec<u8>> = (1..=2).map(|part| pipable_part(&whole, part)).collect();
+    forms.push(("pipable set in one pipe", set.concat(), true));
+    forms.extend(set.into_iter().map(|part| ("part of a pipable set", part, true)));
+    forms
+});
+
+/// The contents of a tree, in order, each once.
+fn contents(tree: &Tree) -> Vec<(Sha1Hash, Vec<u8>)> {
+    let mut found: Vec<(Sha1Hash, Vec<u8>)> = Vec::new();
+    for step in tree.walk() {
+        for content in tree.node(step.entry.node).contents() {
+            let Origin::Inline(bytes) = &content.origin else { continue };
+            let sha1 = Sha1Hash(Sha1::digest(bytes).into());
+            if !bytes.is_empty() && found.iter().all(|(known, _)| *known != sha1) {
+                found.push((sha1, bytes.to_vec()));
+            }
+        }
+    }
+    found
+}
+
+/// The tree with the hashes of its contents.
+fn hashed(tree: &Tree) -> Tree {
+    let mut tree = tree.clone();
+    let ids: Vec<_> = tree.walk().map(|step| step.entry.node).collect();
+    for id in ids {
+        for content in tree.node_mut(id).contents_mut() {
+            if let Origin::Inline(bytes) = &content.origin {
+                content.sha1 = (!bytes.is_empty()).then(|| Sha1Hash(Sha1::digest(bytes).into()));
+            }
+        }
+    }
+    tree
+}
+
+/// Writes to memory what `fill` does, and the tree as the image.
+fn written(tree: &Tree, options: &WriteOptions, fill: impl Fn(&mut WimWriter<'_>)) -> Vec<u8> {
+    let target = MemoryDisk::new(0, 1);
+    let mut writer = WimWriter::create(&target, options).unwrap();
+    fill(&mut writer);
+    let metadata = Metadata::from_tree(&hashed(tree)).unwrap();
+    writer.add_image(&metadata, ImageInfo::new("n"), Level::Fast).unwrap();
+    let written = writer.finish_with_integrity().unwrap();
+    let mut bytes = target.to_vec();
+    bytes.truncate(usize::try_from(written.size).unwrap());
+    bytes
+}
+
+fn solid(tree: &Tree, compression: Option<Compression>, solid: Compression) -> Vec<u8> {
+    let all = contents(tree);
+    let plain: Vec<u8> = all.iter().flat_map(|(_, bytes)| bytes.iter().copied()).collect();
+    written(tree, &WriteOptions { compression, ..options() }, |writer| {
+        writer.allow_solid();
+        writer.begin_solid(solid, plain.len() as u64).unwrap();
+        let mut offset = 0;
+        for (sha1, bytes) in &all {
+            writer.note_solid_blob(*sha1, offset, bytes.len() as u64).unwrap();
+            offset += bytes.len() as u64;
+        }
+        let mut encoder = solid.encoder(Level::Fast).unwrap();
+        for chunk in plain.chunks(solid.chunk_size() as usize) {
+            let mut out = vec![0; chunk.len()];
+            let len = encoder.encode(chunk, &mut out);
+            let data = len.map_or(ChunkData::Raw(chunk), |len| ChunkData::Compressed(&out[..len]));
+            writer.append_solid_chunk(data, u32::try_from(chunk.len()).unwrap()).unwrap();
+        }
+        writer.finish_solid().unwrap();
+    })
+}
+
+/// An image whose contents are elsewhere, but for one.
+fn delta(tree: &Tree) -> Vec<u8> {
+    let options = WriteOptions { allow_missing_blobs: true, ..options() };
+    written(tree, &options, |writer| {
+        writer.add_blob(&contents(tree)[0].1, Level::Fast).unwrap();
+    })
+}
+
+fn split_part(tree: &Tree, part: u16) -> Vec<u8> {
+    let target = MemoryDisk::new(0, 1);
+    let mut writer = WimWriter::create(&target, &options()).unwrap();
+    let mut info = WimInfo::default();
+    info.push_image(ImageInfo::new("n"));
+    writer.set_part(part, 2, &info).unwrap();
+    for (number, (_, bytes)) in contents(tree).iter().enumerate() {
+        if number % 2 == usize::from(part) % 2 {
+            writer.add_blob(bytes, Level::Fast).unwrap();
+        }
+    }
+    if part == 1 {
+        let metadata = Metadata::from_tree(&hashed(tree)).unwrap();
+        writer.add_image(&metadata, ImageInfo::new("n"), Level::Fast).unwrap();
+    }
+    let written = writer.finish_with_integrity().unwrap();
+    let mut bytes = target.to_vec();
+    bytes.truncate(usize::try_from(written.size).unwrap());
+    bytes
+}
+
+fn pipable_part(whole: &[u8], part: u16) -> Vec<u8> {
+    let source = whole.to_vec();
+    let (wim, _) = open(&source).unwrap();
+    let mut out = Vec::new();
+    let references: Vec<_> = wim.blobs().map(|(_, blob)| (blob.sha1, blob.references)).collect();
+    let mut writer =
+        PipableWriter::create_part(&mut out, &source, &wim, (part, 2), &references, true).unwrap();
+    for (number, (id, _)) in wim.blobs().enumerate() {
+        if number % 2 == usize::from(part) % 2 {
+            writer.copy_blob(&source, &wim, id).unwrap();
+        }
+    }
+    writer.finish().unwrap();
+    out
+}
 
 struct Parts {
     header: Vec<u8>,
@@ -160,6 +300,85 @@ fn pipes_cut_at_every_byte_and_with_flipped_bits_and_numbers() {
         for _ in 0..5000 {
             fuzz::pipe(&damage(&file, &mut random));
             fuzz::file(&damage(&file, &mut random));
+        }
+    }
+}
+
+#[test]
+fn every_form_cut_and_with_flipped_bits_and_numbers() {
+    let mut random = Random::new(14);
+    for (name, file, is_piped) in FORMS.iter() {
+        assert!(file.len() < 300_000, "{name}: {} bytes", file.len());
+        // As a file several parts in one make no sense.
+        assert!(open(file).is_ok() || name.contains("in one pipe"), "{name}");
+        if *is_piped && !name.starts_with("part") {
+            let (_, blobs) = pipe_to_end(file).unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert_eq!(blobs, contents(&pipable::small_tree()).len(), "{name}");
+        }
+        let step = (file.len() / 1500).max(1);
+        for len in (0..file.len()).step_by(step).chain(file.len().saturating_sub(300)..file.len()) {
+            let cut = file[..len].to_vec();
+            fuzz::file(&cut);
+            let opened = open(&cut).map(|(wim, _)| wim.read_integrity(&cut).map(|_| ()));
+            assert!(!matches!(opened, Ok(Ok(()))) || is_whole_part(name, &cut), "{name} cut at {len}");
+            if *is_piped {
+                fuzz::pipe(&cut);
+                assert!(pipe_to_end(&cut).is_err(), "{name} cut at {len}");
+            }
+        }
+        for _ in 0..1000 {
+            let damaged = damage(file, &mut random);
+            fuzz::file(&damaged);
+            fuzz::pipe(&damaged);
+        }
+    }
+}
+
+/// A pipe of several parts that is cut where one ends: as a file that part is whole.
+fn is_whole_part(name: &str, cut: &[u8]) -> bool {
+    name == "pipable set in one pipe" && open(cut).is_ok_and(|(wim, _)| wim.header().parts == 2)
+}
+
+/// Images and blobs of a pipe that comes to its end.
+fn pipe_to_end(bytes: &[u8]) -> Result<(usize, usize), gravure_wim::Error> {
+    let mut pipe = PipeReader::open(bytes, &Limits::default())?.value;
+    let mut images = 0;
+    while let Some(metadata) = pipe.read_metadata()? {
+        pipe.parse_image(&metadata)?;
+        images += 1;
+    }
+    let mut blobs = 0;
+    while pipe.next_blob()?.is_some() {
+        blobs += 1;
+    }
+    let (_, listed) = pipe.finish()?;
+    assert_eq!(listed.len(), blobs);
+    Ok((images, blobs))
+}
+
+#[test]
+fn shared_vectors_as_seeds() {
+    let Some(dir) = gravure_testkit::shared_dir() else {
+        return gravure_testkit::skipped("no shared vectors");
+    };
+    let mut random = Random::new(15);
+    let mut files: Vec<_> =
+        std::fs::read_dir(dir.join("vectors/wim")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension != "json"));
+    files.sort();
+    assert!(files.len() > 40, "{} files", files.len());
+    for path in files {
+        let file = std::fs::read(path).unwrap();
+        let body = if file.starts_with(b"WLPWM") { fuzz::pipe as Body } else { fuzz::file as Body };
+        body(&file);
+        // Small ones are all structure.
+        let rounds = if file.len() < 5000 { 400 } else { 40 };
+        for _ in 0..rounds {
+            body(&damage(&file, &mut random));
+            let mut changed = file.clone();
+            let header = damage(&changed[..208], &mut random);
+            changed[..208].copy_from_slice(&header);
+            fuzz::file(&changed);
         }
     }
 }
