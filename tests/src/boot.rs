@@ -41,9 +41,18 @@ impl BootSite {
 
     /// Replaces the menu that GRUB gets for each machine, as an operator would.
     pub fn set_grub_menu(&mut self, text: &str) -> Result<()> {
+        self.set_template("grub-machine.cfg", text)
+    }
+
+    /// The same for the script of machines that run iPXE.
+    pub fn set_ipxe_script(&mut self, text: &str) -> Result<()> {
+        self.set_template("machine.ipxe", text)
+    }
+
+    fn set_template(&mut self, name: &str, text: &str) -> Result<()> {
         let dir = self.site.dir().join("pxe");
         std::fs::create_dir_all(&dir).context("cannot make the directory for templates")?;
-        std::fs::write(dir.join("grub-machine.cfg"), text).context("cannot write the template")?;
+        std::fs::write(dir.join(name), text).context("cannot write the template")?;
         self.site.restart_server()
     }
 

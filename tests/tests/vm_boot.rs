@@ -54,6 +54,40 @@ fn bios_ipxe_by_http() -> Result<()> {
     alone("a4, BIOS", Firmware::Bios, NetworkBoot::Pxe, "4.3 s").map(drop)
 }
 
+/// iPXE fetches everything by TFTP, script included, and waits neither for a router nor for a proxy: a router advertisement comes at
+/// once, and option 175.176 says that no proxy will.
+#[test]
+fn bios_ipxe_by_tftp() -> Result<()> {
+    if !in_full_run("a3") {
+        return Ok(());
+    }
+    let dir = tempfile::tempdir()?;
+    let Some(mut scene) = BootSite::new(SiteDhcp::Full, dir.path())? else { return Ok(()) };
+    // The script it is offered by HTTP has it fetch the same again by TFTP, and that goes on from there.
+    let boot = format!("tftp://{SERVER}/boot");
+    let script = format!(
+        "#!ipxe\nisset ${{again}} && goto files ||\nset again yes\nchain tftp://{SERVER}/boot.ipxe || goto failed\n:files\n\
+         kernel --name vmlinuz {boot}/vmlinuz console=ttyS0,115200 quiet || goto failed\n\
+         initrd --name site.cpio {boot}/site.cpio || goto failed\n\
+         initrd --name initramfs.cpio.zst {boot}/initramfs.cpio.zst || goto failed\nboot || goto failed\n\
+         :failed\necho a3 failed\nexit 1\n"
+    );
+    scene.set_ipxe_script(&script)?;
+    let wire = scene.site.lab().watch("icmp6 or udp port 67 or udp port 68")?;
+    let vm = scene.switch_on("pc", Firmware::Bios, NetworkBoot::Pxe)?;
+    scene.expect_registered(&vm, "a3, BIOS iPXE by TFTP", "5.0 s")?;
+    let log = scene.site.log();
+    for name in ["boot.ipxe", "boot/vmlinuz", "boot/site.cpio", "boot/initramfs.cpio.zst"] {
+        let sent = |line: &str| line.contains("sent by TFTP") && line.contains(name);
+        ensure!(log.lines().any(sent), "{name} did not come by TFTP:\n{log}");
+    }
+    let packets = wire.console().text();
+    ensure!(packets.contains("router advertisement"), "no router advertisement:\n{packets}");
+    // iPXE's own options, as tcpdump shows what it has no name for: sub-option 176, one byte, 1.
+    ensure!(packets.contains("176.1.1") || packets.contains("b00101"), "no option 175.176 = 1:\n{packets}");
+    Ok(())
+}
+
 #[test]
 fn uefi_pxe() -> Result<()> {
     if !in_full_run("b2; the machine with Secure Boot takes the same way") {
@@ -210,6 +244,45 @@ fn a_changed_first_loader_is_refused_by_firmware() -> Result<()> {
         return Ok(());
     }
     refused("pxe/shimx64.efi", "Access Denied")
+}
+
+/// The other half of d5: firmware that refused what came from the network goes on with what is next in its list, here a disk whose
+/// loaders are good.
+#[test]
+fn firmware_goes_on_after_a_loader_it_refused() -> Result<()> {
+    if !in_full_run("d5, the next entry") {
+        return Ok(());
+    }
+    let dir = tempfile::tempdir()?;
+    let Some(payload) = changed_payload(dir.path(), |_| Ok(()))? else { return Ok(()) };
+    let media = gravure_testkit::payload_dir().map(|built| built.join("media"));
+    if let Some(media) = media.filter(|media| media.is_dir()) {
+        std::fs::create_dir_all(payload.join("media"))?;
+        for entry in std::fs::read_dir(media)? {
+            let entry = entry?;
+            std::fs::copy(entry.path(), payload.join("media").join(entry.file_name()))?;
+        }
+    }
+    let Some(scene) = BootSite::serving(&payload, SiteDhcp::Full, dir.path())? else { return Ok(()) };
+    let stick = dir.path().join("stick.img");
+    let site = scene.site.dir().display().to_string();
+    scene.site.run(&["media", "build", "--usb", &stick.display().to_string(), "--site", &site])?;
+    // What is on the stick is good; what is served from now on is not.
+    damage(&payload.join("pxe/shimx64.efi"))?;
+    let mut options = VmOptions::new("pc", Firmware::UefiSecureBoot);
+    options.disk = Some(Disk::existing(&stick, Bus::Usb));
+    options.boot = BootOrder::NetworkFirst;
+    let vm = scene.switch_on_with(&options)?;
+    vm.wait_for("Access Denied", BOOT_PATIENCE)?;
+    scene.expect_registered(&vm, "d5, the next entry", "none")?;
+    let log = scene.site.log();
+    ensure!(
+        log.contains("shimx64.efi") && !log.contains("grubx64.efi"),
+        "GRUB came from the network:\n{log}"
+    );
+    let report = scene.site.machine(&vm.mac)?;
+    ensure!(report.assurance == Assurance::Claimed, "it came from the stick, found {}", report.assurance);
+    Ok(())
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What is asked for and what is found: the seam between the two file services and whoever knows the files.
 
+use std::fmt;
 use std::fs::File;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
@@ -9,8 +10,10 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use gravure_netboot::names::RelativeName;
 
+use crate::refusals::Refused;
+
 /// By which way a file is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Via {
     /// TFTP.
     Tftp,
@@ -56,6 +59,8 @@ impl Ask {
 pub enum Found {
     /// No such file.
     Nothing,
+    /// Not to be had, although a name leads to it. The client is told that it is not there; the log says more.
+    Refused(Refusal),
     /// Made for this request.
     Bytes(Bytes),
     /// A file on disk.
@@ -69,6 +74,33 @@ pub enum Found {
     },
     /// At this address of another server. By TFTP that is nothing.
     Elsewhere(String),
+}
+
+/// Why a file is not to be had.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// A link leads out of the served directory.
+    LeadsOutside,
+    /// It cannot be read, and what the system says.
+    Unreadable(String),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::LeadsOutside => f.write_str("a link that leads out of the served directory"),
+            Self::Unreadable(why) => write!(f, "a file that cannot be read: {why}"),
+        }
+    }
+}
+
+impl Refusal {
+    pub(crate) fn kind(&self) -> Refused {
+        match self {
+            Self::LeadsOutside => Refused::Link,
+            Self::Unreadable(_) => Refused::Unreadable,
+        }
+    }
 }
 
 impl Found {

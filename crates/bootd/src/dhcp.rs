@@ -15,7 +15,7 @@ use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
 use crate::journal::WatchedInterface;
-use crate::{Error, Interface, Presence, Seen};
+use crate::{Error, Interface, Presence, Seen, backlog};
 
 const SERVICE: &str = "DHCP";
 const DHCP_PORT: u16 = 67;
@@ -99,7 +99,11 @@ impl<K: LeaseKeeper> Service<K> {
         let Some(watch) = &self.watch else { return };
         loop {
             tokio::time::sleep(WATCH_EVERY).await;
-            watch.due(wall_clock());
+            for (mac, finding) in watch.due(wall_clock()) {
+                watch.trouble(mac, &finding);
+                // A room full of machines must not keep others waiting for their answers.
+                tokio::task::yield_now().await;
+            }
         }
     }
 
@@ -155,14 +159,7 @@ impl<K: LeaseKeeper> Service<K> {
 
     async fn follow(&self, socket: &UdpSocket, outcome: Outcome) {
         let interface = self.interface.name.as_str();
-        if outcome.journal.is_noise() {
-            tracing::debug!(interface, "{}", outcome.journal);
-        } else {
-            tracing::info!(interface, "{}", outcome.journal);
-        }
-        if let Some(watch) = &self.watch {
-            watch.decided(&outcome, wall_clock());
-        }
+        // Before the answer, since the client may ask for its file as soon as it has that.
         if let Some(mac) = outcome.restarted.and_then(|hardware| hardware.mac()) {
             let ended = self.presence.restarted(mac);
             if ended > 0 {
@@ -172,17 +169,29 @@ impl<K: LeaseKeeper> Service<K> {
         if let Some(sighting) = outcome.sighting
             && let Some(mac) = sighting.hardware.mac()
         {
-            self.presence.saw(sighting.address.into(), Seen { mac, uuid: sighting.uuid });
+            let address = sighting.address.into();
+            self.presence.saw(address, Seen { mac, uuid: sighting.uuid });
+            let class = outcome.journal.saw.as_ref().and_then(|saw| saw.client.vendor_class.as_deref());
+            self.presence.saw_class(address, class);
         }
-        if let Some(reply) = outcome.reply {
+        // The client need not wait for what is written about it.
+        if let Some(reply) = &outcome.reply {
             let to = reply.destination;
             if let Err(error) = self.send(socket, reply).await {
                 tracing::warn!(interface, %to, %error, "cannot send a DHCP answer");
             }
         }
+        if outcome.journal.is_noise() {
+            tracing::debug!(interface, "{}", outcome.journal);
+        } else {
+            tracing::info!(interface, "{}", outcome.journal);
+        }
+        if let Some(watch) = &self.watch {
+            watch.decided(&outcome, wall_clock());
+        }
     }
 
-    async fn send(&self, socket: &UdpSocket, reply: Reply) -> std::io::Result<()> {
+    async fn send(&self, socket: &UdpSocket, reply: &Reply) -> std::io::Result<()> {
         let local = self.interface.address;
         let index = self.interface.index;
         let to = match reply.destination {
@@ -192,7 +201,8 @@ impl<K: LeaseKeeper> Service<K> {
                 let to = SocketAddrV4::new(address, CLIENT_PORT);
                 if let Some(mac) = hardware.mac() {
                     let from = SocketAddrV4::new(local, DHCP_PORT);
-                    return self.raw.send_udp(mac, &UdpPacket { from, to, payload: reply.bytes });
+                    let payload = reply.bytes.clone();
+                    return self.raw.send_udp(mac, &UdpPacket { from, to, payload });
                 }
                 SocketAddrV4::new(Ipv4Addr::BROADCAST, CLIENT_PORT)
             }
@@ -210,6 +220,7 @@ fn listen(interface: &Interface, port: u16, shared: bool) -> Result<UdpSocket, E
         gravure_linux::Error::Io { source, .. } => Error::listen(SERVICE, address, source),
         other => Error::Kernel(other),
     })?;
+    backlog::widen(SERVICE, &socket);
     let socket = socket.set_nonblocking(true).and_then(|()| UdpSocket::from_std(socket));
     socket.map_err(|source| Error::listen(SERVICE, address, source))
 }

@@ -10,7 +10,7 @@ use gravure_netboot::{Admission, Millis, Throttle};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 
-use crate::{Error, Interface6, NoteKind, Presence, Seen};
+use crate::{Error, Interface6, NoteKind, Presence, Seen, backlog};
 
 const SERVICE: &str = "DHCPv6";
 const SERVER_PORT: u16 = 547;
@@ -51,6 +51,7 @@ impl Service {
             socket.join_multicast_v6(&ALL_SERVERS, interface.index)?;
             socket.set_nonblocking(true)?;
             socket.bind(&local.into())?;
+            backlog::widen(SERVICE, &socket);
             UdpSocket::from_std(socket.into())
         };
         let socket = open().map_err(|source| Error::listen(SERVICE, local, source))?;
@@ -99,11 +100,18 @@ impl Service {
         } else {
             tracing::info!(interface, "{}", outcome.journal);
         }
+        if let Some(mac) = outcome.restarted.and_then(|hardware| hardware.mac()) {
+            let ended = self.presence.restarted(mac);
+            if ended > 0 {
+                tracing::debug!(interface, ended, "ended connections of the machine's last boot");
+            }
+        }
         if let Some((client, address)) = &outcome.sighting
             && let Some(mac) = client.hardware.mac()
         {
             // The UUID in a DUID is firmware's and need not be that of SMBIOS, so it names nobody here.
             self.presence.saw((*address).into(), Seen { mac, uuid: None });
+            self.presence.saw_class((*address).into(), client.vendor_class.as_deref());
             if let Some(journal) = self.presence.journal().filter(|_| client.boots()) {
                 journal.note(mac, NoteKind::Dhcp, &outcome.journal.to_string(), None);
             }

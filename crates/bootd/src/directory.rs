@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use gravure_netboot::names::{Match, RelativeName, match_entry};
 
-use crate::Found;
+use crate::{Found, Refusal};
 
 /// Entries of a directory looked through for a name in another case; more is no boot directory.
 const MAX_ENTRIES: usize = 4096;
@@ -35,13 +35,11 @@ impl Directory {
         match self.try_open(name) {
             Ok(Some(found)) => found,
             Ok(None) => Found::Nothing,
-            Err(error) => {
-                // Absence is everyday (firmware probes); a file that is there and cannot be read is not.
-                if error.kind() != io::ErrorKind::NotFound {
-                    tracing::warn!(%name, %error, "cannot open a file to serve");
-                }
+            // Absence is everyday (firmware probes), below what is no directory too.
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                 Found::Nothing
             }
+            Err(error) => Found::Refused(Refusal::Unreadable(error.to_string())),
         }
     }
 
@@ -49,8 +47,7 @@ impl Directory {
         let Some(path) = self.locate(name)? else { return Ok(None) };
         let path = path.canonicalize()?;
         if !path.starts_with(&self.root) {
-            tracing::warn!(%name, "link leads out of the served directory");
-            return Ok(None);
+            return Ok(Some(Found::Refused(Refusal::LeadsOutside)));
         }
         let file = File::open(&path)?;
         let facts = file.metadata()?;
@@ -112,13 +109,21 @@ mod tests {
             ("README", Some(1)),
             ("readme", Some(3)),
             ("in", Some(1)),
-            ("out", None),
             ("EFI", None),
             ("EFI/none", None),
+            ("README/none", None),
         ];
         for (name, expected) in cases {
             let name = normalise_name(name.as_bytes()).unwrap();
-            assert_eq!(len(&directory.open(&name)), expected, "{name}");
+            let found = directory.open(&name);
+            assert_eq!(len(&found), expected, "{name}");
+            assert!(expected.is_some() || matches!(found, Found::Nothing), "{name}: {found:?}");
+        }
+        std::os::unix::fs::symlink("circle", root.join("circle")).unwrap();
+        for (name, outside) in [("out", true), ("circle", false)] {
+            let found = directory.open(&normalise_name(name.as_bytes()).unwrap());
+            let Found::Refused(refusal) = found else { panic!("{name}: {found:?}") };
+            assert_eq!(refusal == Refusal::LeadsOutside, outside, "{name}: {refusal}");
         }
     }
 }

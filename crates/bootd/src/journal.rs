@@ -159,18 +159,15 @@ impl WatchedInterface {
         }
     }
 
-    /// Notes what has not happened in time. Call it every few seconds.
-    pub(crate) fn due(&self, now: Millis) {
+    /// What has not happened in time. Ask every few seconds.
+    pub(crate) fn due(&self, now: Millis) -> Vec<([u8; 6], Finding)> {
         let found =
             self.journal.watches().get_mut(self.index).map(|watch| watch.due(now)).unwrap_or_default();
-        for (hardware, finding) in found {
-            if let Some(mac) = hardware.mac() {
-                self.trouble(mac, &finding);
-            }
-        }
+        found.into_iter().filter_map(|(hardware, finding)| Some((hardware.mac()?, finding))).collect()
     }
 
-    fn trouble(&self, mac: [u8; 6], finding: &Finding) {
+    /// Notes a finding.
+    pub(crate) fn trouble(&self, mac: [u8; 6], finding: &Finding) {
         tracing::warn!(machine = %HardwareAddress::ethernet(mac), "{finding}");
         let advice = finding.advice(self.proxy).to_owned();
         self.journal.note(mac, NoteKind::Trouble, &finding.to_string(), Some(advice));

@@ -4,12 +4,14 @@
 //! boot, is in [`Presence`]. Decisions about packets are netboot's, decisions about machines are the server's.
 #![forbid(unsafe_code)]
 
+mod backlog;
 mod content;
 mod directory;
 mod error;
 mod interface;
 mod journal;
 mod presence;
+mod refusals;
 
 pub mod dhcp;
 pub mod dhcp6;
@@ -18,7 +20,7 @@ pub mod http;
 pub mod router;
 pub mod tftp;
 
-pub use content::{Ask, Asking, Found, Library, Via};
+pub use content::{Ask, Asking, Found, Library, Refusal, Via};
 pub use directory::Directory;
 pub use error::Error;
 pub use interface::{Interface, Interface6, interface6, interfaces};

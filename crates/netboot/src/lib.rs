@@ -16,6 +16,7 @@ pub mod dhcp_client;
 pub mod dnssd;
 pub mod http;
 pub mod names;
+pub mod router;
 pub mod tftp;
 
 #[doc(hidden)]

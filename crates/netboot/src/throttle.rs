@@ -30,13 +30,35 @@ pub enum Admission {
 }
 
 /// Counts what clients asked.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Throttle {
+    most: u32,
     started: Millis,
     asked: HashMap<Box<[u8]>, u32>,
 }
 
+impl Default for Throttle {
+    /// For the answers to one machine that boots.
+    fn default() -> Self {
+        Self::new(ANSWERS)
+    }
+}
+
 impl Throttle {
+    /// Lets one client have `most` of what is counted in ten seconds.
+    #[must_use]
+    pub fn new(most: u32) -> Self {
+        Self { most, started: Millis(0), asked: HashMap::new() }
+    }
+
+    /// Whether the client `id` has had all it may have, without counting anything.
+    #[must_use]
+    pub fn is_spent(&self, id: &[u8], now: Millis) -> bool {
+        let id = id.get(..MAX_ID_BYTES).unwrap_or(id);
+        let current = now >= self.started && now.since(self.started) < WINDOW;
+        current && self.asked.get(id).is_some_and(|count| *count >= self.most)
+    }
+
     /// Counts a message of the client `id` (hardware address or DUID) at `now`.
     pub fn admit(&mut self, id: &[u8], now: Millis) -> Admission {
         // A clock that was put back starts a new window as well.
@@ -50,7 +72,7 @@ impl Throttle {
         }
         let count = self.asked.entry(id.into()).or_default();
         *count = count.saturating_add(1);
-        match (*count).checked_sub(ANSWERS) {
+        match (*count).checked_sub(self.most) {
             None | Some(0) => Admission::Answer,
             Some(1) => Admission::RefuseAndSay,
             Some(_) => Admission::Refuse,
@@ -74,6 +96,17 @@ mod tests {
         assert_eq!(at(110_999, 2), Admission::Answer, "others are not concerned");
         assert_eq!(at(120_999, 1), Admission::Answer, "nobody is locked out for ever");
         assert_eq!(at(5, 1), Admission::Answer, "nor by a clock that was put back");
+    }
+
+    #[test]
+    fn who_has_had_all_is_known_without_counting() {
+        let mut throttle = Throttle::new(2);
+        for (now, spent) in [(100, false), (200, false), (300, true)] {
+            assert_eq!(throttle.is_spent(b"one", Millis(now)), spent, "{now}");
+            throttle.admit(b"one", Millis(now));
+        }
+        assert!(!throttle.is_spent(b"two", Millis(400)));
+        assert!(!throttle.is_spent(b"one", Millis(100 + 20_000)), "another window");
     }
 
     #[test]

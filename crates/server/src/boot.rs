@@ -3,14 +3,18 @@
 mod library;
 mod menu;
 mod policy;
+mod quirks;
 mod rules;
 mod shim;
 mod subject;
+mod tagged;
 mod token;
 
 pub(crate) use library::{BootLibrary, ServerAddress, site_settings};
 pub(crate) use menu::{KERNEL_ARGUMENTS, Menus, title};
-pub(crate) use policy::boot_table;
-pub(crate) use rules::{Choice, Facts, Rules, SitePolicy, ipv4};
-pub use rules::{Entry, EntryKind, FirmwareKind, Rule};
+pub(crate) use policy::{Loaders, SitePolicy, boot_table};
+pub(crate) use quirks::Quirks;
+pub use quirks::{FilePlace, Quirk};
+pub use rules::{ArchKind, Entry, EntryKind, FirmwareKind, Rule};
+pub(crate) use rules::{Choice, Facts, Rules, ipv4};
 pub(crate) use shim::Shims;

@@ -1,12 +1,16 @@
 //! `gravure.toml`: what an operator sets. Every field has a safe default; unknown ones are refused by name.
 
-use std::net::Ipv4Addr;
+mod dhcp;
+mod starting;
+
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
-use crate::boot::{Entry, Rule, Rules};
+use crate::boot::{Entry, Quirk, Quirks, Rule, Rules};
+pub use dhcp::{Authority, Dhcp, InterfaceConfig, NetworkConfig, ProxyStyle, ReservationConfig};
+pub(crate) use starting::starting_text;
 
 /// The file's name in a site directory.
 pub const CONFIG_NAME: &str = "gravure.toml";
@@ -20,6 +24,15 @@ pub struct Config {
     /// Interfaces that are served.
     #[serde(rename = "interface")]
     pub interfaces: Vec<InterfaceConfig>,
+    /// Networks behind DHCP relays.
+    #[serde(rename = "network")]
+    pub networks: Vec<NetworkConfig>,
+    /// Fixed addresses of machines.
+    #[serde(rename = "reservation")]
+    pub reservations: Vec<ReservationConfig>,
+    /// What single kinds of firmware need otherwise.
+    #[serde(rename = "quirk")]
+    pub quirks: Vec<Quirk>,
     /// What happens to which machines at boot, tried in order.
     #[serde(rename = "rule")]
     pub rules: Vec<Rule>,
@@ -52,47 +65,6 @@ impl Default for Site {
     fn default() -> Self {
         Self { name: "gravure".into(), names: Vec::new() }
     }
-}
-
-/// How DHCP is done on an interface.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Dhcp {
-    /// Beside the DHCP server that is there: only boot files, no addresses.
-    #[default]
-    Proxy,
-    /// Addresses too. Only where no other server does.
-    Full,
-    /// Not at all: the site's DHCP server names our boot files.
-    Off,
-}
-
-/// `[[interface]]`
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct InterfaceConfig {
-    /// Its name; the address decides when it is left out.
-    pub name: Option<String>,
-    /// Its IPv4 address; the interface's first when it is left out.
-    pub address: Option<Ipv4Addr>,
-    /// DHCP service.
-    #[serde(default)]
-    pub dhcp: Dhcp,
-    /// With `dhcp = "full"`: addresses to give, `10.77.0.100-10.77.0.200`.
-    pub pool: Option<String>,
-    /// With `dhcp = "full"`: default routers.
-    #[serde(default)]
-    pub routers: Vec<Ipv4Addr>,
-    /// With `dhcp = "full"`: name servers.
-    #[serde(default)]
-    pub dns: Vec<Ipv4Addr>,
-    /// With `dhcp = "full"`: domain name.
-    pub domain: Option<String>,
-    /// With `dhcp = "full"`: lease time.
-    pub lease_minutes: Option<u32>,
-    /// Network boot over IPv6 too: DHCPv6 and router advertisements, where no other server does that.
-    #[serde(default)]
-    pub ipv6: bool,
 }
 
 /// What stands between firmware and payload on UEFI machines.
@@ -241,6 +213,12 @@ impl Config {
         Ok(config)
     }
 
+    /// From its text, with paths as they stand there.
+    #[cfg(test)]
+    pub(crate) fn from_text(text: &str) -> Result<Self, String> {
+        Self::parse(text)
+    }
+
     fn parse(text: &str) -> Result<Self, String> {
         let config: Self = toml::from_str(text).map_err(|error| error.to_string())?;
         config.check()?;
@@ -279,6 +257,11 @@ impl Config {
         Rules::check(&self.rules, &self.entries)
     }
 
+    /// Deviations for single kinds of firmware, checked.
+    pub(crate) fn boot_quirks(&self) -> Result<Quirks, String> {
+        Quirks::check(&self.quirks)
+    }
+
     fn check(&self) -> Result<(), String> {
         let endpoints =
             self.store.iter().flat_map(|store| [Some(&store.endpoint), store.public_endpoint.as_ref()]);
@@ -289,20 +272,8 @@ impl Config {
                 ));
             }
         }
-        for interface in &self.interfaces {
-            let label = interface.label();
-            if interface.name.is_none() && interface.address.is_none() {
-                return Err("[[interface]]: neither name nor address is set".into());
-            }
-            if interface.dhcp == Dhcp::Full && interface.pool.is_none() {
-                return Err(format!("interface {label}: dhcp = \"full\" needs a pool of addresses"));
-            }
-            if interface.dhcp != Dhcp::Full && interface.pool.is_some() {
-                return Err(format!(
-                    "interface {label}: pool is set, but only dhcp = \"full\" gives addresses"
-                ));
-            }
-        }
+        dhcp::check(&self.interfaces, &self.networks, &self.reservations)?;
+        self.boot_quirks()?;
         self.boot_rules()?;
         if self.boot.https && self.boot.chain == Chain::Grub {
             return Err(
@@ -327,163 +298,6 @@ impl Config {
     }
 }
 
-impl InterfaceConfig {
-    /// An interface known by its address, with DHCP as by default.
-    pub fn at(address: Ipv4Addr) -> Self {
-        Self { address: Some(address), ..Self::default() }
-    }
-
-    /// An interface known by its name, with DHCP as by default.
-    pub fn named(name: impl Into<String>) -> Self {
-        Self { name: Some(name.into()), ..Self::default() }
-    }
-
-    /// What messages call it.
-    pub fn label(&self) -> String {
-        let address = self.address.map(|address| address.to_string());
-        self.name.clone().or(address).unwrap_or_else(|| "(unnamed)".into())
-    }
-}
-
-/// The file a new site starts with.
-pub(crate) fn starting_text(
-    name: &str,
-    interfaces: &[InterfaceConfig],
-    boot: Option<&Path>,
-    chain: Chain,
-) -> String {
-    let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
-    let mut text = format!(
-        "# A Gravure site. Everything not set here has a safe default.\n\
-         \n\
-         [site]\n\
-         # Shown in boot menus.\n\
-         name = {}\n\
-         # Further host names or addresses of this server, for its certificate.\n\
-         names = []\n\
-         \n\
-         # One block for each network interface that is served.\n\
-         # dhcp = \"proxy\": beside the DHCP server that is there (the default; gives no addresses).\n\
-         # dhcp = \"full\":  gives addresses too; only where no other server does. Needs a pool.\n\
-         # dhcp = \"off\":   the site's own DHCP server names our boot files.\n",
-        quoted(name)
-    );
-    for interface in interfaces {
-        text.push_str("[[interface]]\n");
-        if let Some(name) = &interface.name {
-            text.push_str(&format!("name = {}\n", quoted(name)));
-        }
-        if let Some(address) = interface.address {
-            text.push_str(&format!("address = \"{address}\"\n"));
-        }
-        let dhcp = match interface.dhcp {
-            Dhcp::Proxy => "proxy",
-            Dhcp::Full => "full",
-            Dhcp::Off => "off",
-        };
-        text.push_str(&format!("dhcp = \"{dhcp}\"\n"));
-        match &interface.pool {
-            Some(pool) => text.push_str(&format!("pool = {}\n", quoted(pool))),
-            None => text.push_str("# pool = \"10.77.0.100-10.77.0.200\"\n"),
-        }
-        text.push_str(
-            "# routers = [\"10.77.0.1\"]\n# dns = [\"10.77.0.1\"]\n\
-             # domain = \"example.org\"\n# lease_minutes = 60\n",
-        );
-        text.push_str("# Network boot over IPv6 too: DHCPv6 and router advertisements, where no other server does that.\n");
-        text.push_str(&format!("ipv6 = {}\n\n", interface.ipv6));
-    }
-    text.push_str(
-        "# What happens to which machines at boot; the first rule that fits decides. Without one, a machine that is not\n\
-         # known registers and one that is known starts from its disk. What was ordered comes before all rules but \"ignore\".\n\
-         # boot = ignore (no boot file), local, register, quarantine (registers, then is held back until `gravure machine\n\
-         # quarantine MACHINE --release`), menu, or the name of an entry. Conditions: mac, uuid, serial,\n\
-         # firmware (bios, uefi), subnet, known.\n\
-         # [[rule]]\n# name = \"printers are left alone\"\n# mac = [\"00:11:22:*\"]\n# boot = \"ignore\"\n\
-         # Something of your own in the menus; its files lie below `extra`. kind = linux, efi or wimboot.\n\
-         # [[entry]]\n# name = \"memtest\"\n# title = \"Memory test\"\n# kind = \"linux\"\n# file = \"memtest/memtest64.bin\"\n\n",
-    );
-    text.push_str(&format!(
-        "[boot]\n\
-         # What UEFI machines start: \"grub\": Debian's shim, GRUB and kernel, nothing to enrol; \"shim-uki\": shim, then one image\n\
-         # signed by this site's own key (`gravure init --uki`); \"uki\": that image alone. See pxe/TRUST.md.\n\
-         chain = \"{}\"\n\
-         # Firmware fetches that image by HTTPS; keys/https.pem is then enrolled in each machine's firmware.\n\
-         https = false\n\n",
-        match chain {
-            Chain::Grub => "grub",
-            Chain::ShimUki => "shim-uki",
-            Chain::Uki => "uki",
-        }
-    ));
-    let boot = boot.map_or_else(|| "boot".to_owned(), |path| path.display().to_string());
-    let defaults = Config::default();
-    let (ports, paths, limits) = (defaults.ports, defaults.paths, defaults.limits);
-    text.push_str(&format!(
-        "[ports]\n\
-         http = {}\n\
-         https = {}\n\
-         api = {}\n\
-         tftp = {}\n\
-         \n\
-         # Relative to this file's directory.\n\
-         [paths]\n\
-         images = {}\n\
-         # Images of disks, captured from machines or put there.\n\
-         store = {}\n\
-         # Driver repository, filled by `gravure driver add --repository`.\n\
-         drivers = {}\n\
-         # Layers for Windows images: DIRECTORY/layer.toml each.\n\
-         layers = {}\n\
-         # Made by the server of both.\n\
-         bundles = {}\n\
-         # Names and rooms of machines, for --name '{name}': columns serial, mac or uuid, then any others.\n\
-         names = {}\n\
-         # Kernel, initramfs and boot loaders, as `cargo xtask payload` makes them.\n\
-         boot = {}\n\
-         keys = {}\n\
-         # Templates here replace the built-in boot menus.\n\
-         pxe = {}\n\
-         # Files of your own menu entries.\n\
-         extra = {}\n\
-         # The image that this site's own key signed.\n\
-         uki = {}\n\
-         # A SQLite file, or \"postgres://user:password@host/name\".\n\
-         database = {}\n\
-         \n\
-         # The store in an S3-compatible bucket; machines read from there themselves, by signed addresses.\n\
-         # [store]\n# bucket = \"gravure\"\n# endpoint = \"http://10.77.0.5:9000\"\n\
-         # credentials = \"keys/store.toml\"   # access_key = \"...\", secret_key = \"...\"; or AWS_ACCESS_KEY_ID and so on\n\
-         \n\
-         [limits]\n\
-         # How long a boot token may wait until the machine has started.\n\
-         token_minutes = {}\n\
-         # How long a plan may be begun after it was handed out.\n\
-         plan_minutes = {}\n\
-         menu_seconds = {}\n",
-        ports.http,
-        ports.https,
-        ports.api,
-        ports.tftp,
-        quoted(&paths.images.display().to_string()),
-        quoted(&paths.store.display().to_string()),
-        quoted(&paths.drivers.display().to_string()),
-        quoted(&paths.layers.display().to_string()),
-        quoted(&paths.bundles.display().to_string()),
-        quoted(&paths.names.display().to_string()),
-        quoted(&boot),
-        quoted(&paths.keys.display().to_string()),
-        quoted(&paths.pxe.display().to_string()),
-        quoted(&paths.extra.display().to_string()),
-        quoted(&paths.uki.display().to_string()),
-        quoted(&paths.database),
-        limits.token_minutes,
-        limits.plan_minutes,
-        limits.menu_seconds,
-    ));
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -504,6 +318,34 @@ mod tests {
         assert_eq!(config.paths.database, Paths::default().database);
     }
 
+    /// What stands in the file as a comment can be used as it stands.
+    #[test]
+    fn the_blocks_of_the_starting_text_are_good_when_their_marks_are_taken_away() {
+        let interface = InterfaceConfig {
+            dhcp: Dhcp::Full,
+            pool: Some("10.77.0.100-10.77.0.200".into()),
+            ..InterfaceConfig::named("eth0")
+        };
+        let text = starting_text("site", &[interface], None, Chain::Grub);
+        let (before, blocks) = text.split_once("# [[network]]").unwrap();
+        let setting = |line: &str| {
+            let value = |text: &str| text.starts_with(['"', '[']) || text.parse::<u32>().is_ok();
+            let plain = |name: &str| name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+            line.starts_with("[[")
+                || line.split_once(" = ").is_some_and(|(name, rest)| plain(name) && value(rest))
+        };
+        let uncommented = format!("# [[network]]{blocks}");
+        let lines = uncommented.lines().map(|line| match line.strip_prefix("# ") {
+            Some(rest) if setting(rest) => rest,
+            _ => line,
+        });
+        let text = format!("{before}{}", lines.collect::<Vec<_>>().join("\n"));
+        let config = Config::parse(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+        let counts = (config.networks.len(), config.reservations.len(), config.quirks.len());
+        assert_eq!((counts, config.rules.len(), config.entries.len()), ((1, 1, 1), 1, 1));
+        assert_eq!(config.quirks[0].file_in, Some(crate::boot::FilePlace::Field));
+    }
+
     #[test]
     fn refuses_what_cannot_be_meant() {
         let cases = [
@@ -511,7 +353,38 @@ mod tests {
             ("[[interface]]\ndhcp = \"proxy\"", "neither name nor address"),
             ("[[interface]]\nname = \"e\"\ndhcp = \"full\"", "needs a pool"),
             ("[[interface]]\nname = \"e\"\npool = \"10.0.0.1-10.0.0.2\"", "only dhcp = \"full\""),
+            (
+                "[[interface]]\nname = \"e\"\nntp = [\"10.0.0.1\"]",
+                "interface e: ntp is set, but only dhcp = \"full\"",
+            ),
+            (
+                "[[interface]]\nname = \"e\"\nauthority = \"sole\"",
+                "authority is set, but only dhcp = \"full\"",
+            ),
+            (
+                "[[interface]]\nname = \"e\"\ndhcp = \"off\"\nproxy_style = \"two-phase\"",
+                "proxy_style is set, but only dhcp = \"proxy\" makes offers",
+            ),
+            ("[[interface]]\nname = \"e\"\nproxy_style = \"three-phase\"", "three-phase"),
             ("[[interface]]\nname = \"e\"\ndhcp = \"maybe\"", "maybe"),
+            (
+                "[[network]]\nnetwork = \"10.1.0.0/24\"",
+                "[[network]] \"10.1.0.0/24\": no interface has dhcp = \"full\"",
+            ),
+            ("[[network]]\nnetwork = \"10.1.0.0/40\"", "not of the form 10.77.0.0/24"),
+            (
+                "[[network]]\nnetwork = \"10.1.0.0/24\"\npool = \"all\"",
+                "not of the form 10.77.0.100-10.77.0.200",
+            ),
+            (
+                "[[reservation]]\nmac = \"printer\"\naddress = \"10.1.0.1\"",
+                "mac \"printer\" is no MAC address",
+            ),
+            (
+                "[[reservation]]\nmac = \"52:54:00:00:00:01\"\naddress = \"10.1.0.1\"",
+                "[[reservation]] 10.1.0.1: no interface has dhcp = \"full\"",
+            ),
+            ("[[quirk]]\nname = \"q\"", "[[quirk]] \"q\": nothing is to be done differently"),
             ("[boot]\nhttps = true", "GRUB does not speak HTTPS"),
             ("[boot]\nchain = \"lilo\"", "lilo"),
             ("[limits]\nplan_minutes = 0", "plan_minutes is 0, expected 1 to 1440"),

@@ -27,9 +27,12 @@ mod tls;
 mod vault;
 mod x509;
 
-pub use boot::{Entry, EntryKind, FirmwareKind, Rule};
+pub use boot::{ArchKind, Entry, EntryKind, FilePlace, FirmwareKind, Quirk, Rule};
 pub use client::{Client, ClientSettings};
-pub use config::{Boot, CONFIG_NAME, Chain, Config, Dhcp, InterfaceConfig, Limits, Paths, Ports, Site};
+pub use config::{
+    Authority, Boot, CONFIG_NAME, Chain, Config, Dhcp, InterfaceConfig, Limits, NetworkConfig, Paths, Ports,
+    ProxyStyle, ReservationConfig, Site,
+};
 pub use db::{AuditEntry, DbError};
 pub use error::{Error, ErrorKind};
 pub use images::{Describe, ImageListing};

@@ -7,14 +7,15 @@ use std::time::{Duration, Instant, SystemTime};
 use gravure_bootd::dhcp::{LeaseKeeper, Leases, Service as DhcpService};
 use gravure_bootd::dhcp6;
 use gravure_bootd::dnssd;
-use gravure_bootd::router::{Managed, Service as RouterService};
-use gravure_bootd::tftp::{Service as TftpService, TftpOptions};
+use gravure_bootd::router::Service as RouterService;
+use gravure_bootd::tftp::{BlockLimits, Service as TftpService, TftpOptions};
 use gravure_bootd::{Directory, Journal, Library, Note, NoteKeeper, Presence, http};
 use gravure_model::Timestamp;
 use gravure_model::api::JournalLine;
 use gravure_model::identity::Mac;
 use gravure_netboot::dhcp::{LeaseEntry, LeaseTable};
 use gravure_netboot::dnssd::Advert;
+use gravure_netboot::router::Managed;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -22,10 +23,10 @@ use tokio::time::timeout;
 
 use crate::Error;
 use crate::api::{self, App};
-use crate::boot::{BootLibrary, Menus, ServerAddress, Shims, SitePolicy, boot_table};
+use crate::boot::{BootLibrary, Loaders, Menus, Quirks, ServerAddress, Shims, SitePolicy, boot_table};
 use crate::bundles::Bundles;
 use crate::captures::Captures;
-use crate::config::{CONFIG_NAME, Chain, Config};
+use crate::config::{CONFIG_NAME, Chain, Config, Dhcp};
 use crate::db::{self, Db};
 use crate::images::{Describe, Images};
 use crate::keys::{KeyFiles, Keys};
@@ -41,6 +42,8 @@ const IMAGE_CHECK: Duration = Duration::from_secs(10);
 const LEASE_QUEUE: usize = 1024;
 /// Lines of the boot journal waiting for the database.
 const NOTE_QUEUE: usize = 4096;
+/// How long leases and lines wait for others to be written with. A crash loses so much of them.
+const GATHER: Duration = Duration::from_millis(50);
 /// Lines of the boot journal that are kept, about 200 bytes each.
 const MAX_NOTES: i64 = 200_000;
 /// How long they are kept.
@@ -112,6 +115,9 @@ impl Server {
     pub async fn start(config: &Config, describe: Arc<Describe>) -> Result<Self, Error> {
         let keys = Keys::load(&KeyFiles::in_dir(&config.paths.keys))?;
         let served = network::resolve(&config.interfaces)?;
+        network::check_reservations(&served, config)?;
+        let quirks = config.boot_quirks();
+        let quirks = Arc::new(quirks.map_err(|message| Error::Config { path: CONFIG_NAME.into(), message })?);
         let mut listeners = Vec::new();
         for served in &served {
             listeners.push(listen(served.interface.address.into(), config).await?);
@@ -177,10 +183,10 @@ impl Server {
         let (stop, stopping) = watch::channel(false);
         let (polite, endless) = (JoinSet::new(), JoinSet::new());
         let mut server = Self { servers, db, captures: Arc::clone(&captures), stop, polite, endless };
-        server.start_boot_services(&served, config, &library, &presence).await?;
+        server.start_boot_services(&served, config, &library, &presence, &quirks).await?;
         let acceptor = tls::acceptor(Arc::clone(&certificate))?;
         let router = api::router(app);
-        let mut content = server.start_ipv6(&served, config, &library, &presence).await?;
+        let mut content = server.start_ipv6(&served, config, &library, &presence, &quirks).await?;
         for Listeners { http, https, api, .. } in listeners {
             content.push((http, https));
             server.polite.spawn(tls::serve(api, acceptor.clone(), router.clone(), stopping.clone()));
@@ -234,34 +240,29 @@ impl Server {
         config: &Config,
         library: &Arc<BootLibrary>,
         presence: &Arc<Presence>,
+        quirks: &Arc<Quirks>,
     ) -> Result<(), Error> {
         let kept = db::leases::list(&mut *self.db.read().await?).await?;
         let (sender, queue) = mpsc::channel(LEASE_QUEUE);
         let leases = Arc::new(Leases::new(LeaseTable::import(kept), LeaseQueue(sender)));
-        self.endless.spawn(keep_leases(self.db.clone(), queue));
+        let loaders = Loaders::find(&config.paths.boot);
+        self.polite.spawn(keep_leases(self.db.clone(), queue, self.stop.subscribe()));
         for (served, address) in served.iter().zip(self.servers.clone()) {
             let files: Arc<dyn Library> = Arc::clone(library) as Arc<dyn Library>;
             let local = SocketAddr::new(served.interface.address.into(), config.ports.tftp);
-            let tftp = TftpService::open(local, files, Arc::clone(presence), TftpOptions::default())?;
+            let tftp = TftpService::open(local, files, Arc::clone(presence), tftp_options(quirks))?;
             self.endless.spawn(tftp.run());
             self.advertise(served, config, &address);
-            if let Some(dhcp) = served.dhcp()? {
+            self.answer_solicitations(served)?;
+            if let Some(dhcp) = served.dhcp(config)? {
                 let interface = served.interface.clone();
                 tracing::info!(interface = interface.name, mode = ?served.config.dhcp, "DHCP");
-                let managed = served.ipv6()?.map(|side| Managed {
-                    address: side.address,
-                    prefix_len: side.prefix_len,
-                    lifetime_seconds: dhcp6::LIFETIME_SECONDS,
-                });
-                match RouterService::open(interface.clone(), managed) {
-                    Ok(service) => drop(self.endless.spawn(service.run())),
-                    Err(error) if managed.is_some() => return Err(error.into()),
-                    // Only a saving of time; a machine without IPv6 boots as well.
-                    Err(error) => tracing::debug!(%error, "no router advertisements"),
-                }
+                let chain = config.boot.chain;
                 let policy = Arc::new(SitePolicy {
-                    table: boot_table(&address.content(), &firmware_url(config, &address), config.boot.chain),
+                    table: boot_table(&address.content(), &firmware_url(config, &address), chain, loaders),
                     rules: Arc::clone(&library.rules),
+                    quirks: Arc::clone(quirks),
+                    here: Some(interface.address),
                 });
                 let (leases, presence) = (Arc::clone(&leases), Arc::clone(presence));
                 let service = DhcpService::open(interface, dhcp, policy, leases, presence)?;
@@ -290,6 +291,26 @@ impl Server {
         }
     }
 
+    /// Router advertisements, whatever is done about IPv4: beside a DHCP service of ours they spare iPXE its wait, and with IPv6 they
+    /// say that addresses are to be had.
+    fn answer_solicitations(&mut self, served: &Served) -> Result<(), Error> {
+        let managed = served.ipv6()?.map(|side| Managed {
+            address: side.address,
+            prefix_len: side.prefix_len,
+            lifetime_seconds: dhcp6::LIFETIME_SECONDS,
+        });
+        if managed.is_none() && (served.config.dhcp == Dhcp::Off || served.interface.loopback) {
+            return Ok(());
+        }
+        match RouterService::open(served.interface.clone(), managed) {
+            Ok(service) => drop(self.endless.spawn(service.run())),
+            Err(error) if managed.is_some() => return Err(error.into()),
+            // Only a saving of time; a machine without IPv6 boots as well.
+            Err(error) => tracing::debug!(%error, "no router advertisements"),
+        }
+        Ok(())
+    }
+
     /// DHCPv6 and TFTP of the interfaces that serve IPv6; gives their listeners of HTTP, and of HTTPS for firmware.
     async fn start_ipv6(
         &mut self,
@@ -297,6 +318,7 @@ impl Server {
         config: &Config,
         library: &Arc<BootLibrary>,
         presence: &Arc<Presence>,
+        quirks: &Arc<Quirks>,
     ) -> Result<Vec<(TcpListener, Option<TcpListener>)>, Error> {
         let mut listeners = Vec::new();
         for served in served {
@@ -304,7 +326,7 @@ impl Server {
             let address = IpAddr::V6(side.address);
             let files: Arc<dyn Library> = Arc::clone(library) as Arc<dyn Library>;
             let local = SocketAddr::new(address, config.ports.tftp);
-            let tftp = TftpService::open(local, files, Arc::clone(presence), TftpOptions::default())?;
+            let tftp = TftpService::open(local, files, Arc::clone(presence), tftp_options(quirks))?;
             self.endless.spawn(tftp.run());
             let http_port = library.http_port;
             let http = http::bind(SocketAddr::new(address, http_port)).await?;
@@ -312,15 +334,24 @@ impl Server {
             let side_address = ServerAddress { address, api_port: 0, http_port };
             let content = side_address.content();
             tracing::info!(interface = side.name, content, "DHCPv6");
+            let (chain, loaders) = (config.boot.chain, Loaders::find(&config.paths.boot));
             let policy = Arc::new(SitePolicy {
-                table: boot_table(&content, &firmware_url(config, &side_address), config.boot.chain),
+                table: boot_table(&content, &firmware_url(config, &side_address), chain, loaders),
                 rules: Arc::clone(&library.rules),
+                // What a name stands in, and phases, are matters of IPv4.
+                quirks: Arc::default(),
+                here: None,
             });
             let service = dhcp6::Service::open(side, policy, Arc::clone(presence))?;
             self.endless.spawn(service.run());
         }
         Ok(listeners)
     }
+}
+
+fn tftp_options(quirks: &Arc<Quirks>) -> TftpOptions {
+    let blocks: Arc<dyn BlockLimits> = Arc::clone(quirks) as Arc<dyn BlockLimits>;
+    TftpOptions { blocks: Some(blocks), ..TftpOptions::default() }
 }
 
 async fn listen(address: IpAddr, config: &Config) -> Result<Listeners, Error> {
@@ -412,13 +443,29 @@ fn boot_directory(config: &Config) -> Option<Directory> {
     Directory::new(path).ok()
 }
 
-async fn keep_leases(db: Db, mut queue: mpsc::Receiver<Vec<LeaseEntry>>) {
-    while let Some(mut changed) = queue.recv().await {
-        // What came meanwhile goes into the same transaction.
-        while let Ok(more) = queue.try_recv() {
-            changed.extend(more);
-        }
-        if let Err(error) = write_leases(&db, &changed).await {
+/// Waits until there is something to write and a little longer, so that a hundred machines that are switched on together cost a few
+/// transactions and not hundreds. `None` when the queue is empty and the server stops.
+async fn gather<T>(queue: &mut mpsc::Receiver<T>, stop: &mut watch::Receiver<bool>) -> Option<Vec<T>> {
+    // What is in the queue when the server stops is still written.
+    let first = tokio::select! {
+        biased;
+        first = queue.recv() => first,
+        _ = stop.wait_for(|stop| *stop) => None,
+    }?;
+    tokio::select! {
+        () = tokio::time::sleep(GATHER) => {}
+        _ = stop.wait_for(|stop| *stop) => {}
+    }
+    let mut all = vec![first];
+    while let Ok(more) = queue.try_recv() {
+        all.push(more);
+    }
+    Some(all)
+}
+
+async fn keep_leases(db: Db, mut queue: mpsc::Receiver<Vec<LeaseEntry>>, mut stop: watch::Receiver<bool>) {
+    while let Some(changed) = gather(&mut queue, &mut stop).await {
+        if let Err(error) = write_leases(&db, &changed.concat()).await {
             tracing::error!(%error, "leases could not be kept");
         }
     }
@@ -432,19 +479,7 @@ async fn write_leases(db: &Db, changed: &[LeaseEntry]) -> Result<(), db::DbError
 
 async fn keep_notes(db: Db, mut queue: mpsc::Receiver<JournalLine>, mut stop: watch::Receiver<bool>) {
     let mut pruned: Option<Instant> = None;
-    loop {
-        // What is in the queue when the server stops is still written.
-        let first = tokio::select! {
-            biased;
-            line = queue.recv() => line,
-            _ = stop.wait_for(|stop| *stop) => None,
-        };
-        let Some(line) = first else { return };
-        let mut lines = vec![line];
-        // What came meanwhile goes into the same transaction.
-        while let Ok(more) = queue.try_recv() {
-            lines.push(more);
-        }
+    while let Some(lines) = gather(&mut queue, &mut stop).await {
         let prune = pruned.is_none_or(|at| at.elapsed() > PRUNE_EVERY);
         if let Err(error) = write_notes(&db, &lines, prune).await {
             tracing::error!(%error, "the boot journal could not be written");

@@ -16,8 +16,12 @@ use gravure_server::doctor::{DoctorOptions, examine};
 use gravure_server::{CONFIG_NAME, Config, Dhcp, InitOptions, Server, init};
 use gravure_testkit::{ForeignDhcp, Lab, Neighbour, Running, can_make_labs, oracle};
 
+#[path = "network/asking.rs"]
+mod asking;
 #[path = "network/hostile.rs"]
 mod hostile;
+#[path = "network/settings.rs"]
+mod settings;
 
 const SERVER: &str = "10.77.0.1";
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -27,18 +31,24 @@ fn main() {
     match args.get(1).map(String::as_str) {
         Some("doctor") => return doctor(Path::new(&args[2])),
         Some("find") => return find(args[2].parse().unwrap()),
+        Some("ask") => return asking::ask(&args[2..]),
+        Some("solicit") => return asking::solicit_twice(),
         Some("abuse") => return hostile::abuse(SERVER.parse().unwrap()),
         Some("serve") => return serve(Path::new(&args[2]), Path::new(&args[3])),
         Some("--list") => return,
         _ => {}
     }
-    let cases: [(&str, fn()); 6] = [
+    let cases: [(&str, fn()); 10] = [
         ("dhcp_tftp_and_http_serve_foreign_clients", foreign_clients),
         ("the_same_ports_work_again_at_once", same_ports_again),
         ("two_capabilities_are_enough", two_capabilities),
         ("hostile_clients_change_nothing_for_others", hostile_clients),
         ("https_speaks_firmwares_suites_and_no_others", firmware_https),
         ("the_doctor_finds_what_keeps_machines_from_booting", doctor_finds),
+        ("networks_behind_relays_get_addresses_and_files", settings::relayed_networks),
+        ("quirks_and_styles_reach_the_wire", settings::quirks_and_styles),
+        ("a_solicit_ends_what_is_left_of_the_last_boot", settings::solicit_after_reboot),
+        ("ipv6_is_advertised_without_dhcp_over_ipv4", settings::advertised_without_dhcp),
     ];
     let filter = args.get(1).filter(|arg| !arg.starts_with('-')).cloned().unwrap_or_default();
     let mut run = 0;
@@ -227,7 +237,12 @@ fn hostile_clients() {
     let dir = tempfile::tempdir().unwrap();
     let boot = boot_directory(dir.path());
     let lab = Lab::new().unwrap();
-    let server = start_server(&lab, &dir.path().join("site"), &boot);
+    let site = dir.path().join("site");
+    // Links that lead out of what is served: to the site's settings, and to itself.
+    for (name, target) in [("leak", "../../site/gravure.toml"), ("circle", "circle")] {
+        std::os::unix::fs::symlink(target, boot.join("pxe").join(name)).unwrap();
+    }
+    let server = start_server(&lab, &site, &boot);
     let [rogue, other] = ["10.77.0.200/24", "10.77.0.201/24"].map(|address| {
         let client = lab.neighbour().unwrap();
         client.set_address(address).unwrap();
@@ -242,6 +257,24 @@ fn hostile_clients() {
     assert_eq!(whole.stdout, content(6_000_000), "another client is served");
     let log = server.console().text();
     assert_eq!(log.matches("asks by DHCP without end").count(), 1, "told once:\n{log}");
+    let refused: Vec<&str> = log.lines().filter(|line| line.contains("refused: ")).collect();
+    for words in [
+        "refused: the target ",
+        "refused: the name ",
+        "refused: what is no request",
+        "refused: a request: ",
+        "refused: to take the file ",
+        "refused: another connection: 64 of this address are open",
+    ] {
+        assert_eq!(refused.iter().filter(|line| line.contains(words)).count(), 1, "{words:?}:\n{refused:#?}");
+    }
+    // Once by each service, for links that lead outside and for those that cannot be followed.
+    for words in ["leak: a link that leads out of the served directory", "circle: a file that cannot be read"]
+    {
+        assert_eq!(refused.iter().filter(|line| line.contains(words)).count(), 2, "{words:?}:\n{refused:#?}");
+    }
+    assert_eq!(refused.len(), 10, "{refused:#?}");
+    assert!(refused.iter().all(|line| line.contains("peer=10.77.0.200")), "{refused:#?}");
     assert!(!log.contains("panicked"), "{log}");
 }
 

@@ -157,6 +157,37 @@ impl Neighbour {
         self.lab.ip(&[&["address", "add", address, "dev", CARD], probing].concat())
     }
 
+    /// Another computer, on a network of its own behind this one, which gets `address` there and forwards packets.
+    pub fn behind(&self, address: &str) -> Result<Neighbour> {
+        const FAR_CARD: &str = "far0";
+        let other = Lab::namespace()?;
+        self.lab.ip(&[
+            "link",
+            "add",
+            FAR_CARD,
+            "type",
+            "veth",
+            "peer",
+            "name",
+            CARD,
+            "netns",
+            &other.name,
+        ])?;
+        self.lab.ip(&["address", "add", address, "dev", FAR_CARD])?;
+        self.lab.ip(&["link", "set", FAR_CARD, "up"])?;
+        other.ip(&["link", "set", CARD, "up"])?;
+        let forward = self.command("sysctl").args(["-q", "-w", "net.ipv4.ip_forward=1"]).status();
+        if !forward.context("cannot start sysctl")?.success() {
+            bail!("forwarding cannot be switched on in {}", self.lab.name);
+        }
+        Ok(Neighbour { lab: other })
+    }
+
+    /// Runs `ip` there.
+    pub fn ip(&self, args: &[&str]) -> Result<()> {
+        self.lab.ip(args)
+    }
+
     /// A command that runs `program` there and dies with the thread that starts it.
     pub fn command(&self, program: impl AsRef<Path>) -> Command {
         self.lab.command(program)

@@ -17,7 +17,8 @@ use super::Cover;
 use super::channel::Channel;
 use super::request::{Heads, Next};
 use super::respond::{Answer, respond};
-use crate::{Connection, Library, NoteKind, Presence};
+use crate::refusals::Refused;
+use crate::{Connection, Library, NoteKind, Presence, Via};
 
 /// A handshake that takes longer is an idle scanner's; firmware under emulation needs two seconds.
 const HANDSHAKE: Duration = Duration::from_secs(20);
@@ -102,7 +103,9 @@ async fn serve(
                 }
             }
             Next::Refused(status) => {
-                tracing::debug!(%peer, status, "HTTP: no request");
+                presence.refused(peer.ip(), Via::Http, Refused::Malformed, || {
+                    format!("what is no request (status {status})")
+                });
                 let answer = Answer::refusal(status);
                 channel.send(&answer.head(None, SystemTime::now()), &answer.body).await?;
                 break;

@@ -14,7 +14,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use crate::{Error, Library, Presence};
+use crate::refusals::Refused;
+use crate::{Error, Library, Presence, Via};
 
 /// A connection that encrypts.
 pub trait Covered: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -89,11 +90,12 @@ impl Service {
     }
 
     fn take(&self, stream: TcpStream, peer: SocketAddr, stop: watch::Receiver<bool>) {
-        if self.presence.connections(peer.ip()) >= MAX_CONNECTIONS_PER_PEER {
-            tracing::warn!(%peer, limit = MAX_CONNECTIONS_PER_PEER, "too many HTTP connections of one client");
+        if self.presence.connections(peer.ip(), Via::Http) >= MAX_CONNECTIONS_PER_PEER {
+            let text = || format!("another connection: {MAX_CONNECTIONS_PER_PEER} of this address are open");
+            self.presence.refused(peer.ip(), Via::Http, Refused::TooMany, text);
             return;
         }
-        let connection = self.presence.connection(peer.ip());
+        let connection = self.presence.connection(peer.ip(), Via::Http);
         tokio::spawn(connection::run(
             stream,
             peer,

@@ -11,6 +11,7 @@ use gravure_netboot::names::{RelativeName, is_expected_probe};
 
 use super::channel::Body;
 use super::request::{Method, Request};
+use crate::refusals::Refused;
 use crate::{Ask, Asking, Found, Library, NoteKind, Presence, Via};
 
 /// An answer, not yet on its way.
@@ -90,7 +91,8 @@ pub(super) async fn respond(
     let target = match parse_target(&request.target) {
         Ok(target) => target,
         Err(error) => {
-            tracing::debug!(%peer, %error, "HTTP request");
+            let text = || format!("the target {}: {error}", request.target.escape_debug());
+            presence.refused(peer.ip(), Via::Http, Refused::Name, text);
             return without_body(plain(404, "no such file\n"), asking);
         }
     };
@@ -99,6 +101,10 @@ pub(super) async fn respond(
     let ask = Ask { name: target.name, query: target.query, peer: peer.ip(), local, via: Via::Http, asking };
     let mut answer = match library.find(ask).await {
         Found::Nothing => plain(404, "no such file\n"),
+        Found::Refused(refusal) => {
+            presence.refused(peer.ip(), Via::Http, refusal.kind(), || format!("{name}: {refusal}"));
+            plain(404, "no such file\n")
+        }
         Found::Bytes(bytes) => made(bytes, media),
         Found::Elsewhere(url) => elsewhere(url),
         Found::File { file, len, modified } => stored(file, len, &etag(len, modified), media, request),

@@ -112,9 +112,15 @@ impl Subnet {
     /// A network with one pool, a lease of an hour and nothing else set.
     #[must_use]
     pub fn new(network: Network, pool: AddressRange) -> Self {
+        Self { pools: vec![pool], ..Self::empty(network) }
+    }
+
+    /// A network without addresses to give, with a lease of an hour and nothing else set.
+    #[must_use]
+    pub fn empty(network: Network) -> Self {
         Self {
             network,
-            pools: vec![pool],
+            pools: Vec::new(),
             reservations: Vec::new(),
             routers: Vec::new(),
             dns: Vec::new(),

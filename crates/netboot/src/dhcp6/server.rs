@@ -7,7 +7,7 @@ use super::client::client_of;
 use super::code;
 use super::message::{Message6, MessageKind6, Options6, Writer};
 use crate::Error;
-use crate::dhcp::{BootClient, BootFile, BootPolicy, ClientClass, NoBoot, decide_boot};
+use crate::dhcp::{BootClient, BootFile, BootPolicy, ClientClass, HardwareAddress, NoBoot, decide_boot};
 
 /// Length of the network part, bits: addresses are made of the other 64.
 pub const PREFIX_LEN: u8 = 64;
@@ -58,6 +58,8 @@ pub struct Outcome6 {
     pub journal: JournalEntry6,
     /// The machine and the address it has from now on.
     pub sighting: Option<(BootClient, Ipv6Addr)>,
+    /// A machine whose firmware or loader begins to boot: what is left of its last boot is dead.
+    pub restarted: Option<HardwareAddress>,
 }
 
 /// The decision as data; `Display` gives the sentence.
@@ -101,6 +103,7 @@ pub fn reply(config: &Dhcp6Config, policy: &dyn BootPolicy, packet: &[u8], from:
         reply: None,
         journal: JournalEntry6 { saw, decided: Err(why) },
         sighting: None,
+        restarted: None,
     };
     let message = match Message6::parse(packet) {
         Ok(message) => message,
@@ -122,6 +125,7 @@ pub fn reply(config: &Dhcp6Config, policy: &dyn BootPolicy, packet: &[u8], from:
     Outcome6 {
         reply: Some(bytes),
         journal: JournalEntry6 { saw, decided: Ok(given) },
+        restarted: (message.kind == MessageKind6::Solicit && client.boots()).then_some(client.hardware),
         sighting: uses_address.then_some((client, address)),
     }
 }

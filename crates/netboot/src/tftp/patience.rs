@@ -15,9 +15,13 @@ pub struct Patience {
     pub longest: Duration,
     /// The transfer ends after this long without progress.
     pub give_up: Duration,
-    /// The same for a peer that has not answered at all: its request may have carried a forged address.
+    /// The same for a peer that has not answered at all: its request may have carried a forged address, and whoever has that is
+    /// sent what it did not ask for. A client that lost our first answer repeats its request, which is a new transfer then.
     pub give_up_unanswered: Duration,
 }
+
+/// The longest that a peer which has not answered is waited for, whatever interval its request named.
+const UNANSWERED_MOST: Duration = Duration::from_secs(15);
 
 impl Default for Patience {
     fn default() -> Self {
@@ -26,7 +30,8 @@ impl Default for Patience {
             shortest: Duration::from_millis(150),
             longest: Duration::from_secs(5),
             give_up: Duration::from_secs(60),
-            give_up_unanswered: Duration::from_secs(20),
+            // Three packets with the times above: at once, after 0.4 s and after 1.2 s.
+            give_up_unanswered: Duration::from_millis(2500),
         }
     }
 }
@@ -75,15 +80,19 @@ impl Timer {
         self.doublings = self.doublings.saturating_add(1);
     }
 
-    /// Whether to go on at `now`, with the last progress at `since`.
-    pub(super) fn exhausted(&self, since: Millis, now: Millis, answered: Answered) -> bool {
-        let limit = match answered {
-            Answered::Yes => self.patience.give_up,
-            Answered::Never => self.patience.give_up_unanswered,
-        };
+    /// How long to go on without progress.
+    pub(super) fn limit(&self, answered: Answered) -> Duration {
         // A client that asked for long intervals gets three of them.
         let fixed = self.fixed.unwrap_or_default().saturating_mul(3);
-        now.since(since) >= limit.max(fixed)
+        match answered {
+            Answered::Yes => self.patience.give_up.max(fixed),
+            Answered::Never => self.patience.give_up_unanswered.max(fixed.min(UNANSWERED_MOST)),
+        }
+    }
+
+    /// Whether to give up at `now`, with the last progress at `since`.
+    pub(super) fn exhausted(&self, since: Millis, now: Millis, answered: Answered) -> bool {
+        now.since(since) >= self.limit(answered)
     }
 }
 
@@ -152,15 +161,17 @@ mod tests {
         timer.progress(Some(ms(1)));
         timer.silence();
         assert_eq!(timer.wait(), ms(30_000));
-        assert!(!timer.exhausted(Millis(0), Millis(89_999), Answered::Never));
-        assert!(timer.exhausted(Millis(0), Millis(90_000), Answered::Never));
+        assert!(!timer.exhausted(Millis(0), Millis(89_999), Answered::Yes));
+        assert!(timer.exhausted(Millis(0), Millis(90_000), Answered::Yes));
+        assert!(!timer.exhausted(Millis(0), Millis(14_999), Answered::Never));
+        assert!(timer.exhausted(Millis(0), Millis(15_000), Answered::Never));
     }
 
     #[test]
     fn unanswered_peers_are_given_up_sooner() {
         let timer = Timer::new(Patience::default(), None);
-        assert!(!timer.exhausted(Millis(0), Millis(19_999), Answered::Never));
-        assert!(timer.exhausted(Millis(0), Millis(20_000), Answered::Never));
+        assert!(!timer.exhausted(Millis(0), Millis(2_499), Answered::Never));
+        assert!(timer.exhausted(Millis(0), Millis(2_500), Answered::Never));
         assert!(!timer.exhausted(Millis(0), Millis(59_999), Answered::Yes));
         assert!(timer.exhausted(Millis(0), Millis(60_000), Answered::Yes));
     }

@@ -269,6 +269,12 @@ impl Transfer {
         self.stats
     }
 
+    /// Whether the client has said anything since its request.
+    #[must_use]
+    pub fn is_answered(&self) -> bool {
+        self.answered == Answered::Yes
+    }
+
     /// Bytes of content acknowledged so far.
     #[must_use]
     pub fn acknowledged_bytes(&self) -> u64 {
@@ -298,11 +304,11 @@ impl Transfer {
             (_, Input::Repeated) => self.resend(now),
             (stage, Input::Packet(bytes)) => match parse_from_client(bytes) {
                 FromClient::Ack(number) => self.acknowledged(number, now),
-                FromClient::Error { .. } if stage == Stage::Greeting && self.terms.size_asked => {
-                    self.finish(Send::Nothing, End::SizeProbe)
-                }
                 FromClient::Error { code, text } => {
-                    self.finish(Send::Nothing, End::ClientError { code, text })
+                    self.answered = Answered::Yes;
+                    let probe = stage == Stage::Greeting && self.terms.size_asked;
+                    let end = if probe { End::SizeProbe } else { End::ClientError { code, text } };
+                    self.finish(Send::Nothing, end)
                 }
                 FromClient::Stray => self.idle(),
             },
@@ -424,7 +430,12 @@ impl Transfer {
     }
 
     fn output(&mut self, send: Send, now: Millis) -> Output {
-        self.deadline = Some(now.after(self.timer.wait()));
+        let mut deadline = now.after(self.timer.wait());
+        if self.answered == Answered::Never {
+            // Not the whole interval that an unproven request named.
+            deadline = deadline.min(self.progress_at.after(self.timer.limit(self.answered)));
+        }
+        self.deadline = Some(deadline);
         Output { send, deadline: self.deadline, end: None }
     }
 

@@ -106,6 +106,7 @@ fn the_four_messages_of_pxe_firmware() {
     let ia = association(1, &[]);
     let base: [Option6<'_>; 4] = [(1, &CLIENT_ID), (3, &ia), (61, &[0, 7]), (16, &class)];
     let solicit = ask(&packet(1, &base));
+    assert_eq!(solicit.restarted, Some(HardwareAddress::ethernet(MAC)), "what its last boot left is dead");
     let answer = solicit.reply.unwrap();
     assert_eq!(answer[..4], [2, 1, 2, 3], "ADVERTISE in the same transaction");
     assert_eq!(value(&answer[4..], 1).unwrap(), CLIENT_ID);
@@ -122,7 +123,9 @@ fn the_four_messages_of_pxe_firmware() {
     );
 
     let request = [&base[..], &[(2, &SERVER_ID)]].concat();
-    let answer = ask(&packet(3, &request)).reply.unwrap();
+    let outcome = ask(&packet(3, &request));
+    assert_eq!(outcome.restarted, None, "in the middle of it");
+    let answer = outcome.reply.unwrap();
     assert_eq!((answer[0], given(&answer)), (7, vec![(OURS.to_owned(), 3600)]));
 
     // Given back before the loader asks again: the same address the next time.
@@ -144,7 +147,9 @@ fn http_firmware_gets_its_class_to_the_letter_and_ipxe_its_script() {
     let ipxe = packet(1, &[(1, &CLIENT_ID), (3, &ia), (61, &[0, 7]), (16, &pxe), (15, b"\0\x04iPXE")]);
     assert_eq!(value(&ask(&ipxe).reply.unwrap()[4..], 59).unwrap(), b"http://[fd77::1]/boot.ipxe");
     // An operating system: an address, and nothing to boot.
-    let answer = ask(&packet(1, &[(1, &CLIENT_ID), (3, &ia)])).reply.unwrap();
+    let outcome = ask(&packet(1, &[(1, &CLIENT_ID), (3, &ia)]));
+    assert_eq!(outcome.restarted, None, "it has connections of its own");
+    let answer = outcome.reply.unwrap();
     assert_eq!((given(&answer).len(), value(&answer[4..], 59)), (1, None));
 }
 

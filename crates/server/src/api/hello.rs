@@ -12,7 +12,7 @@ use gravure_model::{Assurance, Secret, Timestamp};
 
 use super::Problem;
 use super::state::{App, Local, Peer, announce, session};
-use crate::boot::{Choice, Facts, FirmwareKind, ipv4};
+use crate::boot::{ArchKind, Choice, Facts, FirmwareKind, ipv4};
 use crate::db::{self, Conn, DbError, SessionRow};
 use crate::planning::{Planner, settle_abandoned};
 use crate::secret::{hash_of, six_digits};
@@ -124,13 +124,18 @@ async fn open_session(
 /// The rule that holds a machine back that was not known before.
 fn held_back(app: &App, client: IpAddr, hello: &Hello) -> Option<String> {
     let identity = hello.inventory.identity();
-    let firmware = match hello.inventory.firmware.mode {
-        FirmwareMode::Uefi => FirmwareKind::Uefi,
-        FirmwareMode::Bios => FirmwareKind::Bios,
+    let (firmware, arch) = match hello.inventory.firmware.mode {
+        FirmwareMode::Uefi if hello.inventory.cpu.architecture == "aarch64" => {
+            (FirmwareKind::Uefi, ArchKind::Arm64)
+        }
+        // Payloads do not tell 32-bit firmware.
+        FirmwareMode::Uefi => (FirmwareKind::Uefi, ArchKind::X64),
+        FirmwareMode::Bios => (FirmwareKind::Bios, ArchKind::Bios),
     };
     let facts = Facts {
         identity: Some(&identity),
         firmware: Some(firmware),
+        arch: Some(arch),
         address: ipv4(client),
         known: Some(false),
     };

@@ -11,9 +11,9 @@ use gravure_model::site::{SITE_VERSION, SiteServer, SiteSettings};
 use gravure_netboot::names::{RelativeName, normalise_name};
 
 use super::menu::{MenuFacts, Menus};
-use super::rules::{Choice, EXTRA, Facts, FirmwareKind, Rules, ipv4};
+use super::rules::{ArchKind, Choice, EXTRA, Facts, FirmwareKind, Rules, ipv4};
 use super::shim::{self, Shims};
-use super::{subject, token};
+use super::{subject, tagged, token};
 use crate::bundles::{Bundles, SERVED_AS};
 use crate::db::{self, Db, MachineRow};
 use crate::images::Images;
@@ -93,6 +93,7 @@ impl Library for BootLibrary {
 
 impl BootLibrary {
     async fn look(&self, ask: Ask) -> Result<Found, Error> {
+        let ask = tagged::untagged(ask);
         let Some(name) = ask.name.as_str() else { return Ok(Found::Nothing) };
         match name.to_ascii_lowercase().as_str() {
             "grub/grub.cfg" => Ok(Found::text(self.menus.grub_start(self.http_port)?)),
@@ -268,6 +269,7 @@ impl BootLibrary {
         let facts = Facts {
             identity: Some(known.map_or(identity, |machine| &machine.identity)),
             firmware,
+            arch: ask.field("arch").and_then(ArchKind::of_grub),
             address: ipv4(ask.peer),
             known: Some(known.is_some()),
         };

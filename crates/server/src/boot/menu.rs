@@ -239,7 +239,7 @@ mod tests {
         let grub = menus.grub(&facts(Some("Deploy x.wim"), false)).unwrap();
         assert!(grub.contains("set timeout=0\nset default=deploy\n"), "{grub}");
         assert!(
-            grub.contains(r#"initrd "$base/boot/site.cpio" "$base/boot/token.cpio?$who" "$base/boot"#),
+            grub.contains(r#"initrd "$base/boot/site.cpio" "$base/boot/token.cpio?$who" "$files/init"#),
             "{grub}"
         );
         let grub = menus.grub(&facts(None, false)).unwrap();

@@ -2,12 +2,9 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
 
 use gravure_model::identity::{Mac, MachineIdentity};
-use gravure_netboot::dhcp::{
-    BootClient, BootDecision, BootPolicy, BootTable, ClientClass, Network, Platform,
-};
+use gravure_netboot::dhcp::{Network, Platform};
 use serde::{Deserialize, Serialize};
 
 /// Names that are choices and so cannot be names of entries.
@@ -34,6 +31,9 @@ pub struct Rule {
     /// Kinds of firmware.
     #[serde(default)]
     pub firmware: Vec<FirmwareKind>,
+    /// Processor architectures, as firmware names them.
+    #[serde(default)]
+    pub arch: Vec<ArchKind>,
     /// Networks the machine's address, or its relay, is in: `10.1.0.0/16`.
     #[serde(default)]
     pub subnet: Vec<String>,
@@ -51,6 +51,48 @@ pub enum FirmwareKind {
     Bios,
     /// UEFI of any width.
     Uefi,
+}
+
+/// Architectures, as rules name them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ArchKind {
+    /// A PC whose firmware is a BIOS.
+    Bios,
+    /// 32-bit x86 UEFI.
+    Ia32,
+    /// 64-bit x86 UEFI.
+    X64,
+    /// 64-bit Arm UEFI.
+    Arm64,
+}
+
+impl ArchKind {
+    /// As DHCP tells it.
+    pub(crate) fn of(platform: Platform) -> Option<Self> {
+        match platform {
+            Platform::Bios => Some(Self::Bios),
+            Platform::EfiIa32 => Some(Self::Ia32),
+            Platform::EfiX64 => Some(Self::X64),
+            Platform::EfiArm64 => Some(Self::Arm64),
+            _ => None,
+        }
+    }
+
+    /// As GRUB calls its own platform, and the query of its configuration file; iPXE's script is asked for with the same words.
+    pub(crate) fn of_grub(name: &str) -> Option<Self> {
+        [Self::Bios, Self::Ia32, Self::X64, Self::Arm64].into_iter().find(|kind| kind.in_grub() == name)
+    }
+
+    /// The same the other way.
+    pub(crate) fn in_grub(self) -> &'static str {
+        match self {
+            Self::Bios => "i386-pc",
+            Self::Ia32 => "i386-efi",
+            Self::X64 => "x86_64-efi",
+            Self::Arm64 => "arm64-efi",
+        }
+    }
 }
 
 /// `[[entry]]`: something of the site's own to boot.
@@ -136,6 +178,7 @@ impl fmt::Display for Choice {
 pub(crate) struct Facts<'a> {
     pub(crate) identity: Option<&'a MachineIdentity>,
     pub(crate) firmware: Option<FirmwareKind>,
+    pub(crate) arch: Option<ArchKind>,
     pub(crate) address: Option<Ipv4Addr>,
     pub(crate) known: Option<bool>,
 }
@@ -204,6 +247,7 @@ impl Checked {
             && any(&rule.uuid, uuid)
             && any(&rule.serial, serial)
             && (rule.firmware.is_empty() || facts.firmware.is_some_and(|kind| rule.firmware.contains(&kind)))
+            && (rule.arch.is_empty() || facts.arch.is_some_and(|kind| rule.arch.contains(&kind)))
             && (self.networks.is_empty()
                 || facts.address.is_some_and(|at| self.networks.iter().any(|network| network.contains(at))))
             && rule.known.is_none_or(|known| facts.known == Some(known))
@@ -211,7 +255,7 @@ impl Checked {
 }
 
 /// Compares without regard to case; a star at the end stands for any rest.
-fn matches(pattern: &str, value: &str) -> bool {
+pub(super) fn matches(pattern: &str, value: &str) -> bool {
     let (pattern, value) = (pattern.to_ascii_lowercase(), value.to_ascii_lowercase());
     match pattern.strip_suffix('*') {
         Some(start) => value.starts_with(start),
@@ -232,24 +276,31 @@ fn check_rule(rule: &Rule, entries: &[Entry]) -> Result<Checked, String> {
         ));
     }
     for mac in &rule.mac {
-        let well_formed = mac.parse::<Mac>().is_ok()
-            || mac.strip_suffix('*').is_some_and(|start| {
-                start.len() < 17 && start.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b':')
-            });
-        if !well_formed {
-            return Err(format!(
-                "{mac:?} is no MAC address like 52:54:00:12:34:56, nor a beginning like 52:54:00:*"
-            ));
-        }
+        mac_pattern(mac)?;
     }
-    let network = |text: &String| text.parse::<Network>().map_err(|error| error.to_string());
-    let networks = rule.subnet.iter().map(network).collect::<Result<_, _>>()?;
+    let networks = networks(&rule.subnet)?;
     if choice == Choice::Ignore && (!rule.serial.is_empty() || rule.known.is_some()) {
         return Err("boot = \"ignore\" is decided when firmware asks for an address, and then neither serial nor known is \
-                    seen; use mac, uuid, firmware or subnet, or boot = \"local\""
+                    seen; use mac, uuid, firmware, arch or subnet, or boot = \"local\""
             .to_owned());
     }
     Ok(Checked { rule: rule.clone(), networks, choice })
+}
+
+/// Refuses what is neither a MAC address nor the beginning of one.
+pub(super) fn mac_pattern(mac: &str) -> Result<(), String> {
+    let well_formed = mac.parse::<Mac>().is_ok()
+        || mac.strip_suffix('*').is_some_and(|start| {
+            start.len() < 17 && start.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b':')
+        });
+    if well_formed {
+        return Ok(());
+    }
+    Err(format!("{mac:?} is no MAC address like 52:54:00:12:34:56, nor a beginning like 52:54:00:*"))
+}
+
+pub(super) fn networks(subnets: &[String]) -> Result<Vec<Network>, String> {
+    subnets.iter().map(|text| text.parse::<Network>().map_err(|error| error.to_string())).collect()
 }
 
 fn check_entry(entry: &Entry) -> Result<(), String> {
@@ -284,42 +335,6 @@ fn check_entry(entry: &Entry) -> Result<(), String> {
         return Err("arguments may not hold quotes, $ or other signs that mean something to GRUB".to_owned());
     }
     Ok(())
-}
-
-/// The boot table of an interface, behind the site's rules.
-#[derive(Debug)]
-pub(crate) struct SitePolicy {
-    pub(crate) table: BootTable,
-    pub(crate) rules: Arc<Rules>,
-}
-
-impl BootPolicy for SitePolicy {
-    fn boot_for(&self, client: &BootClient) -> BootDecision {
-        let uuid = client.uuid.map(|uuid| uuid.to_string());
-        let identity = MachineIdentity::new(uuid.as_deref(), None, client.hardware.mac().map(Mac));
-        let facts = Facts {
-            identity: Some(&identity),
-            firmware: firmware_of(client),
-            address: client.relay.map(|relay| relay.address).or(client.address),
-            known: None,
-        };
-        match self.rules.choose(&facts) {
-            Some((rule, Choice::Ignore)) => BootDecision::Ignore {
-                rule: rule.to_owned(),
-                why: "this site leaves the machine alone".to_owned(),
-            },
-            _ => self.table.boot_for(client),
-        }
-    }
-}
-
-fn firmware_of(client: &BootClient) -> Option<FirmwareKind> {
-    match client.platform() {
-        Platform::Bios => Some(FirmwareKind::Bios),
-        Platform::Other => None,
-        _ if client.class == ClientClass::Ordinary => None,
-        _ => Some(FirmwareKind::Uefi),
-    }
 }
 
 /// The IPv4 address in a peer's.
@@ -371,12 +386,31 @@ mod tests {
                 firmware: Some(firmware),
                 address: Some(address.parse().unwrap()),
                 known: Some(known),
+                ..Facts::default()
             };
             let choice = rules.choose(&facts).map(|(_, choice)| choice.to_string());
             assert_eq!(choice.as_deref(), expected, "{mac} {serial:?}");
         }
         // What is not known fits no condition.
         assert!(rules.choose(&Facts::default()).is_none());
+    }
+
+    #[test]
+    fn rules_can_name_an_architecture() {
+        let arms: Rule = toml::from_str("name = 'arms'\narch = ['arm64', 'ia32']\nboot = 'local'").unwrap();
+        let rules = Rules::check(&[arms], &[]).unwrap();
+        let cases = [
+            (Some("arm64-efi"), true),
+            (Some("i386-efi"), true),
+            (Some("x86_64-efi"), false),
+            (Some("i386-pc"), false),
+            (Some("mips-arc"), false),
+            (None, false),
+        ];
+        for (name, fits) in cases {
+            let facts = Facts { arch: name.and_then(ArchKind::of_grub), ..Facts::default() };
+            assert_eq!(rules.choose(&facts).is_some(), fits, "{name:?}");
+        }
     }
 
     #[test]

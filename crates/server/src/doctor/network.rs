@@ -35,7 +35,7 @@ pub(super) fn interfaces(config: &Config, offers_within: Duration) -> Vec<Check>
         let Interface { name, address, prefix_len, .. } = &served.interface;
         checks.push(Check::ok("interface", format!("{name} has {address}/{prefix_len}")));
         let running = ports(config, served, &mut checks);
-        match served.dhcp() {
+        match served.dhcp(config) {
             Ok(_) => {}
             Err(error) => {
                 checks.push(Check::problem("dhcp", error.to_string(), "correct the pool in gravure.toml"))

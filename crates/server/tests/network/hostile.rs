@@ -17,6 +17,7 @@ pub(crate) fn abuse(server: Ipv4Addr) {
     storm();
     odd_requests(server);
     odd_transfers(server);
+    silence(server);
     let held = hold_connections(server);
     println!("holding connections: {}", held.len());
     // Until the test ends this process.
@@ -78,7 +79,7 @@ fn storm() {
 fn odd_requests(server: Ipv4Addr) {
     let ranges: String = (0..4000).map(|at| format!("{at}-{at},")).collect();
     let long = "x".repeat(100_000);
-    let requests: [(String, &[&str]); 8] = [
+    let requests: [(String, &[&str]); 12] = [
         ("GET /../site/gravure.toml HTTP/1.1\r\nHost: x\r\n\r\n".into(), &["404"]),
         ("GET /boot/%2e%2e/%2e%2e/gravure.toml HTTP/1.1\r\nHost: x\r\n\r\n".into(), &["404"]),
         ("GET /boot\\..\\gravure.toml HTTP/1.1\r\nHost: x\r\n\r\n".into(), &["404", "400"]),
@@ -90,6 +91,10 @@ fn odd_requests(server: Ipv4Addr) {
         ),
         (format!("GET /{long} HTTP/1.1\r\nHost: x\r\n\r\n"), &["404", "414", "431", ""]),
         ("\0\0\0\0\0\0\0\0\r\n\r\n".into(), &["400", ""]),
+        ("GET /leak HTTP/1.1\r\nHost: x\r\n\r\n".into(), &["404"]),
+        ("GET /boot/pxe/leak HTTP/1.1\r\nHost: x\r\n\r\n".into(), &["404"]),
+        ("GET /circle HTTP/1.1\r\nHost: x\r\n\r\n".into(), &["404"]),
+        ("GET /shimx64.efi/below HTTP/1.1\r\nHost: x\r\n\r\n".into(), &["404"]),
     ];
     let from: SocketAddr = (server, 80).into();
     for (request, expected) in requests {
@@ -116,6 +121,18 @@ fn answer(server: SocketAddr, request: &[u8]) -> String {
     String::from_utf8_lossy(&said).into_owned()
 }
 
+/// In somebody else's name, who asked for nothing and answers nothing: three packets, then quiet.
+fn silence(server: Ipv4Addr) {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    socket.send_to(b"\0\x01shimx64.efi\0octet\0", (server, 69)).unwrap();
+    let (mut packets, start) = (0, Instant::now());
+    while socket.recv(&mut [0; 2048]).is_ok() {
+        packets += 1;
+    }
+    assert!((1..=3).contains(&packets), "{packets} packets in {:?}", start.elapsed());
+}
+
 /// TFTP requests for what lies outside, and options out of all proportion.
 fn odd_transfers(server: Ipv4Addr) {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
@@ -129,12 +146,27 @@ fn odd_transfers(server: Ipv4Addr) {
         socket.send_to(b"\0\x05\0\0bye\0", from).unwrap();
         buf[..len].to_vec()
     };
-    for name in
-        [b"../gravure.toml".as_slice(), b"..\\..\\gravure.toml", b"/boot/../../gravure.toml", b"a\xff/b"]
-    {
+    let names: [&[u8]; 9] = [
+        b"../gravure.toml",
+        b"..\\..\\gravure.toml",
+        b"/boot/../../gravure.toml",
+        b"a\xff/b",
+        b"leak",
+        b"boot/pxe/leak",
+        b"circle",
+        b"shimx64.efi/below",
+        // A NUL ends the name, so that what follows stands where the mode should.
+        b"shimx64.efi\0../../site/gravure.toml",
+    ];
+    for name in names {
         let said = ask(name, b"");
         assert_eq!(said[..2], [0, 5], "{name:?}: {said:?}");
+        assert!(!said.windows(6).any(|part| part == b"listen"), "{name:?}");
     }
+    socket.send_to(b"\0\x02shimx64.efi\0octet\0", (server, 69)).unwrap();
+    let mut buf = [0; 600];
+    let len = socket.recv(&mut buf).unwrap();
+    assert_eq!(buf[..4], [0, 5, 0, 2], "a file is not taken: {:?}", &buf[..len]);
     let said = ask(b"shimx64.efi", b"blksize\x0065535\0windowsize\x0065535\0");
     assert_eq!(said[..2], [0, 6], "options are answered");
     let text = String::from_utf8_lossy(&said[2..]).into_owned();

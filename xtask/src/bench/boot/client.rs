@@ -60,9 +60,15 @@ pub(crate) struct Options {
     /// Fetches of each HTTP client
     #[arg(long, default_value_t = 1)]
     times: usize,
-    /// Addresses that HTTP clients come from, in turn
+    /// Addresses that HTTP clients come from, in turn; of DHCP's relay, the first
     #[arg(long, value_name = "ADDRESS,...", value_delimiter = ',')]
     from: Vec<Ipv4Addr>,
+    /// What losses are drawn from
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// The network of DHCP's clients, who ask through a relay and take what they are offered
+    #[arg(long, value_name = "NETWORK")]
+    relay_for: Option<Ipv4Addr>,
 }
 
 /// What was measured.
@@ -78,7 +84,7 @@ pub(super) struct Outcome {
     pub(super) dropped: u64,
     /// Longest time from a dropped packet to its repetition, seconds.
     pub(super) slowest_recovery: f64,
-    /// Answers of DHCP, and the latency that 99 of 100 stayed below, milliseconds.
+    /// Clients of DHCP that got what they asked for, and the latency that 99 of 100 answers stayed below, milliseconds.
     pub(super) answers: usize,
     pub(super) p99_milliseconds: f64,
 }
@@ -142,7 +148,7 @@ fn fetch_tftp(options: &Options, number: u64) -> Result<Fetched> {
     let request = [&[0, 1][..], text.as_bytes()].concat();
     // No repetition: a request that a busy server loses is a machine that waits for its firmware's timeout.
     socket.send_to(&request, (options.server, 69)).context("cannot send the request")?;
-    let mut random = Random::new(0x5eed ^ number);
+    let mut random = Random::new(0x5eed ^ number ^ (options.seed << 32));
     let (mut window, mut block) = (1u16, 512usize);
     let mut expected = 1u16;
     let mut in_window = 0u16;
@@ -291,32 +297,24 @@ fn fetch_http(options: &Options, number: u64) -> Result<Fetched> {
     Ok(fetched)
 }
 
-/// Sends `clients` discovers a second for three seconds, each from another machine, and times the answers.
+/// Sends `clients` discovers a second for three seconds, each from another machine, and times the answers. Through a relay each
+/// offer is taken at once, and what acknowledges it is timed too.
 fn discover(options: &Options) -> Result<Outcome> {
     const SECONDS: usize = 3;
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 68)).context("cannot take port 68")?;
+    let relay = options.relay_for.map(|network| {
+        let own = options.from.first().copied().unwrap_or(Ipv4Addr::UNSPECIFIED);
+        Relay { own, network, server: options.server }
+    });
+    let port = if relay.is_some() { 67 } else { 68 };
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).context("cannot take the port")?;
     socket.set_broadcast(true).context("cannot broadcast")?;
     let receiver = socket.try_clone().context("cannot share the socket")?;
     receiver.set_read_timeout(Some(Duration::from_millis(500))).context("cannot set a timeout")?;
     let count = options.clients * SECONDS;
     let start = Instant::now();
     let done = std::sync::atomic::AtomicBool::new(false);
-    let (sent, received) = std::thread::scope(|scope| {
-        let listening = scope.spawn(|| {
-            let mut received: Vec<(u32, Duration)> = Vec::new();
-            let mut buf = vec![0; 2048];
-            loop {
-                match receiver.recv_from(&mut buf) {
-                    Ok((len, _)) if len > 8 => {
-                        received
-                            .push((u32::from_be_bytes([buf[4], buf[5], buf[6], buf[7]]), start.elapsed()));
-                    }
-                    Ok(_) => {}
-                    Err(_) if done.load(std::sync::atomic::Ordering::Acquire) => return received,
-                    Err(_) => {}
-                }
-            }
-        });
+    let (sent, heard) = std::thread::scope(|scope| {
+        let listening = scope.spawn(|| listen(&receiver, relay, start, &done));
         let mut sent = Vec::with_capacity(count);
         let pace = Duration::from_secs(1) / u32::try_from(options.clients.max(1)).unwrap_or(1);
         for number in 0..count {
@@ -325,19 +323,101 @@ fn discover(options: &Options) -> Result<Outcome> {
             let id = u32::try_from(number).unwrap_or(u32::MAX);
             let [_, b, c, d] = id.to_be_bytes();
             let packet = gravure_netboot::dhcp::probe(id, [2, 0x67, 0, b, c, d]);
+            let (packet, to) = match relay {
+                Some(relay) => (relay.through(packet, &[]), relay.server),
+                None => (packet, BROADCAST),
+            };
             sent.push(start.elapsed());
-            if let Err(error) = socket.send_to(&packet, (BROADCAST, 67)) {
+            if let Err(error) = socket.send_to(&packet, (to, 67)) {
                 eprintln!("discover {number}: {error}");
             }
         }
         done.store(true, std::sync::atomic::Ordering::Release);
         (sent, listening.join().unwrap_or_default())
     });
-    let mut latencies: Vec<f64> = received
-        .iter()
-        .filter_map(|(id, at)| Some((*at - *sent.get(usize::try_from(*id).ok()?)?).as_secs_f64() * 1000.0))
-        .collect();
+    let since_discover = |(id, at): &(u32, Duration)| {
+        let sent = sent.get(usize::try_from(*id).ok()?)?;
+        Some((at.saturating_sub(*sent)).as_secs_f64() * 1000.0)
+    };
+    let mut latencies: Vec<f64> = heard.offers.iter().filter_map(since_discover).collect();
+    latencies.extend(heard.acknowledged.iter().map(|latency| latency.as_secs_f64() * 1000.0));
+    let answers = if relay.is_some() { heard.acknowledged.len() } else { heard.offers.len() };
     latencies.sort_by(f64::total_cmp);
     let p99 = latencies.get(latencies.len() * 99 / 100).copied().unwrap_or(NEVER_MILLISECONDS);
-    Ok(Outcome { answers: latencies.len(), p99_milliseconds: p99, finished: count, ..Outcome::default() })
+    Ok(Outcome { answers, p99_milliseconds: p99, finished: count, ..Outcome::default() })
+}
+
+/// The relay that DHCP's clients ask through.
+#[derive(Debug, Clone, Copy)]
+struct Relay {
+    own: Ipv4Addr,
+    network: Ipv4Addr,
+    server: Ipv4Addr,
+}
+
+impl Relay {
+    /// A client's message as the relay passes it on: with its address, further options, and option 82.5, which names the network.
+    fn through(self, mut packet: Vec<u8>, options: &[u8]) -> Vec<u8> {
+        packet[24..28].copy_from_slice(&self.own.octets());
+        let end = packet.iter().rposition(|byte| *byte == 255).unwrap_or(packet.len());
+        packet.truncate(end);
+        packet.extend_from_slice(options);
+        packet.extend([82, 6, 5, 4]);
+        packet.extend(self.network.octets());
+        packet.push(255);
+        packet
+    }
+
+    /// The request that takes an offer.
+    fn take(self, offer: &[u8]) -> Option<Vec<u8>> {
+        let id = u32::from_be_bytes(offer.get(4..8)?.try_into().ok()?);
+        let mac: [u8; 6] = offer.get(28..34)?.try_into().ok()?;
+        let mut packet = gravure_netboot::dhcp::probe(id, mac);
+        // Option 53 comes first.
+        *packet.get_mut(242)? = 3;
+        let address = offer.get(16..20)?;
+        let options = [&[50, 4][..], address, &[54, 4], &self.server.octets()].concat();
+        Some(self.through(packet, &options))
+    }
+}
+
+#[derive(Debug, Default)]
+struct Heard {
+    /// Transaction and time of each offer.
+    offers: Vec<(u32, Duration)>,
+    /// From the request to what acknowledged it.
+    acknowledged: Vec<Duration>,
+}
+
+fn listen(
+    socket: &UdpSocket,
+    relay: Option<Relay>,
+    start: Instant,
+    done: &std::sync::atomic::AtomicBool,
+) -> Heard {
+    const ACKNOWLEDGED: u8 = 5;
+    let mut heard = Heard::default();
+    let mut asked = std::collections::HashMap::new();
+    let mut buf = vec![0; 2048];
+    loop {
+        let packet = match socket.recv_from(&mut buf) {
+            Ok((len, _)) if len > 242 => &buf[..len],
+            Ok(_) => continue,
+            Err(_) if done.load(std::sync::atomic::Ordering::Acquire) => return heard,
+            Err(_) => continue,
+        };
+        let (id, now) = (u32::from_be_bytes([packet[4], packet[5], packet[6], packet[7]]), start.elapsed());
+        if relay.is_some() && packet[242] == ACKNOWLEDGED {
+            heard.acknowledged.extend(asked.remove(&id).map(|at| now.saturating_sub(at)));
+            continue;
+        }
+        heard.offers.push((id, now));
+        let Some((relay, request)) = relay.and_then(|relay| Some((relay, relay.take(packet)?))) else {
+            continue;
+        };
+        asked.insert(id, start.elapsed());
+        if let Err(error) = socket.send_to(&request, (relay.server, 67)) {
+            eprintln!("request {id}: {error}");
+        }
+    }
 }
