@@ -7,11 +7,11 @@
 //! |---|---|---|
 //! | UUID | 10 | -6 |
 //! | serial number of the system | 8 | -6 |
-//! | serial number of the mainboard | 4 | 0: it goes with the board |
+//! | serial number of the mainboard | 5 | 0: it goes with the board |
 //! | serial number of the chassis | 2 | -2 |
 //! | addresses of its own adapters, the first | 5 | -2 when both have some and none in common |
 //! | each further one | 1, three at most | |
-//! | address of an adapter that moves (USB, dock) | 1 | 0 |
+//! | address of an adapter that moves (USB, dock) | 1; 5 where neither side has anything else | 0 |
 //!
 //! From 5 on it is the same machine. Below that, but with something other than a moving adapter in common, nobody can tell:
 //! such pairs are reported and never taken for one.
@@ -95,7 +95,7 @@ impl MachineIdentity {
         };
         found.weigh("UUID", compared(&self.uuid, &other.uuid), 10, -6);
         found.weigh("serial number", compared(&self.serial, &other.serial), 8, -6);
-        found.weigh("mainboard serial number", compared(&self.board_serial, &other.board_serial), 4, 0);
+        found.weigh("mainboard serial number", compared(&self.board_serial, &other.board_serial), 5, 0);
         found.weigh("chassis serial number", compared(&self.chassis_serial, &other.chassis_serial), 2, -2);
         let moves = |mac: &Mac| self.moves(mac) || other.moves(mac);
         let (moving, own): (Vec<&Mac>, Vec<&Mac>) =
@@ -108,10 +108,22 @@ impl MachineIdentity {
             found.weigh("network adapters", Some(false), 0, -2);
         }
         if !moving.is_empty() {
-            found.score = found.score.saturating_add(1);
+            let nothing_else =
+                self.is_adapters_only() && other.is_adapters_only() && !has_own(self) && !has_own(other);
+            found.score = found.score.saturating_add(if nothing_else { SAME_FROM } else { 1 });
             found.agrees.push("movable network adapter");
         }
+        // However little is known of a machine, it is itself.
+        if self == other && !self.is_empty() {
+            found.score = found.score.max(SAME_FROM);
+        }
         found
+    }
+
+    /// Whether nothing but adapters is known.
+    fn is_adapters_only(&self) -> bool {
+        let numbers = [&self.uuid, &self.serial, &self.board_serial, &self.chassis_serial];
+        numbers.into_iter().all(Option::is_none)
     }
 
     /// True when both are the same machine.
@@ -145,7 +157,13 @@ mod tests {
         let [a, b] = [Some(UUID[0]), Some(UUID[1])];
         let (s, t) = (Some("PF2ABCDE"), Some("PF2ABCDF"));
         type Side<'a> = (Option<&'a str>, Option<&'a str>, &'a [&'a str]);
-        let cases: [(&str, Side<'_>, Side<'_>, Verdict); 20] = [
+        let cases: [(&str, Side<'_>, Side<'_>, Verdict); 21] = [
+            (
+                "a dock, and nothing else on either side",
+                (None, None, &[DOCK]),
+                (None, None, &[DOCK]),
+                Verdict::Same,
+            ),
             ("a loader's name for a known machine", (a, None, &[OWN]), (a, s, &[OWN, WLAN]), Verdict::Same),
             ("the same by an adapter that is new", (a, None, &[NEW]), (a, s, &[OWN]), Verdict::Same),
             ("an address alone", (None, None, &[OWN]), (a, s, &[OWN, WLAN]), Verdict::Same),
@@ -187,6 +205,9 @@ mod tests {
             let (there, back) = (one.likeness(&other), other.likeness(&one));
             assert_eq!(there.verdict(), expected, "{what}: {there:?}");
             assert_eq!((there.score, one.matches(&other)), (back.score, other.matches(&one)), "{what}");
+            for side in [one, other].iter().filter(|side| !side.is_empty()) {
+                assert!(side.matches(side), "{what}: {side:?} is itself");
+            }
         }
     }
 
@@ -208,7 +229,9 @@ mod tests {
         let old = with(UUID[0], "B1", "C1");
         assert_eq!(with(UUID[1], "B2", "C1").likeness(&old).verdict(), Verdict::Unclear);
         assert_eq!(with(UUID[1], "B2", "C2").likeness(&old).verdict(), Verdict::Other);
-        // A machine without UUID and serial number is known by board and chassis together.
+        let chassis = MachineIdentity::default().with_serials(None, Some("C1"));
+        assert!(chassis.matches(&chassis) && !chassis.matches(&old));
+        // A machine without UUID and serial number is known by its board, unless that is in another chassis.
         let parts = |board, chassis| MachineIdentity::default().with_serials(Some(board), Some(chassis));
         assert!(parts("B1", "C1").matches(&old) && !parts("B1", "C2").matches(&old));
         assert_eq!(parts("Default string", "Chassis Serial Number"), MachineIdentity::default());
