@@ -5,12 +5,15 @@ mod menu;
 mod policy;
 mod rules;
 mod shim;
+mod straight;
 mod subject;
 mod token;
 
-pub(crate) use library::{BootLibrary, ServerAddress, site_settings};
+pub(crate) use library::{BootLibrary, ServerAddress, UKI, site_settings};
 pub(crate) use menu::{KERNEL_ARGUMENTS, Menus, title};
 pub(crate) use policy::boot_table;
 pub(crate) use rules::{Choice, Facts, Rules, SitePolicy, ipv4};
 pub use rules::{Entry, EntryKind, FirmwareKind, Rule};
 pub(crate) use shim::Shims;
+pub(crate) use straight::ipxe_in;
+pub(crate) use subject::Watched;

@@ -2,6 +2,7 @@
 
 mod block_command;
 mod disk;
+mod doctor;
 mod drivers;
 mod hive;
 mod imagex;

@@ -10,6 +10,8 @@ use gravure_netboot::dhcp::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::straight::straight;
+
 /// Names that are choices and so cannot be names of entries.
 const CHOICES: [&str; 5] = ["ignore", "local", "register", "quarantine", "menu"];
 /// Where the files of entries are served.
@@ -64,12 +66,16 @@ pub struct Entry {
     /// What it is; Linux when it is left out.
     #[serde(default)]
     pub kind: EntryKind,
-    /// The program, below the site's `extra` directory: a Linux kernel, an EFI program, or wimboot.
+    /// The program, below the site's `extra` directory: a Linux kernel, an EFI program, wimboot, or a disc image.
     pub file: String,
-    /// For Linux: initial file systems. For wimboot: `NAME=FILE`, such as `boot.wim=winpe/boot.wim`.
+    /// For a disc image: the Linux kernel inside it that GRUB starts. Without one the disc is started as a whole, by iPXE or by
+    /// firmware that boots by HTTP.
+    pub kernel: Option<String>,
+    /// For Linux: initial file systems. For a disc image with a kernel: those inside it. For wimboot: `NAME=FILE`, such as
+    /// `boot.wim=winpe/boot.wim`.
     #[serde(default)]
     pub initrd: Vec<String>,
-    /// For Linux: its command line.
+    /// For Linux, also inside a disc image: its command line.
     #[serde(default)]
     pub arguments: String,
 }
@@ -85,6 +91,29 @@ pub enum EntryKind {
     Efi,
     /// wimboot with the files of WinPE, started by iPXE.
     Wimboot,
+    /// An image of a disc.
+    Iso,
+}
+
+impl Entry {
+    /// Whether GRUB starts it by itself.
+    pub(crate) fn is_for_grub(&self) -> bool {
+        match self.kind {
+            EntryKind::Linux | EntryKind::Efi => true,
+            EntryKind::Wimboot => false,
+            EntryKind::Iso => self.kernel.is_some(),
+        }
+    }
+
+    /// Whether iPXE starts it.
+    pub(crate) fn is_for_ipxe(&self) -> bool {
+        match self.kind {
+            EntryKind::Linux | EntryKind::Wimboot => true,
+            EntryKind::Efi => false,
+            // iPXE reads no file out of a disc.
+            EntryKind::Iso => self.kernel.is_none(),
+        }
+    }
 }
 
 /// What was decided about a machine.
@@ -167,6 +196,11 @@ impl Rules {
             |rule: &Rule| check_rule(rule, entries).map_err(|why| format!("[[rule]] {:?}: {why}", rule.name));
         let rules = rules.iter().map(check).collect::<Result<_, _>>()?;
         Ok(Self { rules, entries: entries.to_vec() })
+    }
+
+    /// The entry of this name.
+    pub(crate) fn entry(&self, name: &str) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.name == name)
     }
 
     /// The entries, in their order.
@@ -264,7 +298,23 @@ fn check_entry(entry: &Entry) -> Result<(), String> {
         EntryKind::Wimboot => text.split_once('=').map_or("", |(_, file)| file),
         _ => text,
     });
-    for file in std::iter::once(entry.file.as_str()).chain(files) {
+    if entry.kernel.is_some() && entry.kind != EntryKind::Iso {
+        return Err("kernel is a file inside a disc image, and means nothing for other kinds".to_owned());
+    }
+    if entry.kind == EntryKind::Iso
+        && entry.kernel.is_none()
+        && !(entry.initrd.is_empty() && entry.arguments.is_empty())
+    {
+        return Err("initrd and arguments of a disc image go with a kernel inside it, and kernel is not set"
+            .to_owned());
+    }
+    if matches!(entry.kind, EntryKind::Efi) && !(entry.initrd.is_empty() && entry.arguments.is_empty()) {
+        return Err("an EFI program is started alone: initrd and arguments mean nothing for it".to_owned());
+    }
+    if entry.kind == EntryKind::Wimboot && !entry.arguments.is_empty() {
+        return Err("wimboot takes no arguments here".to_owned());
+    }
+    for file in std::iter::once(entry.file.as_str()).chain(entry.kernel.as_deref()).chain(files) {
         // They end up in GRUB's and iPXE's scripts.
         let safe = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./+".contains(&byte);
         if file.is_empty() || file.starts_with('/') || file.contains("..") || !file.bytes().all(safe) {
@@ -291,6 +341,10 @@ fn check_entry(entry: &Entry) -> Result<(), String> {
 pub(crate) struct SitePolicy {
     pub(crate) table: BootTable,
     pub(crate) rules: Arc<Rules>,
+    /// `http://address:port` of files.
+    pub(crate) content: String,
+    /// An iPXE for UEFI machines, if the site has one: it starts what GRUB cannot. Nobody signed it.
+    pub(crate) ipxe: Option<&'static str>,
 }
 
 impl BootPolicy for SitePolicy {
@@ -308,6 +362,12 @@ impl BootPolicy for SitePolicy {
                 rule: rule.to_owned(),
                 why: "this site leaves the machine alone".to_owned(),
             },
+            Some((rule, Choice::Entry(name))) => {
+                let entry = self.rules.entry(name);
+                let straight =
+                    entry.and_then(|entry| straight(rule, entry, client, &self.content, self.ipxe));
+                straight.unwrap_or_else(|| self.table.boot_for(client))
+            }
             _ => self.table.boot_for(client),
         }
     }
@@ -332,6 +392,8 @@ pub(crate) fn ipv4(address: IpAddr) -> Option<Ipv4Addr> {
 
 #[cfg(test)]
 mod tests {
+    use gravure_netboot::dhcp::{ArchCode, HardwareAddress, Loader};
+
     use super::*;
 
     fn rule(name: &str, boot: &str) -> Rule {
@@ -394,7 +456,14 @@ mod tests {
             let error = Rules::check(&[rule], &[entry("memtest")]).unwrap_err();
             assert!(error.contains(expected), "{error}");
         }
-        let entries: [(Entry, &str); 6] = [
+        let entries: [(Entry, &str); 10] = [
+            (Entry { kernel: Some("vmlinuz".into()), ..entry("a") }, "inside a disc image"),
+            (Entry { kind: EntryKind::Iso, initrd: vec!["x".into()], ..entry("a") }, "kernel is not set"),
+            (Entry { kind: EntryKind::Efi, arguments: "x".into(), ..entry("a") }, "is started alone"),
+            (
+                Entry { kind: EntryKind::Iso, kernel: Some("../vmlinuz".into()), ..entry("a") },
+                "no file below `extra`",
+            ),
             (entry("local"), "means something already"),
             (entry("a b"), "letters, digits and dashes"),
             (Entry { file: "../keys/plan.key".into(), ..entry("a") }, "no file below `extra`"),
@@ -410,5 +479,66 @@ mod tests {
             assert!(error.contains(expected), "{error}");
         }
         assert!(Rules::check(&[], &[entry("a"), entry("a")]).unwrap_err().contains("two of this name"));
+    }
+
+    /// A machine as its firmware presents it.
+    fn client(class: ClientClass, arch: u16) -> BootClient {
+        BootClient {
+            hardware: HardwareAddress::ethernet([2, 0, 0, 0, 0, 1]),
+            uuid: None,
+            architectures: vec![ArchCode(arch)],
+            class,
+            loader: Loader::Firmware,
+            host_name: None,
+            vendor_class: None,
+            relay: None,
+            address: None,
+        }
+    }
+
+    #[test]
+    fn a_rule_for_what_grub_cannot_start_gives_firmware_what_can() {
+        let entries = [
+            Entry { kind: EntryKind::Wimboot, ..entry("winpe") },
+            Entry { kind: EntryKind::Iso, file: "tools.iso".into(), ..entry("tools") },
+            Entry {
+                kind: EntryKind::Iso,
+                file: "live.iso".into(),
+                kernel: Some("vmlinuz".into()),
+                ..entry("live")
+            },
+            entry("memtest"),
+        ];
+        let file = |choice: &str, ipxe, class, arch| {
+            let rules = Arc::new(Rules::check(&[rule("r", choice)], &entries).unwrap());
+            let table = BootTable::default();
+            let content = "http://10.0.0.1".to_owned();
+            let policy = SitePolicy { table, rules, content, ipxe };
+            match policy.boot_for(&client(class, arch)) {
+                BootDecision::Boot(offer) => Some(offer.file),
+                BootDecision::Ignore { .. } => None,
+            }
+        };
+        let (pxe, http) = (ClientClass::Pxe, ClientClass::Http);
+        type Case<'a> = (&'a str, Option<&'static str>, ClientClass, u16, Option<&'a str>);
+        let cases: [Case<'_>; 10] = [
+            ("winpe", Some("ipxe.efi"), pxe, 7, Some("ipxe.efi")),
+            ("winpe", Some("ipxe.efi"), http, 16, Some("http://10.0.0.1/ipxe.efi")),
+            ("winpe", None, pxe, 7, None),
+            ("winpe", Some("ipxe.efi"), pxe, 0, None),
+            ("tools", None, http, 16, Some("http://10.0.0.1/extra/tools.iso")),
+            ("tools", Some("ipxe.efi"), pxe, 7, Some("ipxe.efi")),
+            ("tools", None, pxe, 7, None),
+            ("live", Some("ipxe.efi"), http, 16, None),
+            ("memtest", Some("ipxe.efi"), pxe, 7, None),
+            ("menu", Some("ipxe.efi"), pxe, 7, None),
+        ];
+        for (choice, ipxe, class, arch, expected) in cases {
+            assert_eq!(
+                file(choice, ipxe, class, arch).as_deref(),
+                expected,
+                "{choice} {ipxe:?} {class:?} {arch}"
+            );
+        }
     }
 }
