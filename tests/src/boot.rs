@@ -56,6 +56,26 @@ impl BootSite {
         self.site.restart_server()
     }
 
+    /// Adds an entry of the site's own, made of kernel and initramfs of the payload, that every machine starts at once.
+    pub fn add_own_entry(&mut self, name: &str, arguments: &str) -> Result<()> {
+        let Some(payload) = payload_dir() else { anyhow::bail!("no payload") };
+        let extra = self.site.dir().join("extra").join(name);
+        std::fs::create_dir_all(&extra).context("cannot make the directory of the entry")?;
+        for file in ["vmlinuz", "initramfs.cpio.zst"] {
+            std::fs::copy(payload.join(file), extra.join(file))
+                .with_context(|| format!("cannot copy {file}"))?;
+        }
+        let path = self.site.dir().join("gravure.toml");
+        let old = std::fs::read_to_string(&path).context("cannot read the configuration")?;
+        let entry = format!(
+            "\n[[entry]]\nname = \"{name}\"\ntitle = \"{name}\"\nfile = \"{name}/vmlinuz\"\n\
+             initrd = [\"{name}/initramfs.cpio.zst\"]\narguments = \"{arguments}\"\n\n\
+             [[rule]]\nname = \"all start {name}\"\nboot = \"{name}\"\n"
+        );
+        std::fs::write(&path, old + &entry).context("cannot write the configuration")?;
+        self.site.restart_server()
+    }
+
     /// Makes the image that the site's own key signs, and has UEFI machines start it by `chain`.
     pub fn use_signed_image(&mut self, chain: &str, https: bool) -> Result<()> {
         let dir = self.site.dir().to_owned();

@@ -190,6 +190,48 @@ fn the_same_machine_boots_again_at_once() -> Result<()> {
     Ok(())
 }
 
+/// An `[[entry]]` with kernel, initial file system and command line, chosen by a rule: by GRUB on UEFI, by iPXE on BIOS.
+fn own_entry(case: &str, firmware: Firmware) -> Result<()> {
+    const MARK: &str = "gravure.test=own-entry";
+    let dir = tempfile::tempdir()?;
+    let Some(mut scene) = BootSite::new(SiteDhcp::Full, dir.path())? else { return Ok(()) };
+    scene.add_own_entry("own", &format!("console=ttyS0,115200 {MARK}"))?;
+    let vm = scene.switch_on("pc", firmware, NetworkBoot::Pxe)?;
+    // The kernel repeats its command line; the payload in the initial file system misses the part that names its site, which no
+    // entry has.
+    vm.wait_for(MARK, BOOT_PATIENCE)?;
+    vm.wait_for("site.json", BOOT_PATIENCE)?;
+    let journal = scene.site.run(&["machine", "journal", &vm.mac])?;
+    for wanted in [
+        "boot menu: own, as chosen",
+        "fetched extra/own/vmlinuz by HTTP",
+        "fetched extra/own/initramfs.cpio.zst by HTTP",
+    ] {
+        ensure!(journal.contains(wanted), "{case}: {wanted:?} is missing in the journal:\n{journal}");
+    }
+    ensure!(
+        !journal.contains("fetched boot/vmlinuz"),
+        "{case}: the payload was started, not the entry:\n{journal}"
+    );
+    Ok(())
+}
+
+#[test]
+fn an_entry_of_the_sites_own_starts_on_bios() -> Result<()> {
+    if !in_sample(2, SAMPLED) {
+        return Ok(());
+    }
+    own_entry("own entry, BIOS", Firmware::Bios)
+}
+
+#[test]
+fn an_entry_of_the_sites_own_starts_on_uefi() -> Result<()> {
+    if !in_full_run("an entry by GRUB; quick runs start one by iPXE") {
+        return Ok(());
+    }
+    own_entry("own entry, UEFI", Firmware::Uefi)
+}
+
 #[test]
 fn three_machines_at_once() -> Result<()> {
     if !in_full_run("e, three machines at once") {

@@ -5,8 +5,8 @@ use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::sync::Arc;
 
 use gravure_netboot::dhcp::BootPolicy;
-use gravure_netboot::dhcp6::{Dhcp6Config, MAX_PACKET_BYTES, reply};
-use gravure_netboot::{Admission, Millis, Throttle};
+use gravure_netboot::dhcp6::{Dhcp6Config, MAX_PACKET_BYTES, MessageKind6, reply};
+use gravure_netboot::{Admission, Millis, Stage, Throttle};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 
@@ -114,6 +114,11 @@ impl Service {
             self.presence.saw_class((*address).into(), client.vendor_class.as_deref());
             if let Some(journal) = self.presence.journal().filter(|_| client.boots()) {
                 journal.note(mac, NoteKind::Dhcp, &outcome.journal.to_string(), None);
+                // The address is the machine's with this answer, and the boot file is asked for next.
+                let given = outcome.journal.decided.as_ref().ok().filter(|given| given.boot.is_ok());
+                if given.is_some_and(|given| given.kind == MessageKind6::Reply) {
+                    journal.reached(mac, Stage::Address);
+                }
             }
         }
         if let Some(bytes) = outcome.reply

@@ -1,12 +1,13 @@
 //! What happened at each machine's boot, in words: saw, decided, offered, fetched, and what is missing with its likely
-//! cause and cure. Notes go to a [`NoteKeeper`]; what a sequence of them means is `gravure_netboot::dhcp::OfferWatch`'s.
+//! cause and cure. Notes go to a [`NoteKeeper`]; what a sequence of them means is `gravure_netboot::dhcp::OfferWatch`'s before the
+//! first file, and `gravure_netboot::StageWatch`'s from then on.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use gravure_netboot::Millis;
 use gravure_netboot::dhcp::{Finding, HardwareAddress, OfferWatch, Outcome};
+use gravure_netboot::{Millis, Stage, StageWatch, Stopped};
 
 /// Notes one machine may cause in [`RATE_WINDOW`]: a boot takes about 20. More are dropped, and one says so.
 const MAX_NOTES: u32 = 120;
@@ -69,6 +70,8 @@ pub struct Journal {
     keeper: Box<dyn NoteKeeper>,
     rates: Mutex<HashMap<[u8; 6], (Instant, u32)>>,
     watches: Mutex<Vec<OfferWatch>>,
+    stages: Mutex<StageWatch>,
+    origin: Instant,
 }
 
 impl std::fmt::Debug for Journal {
@@ -89,7 +92,13 @@ pub(crate) struct WatchedInterface {
 impl Journal {
     /// A journal that gives its notes to `keeper`.
     pub fn new(keeper: impl NoteKeeper) -> Self {
-        Self { keeper: Box::new(keeper), rates: Mutex::default(), watches: Mutex::default() }
+        Self {
+            keeper: Box::new(keeper),
+            rates: Mutex::default(),
+            watches: Mutex::default(),
+            stages: Mutex::default(),
+            origin: Instant::now(),
+        }
     }
 
     /// Writes a note.
@@ -121,12 +130,55 @@ impl Journal {
     }
 
     /// The machine got a file from us.
-    pub(crate) fn fetched(&self, mac: [u8; 6], text: &str) {
+    pub(crate) fn fetched(&self, mac: [u8; 6], name: &str, text: &str) {
         let hardware = HardwareAddress::ethernet(mac);
         for watch in self.watches().iter_mut() {
             watch.fetched(&hardware);
         }
         self.note(mac, NoteKind::Fetched, text, None);
+        let stopped = self.stages().fetched(mac, name, self.now());
+        if let Some(stopped) = stopped {
+            self.stopped(mac, &stopped);
+        }
+    }
+
+    /// The machine has come this far, and what follows is waited for.
+    pub fn reached(&self, mac: [u8; 6], stage: Stage) {
+        self.stages().reached(mac, stage, self.now());
+    }
+
+    /// Nothing of ours follows at this boot: the payload reported in, or the machine starts something else.
+    pub fn done(&self, mac: [u8; 6]) {
+        self.stages().done(mac);
+    }
+
+    /// The machine begins to boot.
+    pub(crate) fn restarted(&self, mac: [u8; 6]) {
+        let stopped = self.stages().restarted(mac);
+        if let Some(stopped) = stopped {
+            self.stopped(mac, &stopped);
+        }
+    }
+
+    /// Notes which boots have stopped. Call it every few seconds.
+    pub fn look_after(&self) {
+        let found = self.stages().due(self.now());
+        for (mac, stopped) in found {
+            self.stopped(mac, &stopped);
+        }
+    }
+
+    fn stopped(&self, mac: [u8; 6], stopped: &Stopped) {
+        tracing::warn!(machine = %HardwareAddress::ethernet(mac), "{stopped}");
+        self.note(mac, NoteKind::Trouble, &stopped.to_string(), Some(stopped.advice().to_owned()));
+    }
+
+    fn stages(&self) -> std::sync::MutexGuard<'_, StageWatch> {
+        self.stages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> Millis {
+        Millis(u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
 
     /// Begins to watch the offers of an interface.
@@ -186,6 +238,26 @@ mod tests {
         fn keep(&self, note: Note) {
             self.0.lock().unwrap().send(note).unwrap();
         }
+    }
+
+    #[test]
+    fn a_boot_that_stopped_is_told_with_its_cure() {
+        let (sender, notes) = mpsc::channel();
+        let journal = Journal::new(Kept(Mutex::new(sender)));
+        journal.fetched([2; 6], "boot/initramfs.cpio.zst", "fetched boot/initramfs.cpio.zst by HTTP");
+        journal.restarted([2; 6]);
+        journal.fetched([4; 6], "mmx64.efi", "fetched mmx64.efi by TFTP");
+        journal.reached([6; 6], Stage::Menu);
+        journal.done([6; 6]);
+        journal.look_after();
+        let told: Vec<Note> = notes.try_iter().filter(|note| note.kind == NoteKind::Trouble).collect();
+        let texts: Vec<&str> = told.iter().map(|note| note.text.as_str()).collect();
+        let expected = [
+            "the payload was sent, and the machine started anew: it never reported in",
+            "shim refused the program behind it and asked for MokManager",
+        ];
+        assert_eq!(texts, expected);
+        assert!(told.iter().all(|note| note.advice.is_some()), "{told:?}");
     }
 
     #[test]

@@ -93,10 +93,10 @@ impl Presence {
         self.journal.as_ref()
     }
 
-    /// Notes that the machine at `address` got a file; who is not known has no journal.
-    pub(crate) fn fetched(&self, address: IpAddr, text: impl FnOnce() -> String) {
+    /// Notes that the machine at `address` got the file `name`; who is not known has no journal.
+    pub(crate) fn fetched(&self, address: IpAddr, name: &str, text: impl FnOnce() -> String) {
         if let (Some(journal), Some(seen)) = (&self.journal, self.who(address)) {
-            journal.fetched(seen.mac, &text());
+            journal.fetched(seen.mac, name, &text());
         }
     }
 
@@ -174,6 +174,9 @@ impl Presence {
 
     /// The machine with this address begins to boot: ends what is left of its last boot, and says how much that was.
     pub fn restarted(&self, mac: [u8; 6]) -> usize {
+        if let Some(journal) = &self.journal {
+            journal.restarted(mac);
+        }
         let tables = self.tables();
         let addresses = tables.machines.iter().filter(|(_, known)| known.seen.mac == mac);
         let dead = addresses.filter_map(|(address, _)| tables.connections.get(address)).flatten();

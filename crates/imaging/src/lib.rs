@@ -106,6 +106,6 @@ pub use verify::{
     verify_applied, verify_directory, verify_file,
 };
 pub use volume::{
-    Compact, CompactReport, ExistingData, NotCompact, PartOf, Unrepresentable, VolumeApplyOptions, VolumeDevice,
-    VolumeFile, VolumeReport, VolumeVerify, WhyPlain, apply_to_volume,
+    Compact, CompactReport, ExistingData, NotCompact, PartOf, Unrepresentable, VolumeApplyOptions,
+    VolumeDevice, VolumeFile, VolumeReport, VolumeVerify, WhyPlain, apply_to_volume,
 };

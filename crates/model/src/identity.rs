@@ -5,6 +5,11 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+mod junk;
+mod likeness;
+
+pub use likeness::{Likeness, Verdict};
+
 /// A MAC address; text form `52:54:00:12:34:56`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mac(pub [u8; 6]);
@@ -64,22 +69,6 @@ impl<'de> Deserialize<'de> for Mac {
     }
 }
 
-/// SMBIOS values that vendors leave in place of a serial or UUID; they identify nobody.
-const JUNK: [&str; 12] = [
-    "",
-    "none",
-    "n/a",
-    "not specified",
-    "not applicable",
-    "default string",
-    "system serial number",
-    "to be filled by o.e.m.",
-    "o.e.m.",
-    "0123456789",
-    "00000000-0000-0000-0000-000000000000",
-    "ffffffff-ffff-ffff-ffff-ffffffffffff",
-];
-
 /// What a machine is known by. Values that identify nobody are left out by [`MachineIdentity::new`].
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct MachineIdentity {
@@ -89,38 +78,50 @@ pub struct MachineIdentity {
     pub serial: Option<String>,
     /// MAC addresses of all its network adapters.
     pub macs: Vec<Mac>,
+    /// Serial number of its mainboard.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub board_serial: Option<String>,
+    /// Serial number of its chassis.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chassis_serial: Option<String>,
+    /// Those of `macs` whose adapters hang on USB and may be on another machine tomorrow, as the machine itself says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub movable: Vec<Mac>,
 }
 
 impl MachineIdentity {
-    /// Cleans the values: trims, lower-cases the UUID, drops junk, sorts and de-duplicates addresses.
+    /// Cleans the values: trims, lower-cases the UUID, drops what identifies nobody, sorts and de-duplicates addresses.
     pub fn new(uuid: Option<&str>, serial: Option<&str>, macs: impl IntoIterator<Item = Mac>) -> Self {
-        let clean = |text: Option<&str>| {
-            let text = text?.trim();
-            (!JUNK.contains(&text.to_ascii_lowercase().as_str())).then(|| text.to_owned())
-        };
-        let mut macs: Vec<Mac> =
-            macs.into_iter().filter(|mac| mac.0 != [0; 6] && mac.0 != [0xff; 6]).collect();
+        let uuid = uuid.map(|uuid| uuid.trim().to_ascii_lowercase()).filter(|uuid| !junk::is_junk_uuid(uuid));
+        let mut macs: Vec<Mac> = macs.into_iter().filter(|mac| !mac.is_junk()).collect();
         macs.sort_unstable();
         macs.dedup();
-        Self { uuid: clean(uuid).map(|uuid| uuid.to_ascii_lowercase()), serial: clean(serial), macs }
+        Self { uuid, serial: clean(serial), macs, ..Self::default() }
+    }
+
+    /// With the serial numbers of mainboard and chassis.
+    #[must_use]
+    pub fn with_serials(self, board: Option<&str>, chassis: Option<&str>) -> Self {
+        Self { board_serial: clean(board), chassis_serial: clean(chassis), ..self }
+    }
+
+    /// With those of its adapters that hang on USB; others are left out.
+    #[must_use]
+    pub fn with_movable(self, movable: impl IntoIterator<Item = Mac>) -> Self {
+        let mut movable: Vec<Mac> = movable.into_iter().filter(|mac| self.macs.contains(mac)).collect();
+        movable.sort_unstable();
+        movable.dedup();
+        Self { movable, ..self }
     }
 
     /// True when nothing is known.
     pub fn is_empty(&self) -> bool {
-        self.uuid.is_none() && self.serial.is_none() && self.macs.is_empty()
+        *self == Self::default()
     }
+}
 
-    /// True when both name the same machine: equal UUIDs if both have one; else equal serials if both have one; else
-    /// a common MAC address.
-    pub fn matches(&self, other: &Self) -> bool {
-        if let (Some(a), Some(b)) = (&self.uuid, &other.uuid) {
-            return a == b;
-        }
-        if let (Some(a), Some(b)) = (&self.serial, &other.serial) {
-            return a == b;
-        }
-        self.macs.iter().any(|mac| other.macs.contains(mac))
-    }
+fn clean(text: Option<&str>) -> Option<String> {
+    text.map(str::trim).filter(|text| !junk::is_junk_text(text)).map(str::to_owned)
 }
 
 /// Which machines a job is for, as given on the command line: a MAC address, a UUID, a machine id, or `any`.
@@ -206,16 +207,16 @@ mod tests {
             MachineIdentity::new(Some("FFFFFFFF-ffff-ffff-ffff-ffffffffffff"), Some(" Default string "), []);
         assert!(id.is_empty());
         let other = MachineIdentity::new(None, None, [Mac([0; 6])]);
-        assert!(!id.matches(&other));
+        assert!(other.is_empty() && !id.matches(&other));
+        let kept = MachineIdentity::new(None, Some(" PF2ABCDE "), []);
+        assert_eq!((kept.serial.as_deref(), kept.is_empty()), (Some("PF2ABCDE"), false));
     }
 
     #[test]
-    fn uuid_outranks_a_shared_adapter() {
-        let dock = Mac([2, 0, 0, 0, 0, 1]);
-        let a = MachineIdentity::new(Some("12345678-0000-0000-0000-000000000001"), None, [dock]);
-        let b = MachineIdentity::new(Some("12345678-0000-0000-0000-000000000002"), None, [dock]);
-        assert!(!a.matches(&b));
-        assert!(a.matches(&MachineIdentity::new(None, None, [dock])));
+    fn identities_of_earlier_versions_can_be_read() {
+        let old = r#"{"uuid":null,"serial":"SN1","macs":["02:00:00:00:00:01"]}"#;
+        let identity: MachineIdentity = serde_json::from_str(old).unwrap();
+        assert_eq!(serde_json::to_string(&identity).unwrap(), old);
     }
 
     #[test]

@@ -50,15 +50,41 @@ pub struct InstalledWindows {
     pub machine_sid: Option<String>,
 }
 
+/// Drivers of network adapters on USB, which move between machines. Left out are those that boards solder on
+/// (smsc95xx, lan78xx).
+const USB_ADAPTER_DRIVERS: [&str; 17] = [
+    "aqc111",
+    "asix",
+    "ax88179_178a",
+    "cdc_eem",
+    "cdc_ether",
+    "cdc_mbim",
+    "cdc_ncm",
+    "ch9200",
+    "dm9601",
+    "ipheth",
+    "mcs7830",
+    "pegasus",
+    "r8152",
+    "rndis_host",
+    "rtl8150",
+    "sr9700",
+    "sr9800",
+];
+
 impl Inventory {
     /// What the server knows the machine by.
     pub fn identity(&self) -> MachineIdentity {
-        let system = &self.smbios.system;
+        let Smbios { system, board, chassis, .. } = &self.smbios;
+        let on_usb =
+            |nic: &&Nic| nic.driver.as_deref().is_some_and(|name| USB_ADAPTER_DRIVERS.contains(&name));
         MachineIdentity::new(
             system.uuid.as_deref(),
             system.serial.as_deref(),
             self.nics.iter().map(|nic| nic.mac),
         )
+        .with_serials(board.serial.as_deref(), chassis.serial.as_deref())
+        .with_movable(self.nics.iter().filter(on_usb).map(|nic| nic.mac))
     }
 }
 
@@ -333,4 +359,31 @@ pub struct Device {
     pub hardware_ids: Vec<String>,
     /// Compatible IDs in Windows' order.
     pub compatible_ids: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn adapters_on_usb_are_named_as_movable() {
+        let nic = |last, driver: Option<&str>| Nic {
+            name: "eth".into(),
+            mac: Mac([2, 0, 0, 0, 0, last]),
+            driver: driver.map(str::to_owned),
+            carrier: None,
+            speed_mbits: None,
+            pci_address: Some("0000:00:14.0".into()),
+        };
+        let mut inventory = Inventory {
+            nics: vec![nic(2, Some("e1000e")), nic(1, Some("r8152")), nic(3, None)],
+            ..Inventory::default()
+        };
+        inventory.smbios.board.serial = Some("B1".into());
+        inventory.smbios.chassis.serial = Some("Chassis Serial Number".into());
+        let identity = inventory.identity();
+        assert_eq!(identity.macs.len(), 3);
+        assert_eq!(identity.movable, [Mac([2, 0, 0, 0, 0, 1])]);
+        assert_eq!((identity.board_serial.as_deref(), identity.chassis_serial), (Some("B1"), None));
+    }
 }

@@ -7,6 +7,7 @@
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, clippy::as_conversions, clippy::indexing_slicing))]
 
 mod error;
+mod stages;
 mod throttle;
 mod time;
 
@@ -23,5 +24,6 @@ pub mod tftp;
 pub mod fuzz;
 
 pub use error::Error;
+pub use stages::{Stage, StageWatch, Stopped};
 pub use throttle::{Admission, Throttle};
 pub use time::Millis;

@@ -53,6 +53,16 @@ pub enum Error {
     /// The site's own Secure Boot key and image.
     #[error("signed image: {0}")]
     SecureBoot(String),
+    /// A boot program that the shim in front of it refuses to start.
+    #[error("machines with Secure Boot would refuse to start {}: {message}; the shim is {}", .program.display(), .shim.display())]
+    Generation {
+        /// The program.
+        program: PathBuf,
+        /// The shim.
+        shim: PathBuf,
+        /// Component, what the shim asks for, and what the program is.
+        message: String,
+    },
     /// The database.
     #[error(transparent)]
     Db(#[from] DbError),
@@ -142,7 +152,7 @@ impl Error {
                 _ => ErrorKind::Io,
             },
             Self::Config { .. } | Self::Interface(_) | Self::Template(_) => ErrorKind::Usage,
-            Self::Exists { .. } => ErrorKind::Refused,
+            Self::Exists { .. } | Self::Generation { .. } => ErrorKind::Refused,
             Self::Missing { .. } => ErrorKind::NotFound,
             Self::Boot(Boot::NoPermission { .. }) => ErrorKind::Permission,
             Self::Boot(_) | Self::Unreachable { .. } => ErrorKind::Network,
@@ -167,6 +177,11 @@ impl Error {
             Self::Missing { .. } => {
                 Some("make the site with `gravure init`; the boot files with `cargo xtask payload`".into())
             }
+            Self::Generation { .. } => Some(
+                "take shim, GRUB and systemd's stub of one Debian release (`cargo xtask payload --update-lock`), and sign the \
+                 site's own image again (`gravure init --uki`) if it has one"
+                    .into(),
+            ),
             Self::Boot(Boot::PortInUse { address, .. }) => Some(format!(
                 "see who has it with `ss -lnptu 'sport = :{}'`; stop that program or choose another port under [ports]",
                 address.port()

@@ -13,6 +13,7 @@ use crate::config::{CONFIG_NAME, Chain, Config, Dhcp, InterfaceConfig, starting_
 use crate::db::{self, ApiToken, Db, DbError};
 use crate::keys::{KeyFiles, Keys, write_private, write_public};
 use crate::network;
+use crate::sbat;
 use crate::secret::{hash_of, new_secret};
 use crate::secure_boot::{self, SignedImage};
 
@@ -77,8 +78,10 @@ pub async fn init(options: &InitOptions) -> Result<NewSite, Error> {
     }
     let boot_dir = options.boot_dir.as_deref().map(absolute).transpose()?;
     let dir = absolute(&options.dir)?;
-    if options.uki {
-        secure_boot::check(boot_dir.as_deref().unwrap_or(&dir.join("boot")))?;
+    let boot = boot_dir.clone().unwrap_or_else(|| dir.join("boot"));
+    match options.uki {
+        true => secure_boot::check(&boot)?,
+        false => sbat::behind_shims(&boot, &boot.join("pxe/grubx64.efi"))?,
     }
     if fs::read_dir(&dir).is_ok_and(|mut entries| entries.next().is_some()) || dir.is_file() {
         return Err(Error::Exists { path: dir });

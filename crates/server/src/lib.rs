@@ -19,6 +19,7 @@ mod names;
 mod network;
 mod overlay;
 mod planning;
+mod sbat;
 mod secret;
 pub mod secure_boot;
 mod serve;

@@ -29,7 +29,7 @@ use crate::images::{Describe, Images};
 use crate::keys::{KeyFiles, Keys};
 use crate::secret::new_secret;
 use crate::site_store::SiteStore;
-use crate::{network, overlay};
+use crate::{network, overlay, sbat};
 
 const MIB: u64 = 1 << 20;
 /// Sticks say they have these, whatever is inside.
@@ -156,6 +156,8 @@ pub fn build(config: &Config, target: &Path) -> Result<Medium, Error> {
 fn make(config: &Config, target: &Path, offline: Option<&Offline>) -> Result<Medium, Error> {
     let boot = &config.paths.boot;
     let read = |name: &str| read_boot_file(boot, name);
+    // A stick starts by shim and GRUB, whatever the chain of the network is.
+    sbat::behind_shims(boot, &boot.join("pxe/grubx64.efi"))?;
     let (settings, servers) = settings(config)?;
     let part = overlay::site_part(&settings)
         .map_err(|source| Error::Db(crate::db::DbError::Document { what: "site settings", source }))?;

@@ -15,7 +15,7 @@ use openssl::x509::X509;
 use crate::boot::KERNEL_ARGUMENTS;
 use crate::config::Config;
 use crate::keys::{KeyFiles, write_private, write_public};
-use crate::{Error, media, overlay, x509};
+use crate::{Error, media, overlay, sbat, x509};
 
 /// Below the directory of boot files: systemd's stub.
 const STUB: &str = "pxe/linuxx64.efi.stub";
@@ -67,7 +67,8 @@ pub(crate) fn check(boot: &Path) -> Result<(), Error> {
             return Err(Error::Missing { what: "boot file", path });
         }
     }
-    Ok(())
+    // The image takes its generation from the stub.
+    sbat::behind_shims(boot, &boot.join(STUB))
 }
 
 /// Makes the site's key if there is none yet, and the signed image of its payload, anew each time.
@@ -75,7 +76,8 @@ pub fn build(config: &Config) -> Result<SignedImage, Error> {
     let files = KeyFiles::in_dir(&config.paths.keys);
     let boot = &config.paths.boot;
     let read = |name: &str| media::read_boot_file(boot, name);
-    // All that can be missing, before anything is made.
+    // All that can be missing or wrong, before anything is made.
+    sbat::behind_shims(boot, &boot.join(STUB))?;
     let (stub, kernel, initramfs) = (read(STUB)?, read("vmlinuz")?, read("initramfs.cpio.zst")?);
     let (settings, _) = media::settings(config)?;
     let part = overlay::site_part(&settings)

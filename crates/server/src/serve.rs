@@ -1,7 +1,7 @@
 //! `gravure serve`: starts every service, keeps them running, stops them cleanly.
 
-use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use gravure_bootd::dhcp::{LeaseKeeper, Leases, Service as DhcpService};
@@ -9,11 +9,12 @@ use gravure_bootd::dhcp6;
 use gravure_bootd::dnssd;
 use gravure_bootd::router::Service as RouterService;
 use gravure_bootd::tftp::{BlockLimits, Service as TftpService, TftpOptions};
-use gravure_bootd::{Directory, Journal, Library, Note, NoteKeeper, Presence, http};
+use gravure_bootd::{Directory, Journal, Library, Note, NoteKeeper, Presence, Seen, http};
 use gravure_model::Timestamp;
 use gravure_model::api::JournalLine;
 use gravure_model::identity::Mac;
-use gravure_netboot::dhcp::{LeaseEntry, LeaseTable};
+use gravure_netboot::Millis;
+use gravure_netboot::dhcp::{DhcpMode, LeaseEntry, LeaseState, LeaseTable, Network};
 use gravure_netboot::dnssd::Advert;
 use gravure_netboot::router::Managed;
 use tokio::net::TcpListener;
@@ -23,7 +24,9 @@ use tokio::time::timeout;
 
 use crate::Error;
 use crate::api::{self, App};
-use crate::boot::{BootLibrary, Loaders, Menus, Quirks, ServerAddress, Shims, SitePolicy, boot_table};
+use crate::boot::{
+    BootLibrary, Loaders, Menus, Quirks, ServerAddress, Shims, SitePolicy, Watched, boot_table, ipxe_in,
+};
 use crate::bundles::Bundles;
 use crate::captures::Captures;
 use crate::config::{CONFIG_NAME, Chain, Config, Dhcp};
@@ -31,6 +34,7 @@ use crate::db::{self, Db};
 use crate::images::{Describe, Images};
 use crate::keys::{KeyFiles, Keys};
 use crate::network::{self, Served};
+use crate::sbat;
 use crate::site_store::SiteStore;
 use crate::tls::{self, FirmwareTls, ServerCertificate};
 
@@ -38,6 +42,8 @@ use crate::tls::{self, FirmwareTls, ServerCertificate};
 const CERTIFICATE_CHECK: Duration = Duration::from_secs(3600);
 /// How often the image directory is looked at.
 const IMAGE_CHECK: Duration = Duration::from_secs(10);
+/// How often boots are looked at that should have gone on.
+const BOOT_CHECK: Duration = Duration::from_secs(3);
 /// Batches of leases waiting for the database.
 const LEASE_QUEUE: usize = 1024;
 /// Lines of the boot journal waiting for the database.
@@ -113,6 +119,8 @@ struct Listeners {
 impl Server {
     /// Starts all services of `config`. `describe` makes descriptors of image files.
     pub async fn start(config: &Config, describe: Arc<Describe>) -> Result<Self, Error> {
+        // Before anything listens: no machine is to find out.
+        sbat::check(config)?;
         let keys = Keys::load(&KeyFiles::in_dir(&config.paths.keys))?;
         let served = network::resolve(&config.interfaces)?;
         network::check_reservations(&served, config)?;
@@ -128,6 +136,7 @@ impl Server {
         let (notes, queue) = mpsc::channel(NOTE_QUEUE);
         let journal = Arc::new(Journal::new(NoteQueue(notes)));
         let presence = Arc::new(Presence::with_journal(Arc::clone(&journal)));
+        let boots = Arc::clone(&journal);
         let names = certificate_names(config, &servers, &served)?;
         let firmware = firmware_tls(config, &names)?;
         let certificate = Arc::new(ServerCertificate::new(keys.authority, names)?);
@@ -142,15 +151,20 @@ impl Server {
             .map_err(|_| Error::Missing { what: "directory of bundles", path: bundles.dir().to_owned() })?;
         let rules = config.boot_rules();
         let rules = Arc::new(rules.map_err(|message| Error::Config { path: CONFIG_NAME.into(), message })?);
+        let ipxe = ipxe_in(&config.paths.boot);
         let library = Arc::new(BootLibrary {
             db: db.clone(),
             presence: Arc::clone(&presence),
+            watched: watched(&served)?,
+            told: Mutex::default(),
             menus: Menus::load(
                 &config.paths.pxe,
                 &config.site.name,
                 config.limits.menu_seconds,
                 rules.entries(),
+                ipxe,
             )?,
+            ipxe: ipxe.is_some(),
             rules: Arc::clone(&rules),
             extra: Directory::new(&config.paths.extra).ok(),
             boot: boot_directory(config),
@@ -204,6 +218,7 @@ impl Server {
         }
         server.polite.spawn(keep_notes(server.db.clone(), queue, stopping));
         server.endless.spawn(renew(certificate, firmware));
+        server.endless.spawn(watch_boots(boots));
         server.endless.spawn(watch_images(catalog, captures));
         for address in &server.servers {
             tracing::info!(content = address.content(), api = address.api(), "serving");
@@ -243,6 +258,12 @@ impl Server {
         quirks: &Arc<Quirks>,
     ) -> Result<(), Error> {
         let kept = db::leases::list(&mut *self.db.read().await?).await?;
+        // Machines that were booting when the server went down are still who they were.
+        for lease in kept.iter().filter(|lease| lease.state == LeaseState::Bound) {
+            if let (Some(mac), true) = (lease.hardware.mac(), lease.until > now()) {
+                presence.saw(lease.address.into(), Seen { mac, uuid: None });
+            }
+        }
         let (sender, queue) = mpsc::channel(LEASE_QUEUE);
         let leases = Arc::new(Leases::new(LeaseTable::import(kept), LeaseQueue(sender)));
         let loaders = Loaders::find(&config.paths.boot);
@@ -263,6 +284,8 @@ impl Server {
                     rules: Arc::clone(&library.rules),
                     quirks: Arc::clone(quirks),
                     here: Some(interface.address),
+                    content: address.content(),
+                    ipxe: ipxe_in(&config.paths.boot),
                 });
                 let (leases, presence) = (Arc::clone(&leases), Arc::clone(presence));
                 let service = DhcpService::open(interface, dhcp, policy, leases, presence)?;
@@ -341,6 +364,8 @@ impl Server {
                 // What a name stands in, and phases, are matters of IPv4.
                 quirks: Arc::default(),
                 here: None,
+                content: content.clone(),
+                ipxe: ipxe_in(&config.paths.boot),
             });
             let service = dhcp6::Service::open(side, policy, Arc::clone(presence))?;
             self.endless.spawn(service.run());
@@ -365,6 +390,21 @@ async fn listen(address: IpAddr, config: &Config) -> Result<Listeners, Error> {
         (Err(source), _) | (_, Err(source)) => return Err(refused(source)),
     };
     Ok(Listeners { http, https, api, address: ServerAddress { address, api_port, http_port } })
+}
+
+/// The networks whose machines take their addresses before our eyes.
+fn watched(served: &[Served]) -> Result<Watched, Error> {
+    let mut watched = Watched::default();
+    for served in served {
+        if let Some(dhcp) = served.dhcp()? {
+            watched.networks.extend(Network::new(served.interface.address, served.interface.prefix_len));
+            if let DhcpMode::Full(full) = dhcp.mode {
+                watched.networks.extend(full.subnets.iter().map(|subnet| subnet.network));
+            }
+        }
+        watched.prefixes.extend(served.ipv6()?.map(|side| side.address));
+    }
+    Ok(watched)
 }
 
 /// The listener of HTTPS at `address`, where firmware fetches by it.
@@ -401,6 +441,22 @@ fn firmware_tls(config: &Config, names: &[String]) -> Result<Option<Arc<Firmware
     Ok(Some(Arc::new(FirmwareTls::new(&files, names.to_vec())?)))
 }
 
+/// Where firmware fetches the signed image from a server at `server`.
+pub(crate) fn firmware_url_at(config: &Config, server: Ipv4Addr) -> String {
+    let (api_port, http_port) = (config.ports.api, config.ports.http);
+    firmware_url(config, &ServerAddress { address: server.into(), api_port, http_port })
+}
+
+/// The names and addresses in the certificate of a server of this site at `served`.
+pub(crate) fn names_of(config: &Config, served: &[Served]) -> Result<Vec<String>, Error> {
+    let at = |served: &Served| {
+        let (api_port, http_port) = (config.ports.api, config.ports.http);
+        ServerAddress { address: served.interface.address.into(), api_port, http_port }
+    };
+    let servers: Vec<ServerAddress> = served.iter().map(at).collect();
+    certificate_names(config, &servers, served)
+}
+
 /// Where firmware fetches the signed image.
 fn firmware_url(config: &Config, address: &ServerAddress) -> String {
     match (config.boot.https, config.ports.https) {
@@ -434,13 +490,13 @@ fn boot_directory(config: &Config) -> Option<Directory> {
             "boot files are missing: machines cannot boot; `cargo xtask payload` makes them"
         );
     }
-    let read = |name: &str| std::fs::read(path.join(name));
-    if let (Ok(shim), Ok(grub)) = (read("pxe/shimx64.efi"), read("pxe/grubx64.efi"))
-        && let Err(error) = gravure_disk::sbat::check(&shim, &grub)
-    {
-        tracing::error!(%error, "machines with Secure Boot will refuse the GRUB that is served");
-    }
     Directory::new(path).ok()
+}
+
+/// Leases are kept by the wall clock.
+fn now() -> Millis {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// Waits until there is something to write and a little longer, so that a hundred machines that are switched on together cost a few
@@ -510,6 +566,13 @@ async fn renew(certificate: Arc<ServerCertificate>, firmware: Option<Arc<Firmwar
             Ok(false) => {}
             Err(error) => tracing::error!(%error, "the server's certificate could not be renewed"),
         }
+    }
+}
+
+async fn watch_boots(journal: Arc<Journal>) {
+    loop {
+        tokio::time::sleep(BOOT_CHECK).await;
+        journal.look_after();
     }
 }
 

@@ -33,16 +33,19 @@ fn main() {
         Some("find") => return find(args[2].parse().unwrap()),
         Some("ask") => return asking::ask(&args[2..]),
         Some("solicit") => return asking::solicit_twice(),
+        Some("arm") => return arm(Path::new(&args[2]), &args[3]),
         Some("abuse") => return hostile::abuse(SERVER.parse().unwrap()),
         Some("serve") => return serve(Path::new(&args[2]), Path::new(&args[3])),
         Some("--list") => return,
         _ => {}
     }
-    let cases: [(&str, fn()); 10] = [
+    let cases: [(&str, fn()); 12] = [
         ("dhcp_tftp_and_http_serve_foreign_clients", foreign_clients),
         ("the_same_ports_work_again_at_once", same_ports_again),
         ("two_capabilities_are_enough", two_capabilities),
         ("hostile_clients_change_nothing_for_others", hostile_clients),
+        ("strangers_get_nothing_in_another_machines_name", strangers),
+        ("two_networks_have_an_interface_block_each", two_networks),
         ("https_speaks_firmwares_suites_and_no_others", firmware_https),
         ("the_doctor_finds_what_keeps_machines_from_booting", doctor_finds),
         ("networks_behind_relays_get_addresses_and_files", settings::relayed_networks),
@@ -230,6 +233,119 @@ fn foreign_clients() {
     assert!(server.terminate(PATIENCE).unwrap().success());
 }
 
+/// Orders a deployment of the machine with this address, or lets it boot something once where the order is there already.
+fn arm(site: &Path, mac: &str) {
+    let client =
+        gravure_server::Client::new(&gravure_server::ClientSettings::of_site(site).unwrap()).unwrap();
+    let request = gravure_model::job::JobRequest {
+        machine: mac.parse().unwrap(),
+        image: "x.wim".into(),
+        image_index: 0,
+        name: "pc".into(),
+        disk: gravure_model::job::DiskRule::Only,
+        assurance: gravure_model::Assurance::Token,
+        expires: None,
+        max_machines: None,
+        then: gravure_model::job::Afterwards::Reboot,
+        wipe: false,
+        windows: None,
+        capture: None,
+    };
+    client.create_job(&request).unwrap();
+}
+
+/// The link-layer address of a client.
+fn address_of(client: &Neighbour) -> String {
+    let mut command = client.command("ip");
+    command.args(["-j", "link", "show", "dev", client.interface()]);
+    let links: serde_json::Value = serde_json::from_slice(&output(command).stdout).unwrap();
+    links[0]["address"].as_str().unwrap().to_owned()
+}
+
+/// Where this server gives the addresses, a machine is who DHCP says it is (pxe/TRUST.md).
+fn strangers() {
+    if !can_make_labs() || ["udhcpc", "curl"].iter().any(|tool| oracle(tool).is_none()) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let lab = Lab::new().unwrap();
+    let boot = boot_directory(dir.path());
+    let site = dir.path().join("site");
+    let mut server = start_server(&lab, &site, &boot);
+    std::fs::write(site.join("images/x.wim"), content(1000)).unwrap();
+    let machine = lab.neighbour().unwrap();
+    lease(&machine, dir.path());
+    let mac = address_of(&machine);
+    let mut order = own_command(&lab, &[&site], "arm");
+    order.arg(&mac);
+    let said = output(order);
+    assert!(said.status.success(), "{said:?}");
+    let uuid = "12345678-0000-0000-0000-000000000001";
+    let fetch = |client: &Neighbour, path: &str| {
+        let url = format!("http://{SERVER}/boot/{path}?mac={mac}&uuid={uuid}&arch=x86_64-efi");
+        String::from_utf8_lossy(&curl(client, &[&url]).stdout).into_owned()
+    };
+    let has_token = |part: String| part.contains("etc/gravure/token");
+    // One with an address of its own choosing, and one with a lease of its own.
+    let [stranger, other] = [lab.neighbour().unwrap(), lab.neighbour().unwrap()];
+    stranger.set_address("10.77.0.222/24").unwrap();
+    lease(&other, dir.path());
+    for client in [&stranger, &other] {
+        let menu = fetch(client, "grub.cfg");
+        assert!(menu.contains("set default=local") && !menu.contains("--id deploy"), "{menu}");
+        assert!(!has_token(fetch(client, "token.cpio")));
+    }
+    // The machine itself gets both, also after all that.
+    assert!(fetch(&machine, "grub.cfg").contains("set default=deploy"));
+    assert!(has_token(fetch(&machine, "token.cpio")));
+    let log = server.console().text();
+    assert!(log.contains("request in a machine's name that does not fit its address"), "{log}");
+    assert!(server.terminate(PATIENCE).unwrap().success());
+    // Who had the lease before the server was started again is still known.
+    let mut server = start_server(&lab, &site, &boot);
+    assert!(!has_token(fetch(&stranger, "token.cpio")));
+    assert!(has_token(fetch(&machine, "token.cpio")));
+    assert!(server.terminate(PATIENCE).unwrap().success());
+}
+
+/// One server on two networks: each gives its own addresses, and names the server by the address that it has there.
+fn two_networks() {
+    if !can_make_labs() || ["udhcpc", "curl"].iter().any(|tool| oracle(tool).is_none()) {
+        return;
+    }
+    const OTHER: &str = "10.88.0.1";
+    let dir = tempfile::tempdir().unwrap();
+    let lab = Lab::new().unwrap();
+    // The first neighbour's cable, taken off the bridge: a second network of the server.
+    let far = lab.neighbour().unwrap();
+    lab.ip(&["link", "set", "peer0", "nomaster"]).unwrap();
+    lab.ip(&["address", "add", &format!("{OTHER}/24"), "dev", "peer0"]).unwrap();
+    let near = lab.neighbour().unwrap();
+    let boot = boot_directory(dir.path());
+    let site = dir.path().join("site");
+    let mut server = start_server(&lab, &site, &boot);
+    assert!(server.terminate(PATIENCE).unwrap().success());
+    let config = site.join(CONFIG_NAME);
+    let text = std::fs::read_to_string(&config).unwrap();
+    let second = "\n[[interface]]\nname = \"peer0\"\ndhcp = \"full\"\npool = \"10.88.0.20-10.88.0.30\"\n";
+    std::fs::write(&config, text + second).unwrap();
+    let mut server = start_server(&lab, &site, &boot);
+    let kernel = std::fs::read(boot.join("vmlinuz")).unwrap();
+    for (client, own, pool) in [(&near, SERVER, 100..=150), (&far, OTHER, 20..=30)] {
+        let [a, b, c, last] = lease(client, dir.path()).octets();
+        assert!(
+            own.starts_with(&format!("{a}.{b}.{c}.")) && pool.contains(&last),
+            "{own}: {a}.{b}.{c}.{last}"
+        );
+        assert!(curl(client, &[&format!("http://{own}/boot/vmlinuz")]).stdout == kernel, "{own}");
+        assert!(curl(client, &[&format!("tftp://{own}//boot/vmlinuz")]).stdout == kernel, "{own}");
+        let script = curl(client, &[&format!("http://{own}/boot.ipxe?mac={}", address_of(client))]).stdout;
+        let script = String::from_utf8(script).unwrap();
+        assert!(script.contains(&format!("http://{own}/boot")), "{own}: {script}");
+    }
+    assert!(server.terminate(PATIENCE).unwrap().success());
+}
+
 fn hostile_clients() {
     if !can_make_labs() || oracle("curl").is_none() {
         return;
@@ -352,6 +468,19 @@ fn doctor_finds() {
     let (verdict, text) = check(&checks, "boot files");
     assert!(verdict == "problem" && text.starts_with("pxe/grubx64.efi is missing"), "{text}");
     assert_eq!(check(&checks, "root key").0, "warning");
+    assert_eq!(check(&checks, "certificate").0, "ok", "{checks:#}");
+    let shown = checks.as_array().unwrap().iter().filter(|check| check["name"] == "certificate");
+    assert!(
+        shown
+            .filter_map(|check| check["found"].as_str())
+            .any(|found| found.starts_with("that of 10.77.0.1:8443 names 10.77.0.1, ")),
+        "{checks:#}"
+    );
+    assert_eq!(check(&checks, "relay"), ("ok".into(), "no relay has passed a request on -> ".into()));
+    assert_eq!(
+        check(&checks, "other IPv6 servers"),
+        ("ok".into(), "no router and no DHCPv6 server answers -> ".into())
+    );
 
     // A second server that gives addresses.
     let Some(foreign) = ForeignDhcp::start(&lab, dir.path()).unwrap() else { return };

@@ -8,6 +8,7 @@
 mod accelerator;
 mod artifacts;
 mod boot_code;
+mod boot_program;
 mod bucket;
 mod console;
 mod crash;
@@ -29,6 +30,7 @@ pub use artifacts::{
     full_run, gravure_program, in_full_run, in_sample, payload_dir, seed, shared_dir, test_image,
 };
 pub use boot_code::windows_boot_code;
+pub use boot_program::boot_program;
 pub use bucket::BucketServer;
 pub use console::Console;
 pub use crash::{Recording, RecordingDisk, Survives};

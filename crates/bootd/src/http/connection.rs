@@ -121,7 +121,7 @@ async fn serve(
 fn tell(presence: &Presence, peer: SocketAddr, by: &str, answer: &Answer, broken: Option<&io::Error>) {
     let (Some(name), 200, 1..) = (&answer.name, answer.status, answer.body.len()) else { return };
     match broken {
-        None => presence.fetched(peer.ip(), || format!("fetched {name} by {by}")),
+        None => presence.fetched(peer.ip(), &name.to_string(), || format!("fetched {name} by {by}")),
         Some(error) => {
             let len = answer.body.len();
             presence.note(peer.ip(), NoteKind::Trouble, || {

@@ -412,7 +412,8 @@ impl Running {
         match end {
             Some(End::Done) => {
                 let ms = self.now().0;
-                presence.fetched(peer.ip(), || format!("fetched {name} by TFTP, {bytes} bytes in {ms} ms"));
+                presence
+                    .fetched(peer.ip(), name, || format!("fetched {name} by TFTP, {bytes} bytes in {ms} ms"));
             }
             Some(end) if !end.is_success() => {
                 let text = || format!("did not get {name} by TFTP, {bytes} bytes arrived: {end}");

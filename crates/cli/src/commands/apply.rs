@@ -9,9 +9,9 @@ use std::process::ExitCode;
 use clap::ValueEnum;
 use gravure_imaging::{
     ApplyOptions, BlockApplyOptions, BlockVerify, Collisions, Compact, CompactReport, DamagedContent, Delta,
-    ErrorKind, Existing, ExistingData, Image, LackOfRoom, Unrepresentable, VerifyOptions, VolumeApplyOptions, VolumeFile,
-    VolumeReport, VolumeVerify, Which, WofAlgorithm, apply_to_directory, apply_to_volume, check_integrity,
-    verify_applied,
+    ErrorKind, Existing, ExistingData, Image, LackOfRoom, Unrepresentable, VerifyOptions, VolumeApplyOptions,
+    VolumeFile, VolumeReport, VolumeVerify, Which, WofAlgorithm, apply_to_directory, apply_to_volume,
+    check_integrity, verify_applied,
 };
 use gravure_model::Ctl;
 use gravure_tree::Loss;

@@ -9,8 +9,8 @@ use gravure_codec::Level;
 use gravure_imaging::{
     AppendOptions, Boot, CaptureConfig, CaptureForm, CaptureOptions, CaptureReport, CaptureSource, Earlier,
     ErrorKind, Exclusions, ImageFile, Integrity, IntegrityChange, Keep, Mounts, NameCase, RewriteOptions,
-    ScanOptions, SecurityMetadata, Symlinks, UncleanVolumes, Unfinished, UnixMetadata, Which, append, capture,
-    capture_directory, capture_sources_to_pipe, read_text, read_text_file,
+    ScanOptions, SecurityMetadata, Symlinks, UncleanVolumes, Unfinished, UnixMetadata, Which, append,
+    capture, capture_directory, capture_sources_to_pipe, read_text, read_text_file,
 };
 use gravure_model::Ctl;
 use gravure_unlock::Key;

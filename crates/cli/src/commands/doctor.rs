@@ -12,7 +12,7 @@ use crate::Common;
 use crate::exit::Failure;
 use crate::output;
 
-/// Find out why machines do not boot from this server: ports, other DHCP servers, boot files, keys, clock, space
+/// Find out why machines do not boot from this server: ports, other DHCP servers, relays, IPv6, boot files, certificates, clock, space
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   gravure doctor --site /srv/gravure
@@ -20,7 +20,8 @@ use crate::output;
   gravure doctor --site /srv/gravure --dhcp-config dnsmasq > /etc/dnsmasq.d/gravure.conf
 
 Run it as root on the server, while the server runs: only then it sees who holds which port, asks the network for other DHCP
-servers, and tries its own file services. It changes nothing. Exit code 1 when something keeps machines from booting.
+servers and IPv6 routers, tries its own file services, and looks at the certificate it shows. The lines of --dhcp-config follow
+the chain of the site and the loaders it has. It changes nothing. Exit code 1 when something keeps machines from booting.
 What single machines did is in `gravure machine journal`.")]
 pub(crate) struct Options {
     /// Directory of the site
@@ -54,8 +55,7 @@ pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
 
 fn print_lines(options: &Options, kind: &str) -> Result<ExitCode, Failure> {
     let config = Config::load(&options.site.join(CONFIG_NAME))?;
-    let (server, content) = gravure_server::first_content_url(&config)?;
-    output::text(&dhcp_lines(kind, server, &content)?)?;
+    output::text(&dhcp_lines(&config, kind)?)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -4,6 +4,7 @@ mod block_command;
 mod differences;
 mod disk;
 mod disk_files;
+mod doctor;
 mod drivers;
 mod from_anywhere;
 mod habits;

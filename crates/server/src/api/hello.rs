@@ -13,12 +13,16 @@ use gravure_model::{Assurance, Secret, Timestamp};
 use super::Problem;
 use super::state::{App, Local, Peer, announce, session};
 use crate::boot::{ArchKind, Choice, Facts, FirmwareKind, ipv4};
+use crate::db::machines::Registered;
 use crate::db::{self, Conn, DbError, SessionRow};
 use crate::planning::{Planner, settle_abandoned};
 use crate::secret::{hash_of, six_digits};
 
 /// A nonce is 32 bytes as hexadecimal digits.
 const NONCE_DIGITS: usize = 64;
+/// What an operator can do about a machine that may be another.
+const LIKE_ANOTHER: &str = "machines whose firmware has the same number are told apart by their adapters and stay apart; if a \
+    mainboard was replaced, name the machine by its new id, and enter the serial number in its firmware";
 /// Longest version text kept.
 const MAX_VERSION_BYTES: usize = 100;
 
@@ -41,7 +45,11 @@ pub(super) async fn hello(
         None => format!("the payload reported in, assurance {}", session.assurance),
         Some(why) => format!("the payload reported in, assurance {}; {why}", session.assurance),
     };
-    app.note(&hello.inventory.identity(), &said);
+    let identity = hello.inventory.identity();
+    for mac in &identity.macs {
+        app.journal.done(mac.0);
+    }
+    app.note(&identity, &said);
     let time = ServerTime { nonce: hello.nonce, now: Timestamp::now() };
     Ok(Json(Welcome {
         machine: session.machine,
@@ -74,17 +82,29 @@ async fn open_session(
         return Err(Problem::invalid("inventory names neither UUID, serial number nor network address")
             .cure("enter a serial number in the machine's firmware"));
     }
-    let (machine, fresh) = db::machines::register(&mut transaction, &hello.inventory, now).await?;
+    let Registered { machine, fresh, remark } =
+        db::machines::register(&mut transaction, &hello.inventory, now).await?;
     settle_abandoned(&mut transaction, &machine, now).await?;
     let actor = format!("machine {}", machine.id);
     if fresh {
         let names = describe(&machine.identity);
         db::audit::add(&mut transaction, &actor, "machine registered", &machine.id, &names).await?;
+        if let Some(doubts) = &remark {
+            db::audit::add(&mut transaction, "server", "machine like another", &machine.id, doubts).await?;
+            app.trouble(
+                &machine.identity,
+                &format!("registered as a new machine, and is like {doubts}"),
+                LIKE_ANOTHER,
+            );
+        }
         if let Some(rule) = held_back(app, client, hello) {
             let reason = format!("by rule \"{rule}\"");
             db::machines::set_quarantine(&mut transaction, &machine.id, Some(&reason), now).await?;
             db::audit::add(&mut transaction, "server", "machine quarantined", &machine.id, &reason).await?;
         }
+    }
+    if let Some(changed) = remark.filter(|_| !fresh) {
+        db::audit::add(&mut transaction, &actor, "machine changed", &machine.id, &changed).await?;
     }
     let (assurance, refused) = match &hello.token {
         None => (Assurance::Claimed, None),
@@ -176,7 +196,10 @@ async fn trade(
     if now >= known.expires {
         return Ok(Err(format!("the token expired {} s ago", seconds(known.expires))));
     }
-    if !known.identity.matches(identity) {
+    // A loader that told no UUID is known by its adapter, also by one that moves.
+    let adapter =
+        known.identity.uuid.is_none() && known.identity.macs.iter().any(|mac| identity.macs.contains(mac));
+    if !adapter && !known.identity.matches(identity) {
         return Ok(Err(format!(
             "the token was issued to another machine ({}), this one is {}",
             describe(&known.identity),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use gravure_model::api::{MachineReport, PlanReport};
-use gravure_model::identity::{MachineIdentity, MachineSelector};
+use gravure_model::identity::MachineSelector;
 use gravure_model::{Assurance, Timestamp};
 use serde::Deserialize;
 
@@ -52,15 +52,19 @@ pub(super) async fn find(conn: &mut Conn, name: &str) -> Result<MachineRow, Prob
     if let Some(machine) = db::machines::by_id(conn, name).await? {
         return Ok(machine);
     }
-    let identity = match name.parse::<MachineSelector>() {
-        Ok(MachineSelector::Mac(mac)) => Some(MachineIdentity::new(None, None, [mac])),
-        Ok(MachineSelector::Uuid(uuid)) => Some(MachineIdentity::new(Some(&uuid), None, [])),
-        _ => None,
+    let named = match name.parse::<MachineSelector>() {
+        Ok(MachineSelector::Mac(mac)) => db::machines::named(conn, "mac", &mac.to_string()).await?,
+        Ok(MachineSelector::Uuid(uuid)) => db::machines::named(conn, "uuid", &uuid).await?,
+        _ => Vec::new(),
     };
-    if let Some(identity) = identity
-        && let Some(machine) = db::machines::find(conn, &identity).await?
-    {
-        return Ok(machine);
+    match named.as_slice() {
+        [] => {}
+        [one] => return Ok(one.clone()),
+        several => {
+            let ids: Vec<&str> = several.iter().map(|machine| machine.id.as_str()).collect();
+            let problem = Problem::conflict(format!("several machines have {name}: {}", ids.join(", ")));
+            return Err(problem.cure("name the one that is meant by its id"));
+        }
     }
     let mut starting = db::machines::list(conn).await?;
     starting.retain(|machine| name.len() >= 4 && machine.id.starts_with(name));

@@ -46,6 +46,13 @@ impl App {
         }
     }
 
+    /// A line about something that is not as it should be, in the journal of each of a machine's network adapters.
+    pub(crate) fn trouble(&self, identity: &MachineIdentity, text: &str, advice: &str) {
+        for mac in &identity.macs {
+            self.journal.note(mac.0, NoteKind::Trouble, text, Some(advice.to_owned()));
+        }
+    }
+
     /// `https://address:port` that a client which reached `local` can be told.
     pub(crate) fn api_url(&self, local: LocalAddress) -> String {
         let own = self.servers.iter().find(|server| server.address == local.0.ip());

@@ -1,19 +1,23 @@
 //! Everything a machine can fetch by TFTP or HTTP, by name.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use gravure_bootd::{Ask, Asking, Directory, Found, Library, NoteKind, Presence, Via};
+use gravure_bootd::{Ask, Asking, Directory, Found, Library, NoteKind, Presence, Seen, Via};
 use gravure_model::Timestamp;
-use gravure_model::identity::MachineIdentity;
+use gravure_model::identity::{Mac, MachineIdentity};
 use gravure_model::site::{SITE_VERSION, SiteServer, SiteSettings};
+use gravure_netboot::Stage;
 use gravure_netboot::names::{RelativeName, normalise_name};
 
 use super::menu::{MenuFacts, Menus};
 use super::rules::{ArchKind, Choice, EXTRA, Facts, FirmwareKind, Rules, ipv4};
 use super::shim::{self, Shims};
-use super::{subject, tagged, token};
+use super::subject::{self, Subject, Watched};
+use super::{tagged, token};
 use crate::bundles::{Bundles, SERVED_AS};
 use crate::db::{self, Db, MachineRow};
 use crate::images::Images;
@@ -24,12 +28,20 @@ use crate::{Error, arming, overlay};
 const LOADERS: &str = "pxe";
 /// Where the image is served that the site's own key signed.
 pub(crate) const UKI: &str = "uki";
+/// How often the journal tells of the same stranger: each of its requests would push out what the machine itself does.
+const TELL_EVERY: Duration = Duration::from_secs(60);
+/// Strangers remembered for that; beyond it all are told of anew.
+const MAX_TOLD: usize = 1024;
 
 /// The files of a site.
 #[derive(Debug)]
 pub(crate) struct BootLibrary {
     pub(crate) db: Db,
     pub(crate) presence: Arc<Presence>,
+    /// Where DHCP must have seen who asks.
+    pub(crate) watched: Watched,
+    /// When the journal told of a stranger at an address.
+    pub(crate) told: Mutex<HashMap<IpAddr, Instant>>,
     pub(crate) menus: Menus,
     pub(crate) rules: Arc<Rules>,
     /// Files of the site's own entries; `None` while there are none.
@@ -41,6 +53,8 @@ pub(crate) struct BootLibrary {
     pub(crate) store: Arc<SiteStore>,
     /// Driver packages and layers.
     pub(crate) bundles: Directory,
+    /// There is an iPXE that GRUB hands over to.
+    pub(crate) ipxe: bool,
     /// The shims among the loaders.
     pub(crate) shims: Shims,
     /// The image that the site's own key signed; `None` while there is none.
@@ -123,7 +137,7 @@ impl BootLibrary {
     /// The shim that the machine's firmware starts, as far as that is known from its last inventory.
     async fn shim(&self, ask: &Ask) -> Result<Found, Error> {
         let mut trusted = None;
-        if let Some(identity) = subject::of(ask, &self.presence) {
+        if let Some((identity, _)) = self.subject(ask) {
             let mut conn = self.db.read().await?;
             if let Some(machine) = db::machines::find(&mut conn, &identity).await? {
                 let inventory = db::machines::inventory(&mut conn, &machine.id).await?;
@@ -133,6 +147,7 @@ impl BootLibrary {
             let (_, refused) = self.shims.choose(trusted);
             if let (Some(why), Some(journal), Some(mac)) =
                 (refused, self.presence.journal(), identity.macs.first())
+                && ask.asking == Asking::Content
             {
                 let cure = "put a shim with that signature beside the others, e.g. as pxe/shimx64-2023.efi";
                 journal.note(
@@ -169,7 +184,7 @@ impl BootLibrary {
 
     /// Whether a machine is to start the payload: something is planned for it, nobody knows it, or somebody said so.
     async fn has_business(&self, ask: &Ask) -> Result<bool, Error> {
-        if subject::of(ask, &self.presence).is_none() {
+        if self.subject(ask).is_none() {
             return Ok(true);
         }
         let facts = self.facts(ask).await?;
@@ -208,16 +223,20 @@ impl BootLibrary {
 
     /// What the asking machine's menu offers.
     async fn facts(&self, ask: &Ask) -> Result<MenuFacts, Error> {
-        let identity = subject::of(ask, &self.presence);
-        self.learn(ask, identity.as_ref());
+        let subject = self.subject(ask);
         let base = self.content_at(ask.local);
-        let Some(identity) = identity else {
+        let Some((identity, seen)) = subject else {
             return Ok(MenuFacts { armed: None, unknown: false, base, who: String::new(), choice: None });
         };
+        self.learn(ask, &identity, seen);
         let mut conn = self.db.read().await?;
         let armed = arming::armed(&mut conn, &identity, Timestamp::now()).await?;
-        let known = db::machines::find(&mut conn, &identity).await?;
+        let known = db::machines::look_up(&mut conn, &identity).await?;
         drop(conn);
+        if let Some(doubts) = known.doubts() {
+            self.tell_doubts(ask, &identity, &doubts);
+        }
+        let known = known.machine.map(|(row, _)| row);
         let choice = match armed {
             Some(_) => None,
             None => self.choice(ask, &identity, known.as_ref()).await?,
@@ -229,14 +248,49 @@ impl BootLibrary {
             let what = if request.capture.is_some() { "Capture this machine as" } else { "Deploy" };
             format!("{what} {}{again}", request.image)
         });
-        let machine = subject::key(&identity);
-        let chosen = choice.as_ref().map(|choice| format!("{choice}, as chosen"));
-        let offer = title.as_deref().or(chosen.as_deref()).unwrap_or("nothing planned");
-        tracing::info!(machine, offer, "boot menu");
-        if let (Some(journal), Some(mac)) = (self.presence.journal(), identity.macs.first()) {
-            journal.note(mac.0, NoteKind::Server, &format!("boot menu: {offer}"), None);
-        }
+        self.tell_offer(ask, &identity, title.as_deref(), choice.as_ref(), known);
         Ok(MenuFacts { armed: title, unknown: !known, base, who: subject::query(&identity), choice })
+    }
+
+    /// Log and journal about what a menu offers. Who asks for the length only has not been offered anything yet.
+    fn tell_offer(
+        &self,
+        ask: &Ask,
+        identity: &MachineIdentity,
+        order: Option<&str>,
+        choice: Option<&Choice>,
+        known: bool,
+    ) {
+        if ask.asking == Asking::Length {
+            return;
+        }
+        let chosen = choice.map(|choice| format!("{choice}, as chosen"));
+        let offer = order.or(chosen.as_deref()).unwrap_or("nothing planned");
+        tracing::info!(machine = subject::key(identity), offer, "boot menu");
+        let (Some(journal), Some(mac)) = (self.presence.journal(), identity.macs.first()) else { return };
+        journal.note(mac.0, NoteKind::Server, &format!("boot menu: {offer}"), None);
+        // A menu that starts something else by itself is not waited for.
+        let starts = match choice {
+            _ if order.is_some() => true,
+            Some(Choice::Register) => true,
+            Some(Choice::Quarantine | Choice::Menu) | None => !known,
+            Some(_) => false,
+        };
+        match starts {
+            true => journal.reached(mac.0, Stage::Menu),
+            false => journal.done(mac.0),
+        }
+    }
+
+    /// The journal about a machine that several known ones are as like.
+    fn tell_doubts(&self, ask: &Ask, identity: &MachineIdentity, doubts: &str) {
+        let (Some(journal), Some(mac)) = (self.presence.journal(), identity.macs.first()) else { return };
+        if ask.asking == Asking::Content {
+            let text = format!("which machine this is cannot be told; it is like {doubts}");
+            let cure = "it gets what an unknown machine gets; once its payload has registered it, it is told apart by more than \
+                        its loader tells";
+            journal.note(mac.0, NoteKind::Trouble, &text, Some(cure.to_owned()));
+        }
     }
 
     /// What an operator chose for this one boot, else what the site's rules say.
@@ -251,8 +305,17 @@ impl BootLibrary {
                 return Ok(Some(Choice::Quarantine));
             }
             let once = db::machines::boot_once(&mut *self.db.read().await?, &machine.id).await?;
-            // HEAD must not use up what the GET after it is to bring.
-            if let Some(once) = once.filter(|_| ask.asking == Asking::Content) {
+            if let Some(once) = once {
+                // HEAD is told of the same choice, and must not use up what the GET after it is to bring. Nor must GRUB, where it
+                // hands over to iPXE for this: the script that iPXE then asks for brings it.
+                let entry = self
+                    .rules
+                    .entry(&once)
+                    .filter(|_| self.ipxe && ask.name.as_str() == Some("boot/grub.cfg"));
+                let handed_over = entry.is_some_and(|entry| !entry.is_for_grub() && entry.is_for_ipxe());
+                if ask.asking == Asking::Length || handed_over {
+                    return Ok(Some(Choice::of(&once)));
+                }
                 let mut transaction = self.db.write().await?;
                 db::machines::set_boot_once(&mut transaction, &machine.id, None, Timestamp::now()).await?;
                 db::audit::add(&mut transaction, "server", "chosen boot served", &machine.id, &once).await?;
@@ -276,13 +339,56 @@ impl BootLibrary {
         Ok(self.rules.choose(&facts).map(|(_, choice)| choice.clone()))
     }
 
-    /// A machine that names itself in an HTTP request shows its address, which a proxy may not have seen.
-    fn learn(&self, ask: &Ask, identity: Option<&MachineIdentity>) {
-        if ask.via != Via::Http || self.presence.who(ask.peer).is_some() {
+    /// The machine that asks, and whether DHCP saw it at that address; `None` when it is nobody's request, or that of a stranger in a
+    /// machine's name.
+    fn subject(&self, ask: &Ask) -> Option<(MachineIdentity, bool)> {
+        match subject::of(ask, &self.presence, &self.watched) {
+            Subject::Machine { identity, seen } => Some((identity, seen)),
+            Subject::Stranger { named, why } => {
+                self.tell(ask, named, &why);
+                None
+            }
+            Subject::Nobody => None,
+        }
+    }
+
+    /// A machine that names itself in an HTTP request shows its address. Only where no DHCP of ours could have seen it: there
+    /// the first that gives a name keeps it until the next one boots at that address.
+    fn learn(&self, ask: &Ask, identity: &MachineIdentity, seen: bool) {
+        if seen || ask.via != Via::Http || self.presence.who(ask.peer).is_some() {
             return;
         }
-        if let Some(mac) = identity.and_then(|identity| identity.macs.first()) {
-            self.presence.saw(ask.peer, gravure_bootd::Seen { mac: mac.0, uuid: None });
+        let Some(mac) = identity.macs.first() else { return };
+        self.presence.saw(ask.peer, Seen { mac: mac.0, uuid: None });
+        if let Some(journal) = self.presence.journal() {
+            let text = format!(
+                "asks from {}, where no DHCP of this server looks on: that it is this machine is what it says itself",
+                ask.peer
+            );
+            journal.note(mac.0, NoteKind::Server, &text, None);
+        }
+    }
+
+    /// Puts a request in another machine's name on record, in the journal of the machine whose name it was.
+    fn tell(&self, ask: &Ask, named: Mac, why: &str) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.len() >= MAX_TOLD {
+            told.clear();
+        }
+        if told.get(&ask.peer).is_some_and(|at| at.elapsed() < TELL_EVERY) {
+            return;
+        }
+        told.insert(ask.peer, Instant::now());
+        drop(told);
+        tracing::warn!(peer = %ask.peer, %named, why, "request in a machine's name that does not fit its address");
+        if let Some(journal) = self.presence.journal() {
+            let text = format!(
+                "{} asked for {} in this machine's name and got nothing of it: {why}",
+                ask.peer, ask.name
+            );
+            let cure = "if it was this machine, let it take its address by DHCP when it boots: an address set by hand, or one \
+                        from a server whose answers do not pass here, cannot be told from somebody else's";
+            journal.note(named.0, NoteKind::Trouble, &text, Some(cure.to_owned()));
         }
     }
 
@@ -314,9 +420,9 @@ impl BootLibrary {
 
     async fn token_part(&self, ask: &Ask) -> Result<Found, Error> {
         // HEAD must not burn what the GET after it is to bring.
-        let identity = subject::of(ask, &self.presence).filter(|_| ask.asking == Asking::Content);
+        let identity = self.subject(ask).filter(|_| ask.asking == Asking::Content);
         let token = match identity {
-            Some(identity) => token::issue(&self.db, &identity, self.token_minutes).await?,
+            Some((identity, _)) => token::issue(&self.db, &identity, self.token_minutes).await?,
             None => None,
         };
         Ok(Found::binary(overlay::token_part(token.as_ref())))

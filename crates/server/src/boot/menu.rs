@@ -41,12 +41,11 @@ enum Reader {
 }
 
 impl Reader {
-    /// Whether it can start this kind of entry.
-    fn starts(self, kind: EntryKind) -> bool {
-        match kind {
-            EntryKind::Linux => true,
-            EntryKind::Efi => self == Self::Grub,
-            EntryKind::Wimboot => self == Self::Ipxe,
+    /// Whether an entry is offered by it; `ipxe`: GRUB can hand over to an iPXE for what it cannot start itself.
+    fn offers(self, entry: &Entry, ipxe: bool) -> bool {
+        match self {
+            Self::Grub => entry.is_for_grub() || (ipxe && entry.is_for_ipxe()),
+            Self::Ipxe => entry.is_for_ipxe(),
         }
     }
 }
@@ -58,11 +57,19 @@ pub(crate) struct Menus {
     site: String,
     seconds: u32,
     entries: Vec<Entry>,
+    /// The iPXE that GRUB hands over to, below the loaders.
+    ipxe: Option<&'static str>,
 }
 
 impl Menus {
     /// Reads what `dir` replaces and checks all templates.
-    pub(crate) fn load(dir: &Path, site: &str, seconds: u32, entries: &[Entry]) -> Result<Self, Error> {
+    pub(crate) fn load(
+        dir: &Path,
+        site: &str,
+        seconds: u32,
+        entries: &[Entry],
+        ipxe: Option<&'static str>,
+    ) -> Result<Self, Error> {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment.set_auto_escape_callback(|_| AutoEscape::None);
@@ -76,7 +83,7 @@ impl Menus {
             };
             environment.add_template_owned(name, text)?;
         }
-        let menus = Self { environment, site: title(site), seconds, entries: entries.to_vec() };
+        let menus = Self { environment, site: title(site), seconds, entries: entries.to_vec(), ipxe };
         // A mistake in a replaced template shows at start, not when a machine boots.
         for armed in [None, Some("Deploy".to_owned())] {
             let (base, who) = ("http://0".to_owned(), String::new());
@@ -104,7 +111,8 @@ impl Menus {
     }
 
     fn values(&self, facts: &MenuFacts, reader: Reader) -> Value {
-        let entries: Vec<&Entry> = self.entries.iter().filter(|entry| reader.starts(entry.kind)).collect();
+        let offered = |entry: &&Entry| reader.offers(entry, self.ipxe.is_some());
+        let entries: Vec<&Entry> = self.entries.iter().filter(offered).collect();
         let usual = if facts.unknown { "register" } else { "local" };
         let offered = |name: &str| entries.iter().any(|entry| entry.name == name);
         let (default, timeout) = match (&facts.armed, &facts.choice) {
@@ -127,13 +135,14 @@ impl Menus {
             base => facts.base,
             who => facts.who,
             kernel_arguments => KERNEL_ARGUMENTS,
-            entries => entries.iter().map(|entry| shown(entry)).collect::<Vec<_>>(),
+            ipxe => self.ipxe,
+            entries => entries.iter().map(|entry| shown(entry, reader)).collect::<Vec<_>>(),
         }
     }
 }
 
 /// An entry as the templates see it.
-fn shown(entry: &Entry) -> Value {
+fn shown(entry: &Entry, reader: Reader) -> Value {
     let initrd: Vec<Value> = entry
         .initrd
         .iter()
@@ -146,6 +155,8 @@ fn shown(entry: &Entry) -> Value {
         name => entry.name,
         title => title(&entry.title),
         kind => Value::from_serialize(entry.kind),
+        through_ipxe => reader == Reader::Grub && !entry.is_for_grub(),
+        kernel => entry.kernel,
         file => entry.file,
         initrd,
         arguments => entry.arguments,
@@ -186,7 +197,7 @@ mod tests {
                 ..Entry::default()
             },
         ];
-        Menus::load(dir, "Test \"site\" $x", 5, &entries)
+        Menus::load(dir, "Test \"site\" $x", 5, &entries, None)
     }
 
     fn facts(armed: Option<&str>, unknown: bool) -> MenuFacts {
@@ -232,6 +243,126 @@ mod tests {
         assert!(menus.grub(&armed).unwrap().contains("timeout=0\nset default=deploy\n"));
     }
 
+    /// Entries that GRUB needs help with, and menus that have it.
+    fn menus_with_ipxe(ipxe: Option<&'static str>) -> Menus {
+        let entries = [
+            Entry {
+                name: "winpe".into(),
+                title: "WinPE".into(),
+                kind: EntryKind::Wimboot,
+                file: "wimboot".into(),
+                initrd: vec!["boot.wim=pe/boot.wim".into()],
+                ..Entry::default()
+            },
+            Entry {
+                name: "tools".into(),
+                title: "Tools".into(),
+                kind: EntryKind::Iso,
+                file: "tools.iso".into(),
+                ..Entry::default()
+            },
+            Entry {
+                name: "live".into(),
+                title: "Live system".into(),
+                kind: EntryKind::Iso,
+                file: "live.iso".into(),
+                kernel: Some("live/vmlinuz".into()),
+                initrd: vec!["live/initrd.img".into()],
+                arguments: "boot=live".into(),
+            },
+            Entry {
+                name: "rescue".into(),
+                title: "Rescue".into(),
+                file: "rescue/vmlinuz".into(),
+                initrd: vec!["rescue/a.cpio".into(), "rescue/b.cpio".into()],
+                ..Entry::default()
+            },
+        ];
+        let dir = tempfile::tempdir().unwrap();
+        Menus::load(dir.path(), "Test", 5, &entries, ipxe).unwrap()
+    }
+
+    #[test]
+    fn discs_and_winpe_are_offered_by_whoever_starts_them() {
+        let chosen =
+            |name: &str| MenuFacts { choice: Some(Choice::Entry(name.into())), ..facts(None, false) };
+        let (without, with) = (menus_with_ipxe(None), menus_with_ipxe(Some("ipxe.efi")));
+        // Alone GRUB starts what lies in a disc, and nothing that needs the whole of it.
+        let grub = without.grub(&chosen("winpe")).unwrap();
+        assert!(grub.contains("timeout=5\nset default=local\n") && !grub.contains("--id winpe"), "{grub}");
+        assert!(!grub.contains("--id tools") && !grub.contains("ipxe.efi"), "{grub}");
+        let live = "loopback disc \"$base/extra/live.iso\"\n  linux \"(disc)/live/vmlinuz\" boot=live\n  initrd \"(disc)/live/initrd.img\"\n";
+        assert!(grub.contains(live), "{grub}");
+        let grub = with.grub(&chosen("winpe")).unwrap();
+        assert!(grub.contains("timeout=0\nset default=winpe\n"), "{grub}");
+        assert_eq!(grub.matches("chainloader \"$base/ipxe.efi\"\n").count(), 2, "{grub}");
+        assert!(grub.contains(live), "{grub}");
+        // iPXE starts both, and reads nothing out of a disc.
+        for menus in [&without, &with] {
+            let ipxe = menus.ipxe(&chosen("tools")).unwrap();
+            assert!(ipxe.contains("goto tools\n"), "{ipxe}");
+            let sanboot = ":tools\necho Loading Tools\nsanboot --no-describe --keep http://10.0.0.1:8080/extra/tools.iso || goto failed\n";
+            assert!(ipxe.contains(sanboot) && !ipxe.contains("live"), "{ipxe}");
+            // EFI kernels find their initial file systems by names that the command line repeats.
+            assert!(ipxe.contains("set files initrd=part1 initrd=part2 ||\n"), "{ipxe}");
+            assert!(
+                ipxe.contains(
+                    "initrd --name part2 http://10.0.0.1:8080/extra/rescue/b.cpio || goto failed\n"
+                ),
+                "{ipxe}"
+            );
+        }
+    }
+
+    /// iPXE has no checker of its own: labels that are jumped to exist, each once, and each line begins with a command that it has.
+    #[test]
+    fn ipxe_can_run_every_script() {
+        const COMMANDS: [&str; 13] = [
+            "boot", "choose", "echo", "exit", "goto", "initrd", "iseq", "item", "kernel", "menu", "sanboot",
+            "set", "sleep",
+        ];
+        let dir = tempfile::tempdir().unwrap();
+        let mut scripts = Vec::new();
+        for menus in [menus(dir.path()).unwrap(), menus_with_ipxe(Some("ipxe.efi"))] {
+            for choice in ["local", "register", "menu", "winpe", "tools", "memtest", "nothing"] {
+                let choice = Some(Choice::of(choice));
+                scripts.push(menus.ipxe(&MenuFacts { choice, ..facts(None, false) }).unwrap());
+            }
+            scripts.push(menus.ipxe(&facts(None, true)).unwrap());
+            scripts.push(menus.ipxe(&facts(Some("Deploy x.wim"), false)).unwrap());
+        }
+        for script in scripts {
+            assert!(script.starts_with("#!ipxe\n"), "{script}");
+            let mut labels: Vec<&str> = script.lines().filter_map(|line| line.strip_prefix(':')).collect();
+            let count = labels.len();
+            labels.sort_unstable();
+            labels.dedup();
+            assert_eq!(labels.len(), count, "{script}");
+            let mut targets: Vec<&str> = Vec::new();
+            for line in script.lines().filter(|line| !line.is_empty() && !line.starts_with(['#', ':'])) {
+                for command in line.split(" && ").flat_map(|part| part.split("||")) {
+                    let words: Vec<&str> = command.split_whitespace().collect();
+                    let Some(name) = words.first() else { continue };
+                    assert!(COMMANDS.contains(name), "{line}: {script}");
+                    if let ["goto", target] = words.as_slice() {
+                        targets.push(target);
+                    }
+                    if let ["item", target, ..] = words.as_slice() {
+                        targets.push(target);
+                    }
+                }
+                // Settings that iPXE has, or that the script made.
+                for setting in line.split("${").skip(1) {
+                    let name = setting.split('}').next().unwrap();
+                    assert!(["platform", "files", "choice", "where", "buildarch"].contains(&name), "{line}");
+                }
+            }
+            for target in targets.into_iter().filter(|target| *target != "${choice}") {
+                assert!(labels.contains(&target), "{target} is no label: {script}");
+            }
+        }
+    }
+
     #[test]
     fn an_armed_machine_loads_its_token_at_once_and_others_choose() {
         let dir = tempfile::tempdir().unwrap();
@@ -267,7 +398,8 @@ mod tests {
         let menus = menus(dir.path()).unwrap();
         let armed = menus.grub(&facts(Some("Deploy x.wim"), false)).unwrap();
         let idle = menus.grub(&facts(None, true)).unwrap();
-        for text in [armed, idle, menus.grub_start(80).unwrap()] {
+        let others = menus_with_ipxe(Some("ipxe.efi")).grub(&facts(None, true)).unwrap();
+        for text in [armed, idle, others, menus.grub_start(80).unwrap()] {
             let Some(mut checker) = gravure_testkit::oracle("grub-script-check") else { return };
             let path = dir.path().join("grub.cfg");
             std::fs::write(&path, &text).unwrap();

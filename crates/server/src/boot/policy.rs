@@ -13,6 +13,7 @@ use gravure_netboot::dhcp::{
 use super::library::UKI;
 use super::quirks::Quirks;
 use super::rules::{ArchKind, Choice, Facts, FirmwareKind, Rules};
+use super::straight::straight;
 use crate::config::Chain;
 
 /// For machines that could load the signed image twice over TFTP, and would trust what they get in between.
@@ -142,6 +143,10 @@ pub(crate) struct SitePolicy {
     pub(crate) quirks: Arc<Quirks>,
     /// Our own address on the interface: machines that have none yet and came through no relay are in its network.
     pub(crate) here: Option<Ipv4Addr>,
+    /// `http://address:port` of files.
+    pub(crate) content: String,
+    /// An iPXE for UEFI machines, if the site has one: it starts what GRUB cannot. Nobody signed it.
+    pub(crate) ipxe: Option<&'static str>,
 }
 
 impl BootPolicy for SitePolicy {
@@ -157,11 +162,18 @@ impl BootPolicy for SitePolicy {
             address,
             known: None,
         };
-        if let Some((rule, Choice::Ignore)) = self.rules.choose(&facts) {
-            let why = "this site leaves the machine alone".to_owned();
-            return BootDecision::Ignore { rule: rule.to_owned(), why };
-        }
-        let mut decision = self.table.boot_for(client);
+        let straight = match self.rules.choose(&facts) {
+            Some((rule, Choice::Ignore)) => {
+                let why = "this site leaves the machine alone".to_owned();
+                return BootDecision::Ignore { rule: rule.to_owned(), why };
+            }
+            Some((rule, Choice::Entry(name))) => self
+                .rules
+                .entry(name)
+                .and_then(|entry| straight(rule, entry, client, &self.content, self.ipxe)),
+            _ => None,
+        };
+        let mut decision = straight.unwrap_or_else(|| self.table.boot_for(client));
         // A running iPXE has none of the faults of the firmware it came from.
         if let BootDecision::Boot(offer) = &mut decision
             && client.loader == Loader::Firmware
@@ -186,7 +198,7 @@ mod tests {
     use gravure_netboot::dhcp::{ArchCode, FileIn, HardwareAddress, Relay};
 
     use super::super::quirks::{FilePlace, Quirk};
-    use super::super::rules::Rule;
+    use super::super::rules::{Entry, EntryKind, Rule};
     use super::*;
 
     fn client(arch: u16, loader: Loader) -> BootClient {
@@ -289,6 +301,8 @@ mod tests {
             rules: Arc::new(Rules::check(&[rule], &[]).unwrap()),
             quirks: Arc::new(Quirks::check(&[quirk]).unwrap()),
             here: Some([10, 77, 0, 1].into()),
+            content: "http://s".into(),
+            ipxe: None,
         };
         let near = client(7, Loader::Firmware);
         let BootDecision::Boot(offer) = policy.boot_for(&near) else { panic!("nothing offered") };
@@ -300,5 +314,53 @@ mod tests {
             panic!("nothing offered")
         };
         assert_eq!(offer.quirks.file_in, FileIn::Both);
+    }
+
+    #[test]
+    fn a_rule_for_what_grub_cannot_start_gives_firmware_what_can() {
+        let entry = |name: &str| Entry {
+            name: name.into(),
+            title: "x".into(),
+            file: "memtest/memtest.bin".into(),
+            ..Entry::default()
+        };
+        let entries = [
+            Entry { kind: EntryKind::Wimboot, ..entry("winpe") },
+            Entry { kind: EntryKind::Iso, file: "tools.iso".into(), ..entry("tools") },
+            Entry {
+                kind: EntryKind::Iso,
+                file: "live.iso".into(),
+                kernel: Some("vmlinuz".into()),
+                ..entry("live")
+            },
+            entry("memtest"),
+        ];
+        let file = |choice: &str, ipxe, arch| {
+            let rule = Rule { name: "r".into(), boot: choice.into(), ..Rule::default() };
+            let rules = Arc::new(Rules::check(&[rule], &entries).unwrap());
+            let table = BootTable::default();
+            let content = "http://10.0.0.1".to_owned();
+            let policy = SitePolicy { table, rules, quirks: Arc::default(), here: None, content, ipxe };
+            match policy.boot_for(&client(arch, Loader::Firmware)) {
+                BootDecision::Boot(offer) => Some(offer.file),
+                BootDecision::Ignore { .. } => None,
+            }
+        };
+        type Case<'a> = (&'a str, Option<&'static str>, u16, Option<&'a str>);
+        let cases: [Case<'_>; 10] = [
+            ("winpe", Some("ipxe.efi"), 7, Some("ipxe.efi")),
+            ("winpe", Some("ipxe.efi"), 16, Some("http://10.0.0.1/ipxe.efi")),
+            ("winpe", None, 7, None),
+            ("winpe", Some("ipxe.efi"), 0, None),
+            ("tools", None, 16, Some("http://10.0.0.1/extra/tools.iso")),
+            ("tools", Some("ipxe.efi"), 7, Some("ipxe.efi")),
+            ("tools", None, 7, None),
+            ("live", Some("ipxe.efi"), 16, None),
+            ("memtest", Some("ipxe.efi"), 7, None),
+            ("menu", Some("ipxe.efi"), 7, None),
+        ];
+        for (choice, ipxe, arch, expected) in cases {
+            assert_eq!(file(choice, ipxe, arch).as_deref(), expected, "{choice} {ipxe:?} {arch}");
+        }
     }
 }

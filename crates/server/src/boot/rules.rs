@@ -106,12 +106,16 @@ pub struct Entry {
     /// What it is; Linux when it is left out.
     #[serde(default)]
     pub kind: EntryKind,
-    /// The program, below the site's `extra` directory: a Linux kernel, an EFI program, or wimboot.
+    /// The program, below the site's `extra` directory: a Linux kernel, an EFI program, wimboot, or a disc image.
     pub file: String,
-    /// For Linux: initial file systems. For wimboot: `NAME=FILE`, such as `boot.wim=winpe/boot.wim`.
+    /// For a disc image: the Linux kernel inside it that GRUB starts. Without one the disc is started as a whole, by iPXE or by
+    /// firmware that boots by HTTP.
+    pub kernel: Option<String>,
+    /// For Linux: initial file systems. For a disc image with a kernel: those inside it. For wimboot: `NAME=FILE`, such as
+    /// `boot.wim=winpe/boot.wim`.
     #[serde(default)]
     pub initrd: Vec<String>,
-    /// For Linux: its command line.
+    /// For Linux, also inside a disc image: its command line.
     #[serde(default)]
     pub arguments: String,
 }
@@ -127,6 +131,29 @@ pub enum EntryKind {
     Efi,
     /// wimboot with the files of WinPE, started by iPXE.
     Wimboot,
+    /// An image of a disc.
+    Iso,
+}
+
+impl Entry {
+    /// Whether GRUB starts it by itself.
+    pub(crate) fn is_for_grub(&self) -> bool {
+        match self.kind {
+            EntryKind::Linux | EntryKind::Efi => true,
+            EntryKind::Wimboot => false,
+            EntryKind::Iso => self.kernel.is_some(),
+        }
+    }
+
+    /// Whether iPXE starts it.
+    pub(crate) fn is_for_ipxe(&self) -> bool {
+        match self.kind {
+            EntryKind::Linux | EntryKind::Wimboot => true,
+            EntryKind::Efi => false,
+            // iPXE reads no file out of a disc.
+            EntryKind::Iso => self.kernel.is_none(),
+        }
+    }
 }
 
 /// What was decided about a machine.
@@ -210,6 +237,11 @@ impl Rules {
             |rule: &Rule| check_rule(rule, entries).map_err(|why| format!("[[rule]] {:?}: {why}", rule.name));
         let rules = rules.iter().map(check).collect::<Result<_, _>>()?;
         Ok(Self { rules, entries: entries.to_vec() })
+    }
+
+    /// The entry of this name.
+    pub(crate) fn entry(&self, name: &str) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.name == name)
     }
 
     /// The entries, in their order.
@@ -315,7 +347,23 @@ fn check_entry(entry: &Entry) -> Result<(), String> {
         EntryKind::Wimboot => text.split_once('=').map_or("", |(_, file)| file),
         _ => text,
     });
-    for file in std::iter::once(entry.file.as_str()).chain(files) {
+    if entry.kernel.is_some() && entry.kind != EntryKind::Iso {
+        return Err("kernel is a file inside a disc image, and means nothing for other kinds".to_owned());
+    }
+    if entry.kind == EntryKind::Iso
+        && entry.kernel.is_none()
+        && !(entry.initrd.is_empty() && entry.arguments.is_empty())
+    {
+        return Err("initrd and arguments of a disc image go with a kernel inside it, and kernel is not set"
+            .to_owned());
+    }
+    if matches!(entry.kind, EntryKind::Efi) && !(entry.initrd.is_empty() && entry.arguments.is_empty()) {
+        return Err("an EFI program is started alone: initrd and arguments mean nothing for it".to_owned());
+    }
+    if entry.kind == EntryKind::Wimboot && !entry.arguments.is_empty() {
+        return Err("wimboot takes no arguments here".to_owned());
+    }
+    for file in std::iter::once(entry.file.as_str()).chain(entry.kernel.as_deref()).chain(files) {
         // They end up in GRUB's and iPXE's scripts.
         let safe = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./+".contains(&byte);
         if file.is_empty() || file.starts_with('/') || file.contains("..") || !file.bytes().all(safe) {
@@ -428,7 +476,14 @@ mod tests {
             let error = Rules::check(&[rule], &[entry("memtest")]).unwrap_err();
             assert!(error.contains(expected), "{error}");
         }
-        let entries: [(Entry, &str); 6] = [
+        let entries: [(Entry, &str); 10] = [
+            (Entry { kernel: Some("vmlinuz".into()), ..entry("a") }, "inside a disc image"),
+            (Entry { kind: EntryKind::Iso, initrd: vec!["x".into()], ..entry("a") }, "kernel is not set"),
+            (Entry { kind: EntryKind::Efi, arguments: "x".into(), ..entry("a") }, "is started alone"),
+            (
+                Entry { kind: EntryKind::Iso, kernel: Some("../vmlinuz".into()), ..entry("a") },
+                "no file below `extra`",
+            ),
             (entry("local"), "means something already"),
             (entry("a b"), "letters, digits and dashes"),
             (Entry { file: "../keys/plan.key".into(), ..entry("a") }, "no file below `extra`"),

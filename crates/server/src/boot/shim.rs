@@ -28,22 +28,29 @@ struct Shim {
 impl Shims {
     /// Looks at the files in `dir`.
     pub(crate) fn load(dir: &Path) -> Self {
-        let entries = std::fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok);
-        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-        let mut names: Vec<String> =
-            names.filter(|name| name.starts_with("shimx64") && name.ends_with(".efi")).collect();
-        names.sort_by_key(|name| (name != NAME, name.clone()));
+        let names = Self::names(dir);
         let read = |name: &String| {
             let path = dir.join(name);
             let fits = path.metadata().is_ok_and(|facts| facts.len() <= MAX_BYTES);
             fits.then(|| std::fs::read(&path).ok()).flatten()
         };
-        let shims = names.into_iter().take(MAX_SHIMS).filter_map(|name| {
+        let shims = names.into_iter().filter_map(|name| {
             let bytes = read(&name)?;
             let signed_by = Program::parse(&bytes).ok()?;
             Some(Shim { name, signed_by: Microsoft::named_in(signed_by.signatures()) })
         });
         Self(shims.collect())
+    }
+
+    /// Their files in `dir`, the usual one first.
+    pub(crate) fn names(dir: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok);
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        let mut names: Vec<String> =
+            names.filter(|name| name.starts_with("shimx64") && name.ends_with(".efi")).collect();
+        names.sort_by_key(|name| (name != NAME, name.clone()));
+        names.truncate(MAX_SHIMS);
+        names
     }
 
     /// What those of the site are signed by, for people.

@@ -1,8 +1,10 @@
 //! Machines and the names they are found by.
 
+use std::cmp::Reverse;
+
 use gravure_model::Timestamp;
 use gravure_model::api::MachineState;
-use gravure_model::identity::MachineIdentity;
+use gravure_model::identity::{Likeness, MachineIdentity, Verdict};
 use gravure_model::inventory::Inventory;
 use sqlx::Row;
 use sqlx::any::AnyRow;
@@ -73,22 +75,60 @@ pub(crate) async fn other_of_name(
     Ok(row.map(|row| row.try_get("id")).transpose()?)
 }
 
-/// The machine that `identity` names, by the rules of [`MachineIdentity::matches`].
+/// What looking for a machine brought.
+#[derive(Debug, Default)]
+pub(crate) struct LookedUp {
+    /// The one it is, and how it compares with what is known of it.
+    pub(crate) machine: Option<(MachineRow, Likeness)>,
+    /// With none: those it may be, likeliest first. Nobody but an operator can tell, and nothing is taken for granted.
+    pub(crate) alike: Vec<(MachineRow, Likeness)>,
+}
+
+impl LookedUp {
+    /// The machines it may be, in words.
+    pub(crate) fn doubts(&self) -> Option<String> {
+        let doubts =
+            self.alike.iter().map(|(row, likeness)| format!("machine {} ({})", row.id, likeness.reason()));
+        let doubts: Vec<String> = doubts.collect();
+        (!doubts.is_empty()).then(|| doubts.join(", "))
+    }
+}
+
+/// The machine that `identity` names, by the rules of [`MachineIdentity::likeness`]; `None` also when several are as like it.
 pub(crate) async fn find(conn: &mut Conn, identity: &MachineIdentity) -> Result<Option<MachineRow>, DbError> {
+    Ok(look_up(conn, identity).await?.machine.map(|(row, _)| row))
+}
+
+/// The same, with what speaks for and against it.
+pub(crate) async fn look_up(conn: &mut Conn, identity: &MachineIdentity) -> Result<LookedUp, DbError> {
+    let mut found: Vec<(MachineRow, Likeness)> = Vec::new();
     for (kind, value) in names(identity) {
-        let sql = format!(
-            "SELECT {COLUMNS} FROM machines WHERE id IN \
-             (SELECT machine FROM machine_names WHERE kind = $1 AND value = $2) ORDER BY last_seen DESC"
-        );
-        let rows = sqlx::query(&sql).bind(kind).bind(value).fetch_all(&mut *conn).await?;
-        for row in &rows {
-            let machine = MachineRow::of(row)?;
-            if machine.identity.matches(identity) {
-                return Ok(Some(machine));
+        for row in named(conn, kind, &value).await? {
+            if found.iter().all(|(other, _)| other.id != row.id) {
+                let likeness = identity.likeness(&row.identity);
+                found.push((row, likeness));
             }
         }
     }
-    Ok(None)
+    found.retain(|(_, likeness)| likeness.verdict() != Verdict::Other);
+    // The sort is stable, and rows of one name come last seen first.
+    found.sort_by_key(|(_, likeness)| Reverse(likeness.score));
+    let is_same = |entry: &(MachineRow, Likeness)| entry.1.verdict() == Verdict::Same;
+    let tie = matches!(found.as_slice(), [one, other, ..] if is_same(one) && one.1.score == other.1.score);
+    if tie || !found.first().is_some_and(is_same) {
+        return Ok(LookedUp { machine: None, alike: found });
+    }
+    Ok(LookedUp { machine: found.into_iter().next(), alike: Vec::new() })
+}
+
+/// The machines that have this name, last seen first.
+pub(crate) async fn named(conn: &mut Conn, kind: &str, value: &str) -> Result<Vec<MachineRow>, DbError> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM machines WHERE id IN \
+         (SELECT machine FROM machine_names WHERE kind = $1 AND value = $2) ORDER BY last_seen DESC, id"
+    );
+    let rows = sqlx::query(&sql).bind(kind).bind(value).fetch_all(conn).await?;
+    rows.iter().map(MachineRow::of).collect()
 }
 
 /// Names of an identity, the strongest first.
@@ -97,7 +137,20 @@ fn names(identity: &MachineIdentity) -> Vec<(&'static str, String)> {
     names.extend(identity.uuid.clone().map(|uuid| ("uuid", uuid)));
     names.extend(identity.serial.clone().map(|serial| ("serial", serial)));
     names.extend(identity.macs.iter().map(|mac| ("mac", mac.to_string())));
+    names.extend(identity.board_serial.clone().map(|serial| ("board", serial)));
+    names.extend(identity.chassis_serial.clone().map(|serial| ("chassis", serial)));
     names
+}
+
+/// A machine that was entered.
+#[derive(Debug)]
+pub(crate) struct Registered {
+    /// Its row.
+    pub(crate) machine: MachineRow,
+    /// It was not known.
+    pub(crate) fresh: bool,
+    /// Known: what of it has changed. New: which known ones it may be after all.
+    pub(crate) remark: Option<String>,
 }
 
 /// Enters a machine, or brings its identity up to date; gives its row.
@@ -105,11 +158,13 @@ pub(crate) async fn register(
     conn: &mut Conn,
     inventory: &Inventory,
     now: Timestamp,
-) -> Result<(MachineRow, bool), DbError> {
+) -> Result<Registered, DbError> {
     let identity = inventory.identity();
-    let known = find(conn, &identity).await?;
-    let fresh = known.is_none();
-    let mut machine = known.unwrap_or_else(|| MachineRow {
+    let known = look_up(conn, &identity).await?;
+    let changed = known.machine.as_ref().filter(|(_, likeness)| !likeness.differs.is_empty());
+    let remark = changed.map(|(_, likeness)| likeness.reason()).or_else(|| known.doubts());
+    let fresh = known.machine.is_none();
+    let new = || MachineRow {
         id: uuid::Uuid::new_v4().to_string(),
         identity: identity.clone(),
         state: MachineState::Registered,
@@ -118,7 +173,8 @@ pub(crate) async fn register(
         host_name: None,
         plan: None,
         session: None,
-    });
+    };
+    let mut machine = known.machine.map_or_else(new, |(row, _)| row);
     machine.identity = identity;
     machine.last_seen = now;
     let windows = inventory.windows.as_deref();
@@ -145,7 +201,7 @@ pub(crate) async fn register(
     if let Some(windows) = windows {
         sids::set(conn, &machine.id, windows).await?;
     }
-    Ok((machine, fresh))
+    Ok(Registered { machine, fresh, remark })
 }
 
 /// Its inventory, if it ever reported one.

@@ -1,11 +1,15 @@
 //! `gravure doctor`: why machines may not boot from this server, as far as this side can tell.
 //!
 //! Each check gives one [`Check`]: what was looked at, how it stands, and the cure where it stands badly. Nothing is changed;
-//! the only thing sent is one DHCPDISCOVER whose offers nobody takes, and two requests to our own file services.
+//! all that is sent is one DHCPDISCOVER, one DHCPv6 SOLICIT and one router solicitation whose answers nobody takes, and a few requests to
+//! our own services.
 
+mod certificates;
 mod files;
+mod ipv6;
 mod machines;
 mod network;
+mod relays;
 mod snippets;
 
 use std::path::PathBuf;
@@ -84,9 +88,12 @@ pub fn examine(options: &DoctorOptions) -> Vec<Check> {
     let mut checks = vec![Check::ok("configuration", format!("{} is read", path.display()))];
     checks.extend(files::boot_files(&config));
     checks.extend(files::keys(&config));
+    checks.extend(certificates::authorities(&config));
     checks.extend(files::space(&config));
     checks.extend(files::clock(&config));
+    checks.push(files::buffers());
     checks.extend(machines::same_sids(&config));
+    checks.extend(relays::relays(&config));
     checks.extend(network::interfaces(&config, options.offers_within));
     checks
 }

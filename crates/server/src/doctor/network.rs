@@ -10,7 +10,7 @@ use gravure_linux::packet::{BROADCAST_MAC, PacketSocket, UdpPacket};
 use gravure_linux::ports::{self, Holder, Protocol};
 use gravure_netboot::dhcp::{SeenOffer, probe, read_offer};
 
-use super::Check;
+use super::{Check, certificates, ipv6};
 use crate::config::{Config, Dhcp};
 use crate::network::{self, Served};
 
@@ -41,13 +41,15 @@ pub(super) fn interfaces(config: &Config, offers_within: Duration) -> Vec<Check>
                 checks.push(Check::problem("dhcp", error.to_string(), "correct the pool in gravure.toml"))
             }
         }
-        ipv6(served, &mut checks);
+        own_ipv6(served, &mut checks);
         if !served.interface.loopback {
             checks.push(others(served, offers_within));
+            checks.push(ipv6::others(served, offers_within));
         }
         if running {
             checks.push(http(*address, config.ports.http));
             checks.push(tftp(*address, config.ports.tftp));
+            checks.extend(certificates::shown(config, served));
         } else {
             checks.push(Check::note("server", "no server is running here: its file services were not asked"));
         }
@@ -105,7 +107,7 @@ fn is_gravure(holder: &Holder) -> bool {
     holder.program == "gravure" || same() == Some(true)
 }
 
-fn ipv6(served: &Served, checks: &mut Vec<Check>) {
+fn own_ipv6(served: &Served, checks: &mut Vec<Check>) {
     match served.ipv6() {
         Ok(None) => checks.push(Check::ok("ipv6", "not served (ipv6 = false)")),
         Ok(Some(side)) => {

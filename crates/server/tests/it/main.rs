@@ -3,6 +3,8 @@
 mod capture;
 mod common;
 mod deployment;
+mod generations;
+mod identities;
 mod machines;
 mod menus;
 mod windows;

@@ -131,3 +131,74 @@ fn a_machine_in_quarantine_registers_and_gets_nothing_until_it_is_let_go() {
         assert!(audit.iter().any(|entry| entry.action == action), "{action}");
     }
 }
+
+/// UEFI HTTP boot and GRUB under it ask for the length of everything first; firmware allocates what it is told.
+#[test]
+fn asking_for_the_length_gives_that_of_the_chosen_boot_and_uses_nothing_up() {
+    let mut site = TestSite::new();
+    site.stop();
+    let config = site.dir.join(CONFIG_NAME);
+    let text = std::fs::read_to_string(&config).unwrap() + RULES;
+    std::fs::write(&config, text).unwrap();
+    site.start();
+    let machine = Machine { number: 7 };
+    let name = machine.mac().to_string();
+    Boot::new(&site.ca_pem()).hello(&site, &machine, None).unwrap();
+    for path in ["boot/grub.cfg", "boot.ipxe"] {
+        site.operator().boot_once(&name, Some("memtest")).unwrap();
+        let path = format!("{path}?{}&arch=x86_64-efi", machine.query());
+        let (status, len) = site.head(&path);
+        let again = site.head(&path);
+        let menu = site.fetch(&path);
+        assert_eq!((status, len), (200, menu.len() as u64), "{path}: {}", String::from_utf8_lossy(&menu));
+        assert_eq!(again, (status, len), "{path}");
+        // Served by the first GET, and gone.
+        let (_, after) = site.head(&path);
+        assert_eq!(after, site.fetch(&path).len() as u64, "{path}");
+        assert_ne!(after, len, "{path}");
+    }
+    let served = site.operator().audit().unwrap();
+    assert_eq!(served.iter().filter(|entry| entry.action == "chosen boot served").count(), 2);
+    // A question for the length is no boot, and the journal does not say it was one.
+    site.stop();
+    site.start();
+    let lines = site.operator().journal(Some(&name), 100).unwrap();
+    let told = |text: &str| lines.iter().filter(|line| line.text.starts_with(text)).count();
+    assert_eq!((told("boot menu: memtest, as chosen"), told("boot menu: ")), (2, 4), "{lines:?}");
+}
+
+#[test]
+fn firmware_that_asks_for_the_length_first_gets_the_signed_image() {
+    for chain in ["shim-uki", "uki"] {
+        let mut site = TestSite::new();
+        site.stop();
+        let config = site.dir.join(CONFIG_NAME);
+        let text = std::fs::read_to_string(&config).unwrap();
+        std::fs::write(&config, text.replace("chain = \"grub\"", &format!("chain = {chain:?}"))).unwrap();
+        std::fs::create_dir_all(site.dir.join("boot/pxe")).unwrap();
+        std::fs::create_dir_all(site.dir.join("uki")).unwrap();
+        let files = [("boot/pxe/shimx64.efi", 1), ("boot/pxe/mmx64.efi", 2), ("uki/gravure.efi", 3)];
+        for (name, byte) in files {
+            std::fs::write(site.dir.join(name), vec![byte; 1000 + usize::from(byte)]).unwrap();
+        }
+        site.start();
+        let machine = Machine { number: 7 };
+        let name = machine.mac().to_string();
+        Boot::new(&site.ca_pem()).hello(&site, &machine, None).unwrap();
+        let first = if chain == "uki" { "uki/gravure.efi" } else { "uki/shimx64.efi" };
+        let first = format!("{first}?{}", machine.query());
+        // Known, and nothing to do here: it starts from its disk.
+        assert_eq!((site.head(&first).0, site.status(&first)), (404, 404), "{chain}");
+        site.operator().boot_once(&name, Some("register")).unwrap();
+        let (status, len) = site.head(&first);
+        assert_eq!((status, len), (200, site.fetch(&first).len() as u64), "{chain}");
+        assert_eq!((site.head(&first).0, site.status(&first)), (404, 404), "{chain}: once");
+        // What comes behind the first file is not asked for by machines without business.
+        assert_eq!(site.fetch("uki/grubx64.efi"), vec![3; 1003]);
+        // MokManager, in whatever directory shim lies.
+        for path in ["uki/mmx64.efi", "uki//mmx64.efi", "mmx64.efi", "//mmx64.efi"] {
+            assert_eq!(site.head(path), (200, 1002), "{path}");
+            assert_eq!(site.fetch(path), vec![2; 1002], "{path}");
+        }
+    }
+}

@@ -110,6 +110,20 @@ impl TestSite {
         answer.body_mut().read_to_vec().unwrap()
     }
 
+    /// Status and length of a boot file, as firmware asks for them before it fetches.
+    pub fn head(&self, path: &str) -> (u16, u64) {
+        let agent = ureq::Agent::config_builder().http_status_as_error(false).build().new_agent();
+        let answer = agent.head(format!("{}/{path}", self.content)).call().unwrap();
+        let len = answer.headers()["content-length"].to_str().unwrap().parse().unwrap();
+        (answer.status().as_u16(), len)
+    }
+
+    /// Status of a boot file that is fetched.
+    pub fn status(&self, path: &str) -> u16 {
+        let agent = ureq::Agent::config_builder().http_status_as_error(false).build().new_agent();
+        agent.get(format!("{}/{path}", self.content)).call().unwrap().status().as_u16()
+    }
+
     /// The token of a per-boot part, if it has one.
     pub fn boot_token(&self, machine: &Machine) -> Option<Secret> {
         let part = self.fetch(&format!("boot/token.cpio?{}", machine.query()));
