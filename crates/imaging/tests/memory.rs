@@ -4,6 +4,7 @@
 //! What an encoder takes beside its chunks is its own, one a thread: LZX with the default level is held to its share on top.
 //!
 //! This file holds one test, so that nothing else runs in its process.
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 #[path = "it/common/mod.rs"]
 mod common;

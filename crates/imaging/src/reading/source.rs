@@ -229,12 +229,14 @@ impl<'a, T: Target> Source<'a, T> {
         Ok(())
     }
 
-    /// The layout of the resource of blob `index`. What spoils this resource only is told in words.
+    /// The layout of the resource of blob `index`. What spoils this resource only is told in words; that it asks for more than
+    /// it is granted is no damage.
     fn layout(&self, index: usize) -> Result<Result<ResourceLayout, String>, Error> {
         let blob = &self.plan.blobs[index];
         let archive = self.archives.get(blob.archive);
         match archive.layout(&self.readers[blob.archive], blob.id) {
             Ok(layout) => Ok(Ok(layout)),
+            Err(error @ gravure_wim::Error::Limit { .. }) => Err(Error::wim(archive.name())(error)),
             Err(error) if error.scope() == gravure_wim::Scope::Blob => Ok(Err(error.to_string())),
             Err(error) => Err(Error::wim(archive.name())(error)),
         }
