@@ -142,6 +142,11 @@ impl Journal {
         }
     }
 
+    /// The machine asks for a file.
+    pub fn asked(&self, mac: [u8; 6], name: &str) {
+        self.stages().asked(mac, name);
+    }
+
     /// The machine has come this far, and what follows is waited for.
     pub fn reached(&self, mac: [u8; 6], stage: Stage) {
         self.stages().reached(mac, stage, self.now());

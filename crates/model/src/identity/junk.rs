@@ -82,11 +82,10 @@ const UUIDS: [&str; 8] = [
     "fefefefe-fefe-fefe-fefe-fefefefefefe",
 ];
 
-/// Addresses that many machines have, each inside or each on its own adapter.
-const ADDRESSES: [[u8; 6]; 8] = [
+/// Addresses that many adapters have. A machine can be named by one, and is not recognised by it.
+const ADDRESSES: [[u8; 6]; 7] = [
     [0x00, 0x01, 0x02, 0x03, 0x04, 0x05],
     [0x00, 0x11, 0x22, 0x33, 0x44, 0x55],
-    [0x01, 0x02, 0x03, 0x04, 0x05, 0x06],
     [0x12, 0x34, 0x56, 0x78, 0x9a, 0xbc],
     [0x00, 0x12, 0x34, 0x56, 0x78, 0x90],
     // Given out by systems in place of the real one.
@@ -149,15 +148,15 @@ impl Mac {
     /// Whether this address identifies no adapter at all.
     pub fn is_junk(self) -> bool {
         let [first, ..] = self.0;
-        // A group's, all zero and all ones included where they are not all the same.
-        first & 1 == 1 || self.0.iter().all(|byte| *byte == first) || ADDRESSES.contains(&self.0)
+        // Of a group, which is no adapter's, or one number over and over, such as zeros.
+        first & 1 == 1 || self.0.iter().all(|byte| *byte == first)
     }
 
-    /// Whether the adapter with this address is of a maker of USB adapters and docks, and so may hang on another machine
-    /// tomorrow.
+    /// Whether several machines may have this address: the adapter is of a maker of USB adapters and docks, and so may hang on
+    /// another machine tomorrow, or the address is one that makers leave on many.
     pub fn is_of_shared_adapter(self) -> bool {
         let [a, b, c, ..] = self.0;
-        ADAPTER_MAKERS.contains(&[a, b, c])
+        ADAPTER_MAKERS.contains(&[a, b, c]) || ADDRESSES.contains(&self.0)
     }
 }
 
@@ -227,8 +226,8 @@ mod tests {
         let cases = [
             ("00:00:00:00:00:00", true, false),
             ("ff:ff:ff:ff:ff:ff", true, false),
-            ("ac:de:48:00:11:22", true, false),
-            ("00:11:22:33:44:55", true, false),
+            ("ac:de:48:00:11:22", false, true),
+            ("00:11:22:33:44:55", false, true),
             ("01:00:5e:00:00:01", true, false),
             ("00:e0:4c:68:01:ff", false, true),
             ("9c:eb:e8:12:34:56", false, true),

@@ -109,6 +109,9 @@ impl BootLibrary {
     async fn look(&self, ask: Ask) -> Result<Found, Error> {
         let ask = tagged::untagged(ask);
         let Some(name) = ask.name.as_str() else { return Ok(Found::Nothing) };
+        if let (Some(journal), Some(seen)) = (self.presence.journal(), self.presence.who(ask.peer)) {
+            journal.asked(seen.mac, name);
+        }
         match name.to_ascii_lowercase().as_str() {
             "grub/grub.cfg" => Ok(Found::text(self.menus.grub_start(self.http_port)?)),
             "boot/grub.cfg" => {
