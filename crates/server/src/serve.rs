@@ -155,7 +155,7 @@ impl Server {
         let library = Arc::new(BootLibrary {
             db: db.clone(),
             presence: Arc::clone(&presence),
-            watched: watched(&served)?,
+            watched: watched(&served, config)?,
             told: Mutex::default(),
             menus: Menus::load(
                 &config.paths.pxe,
@@ -393,10 +393,10 @@ async fn listen(address: IpAddr, config: &Config) -> Result<Listeners, Error> {
 }
 
 /// The networks whose machines take their addresses before our eyes.
-fn watched(served: &[Served]) -> Result<Watched, Error> {
+fn watched(served: &[Served], config: &Config) -> Result<Watched, Error> {
     let mut watched = Watched::default();
     for served in served {
-        if let Some(dhcp) = served.dhcp()? {
+        if let Some(dhcp) = served.dhcp(config)? {
             watched.networks.extend(Network::new(served.interface.address, served.interface.prefix_len));
             if let DhcpMode::Full(full) = dhcp.mode {
                 watched.networks.extend(full.subnets.iter().map(|subnet| subnet.network));

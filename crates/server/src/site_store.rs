@@ -192,7 +192,7 @@ impl Stamp {
     pub(crate) fn of(facts: &std::fs::Metadata) -> Option<Self> {
         let since = facts.modified().ok()?.duration_since(UNIX_EPOCH).unwrap_or_default();
         let changed = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
-        facts.is_file().then(|| Self { size_bytes: facts.len(), changed })
+        facts.is_file().then_some(Self { size_bytes: facts.len(), changed })
     }
 }
 

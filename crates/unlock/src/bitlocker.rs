@@ -289,11 +289,12 @@ fn cipher(method: u16, key: &[u8]) -> Result<Cipher, Error> {
             || Error::corrupt("BitLocker key", 0, format!("{} bytes", range.end), key.len().to_string());
         key.get(range.clone()).ok_or_else(corrupt)
     };
+    let aes = |range| Aes::new(part(range)?);
     match method {
-        0x8000 => Ok(Cipher::Elephant(Aes::new(part(0..16)?)?, Aes::new(part(32..48)?)?)),
-        0x8001 => Ok(Cipher::Elephant(Aes::new(part(0..32)?)?, Aes::new(part(32..64)?)?)),
-        0x8002 => Ok(Cipher::Cbc(Aes::new(part(0..16)?)?)),
-        0x8003 => Ok(Cipher::Cbc(Aes::new(part(0..32)?)?)),
+        0x8000 => Ok(Cipher::Elephant(aes(0..16)?, aes(32..48)?)),
+        0x8001 => Ok(Cipher::Elephant(aes(0..32)?, aes(32..64)?)),
+        0x8002 => Ok(Cipher::Cbc(aes(0..16)?)),
+        0x8003 => Ok(Cipher::Cbc(aes(0..32)?)),
         0x8004 => Ok(Cipher::Xts(SectorCipher::xts(part(0..32)?)?)),
         0x8005 => Ok(Cipher::Xts(SectorCipher::xts(part(0..64)?)?)),
         other => Err(Error::unsupported("encryption method", format!("{other:#x}"))),
@@ -362,7 +363,7 @@ fn recovery_key(text: &str) -> Option<Zeroizing<Vec<u8>>> {
     let mut groups = 0;
     for group in text.trim().split('-') {
         let number: u32 = group.parse().ok().filter(|_| group.len() == 6)?;
-        let part = u16::try_from(number / 11).ok().filter(|_| number % 11 == 0)?;
+        let part = u16::try_from(number / 11).ok().filter(|_| number.is_multiple_of(11))?;
         bytes.extend_from_slice(&part.to_le_bytes());
         groups += 1;
     }

@@ -18,13 +18,13 @@ const BLOCK_BYTES: usize = 16;
 pub(crate) enum SectorCipher {
     Xts128(Box<Xts128<Aes128>>),
     Xts256(Box<Xts128<Aes256>>),
-    Cbc(Box<Aes>, Iv),
+    Cbc(Aes, Iv),
 }
 
 /// AES with either length of keys.
 pub(crate) enum Aes {
-    Short(Aes128),
-    Long(Aes256),
+    Short(Box<Aes128>),
+    Long(Box<Aes256>),
 }
 
 /// The initialisation vector of a sector, from its number.
@@ -34,7 +34,7 @@ pub(crate) enum Iv {
     /// 64 bits of it.
     Plain64,
     /// Those encrypted with the hash of the key.
-    Essiv(Box<Aes>),
+    Essiv(Aes),
 }
 
 impl fmt::Debug for SectorCipher {
@@ -50,8 +50,8 @@ impl fmt::Debug for SectorCipher {
 impl Aes {
     pub(crate) fn new(key: &[u8]) -> Result<Self, Error> {
         match key.len() {
-            16 => Ok(Self::Short(Aes128::new(GenericArray::from_slice(key)))),
-            32 => Ok(Self::Long(Aes256::new(GenericArray::from_slice(key)))),
+            16 => Ok(Self::Short(Box::new(Aes128::new(GenericArray::from_slice(key))))),
+            32 => Ok(Self::Long(Box::new(Aes256::new(GenericArray::from_slice(key))))),
             len => Err(Error::unsupported("AES key of bytes:", len.to_string())),
         }
     }
@@ -102,12 +102,12 @@ impl SectorCipher {
                 let iv = match iv.split_once(':').map_or((iv, ""), |(kind, hash)| (kind, hash)) {
                     ("plain", "") => Iv::Plain,
                     ("plain64", "") => Iv::Plain64,
-                    ("essiv", hash) => Iv::Essiv(Box::new(
-                        Aes::new(&Hash::named(hash)?.of(&[key])).map_err(|_| unsupported())?,
-                    )),
+                    ("essiv", hash) => {
+                        Iv::Essiv(Aes::new(&Hash::named(hash)?.of(&[key])).map_err(|_| unsupported())?)
+                    }
                     _ => return Err(unsupported()),
                 };
-                Ok(Self::Cbc(Box::new(aes), iv))
+                Ok(Self::Cbc(aes, iv))
             }
             _ => Err(unsupported()),
         }

@@ -1,7 +1,7 @@
 //! `wim capture` and `wim append`: directories, lists of them, and NTFS volumes become images.
 
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use gravure_imaging::{

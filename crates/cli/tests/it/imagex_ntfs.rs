@@ -123,7 +123,7 @@ fn captures_of_volumes_leave_descriptors_out_or_require_them() {
         let len = u32::from_le_bytes(record[attribute + 4..][..4].try_into().unwrap());
         (record[attribute] == 0x10 && len >= 0x60).then_some(at + attribute + 0x18 + 0x34)
     };
-    let last = (0..bytes.len() - 1024).step_by(1024).filter_map(id_of).last().unwrap();
+    let last = (0..bytes.len() - 1024).step_by(1024).filter_map(id_of).next_back().unwrap();
     bytes[last..last + 4].copy_from_slice(&0x00ff_ff00u32.to_le_bytes());
     std::fs::write(dir.join("spoiled.ntfs"), bytes).unwrap();
     let (code, error) = fails(dir, &["wim", "capture", "spoiled.ntfs", "no.wim", "--strict-acls"]);

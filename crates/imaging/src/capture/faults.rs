@@ -51,7 +51,7 @@ fn capture_from(
     let scan = without_paging_files(&options.scan);
     let (tree, volume) =
         NtfsSource::scan_source(Box::new(disk), "the volume".to_owned(), id, &scan, &meter, &ctl)?;
-    let source = ScannedSource::Volume(volume);
+    let source = ScannedSource::Volume(Box::new(volume));
     let mut scanned = Scanned { id, tree, source, earlier: None, known: Known::default(), unread: 0 };
     let mut report = CaptureReport::default();
     write(&context, &meter, &mut scanned, &file, &options, &mut report)?;

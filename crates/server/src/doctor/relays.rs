@@ -26,7 +26,7 @@ pub(super) fn relays(config: &Config) -> Vec<Check> {
         Ok(seen) => seen,
         Err(error) => return vec![Check::note(NAME, format!("the boot journal could not be read: {error}"))],
     };
-    judge(&seen, &networks(&served), full(&served))
+    judge(&seen, &networks(&served, config), full(&served))
 }
 
 /// Whether this server gives addresses.
@@ -35,11 +35,11 @@ fn full(served: &[Served]) -> bool {
 }
 
 /// Networks that have addresses for machines: our own, then those behind relays.
-fn networks(served: &[Served]) -> Vec<(Network, bool)> {
+fn networks(served: &[Served], config: &Config) -> Vec<(Network, bool)> {
     let mut networks = Vec::new();
     for served in served {
         let own = Network::new(served.interface.address, served.interface.prefix_len);
-        let Ok(Some(dhcp)) = served.dhcp() else { continue };
+        let Ok(Some(dhcp)) = served.dhcp(config) else { continue };
         let DhcpMode::Full(full) = dhcp.mode else { continue };
         networks.extend(full.subnets.iter().map(|subnet| (subnet.network, Some(subnet.network) == own)));
     }

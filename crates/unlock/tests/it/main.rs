@@ -1,5 +1,6 @@
 //! Volumes made by others are opened: LUKS 1 by QEMU, LUKS 2 by cryptsetup, BitLocker by Windows.
 #![expect(clippy::unwrap_used, reason = "a failed step is a failed test, in helper functions too")]
+#![expect(clippy::disallowed_types, reason = "tests read files; the crate itself does not")]
 
 mod bitlocker;
 mod fuzz_bodies;
