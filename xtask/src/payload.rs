@@ -52,16 +52,16 @@ const EXAMPLES: &str = "Examples:
 pub(crate) struct Options {
     /// Take the newest packages of the suite and write the lock file
     #[arg(long)]
-    update_lock: bool,
+    pub(crate) update_lock: bool,
     /// Build everything again
     #[arg(long)]
-    force: bool,
+    pub(crate) force: bool,
     /// Build PID 1 without optimisation across crates: sooner done, larger, slower
     #[arg(long, conflicts_with = "init")]
     pub(crate) quick: bool,
     /// A static program to use as /init instead of gravure-payload
     #[arg(long, value_name = "FILE")]
-    init: Option<PathBuf>,
+    pub(crate) init: Option<PathBuf>,
 }
 
 /// What was built.
