@@ -20,6 +20,7 @@ use crate::{Common, interrupt};
   gravure ls debian.wim
   gravure ls install.wim:1 /Windows/Boot --depth all
   gravure ls debian.wim:1 --format csv > files.csv
+  ssh server cat x.wim | gravure ls -                    put aside in TMPDIR first; one of several images is -- -:2
   gravure ls /dev/sda3 /Windows --depth one              an NTFS volume, which is read without mounting it
   gravure ls disk.gim                                    partitions of a block image
   gravure ls disk.gim:2/etc                              a directory on its second partition (NTFS, FAT, ext2/3/4)

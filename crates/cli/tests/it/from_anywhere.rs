@@ -191,10 +191,11 @@ fn reading_commands_take_standard_input() {
     for name in ["p.wim", "a.wim"] {
         let bytes = fs::read(dir.join(name)).unwrap();
         let which = if name == "a.wim" { ":2" } else { "" };
+        // Two hyphens first: what follows is no option, though it looks like one.
         let (pipe, near) = (format!("-{which}"), format!("{name}{which}"));
-        assert_eq!(piped_ok(dir, &["ls", &pipe], &bytes), ok(dir, &["ls", &near]), "{name}");
-        piped_ok(dir, &["diff", &pipe, "a.wim:2"], &bytes);
-        piped_ok(dir, &["export", &pipe, "out.wim", "n"], &bytes);
+        assert_eq!(piped_ok(dir, &["ls", "--", &pipe], &bytes), ok(dir, &["ls", &near]), "{name}");
+        piped_ok(dir, &["diff", "--", &pipe, "a.wim:2"], &bytes);
+        piped_ok(dir, &["export", "--", &pipe, "out.wim", "n"], &bytes);
         assert_eq!(ok(dir, &["ls", "out.wim"]), ok(dir, &["ls", &near]), "{name}");
         ok(dir, &["verify", "out.wim"]);
         fs::remove_file(dir.join("out.wim")).unwrap();

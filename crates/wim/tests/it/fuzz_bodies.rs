@@ -319,11 +319,13 @@ fn every_form_cut_and_with_flipped_bits_and_numbers() {
         for len in (0..file.len()).step_by(step).chain(file.len().saturating_sub(300)..file.len()) {
             let cut = file[..len].to_vec();
             fuzz::file(&cut);
-            let opened = open(&cut).map(|(wim, _)| wim.read_integrity(&cut).map(|_| ()));
-            assert!(!matches!(opened, Ok(Ok(()))) || is_whole_part(name, &cut), "{name} cut at {len}");
             if *is_piped {
+                // As a file its front is a header that says nothing of tables: only a pipe knows that more is to come.
                 fuzz::pipe(&cut);
                 assert!(pipe_to_end(&cut).is_err(), "{name} cut at {len}");
+            } else {
+                let opened = open(&cut).map(|(wim, _)| wim.read_integrity(&cut).map(|_| ()));
+                assert!(!matches!(opened, Ok(Ok(()))), "{name} cut at {len}");
             }
         }
         for _ in 0..1000 {
@@ -332,11 +334,6 @@ fn every_form_cut_and_with_flipped_bits_and_numbers() {
             fuzz::pipe(&damaged);
         }
     }
-}
-
-/// A pipe of several parts that is cut where one ends: as a file that part is whole.
-fn is_whole_part(name: &str, cut: &[u8]) -> bool {
-    name == "pipable set in one pipe" && open(cut).is_ok_and(|(wim, _)| wim.header().parts == 2)
 }
 
 /// Images and blobs of a pipe that comes to its end.
