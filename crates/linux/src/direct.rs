@@ -148,8 +148,10 @@ mod tests {
         }
     }
 
+    type Written = (Vec<(u64, usize)>, Vec<u8>);
+
     /// Ranges that were written through the cache, and the file afterwards.
-    fn written(offset: u64, bytes: &AlignedBuffer) -> Option<(Vec<(u64, usize)>, Vec<u8>)> {
+    fn written(offset: u64, bytes: &AlignedBuffer) -> Option<Written> {
         // The directory for temporary files is in memory on many machines, which has no direct writes.
         let file = tempfile::tempfile_in(env!("CARGO_MANIFEST_DIR")).unwrap();
         file.set_len(4 << 20).unwrap();

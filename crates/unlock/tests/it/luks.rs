@@ -1,3 +1,5 @@
+//! LUKS 1 as QEMU writes it, LUKS 2 as cryptsetup does.
+
 use std::path::{Path, PathBuf};
 
 use gravure_testkit::oracle;
