@@ -35,7 +35,8 @@ fn what_is_right_stays_and_everything_else_is_made_again() {
     assert_eq!(snapshot(&target), snapshot(&source));
     // Everything does.
     let all = keep(&image, &target, 2);
-    assert_eq!((all.bytes, all.files), (0, first.files), "{all:?}");
+    // The targets of links are read, and nothing else.
+    assert!(all.bytes < 10_000 && all.files == first.files, "{all:?}");
     assert!(all.kept_files > 60 && all.kept_bytes > 15_000_000, "{all:?}");
     assert_eq!(snapshot(&target), snapshot(&source));
 

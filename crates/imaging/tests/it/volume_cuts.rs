@@ -241,7 +241,12 @@ fn no_room_or_a_bad_sector_at_any_write_is_a_clear_error_whatever_way_contents_c
             let disk = Disk::with(case.before.clone(), Operation::Write, at, fault);
             let error = apply(&disk).expect_err(&what);
             assert_eq!(error.kind(), ErrorKind::Io, "{what}: {error}");
-            let whole = format!("{error}: {}", std::error::Error::source(&error).unwrap());
+            let mut whole = error.to_string();
+            let mut cause = std::error::Error::source(&error);
+            while let Some(error) = cause {
+                whole.push_str(&format!(": {error}"));
+                cause = error.source();
+            }
             assert!(whole.contains("disk") && whole.contains(says), "{what}: {whole}");
             match case.judge(&disk.bytes(), &what) {
                 Left::Nothing => {}

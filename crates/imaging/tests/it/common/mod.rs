@@ -4,8 +4,9 @@
 use std::path::Path;
 
 use gravure_imaging::{
-    ApplyOptions, ApplyReport, CaptureOptions, CaptureReport, Error, Image, ImageFile, VerifyFileOptions,
-    VerifyOptions, VerifyReport, Which, apply_to_directory, capture_directory, verify_directory, verify_file,
+    ApplyOptions, ApplyReport, CaptureOptions, CaptureReport, Error, Image, ImageFile, LackOfRoom,
+    VerifyFileOptions, VerifyOptions, VerifyReport, Which, apply_to_directory, capture_directory,
+    verify_directory, verify_file,
 };
 use gravure_model::Ctl;
 use gravure_model::event::Silent;
@@ -56,7 +57,9 @@ pub(crate) fn open(path: &Path) -> Image {
 }
 
 pub(crate) fn apply(image: &Image, target: &Path) -> Result<ApplyReport, Error> {
-    apply_to_directory(image, target, &ApplyOptions::default(), &Ctl::default(), &Silent)
+    // Images that lie about sizes are to be found out by their contents.
+    let options = ApplyOptions { room: LackOfRoom::Try, ..ApplyOptions::default() };
+    apply_to_directory(image, target, &options, &Ctl::default(), &Silent)
 }
 
 pub(crate) fn verify(image: &Image, target: &Path) -> Result<VerifyReport, Error> {
