@@ -255,7 +255,11 @@ pub(crate) fn is_ntfs(source: &dyn ReadAt) -> bool {
 
 /// A file system other than NTFS is named.
 fn refuse_others(source: &dyn ReadAt, name: &str) -> Result<(), Error> {
-    if is_ntfs(source) {
+    let mut found = [0; NAME.len()];
+    if source.size() > NAME_OFFSET.saturating_add(NAME.len() as u64) {
+        source.read_exact_at(NAME_OFFSET, &mut found).map_err(Error::io("read", name))?;
+    }
+    if found == NAME {
         return Ok(());
     }
     let recognised = gravure_disk::recognise(&source).unwrap_or_default();

@@ -67,7 +67,8 @@ impl Stage {
         match last {
             _ if name == "boot/vmlinuz" || name == "boot/arm64/vmlinuz" => Some(Self::Kernel),
             "initramfs.cpio.zst" if name.starts_with("boot/") => Some(Self::Payload),
-            _ if name == "grub/grub.cfg" => Some(Self::FirstMenu),
+            // Also by the names that say which machine it is for.
+            _ if name == "grub/grub.cfg" || name.starts_with("grub/grub.cfg-") => Some(Self::FirstMenu),
             "mmx64.efi" | "mmia32.efi" | "mmaa64.efi" => Some(Self::MokManager),
             // Behind shim, under the name that shim asks for, or started by firmware.
             _ if name == "uki/grubx64.efi" || name == "uki/gravure.efi" => Some(Self::Payload),

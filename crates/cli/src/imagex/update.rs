@@ -75,13 +75,21 @@ fn run(given: &Given, console: &Console) -> Result<ExitCode, Failure> {
     Ok(done_or_partial(report.skipped))
 }
 
-/// The commands: of an option, or of standard input.
+/// What is to be done: the configuration first, then the commands of the option; of standard input where there is neither.
 fn lines(given: &Given) -> Result<Vec<Line>, Failure> {
     if let Some(source) = given.value("wimboot-config") {
         let source = source.to_str().ok_or_else(|| mistake("--wimboot-config: the path is not text"))?;
         let (source, target) = (source.to_owned(), WIMBOOT_CONFIG.to_owned());
-        return Ok(vec![Line::Add { source, target, options: script::AddOptions::default() }]);
+        let mut lines = vec![Line::Add { source, target, options: script::AddOptions::default() }];
+        if given.has("command") {
+            lines.extend(commands(given)?);
+        }
+        return Ok(lines);
     }
+    commands(given)
+}
+
+fn commands(given: &Given) -> Result<Vec<Line>, Failure> {
     let text = match given.values("command").collect::<Vec<&OsStr>>().as_slice() {
         [] => read_text(std::io::stdin().lock(), "standard input")?,
         [_] => given.text("command").map_err(mistake)?.unwrap_or_default().to_owned(),

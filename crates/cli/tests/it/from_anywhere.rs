@@ -251,6 +251,8 @@ fn a_split_pipable_image_goes_through_one_pipe() {
     assert!(output.status.code() == Some(5) && error.contains("part 2 of"), "{error}");
     if gravure_testkit::oracle("wimlib-imagex").is_some() {
         fs::create_dir(dir.join("theirs")).unwrap();
+        // It stumbles over tables of integrity between parts, its own as well.
+        ok(dir, &["split", "p.wim", "q.swm", "0.5", "--no-check"]);
         let shell = "cat q.swm q2.swm q3.swm q4.swm q5.swm q6.swm q7.swm q8.swm q9.swm 2>/dev/null \
                      | wimlib-imagex apply - 1 theirs";
         let output = Command::new("bash").args(["-c", shell]).current_dir(dir).output().unwrap();

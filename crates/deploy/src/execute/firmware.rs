@@ -143,7 +143,8 @@ mod tests {
     fn a_machine_that_starts_from_the_network_first_goes_on_to() {
         let dir = tempfile::tempdir().unwrap();
         let entries = [(0, false), (1, true), (2, true), (4, false), (7, false)];
-        let variables = list(dir.path(), &entries, &[1, 2, 4, 0, 7], 1);
+        // As long as the new order: a file, unlike a variable, keeps the rest of a longer one.
+        let variables = list(dir.path(), &entries, &[1, 2, 4, 0], 1);
         put_first(&variables, 7, &[4]).unwrap();
         assert_eq!(numbers(&variables, BOOT_ORDER), [1, 2, 7, 0]);
         assert_eq!(numbers(&variables, BOOT_NEXT), [7]);

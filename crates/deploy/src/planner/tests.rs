@@ -190,9 +190,9 @@ fn two_machines_of_a_job_differ_and_a_retry_does_not() {
         let request = PlanRequest { identity, nonce: nonce.into(), ..request() };
         plan(&job(|_| {}), &inventory, &image(SystemKind::Linux), request).unwrap()
     };
-    assert_eq!(with("A", "1", 1).seed, with("A", "2", 9).seed);
-    assert_ne!(with("A", "1", 1).seed, with("B", "1", 1).seed);
-    assert_ne!(with("A", "1", 1).personality.machine_id, with("B", "1", 1).personality.machine_id);
+    assert_eq!(with("A-17", "1", 1).seed, with("A-17", "2", 9).seed);
+    assert_ne!(with("A-17", "1", 1).seed, with("B-17", "1", 1).seed);
+    assert_ne!(with("A-17", "1", 1).personality.machine_id, with("B-17", "1", 1).personality.machine_id);
 }
 
 #[test]

@@ -336,7 +336,8 @@ mod tests {
                 .starts_with("tag 0x9 (1 bytes, SHA-1 86f7e437faa5a7fce15d1ddcb9eaeaea377667b8) | tag 0x9 ")
         );
         let turned = image(0, 0, &[(9, b"a"), (7, b"same")]);
-        assert_eq!(compare(&one, &turned, &[]).len(), 1);
-        assert_eq!(compare(&one, &turned, &[Aspect::TaggedItems]), []);
+        // Their order says nothing.
+        assert_eq!(compare(&one, &turned, &[]), []);
+        assert_eq!(compare(&one, &other, &[Aspect::TaggedItems]), []);
     }
 }

@@ -10,7 +10,6 @@ use gravure_tree::Sha1Hash;
 use super::{ChunkData, Known, StoredSolid, WimWriter};
 use crate::compression::{Compression, Method};
 use crate::error::Error;
-use crate::limits::DEFAULT_MAX_CHUNK_BYTES;
 use crate::resource::{ResourceFlags, ResourceHeader};
 use crate::solid::{SOLID_HEADER_BYTES, SolidHeader};
 
@@ -40,16 +39,12 @@ impl WimWriter<'_> {
         self.header.allows_solid = true;
     }
 
-    /// Starts a solid resource for at most `max_size` plain bytes with its own method and chunk size; chunks above
-    /// 64 MiB, which no reader takes, are refused. Its chunks and blobs follow, blobs with resources of their own have
-    /// to wait. The file becomes one of version 0xE00.
+    /// Starts a solid resource for at most `max_size` plain bytes with its own method and chunk size; chunks above 64 MiB are read
+    /// on request only. Its chunks and blobs follow, blobs with resources of their own have to wait. The file becomes one of version
+    /// 0xE00.
     pub fn begin_solid(&mut self, compression: Compression, max_size: u64) -> Result<(), Error> {
         if self.open.is_some() || self.open_solid.is_some() {
             return Err(Error::unwritable("a solid resource", "the resource before is not finished"));
-        }
-        if compression.chunk_size() > DEFAULT_MAX_CHUNK_BYTES {
-            let reason = format!("chunks of {} bytes, at most 64 MiB are read", compression.chunk_size());
-            return Err(Error::unwritable("a solid resource", reason));
         }
         let room = self.tail.end();
         let count = max_size.div_ceil(u64::from(compression.chunk_size()));
