@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use gravure_imaging::{
-    ApplyOptions, Error, ErrorKind, ImageFile, VerifyFileOptions, apply_to_directory, verify_file,
+    ApplyOptions, Error, ErrorKind, ImageFile, LackOfRoom, VerifyFileOptions, apply_to_directory, verify_file,
 };
 use gravure_model::Ctl;
 use gravure_model::event::Silent;
@@ -62,7 +62,7 @@ fn outcome(dir: &Path, case: &Value, trees: &Value) -> String {
                 let applied = apply_to_directory(
                     &image,
                     target.path(),
-                    &ApplyOptions::default(),
+                    &ApplyOptions { room: LackOfRoom::Try, ..ApplyOptions::default() },
                     &Ctl::default(),
                     &Silent,
                 );
