@@ -185,8 +185,18 @@ impl Header {
             Layout::Normal => Ok(header),
             Layout::Pipable => {
                 // Both headers must be there: the last 208 bytes of a file of the length of one are the first.
-                let offset = source.size().saturating_sub(HEADER_BYTES);
-                Self::read_at(source, offset)
+                let size = source.size();
+                if size < 2 * HEADER_BYTES {
+                    let expected = "416 bytes: a header at each end";
+                    return Err(Error::corrupt(
+                        Scope::File,
+                        "pipable WIM",
+                        0,
+                        expected,
+                        format!("{size} bytes"),
+                    ));
+                }
+                Self::read_at(source, size.saturating_sub(HEADER_BYTES))
             }
         }
     }

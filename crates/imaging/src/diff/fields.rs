@@ -80,7 +80,13 @@ impl<'a> Fields<'a> {
             link_flags(first, second, &mut found);
             tagged_items(first, second, &mut found);
         }
-        let object = |node: &Node| node.object_id.as_deref().map_or_else(none, hex);
+        // Volumes keep 64 bytes where an image may have the first 16 alone: the rest is zero then.
+        let object = |node: &Node| {
+            let id = node.object_id.as_deref()?;
+            let len = id.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1).max(16.min(id.len()));
+            id.get(..len).map(hex)
+        };
+        let object = |node: &Node| object(node).unwrap_or_else(none);
         found.text(Aspect::ObjectId, object(first), object(second));
         Ok(found.list)
     }
