@@ -34,6 +34,8 @@ struct State {
     queue: VecDeque<u64>,
     clock: u64,
     closed: bool,
+    /// Blocks that readers wait for, once for each of them: these are not dropped.
+    awaited: Vec<u64>,
     /// What will be read, ascending and without overlap.
     plan: Vec<Range<u64>>,
     /// The block that was read last, and how many to fetch ahead while reading goes on behind it.
@@ -92,20 +94,30 @@ impl Cache {
             self.want(&mut state, ahead, false);
         }
         self.changed.notify_all();
-        loop {
+        state.awaited.push(index);
+        let found = loop {
             match state.slots.get_mut(&index) {
                 Some(Slot::Ready { bytes, used }) => {
                     *used = now;
-                    return Ok(Arc::clone(bytes));
+                    break Ok(Arc::clone(bytes));
                 }
-                Some(Slot::Failed(error)) => return Err(error.to_error()),
+                Some(Slot::Failed(error)) => break Err(error.to_error()),
                 Some(Slot::Wanted) => {}
-                // Another reader's blocks pushed it out.
-                None => self.want(&mut state, index, true),
+                // Requests of other readers pushed it out of the queue. The fetchers may all be waiting.
+                None => {
+                    self.want(&mut state, index, true);
+                    self.changed.notify_all();
+                }
             }
-            ctl.check()?;
+            if let Err(stopped) = ctl.check() {
+                break Err(stopped.into());
+            }
             state = self.changed.wait_timeout(state, POLL).unwrap_or_else(PoisonError::into_inner).0;
+        };
+        if let Some(at) = state.awaited.iter().position(|awaited| *awaited == index) {
+            state.awaited.swap_remove(at);
         }
+        found
     }
 
     /// The blocks that will be read after `index`.
@@ -187,7 +199,8 @@ impl Cache {
             // What will be read yet goes last: tables at the end of a file often share a block with the last contents.
             let ready = state.slots.iter().filter_map(|(index, slot)| match slot {
                 Slot::Ready { used, .. } => {
-                    Some((*index > last && is_planned(&state.plan, *index), *used, *index))
+                    let is_awaited = state.awaited.contains(index);
+                    Some((is_awaited, *index > last && is_planned(&state.plan, *index), *used, *index))
                 }
                 _ => None,
             });
@@ -195,7 +208,8 @@ impl Cache {
                 (count + 1, Some(oldest.map_or(this, |oldest| std::cmp::min(oldest, this))))
             });
             match oldest {
-                Some((_, _, oldest)) if count > self.kept => state.slots.remove(&oldest),
+                // One that is awaited is dropped by nobody: its reader, once it has run, takes it.
+                Some((false, _, _, oldest)) if count > self.kept => state.slots.remove(&oldest),
                 _ => break,
             };
         }
@@ -220,4 +234,56 @@ impl Cache {
 fn is_planned(plan: &[Range<u64>], index: u64) -> bool {
     let at = plan.partition_point(|range| range.end <= index);
     plan.get(at).is_some_and(|range| range.start <= index)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    fn is_ready(cache: &Cache, index: u64) -> bool {
+        matches!(cache.lock().slots.get(&index), Some(Slot::Ready { .. }))
+    }
+
+    #[test]
+    fn what_a_reader_waits_for_is_not_dropped() {
+        let cache = Cache::new(20, 3, 2, 1);
+        cache.lock().awaited.push(5);
+        for index in [5, 8, 9, 10] {
+            cache.put(index, Ok(vec![1]));
+        }
+        // Another reader went on behind it meanwhile.
+        cache.lock().last = Some(9);
+        cache.put(11, Ok(vec![1]));
+        assert!(is_ready(&cache, 5) && is_ready(&cache, 11));
+        cache.lock().awaited.clear();
+        cache.put(12, Ok(vec![1]));
+        assert!(!is_ready(&cache, 5), "nobody waits any more");
+    }
+
+    #[test]
+    fn a_request_that_was_pushed_out_reaches_fetchers_that_wait() {
+        let cache = Arc::new(Cache::new(20, 3, 2, 1));
+        let (sender, done) = mpsc::channel();
+        let reading = Arc::clone(&cache);
+        std::thread::spawn(move || sender.send(reading.get(7, 8, &Ctl::default()).map(drop)));
+        while !cache.lock().slots.contains_key(&7) {
+            std::thread::yield_now();
+        }
+        {
+            let mut state = cache.lock();
+            state.slots.clear();
+            state.queue.clear();
+        }
+        let fetching = Arc::clone(&cache);
+        let fetcher = std::thread::spawn(move || {
+            while let Next::Fetch(blocks) = fetching.next() {
+                blocks.for_each(|index| fetching.put(index, Ok(vec![index as u8])));
+            }
+        });
+        done.recv_timeout(Duration::from_secs(60)).expect("the reader hangs").unwrap();
+        cache.close();
+        fetcher.join().unwrap();
+    }
 }
