@@ -154,7 +154,7 @@ fn arguments(qemu: &mut Command, payload: &Path, initramfs: &Path, disk: &Path, 
     qemu.args(["-drive", &format!("file={},format=raw,if=none,id=d0", disk.display())]);
     qemu.args(["-device", "ide-hd,drive=d0,serial=DISK1,bus=ide.0"]);
     qemu.args(["-device", "qemu-xhci", "-device", "usb-kbd"]);
-    qemu.args(["-smbios", "type=1,serial=SN42,uuid=12345678-1234-1234-1234-123456789abc"]);
+    qemu.args(["-smbios", "type=1,serial=SN42,uuid=6b2f1c0e-93d4-4d5a-8a6e-0f4c2b7d9e31"]);
 }
 
 /// The machine that was started is the one that is reported.
@@ -162,7 +162,7 @@ fn check(hello: &Hello) {
     assert_eq!(hello.token.as_ref().map(gravure_model::Secret::reveal), Some("one-time"));
     let inventory = &hello.inventory;
     let identity = inventory.identity();
-    assert_eq!(identity.uuid.as_deref(), Some("12345678-1234-1234-1234-123456789abc"));
+    assert_eq!(identity.uuid.as_deref(), Some("6b2f1c0e-93d4-4d5a-8a6e-0f4c2b7d9e31"));
     assert_eq!(identity.serial.as_deref(), Some("SN42"));
     assert_eq!(inventory.firmware.mode, FirmwareMode::Bios);
     let [disk] = inventory.disks.as_slice() else { panic!("{:?}", inventory.disks) };

@@ -332,6 +332,7 @@ mod tests {
             let value = |text: &str| text.starts_with(['"', '[']) || text.parse::<u32>().is_ok();
             let plain = |name: &str| name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
             line.starts_with("[[")
+                || line == "[store]"
                 || line.split_once(" = ").is_some_and(|(name, rest)| plain(name) && value(rest))
         };
         let uncommented = format!("# [[network]]{blocks}");
@@ -344,6 +345,7 @@ mod tests {
         let counts = (config.networks.len(), config.reservations.len(), config.quirks.len());
         assert_eq!((counts, config.rules.len(), config.entries.len()), ((1, 1, 1), 1, 1));
         assert_eq!(config.quirks[0].file_in, Some(crate::boot::FilePlace::Field));
+        assert_eq!(config.store.unwrap().bucket, "gravure");
     }
 
     #[test]

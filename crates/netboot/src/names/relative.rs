@@ -83,6 +83,10 @@ pub fn normalise_name(bytes: &[u8]) -> Result<RelativeName, Error> {
         }
         offset = offset.saturating_add(component.len()).saturating_add(1);
     }
+    // Strays that stood before a slash stand at the end now. What is left without them is looked at anew.
+    if name.last() == Some(&0xff) {
+        return normalise_name(&name);
+    }
     if name.is_empty() {
         return Err(corrupt(0, "a file", "none".into()));
     }
@@ -95,7 +99,7 @@ mod tests {
 
     #[test]
     fn clients_spell_one_name_many_ways() {
-        let cases: [(&[u8], &str); 13] = [
+        let cases: [(&[u8], &str); 15] = [
             (b"shimx64.efi", "shimx64.efi"),
             (b"/grub/grub.cfg", "grub/grub.cfg"),
             (b"//grubx64.efi", "grubx64.efi"),
@@ -109,6 +113,8 @@ mod tests {
             (b"b\xe4r.cfg", "b\\xe4r.cfg"),
             (b"...", "..."),
             (b"C:\\x", "C:/x"),
+            (b"a\xff/", "a"),
+            (b"a\xff/.\xff/\xff", "a"),
         ];
         for (bytes, name) in cases {
             assert_eq!(normalise_name(bytes).unwrap().to_string(), name);
@@ -122,10 +128,12 @@ mod tests {
     #[test]
     fn refuses_names_that_leave_the_root_or_are_none() {
         let long = [b'x'; 1025];
-        let cases: [(&[u8], &str); 9] = [
+        let cases: [(&[u8], &str); 11] = [
             (b"", "file name at 0x0: a file expected, found none"),
             (b"/", "file name at 0x0: a file expected, found none"),
             (b"/./\xff", "file name at 0x0: a file expected, found none"),
+            (b"\xff/", "file name at 0x0: a file expected, found none"),
+            (b"a/..\xff/", "file name at 0x2: a name below the root expected, found .."),
             (b"../etc/shadow", "file name at 0x0: a name below the root expected, found .."),
             (b"a/..\\b", "file name at 0x2: a name below the root expected, found .."),
             (b"a/b/..", "file name at 0x4: a name below the root expected, found .."),

@@ -96,9 +96,9 @@ fn everything_else_is_refused_with_the_reason() {
         ("other boot", Plan { nonce: "n0".into(), ..plan() }, 1000, "nonce is n0, expected n1"),
         (
             "other machine",
-            Plan { machine: MachineIdentity::new(None, None, [Mac([9; 6])]), ..plan() },
+            Plan { machine: MachineIdentity::new(None, None, [Mac([2, 0, 0, 0, 0, 9])]), ..plan() },
             1000,
-            "machine is uuid none, serial none, adapters 09:09:09:09:09:09",
+            "machine is uuid none, serial none, adapters 02:00:00:00:00:09",
         ),
         ("nobody", Plan { machine: MachineIdentity::default(), ..plan() }, 1000, "machine is uuid none"),
         ("expired", plan(), 200_000_000, "plan is not valid at 200"),
