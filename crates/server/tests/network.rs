@@ -87,9 +87,10 @@ fn serve(dir: &Path, boot: &Path) {
         let config = Config::load(&dir.join(CONFIG_NAME)).unwrap();
         let describe = |path: &Path| Err(format!("{} is described by nobody here", path.display()));
         let server = Server::start(&config, Arc::new(describe)).await.unwrap();
-        println!("serving on {}", server.content_urls().join(" "));
+        // Before anybody is told that the server is there, and may send the signal.
         let mut terminate =
             tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).unwrap();
+        println!("serving on {}", server.content_urls().join(" "));
         terminate.recv().await;
         server.stop().await;
         println!("stopped");
