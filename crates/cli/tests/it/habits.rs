@@ -155,8 +155,8 @@ fn captures_are_configured_as_they_always_were() {
 
     ok(dir, &capture(&["in", "unix.wim", "--unix-data"]));
     ok(dir, &capture(&["in", "plain.wim", "--no-unix-data"]));
-    let difference = fails(dir, &["diff", "unix.wim", "plain.wim", "--progress", "none"]);
-    assert_eq!(difference.0, 1);
+    let len = |name: &str| std::fs::metadata(dir.join(name)).unwrap().len();
+    assert!(len("unix.wim") > len("plain.wim"), "owners and modes take room");
     assert_eq!(fails(dir, &capture(&["in", "no.wim", "--no-acls", "--strict-acls"])).0, 2);
 
     // Of a volume descriptors can be left out.
