@@ -202,7 +202,11 @@ fn a_stick_deploys_without_a_server() -> Result<()> {
     let root = partition_start(&scene.disk(), 2)?;
     let root = Replayed::new(&scene.disk(), root, dir.path().join("root.ext4"))?;
     assert_eq!(root.read_text("/etc/hostname")?.trim(), "pc-e2e-1");
-    // Once more: the disk holds data now, and the order does not allow destroying it.
+    // The new system starts next, whether or not somebody took the stick out.
+    let mut vm = scene.switch_on()?;
+    vm.wait_for("pc-e2e-1 login:", BOOT_PATIENCE)?;
+    vm.kill()?;
+    // Once more from the stick: the disk holds data now, and the order does not allow destroying it.
     let vm = scene.switch_on()?;
     vm.wait_for("holds data", BOOT_PATIENCE)?;
     Ok(())
