@@ -1,7 +1,7 @@
 //! Single fields of a volume with everything in it are spoiled, one after the other: the checker finds each.
 //!
 //! The volume is one of ours. A fault is a change of one field; where it is, is found by `support::patch`, which shares no code
-//! with the checker.
+//! with the checker. Long, for it is a table: a function for each kind of structure with every field that is spoiled in it.
 #![allow(clippy::unwrap_used, clippy::disallowed_types, reason = "tests start programs and write files")]
 
 use crate::support;
