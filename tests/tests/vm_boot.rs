@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use gravure_e2e::{BOOT_PATIENCE, BootSite, SERVER, changed_payload, damage};
 use gravure_model::Assurance;
 use gravure_testkit::{
@@ -34,12 +34,8 @@ fn beside(case: &str, firmware: Firmware, network: NetworkBoot, reference: &str)
         "the foreign server gave no address:\n{}",
         foreign.log()
     );
-    let journal = scene.site.run(&["machine", "journal", &vm.mac])?;
-    for wanted in
-        ["saw DISCOVER from ", "because of rule", "boot menu: nothing planned", "the payload reported in"]
-    {
-        ensure!(journal.contains(wanted), "{case}: {wanted:?} is missing in the journal:\n{journal}");
-    }
+    let wanted = ["saw DISCOVER from ", "because of rule", "boot menu: nothing planned", "the payload reported in"];
+    scene.site.journal_with(&vm.mac, &wanted).with_context(|| case.to_owned())?;
     Ok(Some(scene.site.log()))
 }
 
@@ -201,14 +197,12 @@ fn own_entry(case: &str, firmware: Firmware) -> Result<()> {
     // entry has.
     vm.wait_for(MARK, BOOT_PATIENCE)?;
     vm.wait_for("site.json", BOOT_PATIENCE)?;
-    let journal = scene.site.run(&["machine", "journal", &vm.mac])?;
-    for wanted in [
+    let wanted = [
         "boot menu: own, as chosen",
         "fetched extra/own/vmlinuz by HTTP",
         "fetched extra/own/initramfs.cpio.zst by HTTP",
-    ] {
-        ensure!(journal.contains(wanted), "{case}: {wanted:?} is missing in the journal:\n{journal}");
-    }
+    ];
+    let journal = scene.site.journal_with(&vm.mac, &wanted).with_context(|| case.to_owned())?;
     ensure!(
         !journal.contains("fetched boot/vmlinuz"),
         "{case}: the payload was started, not the entry:\n{journal}"
@@ -261,8 +255,7 @@ fn a_proxy_without_a_dhcp_server_says_so() -> Result<()> {
     let vm = scene.switch_on("pc", Firmware::Uefi, NetworkBoot::Pxe)?;
     let server = scene.site.server().console().clone();
     server.wait_for("the client asked again without taking any offer", BOOT_PATIENCE)?;
-    let journal = scene.site.run(&["machine", "journal", &vm.mac])?;
-    ensure!(journal.contains("-> either no DHCP server of this network gives an address"), "{journal}");
+    scene.site.journal_with(&vm.mac, &["-> either no DHCP server of this network gives an address"])?;
     // A DHCP server that comes late is soon enough: the firmware asks again.
     server.wait_for("saw DISCOVER from PXEClient arch 7", BOOT_PATIENCE)?;
     let Some(_foreign) = scene.foreign_dhcp()? else { return Ok(()) };
@@ -378,8 +371,7 @@ fn a_signed_image_behind_shim_by_http() -> Result<()> {
     let log = scene.site.log();
     ensure!(!log.contains("sent by TFTP") && !log.contains("grub.cfg"), "{log}");
     // What it is told when it comes again and nothing is planned: to start from its disk.
-    let journal = scene.site.run(&["machine", "journal", &vm.mac])?;
-    ensure!(journal.contains("fetched uki/grubx64.efi by HTTP"), "{journal}");
+    scene.site.journal_with(&vm.mac, &["fetched uki/grubx64.efi by HTTP"])?;
     Ok(())
 }
 
@@ -392,8 +384,7 @@ fn a_signed_image_alone_by_https() -> Result<()> {
     let case = "c5, Secure Boot, HTTPS boot, signed image, key in db";
     let Some((scene, vm)) = signed(dir.path(), "uki", true, db)? else { return Ok(()) };
     scene.expect_registered(&vm, case, "11.2-12.0 s")?;
-    let journal = scene.site.run(&["machine", "journal", &vm.mac])?;
-    ensure!(journal.contains("fetched uki/gravure.efi by HTTPS"), "{journal}");
+    scene.site.journal_with(&vm.mac, &["fetched uki/gravure.efi by HTTPS"])?;
     Ok(())
 }
 
@@ -420,8 +411,7 @@ fn a_signed_image_never_goes_over_tftp() -> Result<()> {
     scene.use_signed_image("shim-uki", false)?;
     let vm = scene.switch_on("pc", Firmware::UefiSecureBoot, NetworkBoot::Pxe)?;
     scene.site.server().console().wait_for("switch the firmware from PXE to HTTP boot", BOOT_PATIENCE)?;
-    let journal = scene.site.run(&["machine", "journal", &vm.mac])?;
-    ensure!(journal.contains("switch the firmware from PXE to HTTP boot"), "{journal}");
+    scene.site.journal_with(&vm.mac, &["switch the firmware from PXE to HTTP boot"])?;
     ensure!(!scene.site.log().contains("sent by TFTP"), "{}", scene.site.log());
     Ok(())
 }

@@ -32,7 +32,8 @@ impl Exclusions {
     pub const NONE: Self = Self { page_files: false, hibernation: false, swap: false };
 }
 
-/// What to do where a map would be wrong or of no use.
+/// What to do where a map would be wrong or of no use. FAT that was not unmounted and has no mark of errors counts as used whole under
+/// either: firmware and every system read it as it stands, and an EFI system partition is left so by any power cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fallback {
     /// Fail with [`Error::Refused`].
@@ -244,7 +245,9 @@ pub(crate) fn map_nested(dev: &dyn ReadAt, options: &Options<'_>, depth: u32) ->
         probe => probe?,
     };
     if let State::Unclean(reason) = probe.state {
-        return refused(dev, probe, reason, options);
+        let is_fat = matches!(probe.kind, Kind::Fat12 | Kind::Fat16 | Kind::Fat32);
+        let fallback = if is_fat && reason == Reason::NotUnmounted { Fallback::Everything } else { options.fallback };
+        return refused(dev, probe, reason, &Options { fallback, ..*options });
     }
     if !probe.kind.has_map() {
         return Ok(everything(dev, probe, Basis::NoMap, None, options));

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use gravure_model::api::{MachineReport, MachineState};
@@ -16,6 +16,9 @@ use crate::{Lab, Running};
 const START_PATIENCE: Duration = Duration::from_secs(60);
 /// Describing an image reads all of it.
 const IMAGE_PATIENCE: Duration = Duration::from_secs(300);
+/// The journal is written in batches after the answer; a machine under load takes its time.
+const JOURNAL_PATIENCE: Duration = Duration::from_secs(60);
+const JOURNAL_PAUSE: Duration = Duration::from_millis(200);
 /// The audit entry of a plan that failed.
 const FAILED: &str = "plan failed";
 /// Addresses the server gives in the lab, where no other DHCP server is.
@@ -135,6 +138,20 @@ impl Site {
     pub fn machine(&self, mac: &str) -> Result<MachineReport> {
         let text = self.run(&["machine", "show", mac, "--format", "json"])?;
         serde_json::from_str(&text).with_context(|| format!("`machine show` printed {text}"))
+    }
+
+    /// The machine's journal once it has each of the `wanted` texts: the server writes it after it has answered, so the
+    /// last lines come a moment after what they tell of.
+    pub fn journal_with(&self, mac: &str, wanted: &[&str]) -> Result<String> {
+        let given_up = Instant::now() + JOURNAL_PATIENCE;
+        loop {
+            let journal = self.run(&["machine", "journal", mac])?;
+            let Some(missing) = wanted.iter().find(|text| !journal.contains(**text)) else { return Ok(journal) };
+            if Instant::now() > given_up {
+                bail!("{missing:?} is missing in the journal:\n{journal}");
+            }
+            std::thread::sleep(JOURNAL_PAUSE);
+        }
     }
 
     /// Waits until a machine gets to `state`, as the server's audit entries tell; fails at once when its plan fails
