@@ -44,6 +44,9 @@ pub struct Install {
     pub feature_score: u8,
     /// `ExcludeID`: devices with such an ID do not get this driver.
     pub exclude_ids: Vec<String>,
+    /// `AddComponent`: hardware IDs of the software components that Windows makes below the device, `SWC\...`; packages of their own drive
+    /// them.
+    pub components: Vec<String>,
     /// Files named by `Include`.
     pub includes: Vec<String>,
     /// Sections named by `Needs` that are not in this file, so in those.
@@ -124,6 +127,7 @@ impl Inf {
             "Wmi",
             "LogConfigOverride",
             "FactDef",
+            "Wdf",
         ] {
             if let Some(section) =
                 self.section(&format!("{main}.{suffix}")).filter(|section| !section.lines.is_empty())
@@ -255,7 +259,13 @@ impl<'a> Work<'a> {
 
     /// Directives of a section that is not described.
     fn other_section(&mut self, section: &Section) {
+        let is_components = section.name.to_ascii_lowercase().ends_with(".components");
         for line in &section.lines {
+            let is_component =
+                line.key.as_deref().is_some_and(|key| key.trim().eq_ignore_ascii_case("AddComponent"));
+            if is_components && is_component {
+                self.add_component(line);
+            }
             match line.key.as_deref().map(str::to_ascii_lowercase).as_deref() {
                 Some("include" | "needs") | None => {}
                 // Co-installers copy files and set values: that is what they are.
@@ -270,6 +280,27 @@ impl<'a> Work<'a> {
                     }
                 }
                 Some(_) => push_once(&mut self.out.other_directives, line.key.clone().unwrap_or_default()),
+            }
+        }
+    }
+
+    /// `AddComponent=name,flags,section` (WDD "inf-addcomponent-directive"): the section has the IDs without their bus.
+    fn add_component(&mut self, line: &Line) {
+        let values = self.values(line);
+        let name: Vec<String> = values.get(2).filter(|name| !name.is_empty()).cloned().into_iter().collect();
+        for section in self.named(line, "AddComponent", &name) {
+            if !self.counted(line.number) {
+                break;
+            }
+            for line in &section.lines {
+                let is_ids =
+                    line.key.as_deref().is_some_and(|key| key.trim().eq_ignore_ascii_case("ComponentIDs"));
+                for id in if is_ids { self.names(line) } else { Vec::new() } {
+                    if !self.room(line.number) {
+                        return;
+                    }
+                    push_once(&mut self.out.components, format!("SWC\\{id}"));
+                }
             }
         }
     }

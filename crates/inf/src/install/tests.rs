@@ -48,6 +48,13 @@ AddReg = Co
 CopyFiles = Program
 [Inst.NTamd64.Interfaces]
 AddInterface = {guid},,x
+[Inst.NTamd64.Components]
+AddComponent = Tool,,Made
+[Made]
+ComponentIDs = VEN_1&TOOL, VEN_1
+Description = %d%
+[Inst.NTamd64.Wdf]
+KmdfService = vmd, VmdKmdf
 [Drivers]
 vmd.sys
 [Program]
@@ -137,7 +144,11 @@ fn registry_services_and_the_rest() {
         (install.includes.as_slice(), install.needs_elsewhere.as_slice()),
         (&["pci.inf".into(), "machine.inf".into()][..], &["PciD3".into()][..])
     );
-    assert_eq!(install.other_directives, ["DelReg", "CoInstallers", "AddInterface"]);
+    assert_eq!(
+        install.other_directives,
+        ["DelReg", "CoInstallers", "AddInterface", "AddComponent", "KmdfService"]
+    );
+    assert_eq!(install.components, ["SWC\\VEN_1&TOOL", "SWC\\VEN_1"]);
     assert_eq!(install.notes, []);
 }
 

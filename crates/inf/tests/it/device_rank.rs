@@ -71,6 +71,47 @@ fn every_stored_rank_is_reproduced() {
     assert_eq!((kinds.iter().sum::<u32>(), kinds[2] > 50, kinds[3] > 5), (322, true, true), "{kinds:?}");
 }
 
+/// Files of the corpus that have the ID by which Windows matched: the type of match and the place follow from the file and the device, and
+/// nothing of the expected rank goes into them.
+#[test]
+fn real_files_give_the_rank_that_windows_stored() {
+    let Some(shared) = gravure_testkit::shared_dir() else { return };
+    let table = std::fs::read_to_string(shared.join("corpus/vectors/device_rank.tsv")).unwrap();
+    let rows: Vec<Vec<&str>> = table.lines().skip(1).map(|line| line.split('\t').collect()).collect();
+    let target = Target::client(Arch::Amd64, "10.0.19045".parse().unwrap());
+    let (mut open, mut compared, mut files) = (vec![shared.join("corpus/inf")], 0, 0);
+    while let Some(dir) = open.pop() {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+                continue;
+            }
+            let Ok(inf) = Inf::parse(&std::fs::read(&path).unwrap()) else { continue };
+            let before = compared;
+            for row in &rows {
+                let device = DeviceIds { hardware: list(row[3]), compatible: list(row[4]) };
+                let stored = Rank(u32::from_str_radix(row[8], 16).unwrap());
+                let Some(found) = inf.matches(&device, &target, Signer::Trusted).into_iter().next() else {
+                    continue;
+                };
+                // Another file may name a better ID, or this one among its compatible IDs.
+                if !found.id.eq_ignore_ascii_case(row[7]) || found.rank.match_type() != stored.match_type() {
+                    continue;
+                }
+                let [.., kind, place] = found.rank.0.to_be_bytes();
+                let [.., stored_kind, stored_place] = stored.0.to_be_bytes();
+                let shown = format!("{} {}: {} and {stored}", path.display(), row[7], found.rank);
+                assert_eq!((kind & 0xf, place), (stored_kind & 0xf, stored_place), "{shown}");
+                compared += 1;
+            }
+            files += usize::from(compared > before);
+        }
+    }
+    eprintln!("{compared} ranks of {files} real files equal");
+    assert!(compared > 0 && files > 0);
+}
+
 #[test]
 fn ranks_of_made_up_devices() {
     let pci = "PCI\\VEN_1AF4&DEV_1042&SUBSYS_11001AF4&REV_01|PCI\\VEN_1AF4&DEV_1042&SUBSYS_11001AF4|PCI\\VEN_1AF4&DEV_1042&CC_010000";
