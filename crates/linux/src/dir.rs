@@ -219,6 +219,11 @@ impl Dir {
         xattr::read_all(&self.magic_path(name)?, name)
     }
 
+    /// One extended attribute of the entry `name` itself, also one that the list leaves out; `None` when it has none of that name.
+    pub fn xattr(&self, name: &OsStr, key: &OsStr) -> Result<Option<Vec<u8>>, Error> {
+        xattr::read(&self.magic_path(name)?, name, key)
+    }
+
     /// Sets one extended attribute of the entry `name` itself, replacing an old value.
     pub fn set_xattr(&self, name: &OsStr, key: &OsStr, value: &[u8]) -> Result<(), Error> {
         xattr::set(&self.magic_path(name)?, name, key, value)

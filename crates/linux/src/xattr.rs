@@ -42,6 +42,15 @@ pub(crate) fn read_all(path: &Path, name: &OsStr) -> Result<Vec<(OsString, Vec<u
         .map_err(Error::on_name(what, name))
 }
 
+pub(crate) fn read(path: &Path, name: &OsStr, key: &OsStr) -> Result<Option<Vec<u8>>, Error> {
+    match filled(|buf| rustix::fs::lgetxattr(path, key, buf)) {
+        Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(None),
+        other => other
+            .map(Some)
+            .map_err(|e| Error::io("read extended attribute", format!("{key:?} of {name:?}"), e)),
+    }
+}
+
 pub(crate) fn set(path: &Path, name: &OsStr, key: &OsStr, value: &[u8]) -> Result<(), Error> {
     rustix::fs::lsetxattr(path, key, value, XattrFlags::empty())
         .map_err(|e| Error::io("set extended attribute", format!("{key:?} of {name:?}"), e))

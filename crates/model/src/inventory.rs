@@ -339,10 +339,34 @@ pub struct UsbDevice {
     pub serial: Option<String>,
 }
 
+/// What layers may name of every machine, beside facts that are given to them.
+pub const MACHINE_FACTS: [&str; 8] =
+    ["COMPUTER_NAME", "SERIAL", "UUID", "MAC", "MANUFACTURER", "MODEL", "SKU", "ASSET"];
+
+/// These facts of a machine that is called `name`; what it does not tell is empty.
+pub fn machine_facts(
+    name: &str,
+    identity: &MachineIdentity,
+    smbios: &Smbios,
+) -> std::collections::BTreeMap<String, String> {
+    let text = |value: &Option<String>| value.clone().unwrap_or_default();
+    let values = [
+        name.to_owned(),
+        text(&identity.serial),
+        text(&identity.uuid),
+        identity.macs.first().map(|mac| mac.to_string().replace(':', "")).unwrap_or_default(),
+        text(&smbios.system.manufacturer),
+        text(&smbios.system.product),
+        text(&smbios.system.sku),
+        text(&smbios.chassis.asset_tag),
+    ];
+    MACHINE_FACTS.map(str::to_owned).into_iter().zip(values).collect()
+}
+
 /// A device as Windows' plug and play would see it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Device {
-    /// `pci`, `usb`, `acpi`, `hdaudio`, `disk`, `processor`.
+    /// `pci`, `usb`, `acpi`, `vmbus`, `hdaudio`, `disk`, `processor`.
     pub bus: String,
     /// Where it is: a PCI address, a USB path, a name of the kernel.
     pub place: String,

@@ -14,6 +14,9 @@ use crate::sysfs;
 
 /// Bit of an ACPI device's status: it is there (ACPI 6.5, 6.3.7).
 const ACPI_PRESENT: u64 = 1;
+/// Where the kernel lists devices that firmware describes, and those of Hyper-V.
+const ACPI: &str = "bus/acpi/devices";
+const VMBUS: &str = "bus/vmbus/devices";
 /// SCSI peripheral type of CD and DVD drives.
 const SCSI_TYPE_CD: u64 = 5;
 
@@ -22,6 +25,7 @@ pub(super) fn devices(roots: &Roots, warnings: &mut Vec<String>) -> Vec<Device> 
     let mut out = pci_devices(roots, warnings);
     out.extend(usb_devices(roots, warnings));
     out.extend(acpi_devices(roots, warnings));
+    out.extend(vmbus_devices(roots, warnings));
     out.extend(codecs(roots, warnings));
     out.extend(disks(roots));
     let cpuinfo =
@@ -147,7 +151,7 @@ fn class_of(path: &Path, start: &str) -> usb::Class {
 }
 
 fn acpi_devices(roots: &Roots, warnings: &mut Vec<String>) -> Vec<Device> {
-    let dir = roots.sys.join("bus/acpi/devices");
+    let dir = roots.sys.join(ACPI);
     let mut out = Vec::new();
     for place in names(&dir, warnings) {
         let path = dir.join(&place);
@@ -155,18 +159,23 @@ fn acpi_devices(roots: &Roots, warnings: &mut Vec<String>) -> Vec<Device> {
         if sysfs::number(&path.join("status")).is_some_and(|status| status & ACPI_PRESENT == 0) {
             continue;
         }
-        let alias = sysfs::text(&path.join("modalias"));
-        let ids = match alias.as_deref().and_then(acpi::from_modalias) {
-            Some((hid, cids)) => acpi::ids(hid, &cids),
-            // An alias that was cut or is not there; the first ID has a file of its own.
-            None => match sysfs::text(&path.join("hid")).filter(|hid| !hid.starts_with("LNX")) {
-                Some(hid) => acpi::ids(&hid, &[]),
-                None => continue,
-            },
-        };
+        let Some(ids) = acpi_ids(&path) else { continue };
         out.push(Device { driver: driver(&path.join("physical_node")), ..device("acpi", &place, ids) });
     }
     out
+}
+
+/// IDs of the ACPI device at `path`; `None` when it has none that a driver would name.
+fn acpi_ids(path: &Path) -> Option<Ids> {
+    let alias = sysfs::text(&path.join("modalias"));
+    match alias.as_deref().and_then(acpi::from_modalias) {
+        Some((hid, cids)) => Some(acpi::ids(hid, &cids)),
+        // An alias that was cut or is not there; the first ID has a file of its own.
+        None => {
+            let hid = sysfs::text(&path.join("hid")).filter(|hid| !hid.starts_with("LNX"))?;
+            Some(acpi::ids(&hid, &[]))
+        }
+    }
 }
 
 fn codecs(roots: &Roots, warnings: &mut Vec<String>) -> Vec<Device> {
@@ -200,29 +209,101 @@ fn codecs(roots: &Roots, warnings: &mut Vec<String>) -> Vec<Device> {
     out
 }
 
+/// Devices of a virtual machine of Hyper-V that its host offers by a channel, among them the disks.
+fn vmbus_devices(roots: &Roots, warnings: &mut Vec<String>) -> Vec<Device> {
+    let dir = roots.sys.join(VMBUS);
+    let mut out = Vec::new();
+    for place in names(&dir, warnings) {
+        let path = dir.join(&place);
+        let Some(class) = sysfs::text(&path.join("class_id")) else { continue };
+        let ids = Ids { hardware: vec![format!("VMBUS\\{class}")], compatible: Vec::new() };
+        out.push(Device {
+            parent: above(roots, &path),
+            driver: driver(&path),
+            ..device("vmbus", &place, ids)
+        });
+    }
+    out
+}
+
+/// What a device hangs on: the PCI device nearest above it; without one what Hyper-V's host or the firmware calls by a name, as it does
+/// with controllers of eMMC.
+fn above(roots: &Roots, path: &Path) -> Option<String> {
+    if let Some(address) = pci_above(path) {
+        return Some(address);
+    }
+    let resolved = sysfs::resolved(path)?;
+    let acpi = roots.sys.join(ACPI);
+    let is_acpi = |name: &str| is_entry(name) && acpi_ids(&acpi.join(name)).is_some();
+    let name_of = |path: &Path| path.file_name().and_then(|name| name.to_str()).map(str::to_owned);
+    for place in resolved.ancestors().skip(1) {
+        let Some(name) = name_of(place) else { continue };
+        if is_entry(&name) && roots.sys.join(VMBUS).join(&name).exists() {
+            return Some(name);
+        }
+        let described = sysfs::resolved(&place.join("firmware_node")).as_deref().and_then(name_of);
+        if let Some(name) = described.into_iter().chain([name]).find(|name| is_acpi(name)) {
+            return Some(name);
+        }
+    }
+    None
+}
+
+/// Whether a name is one in a directory of devices.
+fn is_entry(name: &str) -> bool {
+    !matches!(name, "" | "." | "..") && !name.contains('/')
+}
+
+/// What an NVMe disk with several ways to it hangs on: it lies below none of its controllers, but beside links to them.
+fn above_paths(roots: &Roots, subsystem: &Path) -> Option<String> {
+    let paths = sysfs::names(subsystem).unwrap_or_default();
+    paths.iter().filter(|name| name.starts_with("nvme")).find_map(|name| above(roots, &subsystem.join(name)))
+}
+
+/// Disks, whatever they hang on: Windows starts from one of them, and what it hangs on needs a driver. Those that say nothing of
+/// themselves have no IDs.
 fn disks(roots: &Roots) -> Vec<Device> {
     let mut out = Vec::new();
     // That they cannot be listed was told when the disks themselves were.
     for disk in disks::disks(roots).unwrap_or_default() {
         let path = roots.sys.join("class/block").join(&disk.name).join("device");
         let text = |leaf: &str| sysfs::text(&path.join(leaf)).unwrap_or_default();
-        let scsi =
-            || storage::Inquiry { vendor: text("vendor"), product: text("model"), revision: text("rev") };
-        let (bus, inquiry) = match disk.transport {
-            Transport::Nvme => {
-                (storage::Bus::Scsi, storage::Inquiry::of_nvme(&text("model"), &text("firmware_rev")))
-            }
-            Transport::Ata => (storage::Bus::Scsi, storage::Inquiry::of_ata(&text("model"), &text("rev"))),
-            Transport::Scsi => (storage::Bus::Scsi, scsi()),
-            Transport::Usb => (storage::Bus::UsbStorage, scsi()),
-            _ => continue,
-        };
-        if inquiry.product.is_empty() {
+        let optical = sysfs::number(&path.join("type")) == Some(SCSI_TYPE_CD);
+        let model = text("model");
+        if super::storage::is_none(&disk) || (optical && model.is_empty()) {
             continue;
         }
-        let optical = sysfs::number(&path.join("type")) == Some(SCSI_TYPE_CD);
-        let ids = if optical { storage::cd_rom(bus, &inquiry) } else { storage::disk(bus, &inquiry) };
-        out.push(Device { parent: pci_above(&path), name: disk.model, ..device("disk", &disk.name, ids) });
+        let inquiry = match disk.transport {
+            Transport::Nvme => storage::Inquiry::of_nvme(&model, &text("firmware_rev")),
+            Transport::Ata => storage::Inquiry::of_ata(&model, &text("rev")),
+            // Block devices have no model, those behind a SCSI controller do.
+            Transport::Virtio if model.is_empty() => storage::Inquiry::of_virtio(),
+            _ => storage::Inquiry { vendor: text("vendor"), product: model, revision: text("rev") },
+        };
+        let bus =
+            if disk.transport == Transport::Usb { storage::Bus::UsbStorage } else { storage::Bus::Scsi };
+        let ids = match disk.transport {
+            Transport::Mmc => storage::card(&card(&path)),
+            _ if inquiry.product.is_empty() => Ids::default(),
+            _ if optical => storage::cd_rom(bus, &inquiry),
+            _ => storage::disk(bus, &inquiry),
+        };
+        let parent = above(roots, &path).or_else(|| above_paths(roots, &path));
+        out.push(Device { parent, name: disk.model, ..device("disk", &disk.name, ids) });
     }
     out
+}
+
+fn card(path: &Path) -> storage::Card {
+    let number = |leaf: &str| hex(&path.join(leaf));
+    let is_mmc = sysfs::text(&path.join("type")).as_deref() == Some("MMC");
+    // One byte of the register, which the kernel shows in halves for SD cards.
+    let halves = (number("hwrev").unwrap_or(0) << 4) | (number("fwrev").unwrap_or(0) & 0xf);
+    storage::Card {
+        is_mmc,
+        manufacturer: narrow(number("manfid")),
+        oem: narrow(number("oemid")),
+        name: sysfs::text(&path.join("name")).unwrap_or_default(),
+        revision: narrow(if is_mmc { number("prv") } else { Some(halves) }),
+    }
 }

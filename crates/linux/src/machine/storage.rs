@@ -23,12 +23,7 @@ pub(super) fn disks(roots: &Roots, warnings: &mut Vec<String>) -> Vec<Disk> {
     for disk in found {
         let class = roots.sys.join("class/block").join(&disk.name);
         let optical = sysfs::number(&class.join("device/type")) == Some(SCSI_TYPE_CD);
-        let floppy = disk.name.starts_with("fd");
-        let boot_area = disk
-            .name
-            .strip_prefix("mmcblk")
-            .is_some_and(|rest| rest.contains("boot") || rest.contains("rpmb"));
-        if disk.transport == Transport::Virtual || optical || floppy || boot_area || disk.size_bytes == 0 {
+        if is_none(&disk) || optical || disk.size_bytes == 0 {
             continue;
         }
         let in_use = disks::uses(roots, &disk).map_or_else(
@@ -58,6 +53,13 @@ pub(super) fn disks(roots: &Roots, warnings: &mut Vec<String>) -> Vec<Disk> {
         });
     }
     out
+}
+
+/// What the kernel lists among disks and is none: loops, floppies, boot areas of eMMC.
+pub(super) fn is_none(disk: &disks::Disk) -> bool {
+    let boot_area =
+        disk.name.strip_prefix("mmcblk").is_some_and(|rest| rest.contains("boot") || rest.contains("rpmb"));
+    disk.transport == Transport::Virtual || disk.name.starts_with("fd") || boot_area
 }
 
 fn word(transport: Transport) -> Option<&'static str> {

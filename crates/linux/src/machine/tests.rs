@@ -215,6 +215,100 @@ fn devices_have_the_ids_of_windows() {
     assert_eq!(shown, expected);
 }
 
+/// Windows starts from a disk by the driver of what it hangs on, so no disk may be without.
+#[test]
+fn disks_of_every_transport_are_there_with_what_they_hang_on() {
+    let made = Made::new();
+    let scsi = "0000:00:07.0/virtio2/host1/target1:0:0/1:0:0:0";
+    let channel = "LNXSYSTM:00/VMBUS:01/f8b3781b-0001";
+    let multipath = "virtual/nvme-subsystem/nvme-subsys0";
+    for (name, device, texts) in [
+        ("vda", "pci0000:00/0000:00:06.0/virtio1", &[("vendor", "0x1af4\n")][..]),
+        (
+            "sda",
+            &format!("pci0000:00/{scsi}"),
+            &[("vendor", "QEMU\n"), ("model", "QEMU HARDDISK\n"), ("rev", "2.5+\n"), ("type", "0\n")],
+        ),
+        (
+            "mmcblk0",
+            "platform/80860F14:00/mmc_host/mmc0/mmc0:0001",
+            &[
+                ("type", "MMC\n"),
+                ("manfid", "0x000015\n"),
+                ("oemid", "0x0100\n"),
+                ("name", "8GME4R\n"),
+                ("prv", "0x6\n"),
+            ],
+        ),
+        (
+            "mmcblk1",
+            "pci0000:00/0000:00:1c.0/0000:01:00.0/mmc_host/mmc1/mmc1:aaaa",
+            &[
+                ("type", "SD\n"),
+                ("manfid", "0x000003\n"),
+                ("oemid", "0x5344\n"),
+                ("name", "SL16G\n"),
+                ("hwrev", "0x8\n"),
+                ("fwrev", "0x1\n"),
+            ],
+        ),
+        (
+            "sdb",
+            &format!("{channel}/host2/target2:0:0/2:0:0:0"),
+            &[("vendor", "Msft\n"), ("model", "Virtual Disk\n"), ("rev", "1.0\n")],
+        ),
+        ("nvme0n1", multipath, &[("model", "Fast Disk\n"), ("firmware_rev", "1.0\n")]),
+        ("xvda", "vbd-51712", &[]),
+        ("fd0", "platform/floppy.0", &[]),
+        ("mmcblk0boot0", "platform/80860F14:00/mmc_host/mmc0/mmc0:0001", &[]),
+        ("dm-0", "virtual/none", &[]),
+    ] {
+        let device = format!("sys/devices/{device}");
+        made.texts(&device, texts);
+        let dir = if name.starts_with("nvme") { device.clone() } else { format!("{device}/block") };
+        let dir = format!("{dir}/{name}");
+        made.texts(&dir, &[("dev", "259:0\n"), ("size", "2048\n")]);
+        made.link(&format!("{dir}/device"), &device);
+        made.link(&format!("sys/block/{name}"), &dir);
+        made.link(&format!("sys/class/block/{name}"), &dir);
+    }
+    let controller = "sys/devices/pci0000:00/0000:00:08.0/nvme/nvme0";
+    made.texts(controller, &[("model", "Fast Disk\n")]);
+    made.link(&format!("sys/devices/{multipath}/nvme0"), controller);
+    made.texts("sys/devices/LNXSYSTM:00/80860F14:00", &[("hid", "80860F14\n"), ("status", "15\n")]);
+    made.link("sys/bus/acpi/devices/80860F14:00", "sys/devices/LNXSYSTM:00/80860F14:00");
+    made.link("sys/devices/platform/80860F14:00/firmware_node", "sys/devices/LNXSYSTM:00/80860F14:00");
+    made.texts("sys/devices/LNXSYSTM:00/VMBUS:01", &[("modalias", "acpi:VMBUS:\n"), ("status", "15\n")]);
+    made.link("sys/bus/acpi/devices/VMBUS:01", "sys/devices/LNXSYSTM:00/VMBUS:01");
+    let class = "{ba6163d9-04a1-4d29-b605-72e2ffb1dc7f}";
+    made.texts(&format!("sys/devices/{channel}"), &[("class_id", class)]);
+    made.link("sys/bus/vmbus/devices/f8b3781b-0001", &format!("sys/devices/{channel}"));
+
+    let Collected { inventory, .. } = collect(&made.roots);
+    let shown: Vec<String> = inventory
+        .devices
+        .iter()
+        .map(|d| {
+            let ids =
+                [d.hardware_ids.first(), d.compatible_ids.first()].map(|id| id.map_or("-", String::as_str));
+            format!("{} {} {} {}", d.bus, d.place, d.parent.as_deref().unwrap_or("-"), ids.join(" "))
+        })
+        .collect();
+    let expected = [
+        "acpi 80860F14:00 - ACPI\\VEN_8086&DEV_0F14 -",
+        "acpi VMBUS:01 - ACPI\\VMBUS -",
+        "vmbus f8b3781b-0001 VMBUS:01 VMBUS\\{ba6163d9-04a1-4d29-b605-72e2ffb1dc7f} -",
+        "disk mmcblk0 80860F14:00 SD\\VID_15&OID_0100&PID_8GME4R&REV_0.6 SD\\CLASS_MMC",
+        "disk mmcblk1 0000:01:00.0 SD\\VID_03&OID_5344&PID_SL16G&REV_8.1 SD\\CLASS_STORAGE",
+        "disk nvme0n1 0000:00:08.0 SCSI\\DiskNVMe____Fast_Disk_______1.0_ SCSI\\Disk",
+        "disk sda 0000:00:07.0 SCSI\\DiskQEMU____QEMU_HARDDISK___2.5+ SCSI\\Disk",
+        "disk sdb f8b3781b-0001 SCSI\\DiskMsft____Virtual_Disk____1.0_ SCSI\\Disk",
+        "disk vda 0000:00:06.0 SCSI\\DiskRed_Hat_VirtIO__________0001 SCSI\\Disk",
+        "disk xvda - - -",
+    ];
+    assert_eq!(shown, expected);
+}
+
 #[test]
 fn aliases_come_from_the_whole_tree() {
     let made = machine();

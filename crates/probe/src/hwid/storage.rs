@@ -7,6 +7,9 @@ const VENDOR: usize = 8;
 const PRODUCT: usize = 16;
 const REVISION: usize = 4;
 
+/// What Windows' driver of virtio disks answers, whoever made the machine.
+const VIRTIO: [&str; 3] = ["Red Hat", "VirtIO", "0001"];
+
 /// Strings of INQUIRY, blanks at the end or not.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Inquiry {
@@ -29,11 +32,43 @@ impl Inquiry {
         Self { vendor: vendor.to_owned(), product: product.trim().to_owned(), revision: firmware.to_owned() }
     }
 
+    /// The same for a virtio block device, which says nothing of itself.
+    pub fn of_virtio() -> Self {
+        let [vendor, product, revision] = VIRTIO.map(str::to_owned);
+        Self { vendor, product, revision }
+    }
+
     /// The same for an NVMe disk.
     pub fn of_nvme(model: &str, firmware: &str) -> Self {
         let model = model.trim().to_owned();
         Self { vendor: "NVMe".to_owned(), product: model, revision: firmware.to_owned() }
     }
+}
+
+/// What an SD card or eMMC says of itself, its register CID (SD Physical Layer 4.10, 5.2; JEDEC JESD84-B51, 7.2).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Card {
+    /// Soldered to the board (eMMC), and not an SD card.
+    pub is_mmc: bool,
+    /// Number of the maker.
+    pub manufacturer: u8,
+    /// Who ordered it.
+    pub oem: u16,
+    /// Name of the product.
+    pub name: String,
+    /// Its revision: two digits, the first in the upper half.
+    pub revision: u8,
+}
+
+/// IDs of a card (WDD identifiers-for-secure-digital--sd--devices). That eMMC has a class of its own is seen in the driver databases of
+/// real systems, which name both.
+pub fn card(card: &Card) -> Ids {
+    let clean = |c: char| if c.is_ascii_graphic() && c != ',' { c } else { '_' };
+    let name: String = card.name.chars().map(clean).collect();
+    let plain = format!("SD\\VID_{:02X}&OID_{:04X}&PID_{name}", card.manufacturer, card.oem);
+    let revision = format!("{plain}&REV_{:X}.{:X}", card.revision >> 4, card.revision & 0xf);
+    let class = if card.is_mmc { "SD\\CLASS_MMC" } else { "SD\\CLASS_STORAGE" };
+    Ids { hardware: vec![revision, plain], compatible: vec![class.to_owned()] }
 }
 
 /// What the disk hangs on.
