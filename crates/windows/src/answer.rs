@@ -3,6 +3,7 @@
 //! A generalised image that is applied as it is runs the passes `specialize` and `oobeSystem` only. An element that is there
 //! keeps its place; lists (commands, accounts) are continued.
 
+pub(crate) mod kept;
 mod settings;
 
 pub use settings::{Account, AnswerSettings, Command, Join, Oobe};
@@ -13,14 +14,14 @@ use gravure_wim::{Element, XmlNode};
 
 use crate::Error;
 use crate::image::{HiveFile, WindowsImage};
-use crate::system::System;
+use crate::system::{SetupState, System};
 
 /// Namespace of answer files.
 const NAMESPACE: &str = "urn:schemas-microsoft-com:unattend";
 /// Namespace of `wcm:action`.
 const CONFIGURATION: &str = "http://schemas.microsoft.com/WMIConfig/2002/State";
 /// Largest answer file read. Large ones have 200 KB.
-const MAX_ANSWER_BYTES: u64 = 8 << 20;
+pub(crate) const MAX_ANSWER_BYTES: u64 = 8 << 20;
 /// What setup runs when it is done, as SYSTEM.
 const SETUP_COMPLETE: &str = "Windows\\Setup\\Scripts\\SetupComplete.cmd";
 /// Where ours goes.
@@ -269,15 +270,24 @@ fn lay_out(element: &mut Element, level: usize) {
     element.children.push(line(level));
 }
 
+/// The path from the root of the Windows volume of one as Windows itself has it; `None` for one that is elsewhere. `C:\` is the Windows
+/// volume itself.
+fn on_this_volume(path: &str) -> Option<String> {
+    const STARTS: [(&str, &str); 4] =
+        [("%systemroot%\\", "Windows\\"), ("%windir%\\", "Windows\\"), ("%systemdrive%\\", ""), ("c:\\", "")];
+    let path = path.trim().trim_matches('"').replace('/', "\\");
+    STARTS.iter().find_map(|(start, stands_for)| {
+        let (head, rest) = path.split_at_checked(start.len())?;
+        (head.eq_ignore_ascii_case(start) && !rest.is_empty()).then(|| format!("{stands_for}{rest}"))
+    })
+}
+
 impl WindowsImage<'_> {
     /// The answer file that Windows would take, and where it lies; `None` when the image has none.
     pub fn answer_file(&mut self) -> Result<Option<(String, AnswerFile)>, Error> {
-        // A file named in the registry goes before all others; `C:\` is the Windows volume itself.
+        // A file named in the registry goes before all others.
         let named = self.text(HiveFile::System, "Setup", "UnattendFile")?;
-        let named = named.and_then(|path| {
-            let bare = path.strip_prefix("C:\\").or_else(|| path.strip_prefix("c:\\"));
-            bare.map(str::to_owned).filter(|path| !path.is_empty())
-        });
+        let named = named.as_deref().and_then(on_this_volume);
         let places = named.into_iter().chain(SEARCHED.iter().map(|path| (*path).to_owned()));
         for path in places {
             if let Some(bytes) = self.read_file(&path, MAX_ANSWER_BYTES)? {
@@ -295,9 +305,18 @@ impl WindowsImage<'_> {
 
     /// Puts settings into the image's answer file; says where it is. When something in them must not stay on the disk, the file
     /// is deleted at the end of setup, and again at the first logon of an administrator where Windows passes that over: it blanks
-    /// passwords in copies of its own, not in ours.
+    /// passwords in copies of its own, not in ours. A system in use runs no setup that would read the file or delete it, so secrets are
+    /// refused there.
     pub fn apply_settings(&mut self, settings: &AnswerSettings, system: &System) -> Result<String, Error> {
         settings.check()?;
+        if settings.has_secrets() && system.setup == SetupState::InUse {
+            return Err(Error::Refused {
+                path: "settings".to_owned(),
+                why: "passwords, a product key or a join in them would stay on the disk: the image is of a system in use and runs no \
+                      setup that takes them"
+                    .to_owned(),
+            });
+        }
         let path = self.edit_answer_file(|answers| settings.put_into(answers, system.arch))?;
         if settings.has_secrets() && self.has_hive(HiveFile::Software) {
             let file = path.get("Windows\\".len()..).filter(|_| {

@@ -100,6 +100,7 @@ impl<'a> WindowsImage<'a> {
 
     /// Puts changed hives back into the tree and the record beside them. `what` says in words what was done.
     pub fn finish(mut self, what: &str) -> Result<Finished, Error> {
+        self.hide_secrets()?;
         let changes = self.changes.clone();
         if !changes.is_empty() {
             let record = Record { version: RECORD_VERSION, what: what.to_owned(), changes: changes.clone() };

@@ -1,7 +1,7 @@
 //! Records of changes: what was done to an image, in order, with what is needed to undo it.
 //!
 //! A record lies in the image it is of, `Windows\Gravure\changes\NNNN.json`; files that were replaced or removed lie beside it
-//! in a directory of that number. Undoing goes through the changes backwards and leaves the image with the keys, values
+//! in a directory of that number, answer files without their secrets. Undoing goes through the changes backwards and leaves the image with the keys, values
 //! and files that it had; times, and the order of values in a key, are not part of that.
 
 use gravure_hive::{Data, ValueType};
@@ -69,6 +69,22 @@ pub enum Change {
         /// Where it was.
         path: String,
         /// Where it is now.
+        kept: String,
+    },
+    /// Another file took the place of an answer file with secrets, which are not kept.
+    AnswersReplaced {
+        /// Where.
+        path: String,
+        /// Where the old one is now, without secrets.
+        kept: String,
+        /// For each secret, in document order: which text of the new file it is, counted from zero; `None` when it is none of them.
+        taken: Vec<Option<usize>>,
+    },
+    /// An answer file with secrets was taken away; they are not kept.
+    AnswersRemoved {
+        /// Where it was.
+        path: String,
+        /// Where it is now, without secrets.
         kept: String,
     },
     /// A file or directory got another security descriptor.
@@ -142,8 +158,8 @@ impl Change {
             Self::DirectoryAdded { path } if path.starts_with('/') => format!("+ {path}/"),
             Self::DirectoryAdded { path } => format!("+ {path}\\"),
             Self::FileAdded { path } => format!("+ {path}"),
-            Self::FileReplaced { path, .. } => format!("~ {path}"),
-            Self::FileRemoved { path, .. } => format!("- {path}"),
+            Self::FileReplaced { path, .. } | Self::AnswersReplaced { path, .. } => format!("~ {path}"),
+            Self::FileRemoved { path, .. } | Self::AnswersRemoved { path, .. } => format!("- {path}"),
             Self::SecuritySet { path, .. } => format!("~ {path} (access)"),
             Self::KeySecuritySet { hive, key, .. } => format!("~ {hive}\\{key}\\ (access)"),
             Self::KeyAdded { hive, key } => format!("+ {hive}\\{key}\\"),

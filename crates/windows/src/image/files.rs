@@ -250,6 +250,14 @@ impl WindowsImage<'_> {
         Ok(())
     }
 
+    /// Gives the file at a path another content; all else of it stays.
+    pub(super) fn set_content_unrecorded(&mut self, path: &str, bytes: Vec<u8>) -> Result<(), Error> {
+        let not_found = || Error::NotFound { what: "file of the image", name: path.to_owned() };
+        let node = self.find(path).ok_or_else(not_found)?;
+        self.tree.node_mut(node).data = Some(ContentRef::inline(bytes));
+        Ok(())
+    }
+
     /// What a file beside the new one has: directories give their files inherited entries, which nobody will work out
     /// for it later.
     fn security_of_neighbour(&self, dir: NodeId) -> Option<SecurityId> {

@@ -4,6 +4,8 @@ use gravure_nttypes::NtName;
 
 use super::WindowsImage;
 use crate::Error;
+use crate::answer::kept::{self, Kept};
+use crate::answer::{AnswerFile, MAX_ANSWER_BYTES};
 use crate::journal::{Change, MAX_RECORD_BYTES, RECORD_VERSION, RECORDS, Record};
 
 impl WindowsImage<'_> {
@@ -60,6 +62,52 @@ impl WindowsImage<'_> {
         Ok(record)
     }
 
+    /// Takes the secrets out of answer files that are kept.
+    pub(super) fn hide_secrets(&mut self) -> Result<(), Error> {
+        let mut changes = std::mem::take(&mut self.changes);
+        for change in &mut changes {
+            let (path, kept) = match change {
+                Change::FileReplaced { path, kept } | Change::FileRemoved { path, kept } => {
+                    (path.clone(), kept.clone())
+                }
+                _ => continue,
+            };
+            let is_large = self.content_of(&kept).is_none_or(|content| content.size > MAX_ANSWER_BYTES);
+            if is_large || !path.to_lowercase().ends_with(".xml") {
+                continue;
+            }
+            let Some(old) = self.answers_at(&kept)? else { continue };
+            let now = self.answers_at(&path)?;
+            let Some(Kept { answers, taken }) = kept::hide(&old, now.as_ref()) else { continue };
+            self.set_content_unrecorded(&kept, answers.to_bytes())?;
+            *change = match change {
+                Change::FileRemoved { .. } => Change::AnswersRemoved { path, kept },
+                _ => Change::AnswersReplaced { path, kept, taken },
+            };
+        }
+        self.changes = changes;
+        Ok(())
+    }
+
+    /// The answer file at a path; `None` when there is none, or another file.
+    fn answers_at(&self, path: &str) -> Result<Option<AnswerFile>, Error> {
+        let bytes = self.read_file(path, MAX_ANSWER_BYTES)?;
+        Ok(bytes.and_then(|bytes| AnswerFile::parse(&bytes).ok()))
+    }
+
+    fn answers_with_secrets(
+        &self,
+        path: &str,
+        kept: &str,
+        taken: &[Option<usize>],
+    ) -> Result<AnswerFile, Error> {
+        let (old, now) = (self.answers_at(kept)?, self.answers_at(path)?);
+        let restored = old
+            .zip(now)
+            .and_then(|(answers, now)| kept::restore(Kept { answers, taken: taken.to_vec() }, &now));
+        restored.ok_or_else(|| secrets_are_gone(path))
+    }
+
     fn undo(&mut self, change: &Change) -> Result<(), Error> {
         match change {
             Change::DirectoryAdded { path } => {
@@ -81,6 +129,13 @@ impl WindowsImage<'_> {
                 }
                 self.move_unrecorded(kept, path)
             }
+            Change::AnswersReplaced { path, kept, taken } => {
+                let answers = self.answers_with_secrets(path, kept, taken)?;
+                self.remove_unrecorded(path)?;
+                self.move_unrecorded(kept, path)?;
+                self.set_content_unrecorded(path, answers.to_bytes())
+            }
+            Change::AnswersRemoved { path, .. } => Err(secrets_are_gone(path)),
             Change::SecuritySet { path, before } => {
                 let before = before.as_deref().and_then(crate::journal::unhex);
                 self.set_security_unrecorded(path, before.as_deref())
@@ -132,4 +187,9 @@ impl WindowsImage<'_> {
             }
         }
     }
+}
+
+fn secrets_are_gone(path: &str) -> Error {
+    let why = "secrets that stood in it before are not kept, so it cannot be put back as it was";
+    Error::Refused { path: path.to_owned(), why: why.to_owned() }
 }
