@@ -83,6 +83,14 @@ impl When {
     fn is_of_files(self) -> bool {
         matches!(self, Self::IfNewer | Self::IfNewerAndPresent | Self::IfVersionNewer | Self::IfDifferent)
     }
+
+    /// Refuses a condition that deleting has no use for: what is not there is deleted already, and nothing is put in its place.
+    fn check_for_delete(self, what: &str) -> Result<(), Error> {
+        match self {
+            Self::Always | Self::IfPresent => Ok(()),
+            _ => Err(invalid(what, "always or if-present for what is deleted", "another condition")),
+        }
+    }
 }
 
 /// Who a layer is.
@@ -310,7 +318,7 @@ impl Layer {
             self.platform.path(&rule.to)?;
             mode_of(&rule.to, rule.mode.as_ref(), self.platform)?;
             match (rule.action, &rule.from, &rule.text) {
-                (FileAction::Delete, None, None) => {}
+                (FileAction::Delete, None, None) => rule.when.check_for_delete(&rule.to)?,
                 (FileAction::Delete, ..) => {
                     return Err(invalid(&rule.to, "nothing to delete it with", "a content"));
                 }

@@ -90,6 +90,7 @@ impl ServiceRule {
             FileAction::Delete if says => {
                 Err(invalid(&self.name, "nothing else for what is deleted", "settings"))
             }
+            FileAction::Delete => self.when.check_for_delete(&self.name),
             FileAction::Copy if !says => Err(invalid(&self.name, "a setting", "none")),
             _ => Ok(()),
         }

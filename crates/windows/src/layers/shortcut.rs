@@ -45,7 +45,7 @@ impl ShortcutRule {
             return Err(invalid(&self.path, "always, if-absent or if-present", "another condition"));
         }
         match (self.action, &self.target) {
-            (FileAction::Delete, None) => Ok(()),
+            (FileAction::Delete, None) => self.when.check_for_delete(&self.path),
             (FileAction::Copy, Some(_)) => self.shortcut().check(),
             _ => Err(invalid(&self.path, "a target, or nothing for what is deleted", "the other")),
         }

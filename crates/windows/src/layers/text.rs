@@ -35,6 +35,9 @@ impl TextRule {
             let expected = "exactly one of find, ensure-line, append, prepend, delete-line";
             return Err(invalid(&self.file, expected, "none or several"));
         }
+        if self.when.is_of_files() {
+            return Err(invalid(&self.file, "always, if-absent or if-present", "another condition"));
+        }
         if self.find.is_some() != self.with.is_some() {
             return Err(invalid(&self.file, "find and with", "one of them"));
         }

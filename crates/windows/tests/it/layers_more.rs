@@ -91,6 +91,24 @@ fn access_is_set_on_files_directories_and_keys() {
         ("[[shortcut]]\npath='C:\\x.txt'\ntarget='C:\\y.exe'\n", "a path that ends with .lnk"),
         ("[[shortcut]]\npath='C:\\x.lnk'\ntarget='y.exe'\n", "a target of less than 260 characters"),
         ("[[shortcut]]\npath='C:\\x.lnk'\n", "a target, or nothing"),
+        // Conditions that nothing would ask are not passed over in silence.
+        (
+            "[[file]]\nto='C:\\x'\naction='delete'\nwhen='if-newer'\n",
+            "always or if-present for what is deleted",
+        ),
+        (
+            "[[file]]\nto='C:\\x'\naction='delete'\nwhen='if-absent'\n",
+            "always or if-present for what is deleted",
+        ),
+        (
+            "[[shortcut]]\npath='C:\\x.lnk'\naction='delete'\nwhen='if-absent'\n",
+            "always or if-present for what is deleted",
+        ),
+        (
+            "[[service]]\nname='x'\naction='delete'\nwhen='if-absent'\n",
+            "always or if-present for what is deleted",
+        ),
+        ("[[text]]\nfile='C:\\x'\nappend='y'\nwhen='if-newer'\n", "always, if-absent or if-present"),
         ("[[file]]\nto='x'\ntext=''\nwhen='if-version-newer'\n", "a file with a time or version"),
     ] {
         let text = format!("[layer]\nid='x'\nversion=1\n{rule}");
