@@ -13,6 +13,6 @@ mod failure;
 pub use execute::{ImageSource, Machine, Report, execute};
 pub use failure::Failure;
 pub use planner::{
-    CatalogImage, MACHINE_FACTS, NamePattern, PlanRequest, ROOT_LABEL, Refusal, name_pattern, plan,
-    plan_capture, stored_path,
+    CatalogImage, NamePattern, PlanRequest, ROOT_LABEL, Refusal, name_pattern, plan, plan_capture,
+    stored_path,
 };

@@ -24,7 +24,6 @@ pub use capture::{plan_capture, stored_path};
 pub use host_name::NamePattern;
 pub use layout::ROOT_LABEL;
 pub(crate) use layout::{ESP_LABEL, disk_layout};
-pub use windows::MACHINE_FACTS;
 #[cfg(test)]
 pub(crate) use windows::steps as windows_steps;
 

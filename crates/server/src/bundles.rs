@@ -17,7 +17,7 @@ use gravure_model::event::Silent;
 use gravure_model::inventory::Inventory;
 use gravure_model::job::{DriverRule, WindowsRequest};
 use gravure_model::plan::PlannedBundle;
-use gravure_windows::drivers::{Manifest, Packages as _, Repository};
+use gravure_windows::drivers::{Manifest, Packages as _, Repository, Unsigned, chosen_packages};
 use gravure_windows::layers::{LAYER_FILE, Layer};
 use tokio::sync::Mutex;
 
@@ -73,6 +73,7 @@ impl Bundles {
         inventory: &Inventory,
         image: &DescribedImage,
         rule: DriverRule,
+        unsigned: Unsigned,
     ) -> Result<Vec<PlannedBundle>, Error> {
         if rule == DriverRule::None || !self.drivers.is_dir() {
             return Ok(Vec::new());
@@ -86,13 +87,9 @@ impl Bundles {
                 other => other.map_err(failed)?,
             };
             let mut chosen = BTreeMap::new();
-            for found in repository.matches(&devices, &target).map_err(failed)? {
-                for candidate in found.chosen() {
-                    if !chosen.contains_key(&candidate.package) {
-                        let manifest = repository.package(&candidate.package).map_err(failed)?;
-                        chosen.insert(candidate.package.clone(), manifest);
-                    }
-                }
+            for id in chosen_packages(&repository, &devices, &target, unsigned).map_err(failed)? {
+                let manifest = repository.package(&id).map_err(failed)?;
+                chosen.insert(id, manifest);
             }
             chosen.values().map(|manifest| of_package(&repository, manifest, &dir)).collect()
         })

@@ -10,6 +10,7 @@ use gravure_model::job::{Job, JobRequest};
 use gravure_model::plan::{Confirm, Plan, PlannedBundle};
 use gravure_model::{Assurance, Timestamp};
 use gravure_trust::PlanSigner;
+use gravure_windows::drivers::Unsigned;
 
 use crate::Error;
 use crate::api::state::{announce, failure};
@@ -114,8 +115,9 @@ impl Planner<'_> {
         let asked = request.windows.clone().unwrap_or_default();
         let inventory = db::machines::inventory(&mut *self.db.read().await?, &machine.id).await?;
         let inventory = inventory.unwrap_or_default();
+        let unsigned = if asked.allow_unsigned { Unsigned::Allow } else { Unsigned::Refuse };
         Ok(BundlesOfPlan {
-            drivers: self.bundles.drivers(&inventory, described, asked.drivers).await?,
+            drivers: self.bundles.drivers(&inventory, described, asked.drivers, unsigned).await?,
             layers: self.bundles.layers(&asked.layers).await?,
             table: BTreeMap::new(),
         })

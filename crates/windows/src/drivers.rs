@@ -9,7 +9,8 @@
 //! with a few reads of a sorted table. A package is taken when its catalogues are as they were signed and have the hashes of
 //! all its files; who may sign is for trusted certificates to say, where the caller gives some.
 
-mod archive;
+pub(crate) mod archive;
+mod cabinet;
 mod coverage;
 mod database;
 mod index;
@@ -26,10 +27,10 @@ pub use coverage::{Cover, Coverage, coverage};
 pub use database::ImageDriver;
 pub use inject::{
     DRIVERS_DIR, DeviceReport, InjectOptions, InjectReport, Level, PackageReport, Publish, Served, Unsigned,
-    inject,
+    inject, is_better,
 };
 pub use manifest::{FileEntry, Manifest, PackageSignature};
-pub use matching::{Candidate, DeviceMatch, matches};
+pub use matching::{Candidate, DeviceMatch, chosen_packages, components, matches};
 pub use packages::{BundledPackages, Packages, Placed};
 pub(crate) use packages::{content_at, node_at, read_limited};
 pub use repository::{AddOptions, Added, Repository};

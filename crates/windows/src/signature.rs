@@ -1,11 +1,12 @@
 //! Signatures of drivers: hashes of programs as signatures hold them, catalogues, and who signed.
 //!
 //! What is proven: that a catalogue or program is as its signer left it, and that the certificates in it sign one another. That
-//! the last of them is one to trust is for a list of roots to say (`Roots`): Microsoft's are in Windows, not here.
+//! one of them is to be trusted is for Microsoft's own to say, which are known by their hashes (`microsoft`), or a site's (`Roots`).
 
 mod catalog;
 mod certificate;
 mod der;
+mod microsoft;
 mod pe;
 mod signed_data;
 
@@ -13,6 +14,7 @@ mod signed_data;
 mod tests;
 
 pub(crate) use catalog::{Catalog, MAX_CATALOG_BYTES};
+pub(crate) use microsoft::{Vouched, vouched};
 pub(crate) use pe::Program;
 
 use certificate::Certificate;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use gravure_model::descriptor::DescribedImage;
-use gravure_model::inventory::FirmwareMode;
+use gravure_model::inventory::{FirmwareMode, machine_facts};
 use gravure_model::job::{DriverRule, Job};
 pub(super) use gravure_model::plan::PlannedWindows;
 use gravure_model::plan::{PartitionRole, PlannedBundle, PlannedDisk, PlannedPartition, Step};
@@ -122,30 +122,13 @@ pub(crate) fn steps(firmware: FirmwareMode, partitions: Vec<PlannedPartition>) -
     steps
 }
 
-/// What layers may name of every machine, beside the job's own facts.
-pub const MACHINE_FACTS: [&str; 8] =
-    ["COMPUTER_NAME", "SERIAL", "UUID", "MAC", "MANUFACTURER", "MODEL", "SKU", "ASSET"];
-
 /// What the site's table says of the machine, the job's facts, and those of the machine; what a machine does not tell is empty.
 pub(super) fn facts(job: &Job, machine: Facts<'_>, name: &str) -> BTreeMap<String, String> {
-    let (smbios, identity) = (&machine.inventory.smbios, machine.identity);
-    let text = |value: &Option<String>| value.clone().unwrap_or_default();
-    let mac = identity.macs.first().map(|mac| mac.to_string().replace(':', "")).unwrap_or_default();
-    let values = [
-        name.to_owned(),
-        text(&identity.serial),
-        text(&identity.uuid),
-        mac,
-        text(&smbios.system.manufacturer),
-        text(&smbios.system.product),
-        text(&smbios.system.sku),
-        text(&smbios.chassis.asset_tag),
-    ];
     let mut facts: BTreeMap<String, String> =
         machine.table.iter().map(|(name, value)| (name.to_uppercase(), value.clone())).collect();
     let asked = job.request.windows.as_ref().map(|windows| windows.facts.clone()).unwrap_or_default();
     facts.extend(asked);
-    facts.extend(MACHINE_FACTS.iter().map(|name| (*name).to_owned()).zip(values));
+    facts.extend(machine_facts(name, machine.identity, &machine.inventory.smbios));
     facts
 }
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use gravure_deploy::MACHINE_FACTS;
 use gravure_model::api::JobReport;
 use gravure_model::identity::MachineSelector;
+use gravure_model::inventory::MACHINE_FACTS;
 use gravure_model::job::{Job, JobRequest};
 use gravure_model::{Assurance, Timestamp};
 

@@ -2,9 +2,10 @@
 //! Files come under the names they have in the archive; names that would leave the directory are refused.
 
 use std::fs;
-use std::io::{Read, Write as _};
+use std::io::{Read, Seek, Write as _};
 use std::path::{Path, PathBuf};
 
+use super::cabinet;
 use crate::Error;
 
 /// Most files of an archive. The largest packs of vendors have some 20,000.
@@ -40,33 +41,31 @@ impl ArchiveKind {
 /// Unpacks the archive at `path` into the empty directory `dir`; says how many files came out.
 pub fn unpack(path: &Path, kind: ArchiveKind, dir: &Path) -> Result<usize, Error> {
     let mut out = Output { archive: path, dir, files: 0, bytes: 0 };
-    match kind {
-        ArchiveKind::Cab => unpack_cab(path, &mut out)?,
-        ArchiveKind::Zip => unpack_zip(path, &mut out)?,
-    }
+    let file = fs::File::open(path).map_err(Error::io("read", path))?;
+    files_of(file, kind, path, &mut |name, content| out.put(name, content))?;
     Ok(out.files)
 }
 
-fn unpack_cab(path: &Path, out: &mut Output<'_>) -> Result<(), Error> {
-    let file = fs::File::open(path).map_err(Error::io("read", path))?;
-    let damaged = |error: std::io::Error| damaged(path, &error.to_string());
-    let mut cabinet = cab::Cabinet::new(file).map_err(damaged)?;
-    let names: Vec<String> = cabinet
-        .folder_entries()
-        .flat_map(|folder| folder.file_entries())
-        .map(|entry| entry.name().to_owned())
-        .collect();
-    for name in names {
-        let mut reader = cabinet.read_file(&name).map_err(damaged)?;
-        out.put(&name, &mut reader)?;
+/// Gives every file of an archive to `put`. `path` is for messages.
+fn files_of<S: Read + Seek>(
+    source: S,
+    kind: ArchiveKind,
+    path: &Path,
+    put: &mut dyn FnMut(&str, &mut dyn Read) -> Result<(), Error>,
+) -> Result<(), Error> {
+    match kind {
+        ArchiveKind::Cab => cabinet::read(source, put, &|found| damaged(path, &found)),
+        ArchiveKind::Zip => files_of_zip(source, path, put),
     }
-    Ok(())
 }
 
-fn unpack_zip(path: &Path, out: &mut Output<'_>) -> Result<(), Error> {
-    let file = fs::File::open(path).map_err(Error::io("read", path))?;
+fn files_of_zip<S: Read + Seek>(
+    source: S,
+    path: &Path,
+    put: &mut dyn FnMut(&str, &mut dyn Read) -> Result<(), Error>,
+) -> Result<(), Error> {
     let damaged = |error: zip::result::ZipError| damaged(path, &error.to_string());
-    let mut archive = zip::ZipArchive::new(file).map_err(damaged)?;
+    let mut archive = zip::ZipArchive::new(source).map_err(damaged)?;
     for index in 0..archive.len() {
         let mut entry = archive.by_index(index).map_err(damaged)?;
         if entry.is_dir() {
@@ -80,9 +79,24 @@ fn unpack_zip(path: &Path, out: &mut Output<'_>) -> Result<(), Error> {
             });
         }
         let name = entry.name().to_owned();
-        out.put(&name, &mut entry)?;
+        put(&name, &mut entry)?;
     }
     Ok(())
+}
+
+/// Body for fuzzing: what is in an archive is read, up to a bound.
+pub(crate) fn fuzz(bytes: &[u8]) {
+    const MOST: u64 = 4 << 20;
+    for kind in [ArchiveKind::Cab, ArchiveKind::Zip] {
+        let path = Path::new("archive");
+        let mut read = 0u64;
+        let _ = files_of(std::io::Cursor::new(bytes), kind, path, &mut |_, content| {
+            let limit = MOST.saturating_sub(read);
+            let len = std::io::copy(&mut content.take(limit), &mut std::io::sink());
+            read = read.saturating_add(len.map_err(|error| damaged(path, &error.to_string()))?);
+            Ok(())
+        });
+    }
 }
 
 struct Output<'a> {
@@ -110,8 +124,14 @@ impl Output<'_> {
         if let Some(above) = path.parent() {
             fs::create_dir_all(above).map_err(Error::io("create", above))?;
         }
-        // Names that differ in case only are two files here and one in Windows; the second is refused by itself there.
-        let mut to = fs::File::create_new(&path).map_err(Error::io("create", &path))?;
+        // Which of two the INF file means cannot be told. Names that differ in case only are two files here and one in Windows; the
+        // second is refused by itself there.
+        let mut to = match fs::File::create_new(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                return Err(refused("two files of one name".to_owned()));
+            }
+            to => to.map_err(Error::io("create", &path))?,
+        };
         let mut limited = content.take(MAX_BYTES.saturating_sub(self.bytes).saturating_add(1));
         let mut buffer = vec![0; 1 << 16];
         loop {
@@ -200,5 +220,83 @@ mod tests {
         }
         fs::write(&path, b"text").unwrap();
         assert_eq!(ArchiveKind::of(&path).unwrap(), None);
+    }
+
+    /// Counts what is read, and how.
+    struct Counted {
+        inner: std::io::Cursor<Vec<u8>>,
+        bytes: std::rc::Rc<std::cell::Cell<u64>>,
+    }
+
+    impl Read for Counted {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            let len = self.inner.read(buffer)?;
+            self.bytes.set(self.bytes.get() + u64::try_from(len).unwrap());
+            Ok(len)
+        }
+    }
+
+    impl Seek for Counted {
+        fn seek(&mut self, to: std::io::SeekFrom) -> std::io::Result<u64> {
+            self.inner.seek(to)
+        }
+    }
+
+    #[test]
+    fn a_cabinet_is_decoded_once_however_many_files_it_has() {
+        let mut random = gravure_testkit::Random::new(1);
+        let contents: Vec<(String, Vec<u8>)> = (0..100)
+            .map(|number| {
+                // What does not compress makes the count of bytes that of the files.
+                let mut content = vec![0; 20_000 + number];
+                random.fill(&mut content);
+                (format!("driver{number}.sys"), content)
+            })
+            .collect();
+        let files: Vec<(&str, &[u8])> =
+            contents.iter().map(|(name, content)| (name.as_str(), content.as_slice())).collect();
+        let cab = cab_of(&files);
+        let len = u64::try_from(cab.len()).unwrap();
+        let bytes = std::rc::Rc::new(std::cell::Cell::new(0));
+        let source = Counted { inner: std::io::Cursor::new(cab), bytes: bytes.clone() };
+        let mut found = Vec::new();
+        let path = Path::new("pack.cab");
+        files_of(source, ArchiveKind::Cab, path, &mut |name, content| {
+            let mut out = Vec::new();
+            content.read_to_end(&mut out).unwrap();
+            found.push((name.to_owned(), out));
+            Ok(())
+        })
+        .unwrap();
+        assert!(found == contents, "files are as they were packed");
+        assert!(bytes.get() < len + (64 << 10), "{} bytes read of a cabinet of {len}", bytes.get());
+    }
+
+    /// The decoder itself steps out of its list of blocks for these.
+    #[test]
+    fn a_file_that_lies_behind_its_folder_is_refused() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("pack");
+        let mut cab = cab_of(&[("a.inf", b"[Version]")]);
+        let file = usize::try_from(u32::from_le_bytes(cab[16..20].try_into().unwrap())).unwrap();
+        for (at, value) in [(file + 4, 70_000u32), (file, 70_000), (file + 4, u32::MAX)] {
+            let before = cab.clone();
+            cab[at..at + 4].copy_from_slice(&value.to_le_bytes());
+            fs::write(&path, &cab).unwrap();
+            let out = tempfile::tempdir().unwrap();
+            let error = unpack(&path, ArchiveKind::Cab, out.path()).unwrap_err();
+            assert!(matches!(error, Error::Corrupt { .. }), "{error}");
+            cab = before;
+        }
+    }
+
+    #[test]
+    fn two_files_of_one_name_are_refused() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("pack");
+        fs::write(&path, cab_of(&[("x\\a.inf", b"one"), ("x\\a.inf", b"two")])).unwrap();
+        let out = tempfile::tempdir().unwrap();
+        let error = unpack(&path, ArchiveKind::Cab, out.path()).unwrap_err();
+        assert!(error.to_string().contains("two files of one name"), "{error}");
     }
 }

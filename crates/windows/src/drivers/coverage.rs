@@ -45,6 +45,10 @@ pub fn coverage(
         let model = model_of(machine);
         for found in repository.matches(&machine.devices, target)? {
             let device = found.device;
+            // A disk that says nothing of itself: no driver could name it.
+            if device.hardware_ids.is_empty() && device.compatible_ids.is_empty() {
+                continue;
+            }
             let known = |row: &Coverage| row.model == model && row.device.hardware_ids == device.hardware_ids;
             if out.iter().any(known) {
                 continue;

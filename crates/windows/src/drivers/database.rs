@@ -35,6 +35,9 @@ pub struct ImageDriver {
     pub service: Option<String>,
     /// Goes beside the driver, not in its place.
     pub extension: bool,
+    /// Its `ExtensionId`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub extension_id: Option<String>,
     /// Date of the driver, `yyyy-mm-dd`.
     pub date: Option<String>,
     /// Version of the driver.
@@ -138,6 +141,7 @@ impl WindowsImage<'_> {
         let version = self.value(hive, &key, "Version")?;
         let version = version.and_then(|data| VersionRecord::parse(&data.bytes));
         let service = self.service_of(hive, &package, &matching_id)?;
+        let extension_id = self.value(hive, &key, "ExtensionId")?;
         Ok(Some(ImageDriver {
             inf,
             package,
@@ -145,6 +149,9 @@ impl WindowsImage<'_> {
             matching_id,
             service,
             extension: version.as_ref().is_some_and(|v| v.class.to_string() == EXTENSION_CLASS),
+            extension_id: extension_id
+                .and_then(|data| data.bytes.try_into().ok())
+                .map(|bytes| Guid(bytes).to_string()),
             date: version.as_ref().and_then(VersionRecord::date_text),
             driver_version: version.map_or([0; 4], |v| v.version),
         }))

@@ -20,7 +20,7 @@ pub use stage::DRIVERS_DIR;
 
 use super::database::ImageDriver;
 use super::manifest::Manifest;
-use super::matching::{Candidate, matches};
+use super::matching::{self, Candidate, DeviceMatch, matches};
 use super::packages::Packages;
 use crate::Error;
 use crate::image::WindowsImage;
@@ -94,10 +94,17 @@ pub struct DeviceReport {
     pub device: Device,
     /// Windows may have to start from it.
     pub is_boot_device: bool,
+    /// Why Windows cannot start from it though it may have to: there is neither a driver of the image nor one that the boot loader would
+    /// load.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cannot_start: Option<String>,
     /// What drives it.
     pub served: Served,
     /// Packages beside the driver.
     pub extensions: Vec<String>,
+    /// Packages of software components that driver and extensions have Windows make.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub components: Vec<String>,
     /// What is worth knowing.
     pub notes: Vec<String>,
 }
@@ -177,60 +184,79 @@ pub fn inject(
     let mut chosen: BTreeMap<String, Chosen> = BTreeMap::new();
     let mut reports = Vec::new();
     let mut not_done = Vec::new();
-    for (found, is_boot_device) in matches(repository, devices, &target)?.into_iter().zip(boot) {
+    for (found, is_boot_device) in
+        matches(repository, devices, &target, options.unsigned)?.into_iter().zip(boot)
+    {
         let ids = DeviceIds {
             hardware: found.device.hardware_ids.clone(),
             compatible: found.device.compatible_ids.clone(),
         };
-        let inbox: Vec<ImageDriver> = image.drivers_for(&ids)?;
-        let inbox = inbox.into_iter().find(|driver| !driver.extension);
-        let best = found.candidates.iter().find(|candidate| !candidate.extension);
-        let best = best.filter(|candidate| inbox.as_ref().is_none_or(|inbox| is_better(candidate, inbox)));
-        let extensions: Vec<&Candidate> = found.candidates.iter().filter(|c| c.extension).collect();
-        for candidate in best.into_iter().chain(extensions.iter().copied()) {
-            if !chosen.contains_key(&candidate.package) {
-                let (manifest, inf) = repository.load(&candidate.package)?;
-                let package = Chosen { manifest, inf, level: Level::Staged, published: None };
-                chosen.insert(candidate.package.clone(), package);
+        let there: Vec<ImageDriver> = image.drivers_for(&ids)?;
+        let taken = wanted(&found, &there);
+        let inbox = there.into_iter().find(|driver| !driver.extension);
+        let best = taken.iter().copied().find(|candidate| !candidate.extension);
+        let mut components = Vec::new();
+        for below in matching::components(repository, &found.device, &taken, &target, options.unsigned)? {
+            let ids = DeviceIds { hardware: below.device.hardware_ids.clone(), compatible: Vec::new() };
+            let there = image.drivers_for(&ids)?;
+            for candidate in wanted(&below, &there) {
+                take(repository, candidate, &mut chosen)?;
+                components.push(candidate.package.clone());
             }
         }
+        for candidate in &taken {
+            take(repository, candidate, &mut chosen)?;
+        }
         let mut notes = Vec::new();
-        if is_boot_device && let Some(driver) = &inbox {
+        if (is_boot_device || is_card(&found.device))
+            && let Some(driver) = &inbox
+        {
             boot::wake(image, &system, driver.service.as_deref())?;
         }
         let mut level = Level::Staged;
+        let mut cannot_start = (is_boot_device && inbox.is_none())
+            .then(|| "no driver for it in the image nor among the site's".to_owned());
         if let Some(candidate) = best
             && is_boot_device
             && options.publish == Publish::Never
             && let Some(package) = chosen.get_mut(&candidate.package)
         {
             match boot::make_boot_critical(image, &system, repository, package, candidate, options)? {
-                Ok(()) => level = Level::BootCritical,
+                Ok(()) => (level, cannot_start) = (Level::BootCritical, None),
                 Err(why) => match &inbox {
                     Some(driver) => notes.push(format!("starts with {}: {why}", driver.inf)),
-                    None => not_done
-                        .push(format!("{}: Windows cannot start from it: {why}", name_of(&found.device))),
+                    None => cannot_start = Some(why),
                 },
             }
-        }
-        if is_boot_device && best.is_none() && inbox.is_none() {
-            not_done.push(format!("{}: no driver, Windows cannot start from it", name_of(&found.device)));
         }
         let served = match (best, inbox) {
             (Some(candidate), _) => Served::Repository { candidate: candidate.clone(), level },
             (None, Some(driver)) => Served::Image { driver },
             (None, None) => Served::Nothing,
         };
-        let extensions = extensions.iter().map(|candidate| candidate.package.clone()).collect();
-        reports.push(DeviceReport { device: found.device, is_boot_device, served, extensions, notes });
+        let extensions = taken.iter().filter(|candidate| candidate.extension);
+        reports.push(DeviceReport {
+            is_boot_device,
+            cannot_start,
+            served,
+            extensions: extensions.map(|candidate| candidate.package.clone()).collect(),
+            components,
+            notes,
+            device: found.device,
+        });
     }
     if reports.iter().any(|report| report.is_boot_device) {
         // A machine's controller may be switched between its modes.
         boot::wake_generic(image, &system)?;
     }
     if options.publish == Publish::WhereSimple {
-        publish_all(image, &system, repository, &mut chosen, &mut reports, &mut not_done, options)?;
+        publish_all(image, &system, repository, &mut chosen, &mut reports, options)?;
     }
+    let stops = reports.iter().filter_map(|report| {
+        let why = report.cannot_start.as_ref()?;
+        Some(format!("{}: Windows cannot start from it: {why}", name_of(&report.device)))
+    });
+    not_done.extend(stops);
     stage::stage(image, &system, repository, &chosen)?;
     if !chosen.is_empty() && system.setup == SetupState::InUse {
         let what = "packages are staged, but this image is of a system in use and runs no setup: they are installed when Windows \
@@ -248,6 +274,33 @@ pub fn inject(
     Ok(InjectReport { system, packages: packages.collect(), devices: reports, not_done })
 }
 
+/// What Windows would take of the repository for a device with the drivers that are `there`, best first: a driver that is better than
+/// its own, and extensions that it has none as good of.
+fn wanted<'f>(found: &'f DeviceMatch, there: &[ImageDriver]) -> Vec<&'f Candidate> {
+    let is_needed = |candidate: &&Candidate| {
+        let same = there.iter().find(|known| {
+            known.extension == candidate.extension
+                && (!candidate.extension || known.extension_id == candidate.extension_id)
+        });
+        same.is_none_or(|known| is_better(candidate, known))
+    };
+    found.chosen().filter(is_needed).collect()
+}
+
+/// Takes a package, once.
+fn take(
+    repository: &dyn Packages,
+    candidate: &Candidate,
+    chosen: &mut BTreeMap<String, Chosen>,
+) -> Result<(), Error> {
+    if !chosen.contains_key(&candidate.package) {
+        let (manifest, inf) = repository.load(&candidate.package)?;
+        let package = Chosen { manifest, inf, level: Level::Staged, published: None };
+        chosen.insert(candidate.package.clone(), package);
+    }
+    Ok(())
+}
+
 /// Publishes what is simple enough; what is needed to start and is not gets its boot-critical part.
 fn publish_all(
     image: &mut WindowsImage<'_>,
@@ -255,7 +308,6 @@ fn publish_all(
     repository: &dyn Packages,
     chosen: &mut BTreeMap<String, Chosen>,
     reports: &mut [DeviceReport],
-    not_done: &mut Vec<String>,
     options: InjectOptions,
 ) -> Result<(), Error> {
     for package in chosen.values_mut() {
@@ -268,24 +320,39 @@ fn publish_all(
             }
             let Some(why) = &why else {
                 *level = Level::Published;
+                if report.is_boot_device {
+                    // Its own INF may let it start on demand.
+                    boot::wake(image, system, driver_of(package, candidate, system).as_deref())?;
+                    report.cannot_start = None;
+                }
                 continue;
             };
             report.notes.push(format!("not published: {why}"));
-            if !report.is_boot_device || package.level != Level::Staged {
+            if !report.is_boot_device {
                 *level = package.level;
                 continue;
             }
             match boot::make_boot_critical(image, system, repository, package, candidate, options)? {
-                Ok(()) => *level = Level::BootCritical,
-                Err(why) => not_done.push(format!("{}: {why}", name_of(&report.device))),
+                Ok(()) => {
+                    *level = package.level;
+                    report.cannot_start = None;
+                }
+                Err(why) if report.cannot_start.is_some() => report.cannot_start = Some(why),
+                Err(why) => report.notes.push(format!("starts with Windows' own driver: {why}")),
             }
         }
     }
     Ok(())
 }
 
+/// The service that drives a device by a package.
+fn driver_of(package: &Chosen, candidate: &Candidate, system: &System) -> Option<String> {
+    let install = package.inf.install_named(&candidate.install, &system.target())?;
+    install.function_driver().map(|service| service.name.clone())
+}
+
 /// Lower rank, then later date, then higher version; of equals Windows' own.
-pub(super) fn is_better(candidate: &Candidate, inbox: &ImageDriver) -> bool {
+pub fn is_better(candidate: &Candidate, inbox: &ImageDriver) -> bool {
     let version = |text: &Option<String>| {
         text.as_deref().and_then(|text| text.parse::<DriverVersion>().ok()).unwrap_or_default()
     };
@@ -296,26 +363,38 @@ pub(super) fn is_better(candidate: &Candidate, inbox: &ImageDriver) -> bool {
         < key(inbox.rank, &inbox.date, DriverVersion(inbox.driver_version))
 }
 
-/// Which devices Windows may have to start from: disk controllers, and what they hang on.
+/// Which devices Windows may have to start from: disk controllers, whatever disks hang on, and what these hang on.
 fn boot_devices(devices: &[Device]) -> Vec<bool> {
     let mut places: BTreeSet<&str> = BTreeSet::new();
-    for device in devices.iter().filter(|device| is_disk_controller(device)) {
-        let mut at = Some(device);
+    let at = |place: &str| devices.iter().find(|known| known.place == place);
+    let controllers = devices.iter().filter(|device| is_disk_controller(device));
+    let disks = devices.iter().filter(|device| device.bus == "disk" && !is_on_usb(device));
+    let above = disks.filter_map(|disk| disk.parent.as_deref().and_then(at));
+    for device in controllers.chain(above) {
+        let mut next = Some(device);
         // A chain of parents ends; a circle in a foreign inventory does too.
-        while let Some(device) = at.filter(|device| places.insert(&device.place)) {
-            at = device
-                .parent
-                .as_deref()
-                .and_then(|parent| devices.iter().find(|known| known.place == parent));
+        while let Some(device) = next.filter(|device| places.insert(&device.place)) {
+            next = device.parent.as_deref().and_then(at);
         }
     }
     devices.iter().map(|device| places.contains(device.place.as_str())).collect()
 }
 
-/// PCI class 01, mass storage: AHCI, RAID (Intel VMD too), NVMe, SAS, SCSI.
+/// PCI class 01, mass storage: AHCI, RAID (Intel VMD too), NVMe, SAS, SCSI. Other controllers count when a disk hangs on them: those of eMMC
+/// and SD cards, whose disks come and go, and those that are not on PCI.
 fn is_disk_controller(device: &Device) -> bool {
     let ids = device.hardware_ids.iter().chain(&device.compatible_ids);
     device.bus == "pci" && ids.into_iter().any(|id| id.to_uppercase().contains("CC_01"))
+}
+
+/// Sticks and the like, among them the one that the payload was started from.
+fn is_on_usb(disk: &Device) -> bool {
+    disk.hardware_ids.iter().any(|id| id.to_uppercase().starts_with("USBSTOR\\"))
+}
+
+/// An SD card or eMMC: it has a driver of its own between controller and disk.
+fn is_card(disk: &Device) -> bool {
+    disk.hardware_ids.iter().any(|id| id.to_uppercase().starts_with("SD\\"))
 }
 
 fn name_of(device: &Device) -> String {
@@ -351,6 +430,26 @@ mod tests {
     }
 
     #[test]
+    fn what_a_disk_hangs_on_is_a_boot_device_on_every_bus_but_usb() {
+        let disk = |place: &str, parent: &str, id: &str| Device {
+            bus: "disk".into(),
+            ..device(place, Some(parent), &[id])
+        };
+        let on = |bus: &str, device: Device| Device { bus: bus.into(), ..device };
+        let devices = [
+            device("0", None, &["PCI\\VEN_8086&DEV_5ACC&CC_0805"]),
+            disk("mmcblk0", "0", "SD\\VID_15&OID_0100&PID_8GME4R"),
+            on("acpi", device("VMBUS:00", None, &["ACPI\\VMBUS"])),
+            on("vmbus", device("f8b3", Some("VMBUS:00"), &["VMBUS\\{ba61}"])),
+            disk("sda", "f8b3", "SCSI\\DiskMsft"),
+            device("1", None, &["PCI\\VEN_8086&DEV_A0ED&CC_0C03"]),
+            disk("sdb", "1", "USBSTOR\\DiskMaker"),
+            device("2", None, &["PCI\\VEN_10EC&DEV_5229&CC_0805"]),
+        ];
+        assert_eq!(boot_devices(&devices), [true, false, true, true, false, false, false, false]);
+    }
+
+    #[test]
     fn of_equal_drivers_the_images_own_stays() {
         let inbox = ImageDriver {
             inf: "a.inf".into(),
@@ -359,6 +458,7 @@ mod tests {
             matching_id: String::new(),
             service: None,
             extension: false,
+            extension_id: None,
             date: Some("2006-06-21".into()),
             driver_version: [10, 0, 19041, 1],
         };
@@ -370,6 +470,8 @@ mod tests {
             description: String::new(),
             install: String::new(),
             extension: false,
+            extension_id: None,
+            components: Vec::new(),
             boot_critical: false,
             date: Some(date.to_owned()),
             driver_version: Some(version.to_owned()),

@@ -26,8 +26,11 @@ pub struct PackageSignature {
     pub signer: String,
     /// Whose certificate is at the end of its chain.
     pub root: String,
-    /// Microsoft's hardware program signed it.
+    /// Microsoft's hardware program signed it, by a certificate of Microsoft's and not by a name alone.
     pub hardware_program: bool,
+    /// A certificate of Microsoft's, or one that the site trusts, is in its chain. Without it the signer is no more than a name.
+    #[serde(default)]
+    pub verified: bool,
     /// The number under which it was signed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub submission: Option<String>,

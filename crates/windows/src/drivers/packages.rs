@@ -10,7 +10,7 @@ use gravure_tree::{ContentRef, NodeId, Origin, Tree};
 use super::manifest::{FileEntry, Manifest};
 use crate::Error;
 use crate::image::ReadContent;
-use crate::signature::embedded_signer;
+use crate::signature::{embedded_signer, vouched};
 
 /// Largest program that is looked into; the largest graphics driver has 100 MB.
 pub(super) const MAX_PROGRAM_BYTES: u64 = 1 << 30;
@@ -51,10 +51,12 @@ pub trait Packages {
         Ok((manifest, inf))
     }
 
-    /// Whether a program carries a signature in itself.
-    fn has_embedded_signature(&self, file: &FileEntry) -> Result<bool, Error> {
+    /// Who signed a program by a signature in itself, and whether a certificate of Microsoft's vouches for that.
+    fn embedded_signature(&self, file: &FileEntry) -> Result<Option<(String, bool)>, Error> {
         let bytes = self.content(file, MAX_PROGRAM_BYTES)?;
-        Ok(embedded_signer(&bytes).is_ok_and(|signed| signed.is_some()))
+        let Ok(Some(signed)) = embedded_signer(&bytes) else { return Ok(None) };
+        let is_verified = vouched(&signed).is_ok_and(|vouched| vouched.is_some());
+        Ok(Some((signed.signer, is_verified)))
     }
 }
 

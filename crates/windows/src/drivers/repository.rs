@@ -14,7 +14,7 @@ use super::packages::{
     BUNDLE_FILES, BUNDLE_MANIFEST, MAX_MANIFEST_BYTES, MAX_PROGRAM_BYTES, Packages, Placed,
 };
 use crate::Error;
-use crate::signature::{Catalog, MAX_CATALOG_BYTES, Roots};
+use crate::signature::{Catalog, MAX_CATALOG_BYTES, Roots, Vouched, vouched};
 
 /// Marks a directory as a repository.
 const MARKER: &str = "gravure-drivers.json";
@@ -240,21 +240,23 @@ impl Repository {
             let checked = Catalog::parse(bytes).and_then(|catalog| {
                 let signed = catalog.verify()?;
                 let is_trusted = self.roots.as_ref().map(|roots| roots.trust(&signed)).transpose()?;
-                Ok((catalog, signed, is_trusted))
+                let vouched = vouched(&signed)?;
+                Ok((catalog, signed, is_trusted, vouched))
             });
             match checked {
-                Ok((_, signed, Some(false))) => {
+                Ok((_, signed, Some(false), _)) => {
                     return Ok(Err(format!(
                         "{name}: signed by {}, whom no trusted certificate vouches for",
                         signed.signer
                     )));
                 }
-                Ok((catalog, signed, _)) => {
-                    let hardware_program = signed.signer == HARDWARE_SIGNER;
+                Ok((catalog, signed, is_trusted, vouched)) => {
+                    let by_microsoft = vouched == Some(Vouched::HardwareProgram);
                     signature.get_or_insert(PackageSignature {
+                        hardware_program: by_microsoft && signed.signer == HARDWARE_SIGNER,
+                        verified: vouched.is_some() || is_trusted == Some(true),
                         signer: signed.signer,
                         root: signed.root,
-                        hardware_program,
                         submission: catalog.submission().map(str::to_owned),
                     });
                     parsed.push(catalog);

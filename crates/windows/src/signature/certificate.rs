@@ -22,7 +22,8 @@ const WITH_RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01];
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Certificate<'a> {
     pub(super) whole: &'a [u8],
-    signed: &'a [u8],
+    /// What its issuer signed: all of it but the signature.
+    pub(super) signed: &'a [u8],
     pub(super) serial: &'a [u8],
     pub(super) issuer: Element<'a>,
     pub(super) subject: Element<'a>,

@@ -10,8 +10,8 @@ use gravure_inf::{DeviceIds, Model, Rank, Signer, rank};
 use gravure_nttypes::NtName;
 use gravure_testkit::signing::{Authority, program};
 use gravure_tree::Origin;
-use gravure_windows::WindowsImage;
 use gravure_windows::drivers::{AddOptions, InjectOptions, Level, Publish, Repository, Unsigned, inject};
+use gravure_windows::{Roots, WindowsImage};
 
 use crate::support::{NOW, device, nothing_outside, tree};
 
@@ -257,11 +257,15 @@ fn what_is_injected_into_a_real_registry_is_what_windows_had_published_there() {
     std::fs::create_dir(&dir).unwrap();
     let inf = include_str!("../data/vmci.inf");
     let driver = program(b"vmci");
-    let signer = Authority::new("Test Root").signer("Test Signer");
+    let authority = Authority::new("Test Root");
+    let signer = authority.signer("Test Signer");
     std::fs::write(dir.join("vmci.cat"), signer.catalog(&[inf.as_bytes(), &driver])).unwrap();
     std::fs::write(dir.join("vmci.sys"), driver).unwrap();
     std::fs::write(dir.join("vmci.inf"), inf).unwrap();
     let mut repository = Repository::create(&temp.path().join("repository")).unwrap();
+    let mut roots = Roots::default();
+    roots.add(authority.certificate()).unwrap();
+    repository.require_roots(roots);
     repository.add(&dir.join("vmci.inf"), AddOptions::default()).unwrap();
     repository.commit().unwrap();
     let id = "PCI\\VEN_15AD&DEV_0740";

@@ -207,6 +207,32 @@ fn unsigned_and_foreign_services_are_not_made_boot_critical() {
     let mut image = WindowsImage::open(&mut other, &nothing_outside, NOW).unwrap();
     let report = inject(&mut image, &repository, &devices()[..1], UNSIGNED).unwrap();
     assert!(report.not_done[0].contains("service raid belongs to other.inf"), "{report:?}");
+
+    // A service of nobody is only taken when it is of the same file.
+    let key = "ControlSet001\\Services\\raid";
+    for (image_path, expected) in [
+        (
+            Some("system32\\DRIVERS\\backup.sys"),
+            Some("service raid is there with system32\\DRIVERS\\backup.sys"),
+        ),
+        (Some("\\SystemRoot\\elsewhere\\raid.sys"), Some("belongs to no INF file: it is not taken")),
+        (Some("\\SystemRoot\\System32\\drivers\\RAID.sys"), None),
+        (None, None),
+    ] {
+        let mut values = support::system_values();
+        values.push((key, "Start", Data::dword(3)));
+        values.extend(image_path.map(|path| (key, "ImagePath", Data::expand_sz(path))));
+        let mut other = support::tree(&[
+            ("Windows\\System32\\config\\SYSTEM", support::hive(&values)),
+            ("windows\\system32\\CONFIG\\software", support::hive(&support::software_values())),
+        ]);
+        let mut image = WindowsImage::open(&mut other, &nothing_outside, NOW).unwrap();
+        let report = inject(&mut image, &repository, &devices()[..1], UNSIGNED).unwrap();
+        match expected {
+            Some(expected) => assert!(report.not_done[0].contains(expected), "{image_path:?}: {report:?}"),
+            None => assert_eq!(report.not_done, [""; 0], "{image_path:?}"),
+        }
+    }
 }
 
 #[test]
@@ -282,4 +308,85 @@ fn a_scope_that_is_not_understood_is_the_one_of_the_images_own_packages() {
         image.text(HiveFile::System, "DriverDatabase\\DriverInfFiles\\raid.inf", "Active").unwrap().unwrap();
     let key = format!("DriverDatabase\\DriverPackages\\{store}\\Configurations\\Inst");
     assert_eq!(image.number(HiveFile::System, &key, "ConfigScope").unwrap(), Some(0xf7f));
+}
+
+/// A device's driver, two versions of an extension, one of another that has a component made, and that component's package.
+fn with_extensions(dir: &std::path::Path) -> Repository {
+    let mut repository = Repository::create(&dir.join("repository")).unwrap();
+    let text = |class: &str, version: &str, id: &str, more: &str| {
+        format!(
+            "[Version]\nSignature=\"$Windows NT$\"\nClass=X\nClassGuid={class}\nProvider=%m%\nDriverVer=03/04/2024,{version}\n\
+             {more}[Manufacturer]\n%m%=M,NTamd64\n[M.NTamd64]\n%m%=Inst,{id}\n[Inst]\nAddReg=r\n[r]\nHKR,,A,,x\n\
+             [Strings]\nm=\"Maker\"\n"
+        )
+    };
+    let (net, extension) =
+        ("{4d36e972-e325-11ce-bfc1-08002be10318}", "{e2f84ce7-8efa-411c-aa69-97454ca4cb57}");
+    let component = "{5c4c3332-344d-483c-8739-259e934c9cc8}";
+    let of = |number: u8| format!("ExtensionId={{00000000-0000-0000-0000-00000000000{number}}}\n");
+    let makes = "[Inst.Components]\nAddComponent=tool,,made\n[made]\nComponentIDs=VEN_8086&TOOL\n";
+    for (name, text) in [
+        ("net", text(net, "1.0.0.0", NIC, "")),
+        ("old", text(extension, "1.0.0.0", NIC, &of(1))),
+        ("new", text(extension, "2.0.0.0", NIC, &of(1))),
+        ("other", text(extension, "1.0.0.0", NIC, &of(2)) + makes),
+        ("tool", text(component, "1.0.0.0", "SWC\\VEN_8086&TOOL", "")),
+        ("unrelated", text(component, "1.0.0.0", "SWC\\VEN_8086&OTHER", "")),
+    ] {
+        let path = dir.join(format!("{name}.inf"));
+        std::fs::write(&path, text).unwrap();
+        repository.add(&path, ALLOW).unwrap();
+    }
+    repository.commit().unwrap();
+    repository
+}
+
+const NIC: &str = "PCI\\VEN_8086&DEV_15F3";
+
+#[test]
+fn the_best_of_each_extension_goes_in_and_what_it_has_windows_make() {
+    let temp = tempfile::tempdir().unwrap();
+    let repository = with_extensions(temp.path());
+    let devices = [device("0000:00:03.0", &[NIC], &["PCI\\CC_0200"])];
+    let taken = |tree: &mut gravure_tree::Tree| {
+        let mut image = WindowsImage::open(tree, &nothing_outside, NOW).unwrap();
+        let report = inject(&mut image, &repository, &devices, UNSIGNED).unwrap();
+        let mut names: Vec<String> = report.packages.iter().map(|package| package.inf.clone()).collect();
+        names.sort();
+        (names, report.devices[0].extensions.len(), report.devices[0].components.len())
+    };
+    let all = ["net.inf", "new.inf", "other.inf", "tool.inf"].map(str::to_owned).to_vec();
+    assert_eq!(taken(&mut windows()), (all, 2, 1));
+
+    // What Windows has published already is not laid beside it again; an older one is.
+    for (version, expected) in [
+        (3u16, &["net.inf", "other.inf", "tool.inf"][..]),
+        (1, &["net.inf", "new.inf", "other.inf", "tool.inf"][..]),
+    ] {
+        let mut record = vec![0u8; 48];
+        let class: gravure_nttypes::Guid = "e2f84ce7-8efa-411c-aa69-97454ca4cb57".parse().unwrap();
+        record[8..24].copy_from_slice(&class.0);
+        // The date of those in the repository.
+        let date = gravure_nttypes::FileTime::from_unix(1_709_510_400, 0);
+        record[24..32].copy_from_slice(&date.0.to_le_bytes());
+        record[38..40].copy_from_slice(&version.to_le_bytes());
+        let mut id = [0u8; 16];
+        id[15] = 1;
+        let package = "DriverDatabase\\DriverPackages\\oem0.inf_amd64_1";
+        let mut values = support::system_values();
+        values.push((
+            "DriverDatabase\\DeviceIds\\PCI\\VEN_8086&DEV_15F3",
+            "oem0.inf",
+            Data::binary(vec![1, 0xff, 0, 0]),
+        ));
+        values.push(("DriverDatabase\\DriverInfFiles\\oem0.inf", "Active", Data::sz("oem0.inf_amd64_1")));
+        values.push((package, "Version", Data::binary(record)));
+        values.push((package, "ExtensionId", Data::binary(id.to_vec())));
+        let mut tree = support::tree(&[
+            ("Windows\\System32\\config\\SYSTEM", support::hive(&values)),
+            ("Windows\\System32\\config\\SOFTWARE", support::hive(&support::software_values())),
+        ]);
+        let (names, ..) = taken(&mut tree);
+        assert_eq!(names, expected, "version {version}");
+    }
 }

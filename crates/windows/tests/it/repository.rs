@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use gravure_inf::{Arch, Target};
 use gravure_model::inventory::Device;
 use gravure_testkit::signing::Authority;
-use gravure_windows::drivers::{AddOptions, Repository};
+use gravure_windows::drivers::{AddOptions, Repository, Unsigned, matches};
 use gravure_windows::{Error, Roots};
 
 fn inf(class: &str, version: &str, id: &str, extra: &str) -> String {
@@ -250,4 +250,47 @@ fn the_corpus_is_indexed_and_every_package_is_found_by_its_ids() {
     let packages = repository.packages().unwrap();
     assert!(count >= 40 && packages.len() > 20 && packages.len() <= count, "{count} {}", packages.len());
     assert_eq!(Repository::open(temp.path()).unwrap().packages().unwrap(), packages);
+}
+
+/// A name in a certificate is whatever its maker wrote there.
+#[test]
+fn a_signer_by_microsofts_name_alone_is_unverified() {
+    let temp = tempfile::tempdir().unwrap();
+    let text = inf(NET, "1.0.0.0", "PCI\\VEN_1&DEV_2", "");
+    let path = package(temp.path(), "net", &text);
+    let authority = Authority::new("Microsoft Windows Third Party Component CA 2014");
+    let signer = authority.signer("Microsoft Windows Hardware Compatibility Publisher");
+    fs::write(temp.path().join("net/a.CAT"), signer.catalog(&[DRIVER, text.as_bytes()])).unwrap();
+    for (name, is_trusted) in [("any", false), ("own", true)] {
+        let mut repository = Repository::create(&temp.path().join(name)).unwrap();
+        if is_trusted {
+            let mut roots = Roots::default();
+            roots.add(authority.certificate()).unwrap();
+            repository.require_roots(roots);
+        }
+        let signature = repository.add(&path, AddOptions::default()).unwrap().manifest.signature.unwrap();
+        assert_eq!((signature.hardware_program, signature.verified), (false, is_trusted), "{signature:?}");
+    }
+}
+
+/// Windows ranks what nobody signed behind everything else, unless it is in test mode.
+#[test]
+fn unsigned_packages_rank_behind_signed_ones() {
+    let temp = tempfile::tempdir().unwrap();
+    let mut repository = Repository::create(&temp.path().join("repository")).unwrap();
+    let unsigned = package(temp.path(), "unsigned", &inf(NET, "9.0.0.0", "PCI\\VEN_1&DEV_2&SUBSYS_3", ""));
+    fs::write(temp.path().join("unsigned/a.CAT"), b"no catalogue").unwrap();
+    let signed = package(temp.path(), "signed", &inf(NET, "1.0.0.0", "PCI\\VEN_1&DEV_2", ""));
+    let allow = AddOptions { allow_unsigned: true, ..AddOptions::default() };
+    for path in [&unsigned, &signed] {
+        repository.add(path, allow).unwrap();
+    }
+    repository.commit().unwrap();
+    let devices = [device(&["PCI\\VEN_1&DEV_2&SUBSYS_3", "PCI\\VEN_1&DEV_2"])];
+    let ranks = |how: Unsigned| {
+        let found = matches(&repository, &devices, &target(), how).unwrap();
+        found[0].candidates.iter().map(|c| format!("{} {}", c.inf, c.rank)).collect::<Vec<_>>()
+    };
+    assert_eq!(ranks(Unsigned::Refuse), ["signed.inf 00ff0001", "unsigned.inf 80ff0000"]);
+    assert_eq!(ranks(Unsigned::Allow), ["unsigned.inf 00ff0000", "signed.inf 00ff0001"]);
 }

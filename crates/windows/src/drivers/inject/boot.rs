@@ -61,7 +61,8 @@ pub(super) fn make_boot_critical(
     candidate: &Candidate,
     options: InjectOptions,
 ) -> Result<Result<(), String>, Error> {
-    if package.level >= Level::BootCritical {
+    // Boot-critical it may be for another of its devices, with another service.
+    if package.level == Level::Published {
         return Ok(Ok(()));
     }
     let target = system.target();
@@ -169,8 +170,20 @@ pub(super) fn may_take(
     if !image.has_key(HiveFile::System, &key)? {
         return Ok(Ok(()));
     }
-    let owners =
-        image.value(HiveFile::System, &key, "Owners")?.and_then(|data| data.as_multi()).unwrap_or_default();
+    let owners = image.value(HiveFile::System, &key, "Owners")?.and_then(|data| data.as_multi());
+    let Some(owners) = owners.filter(|owners| !owners.is_empty()) else {
+        // A service that no INF file owns was made by a program or by hand. With the same file it is the same driver.
+        let there = image.text(HiveFile::System, &key, "ImagePath")?;
+        // What Windows takes for a driver without.
+        let there = there.unwrap_or_else(|| format!("System32\\drivers\\{}.sys", service.name));
+        if service.binary.as_ref().is_some_and(|binary| is_same_file(&there, file_name(binary))) {
+            return Ok(Ok(()));
+        }
+        return Ok(Err(format!(
+            "service {} is there with {there} and belongs to no INF file: it is not taken",
+            service.name
+        )));
+    };
     let ours = inf_name(manifest);
     // `!` in front marks an owner that waits for a restart.
     let other = owners.iter().map(ToString::to_string).find(|owner| {
@@ -181,6 +194,16 @@ pub(super) fn may_take(
         Some(owner) => Err(format!("service {} belongs to {owner}, and is not taken from it", service.name)),
         None => Ok(()),
     })
+}
+
+/// Whether an `ImagePath` is of the driver `name`: among Windows' drivers, where it goes, or in the driver store.
+fn is_same_file(path: &str, name: &str) -> bool {
+    let path = path.trim_matches('"').replace('/', "\\").to_lowercase();
+    let starts = ["\\systemroot\\", "%systemroot%\\", "%windir%\\", "\\??\\c:\\windows\\", "c:\\windows\\"];
+    let below = starts.iter().find_map(|start| path.strip_prefix(start)).unwrap_or(&path);
+    let Some((dir, file)) = below.rsplit_once('\\') else { return false };
+    file == name.to_lowercase()
+        && (dir == "system32\\drivers" || dir.starts_with("system32\\driverstore\\filerepository\\"))
 }
 
 /// Models of a package whose devices a service drives.

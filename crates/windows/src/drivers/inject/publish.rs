@@ -65,7 +65,11 @@ pub(super) fn publish(
         package: store.clone(),
         catalog: catalog.clone(),
         signer: package.manifest.signature.as_ref().map(|signature| signature.signer.clone()),
-        is_hardware_signed: package.manifest.signature.as_ref().is_some_and(|s| s.hardware_program),
+        is_hardware_signed: package
+            .manifest
+            .signature
+            .as_ref()
+            .is_some_and(|s| s.hardware_program && s.verified),
         submission: package.manifest.signature.as_ref().and_then(|signature| signature.submission.clone()),
         origin: super::stage::directory_of(&package.manifest).replacen("Windows", "C:\\Windows", 1),
         now: image.now(),
@@ -248,15 +252,30 @@ pub(super) fn check_signatures<'f>(
     files: impl Iterator<Item = &'f FileEntry>,
     options: InjectOptions,
 ) -> Result<Result<(), String>, Error> {
-    if options.unsigned == Unsigned::Allow || manifest.signature.is_some() {
+    let is_verified = manifest.signature.as_ref().is_some_and(|signature| signature.verified);
+    if options.unsigned == Unsigned::Allow || is_verified {
         return Ok(Ok(()));
     }
     for file in files {
-        if !repository.has_embedded_signature(file)? {
-            return Ok(Err(format!("{} is not signed", file.path)));
+        let by_catalog = manifest.signature.as_ref().map(|signature| signature.signer.clone());
+        match repository.embedded_signature(file)? {
+            Some((_, true)) => {}
+            Some((signer, false)) => return Ok(Err(unverified(&file.path, &signer))),
+            None => {
+                return Ok(Err(match by_catalog {
+                    Some(signer) => unverified(&file.path, &signer),
+                    None => format!("{} is not signed", file.path),
+                }));
+            }
         }
     }
     Ok(Ok(()))
+}
+
+fn unverified(path: &str, signer: &str) -> String {
+    format!(
+        "{path} is signed by {signer}, unverified: no certificate of Microsoft's or of the site's vouches for that"
+    )
 }
 
 fn file_name_of(path: &str) -> &str {
