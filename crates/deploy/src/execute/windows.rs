@@ -102,12 +102,13 @@ impl Run<'_> {
         let devices = machine::collect(&self.machine.roots).inventory.devices;
         let report = inject(&mut windows, &packages, &devices, inject_options(&planned))?;
         notes.extend(report.devices.iter().map(tell));
-        check_start(&report, &self.target()?.disk.name, &planned)?;
+        let unchecked = check_start(&report, &self.target()?.disk.name, &planned)?;
         let mut not_done = report.not_done;
+        not_done.extend(unchecked);
 
         let settings = self.settings(&planned)?;
         let locale = settings.ui_language.clone().unwrap_or_else(|| "en-US".to_owned());
-        windows.apply_settings(&settings, &system)?;
+        not_done.extend(put_settings(&mut windows, &settings, &system, &planned)?);
         for (name, tree) in &sources.layers {
             let layer = Layer::of_bundle(tree, &read, &planned.facts);
             let done = layer.and_then(|layer| layer.apply(&mut windows, &system)).map_err(|error| {
@@ -326,6 +327,27 @@ fn gate(system: &System, planned: &PlannedWindows) -> Result<Option<String>, Ste
     }
 }
 
+/// Puts the settings in; says what was not done. A system in use runs no setup that would read them.
+fn put_settings(
+    windows: &mut WindowsImage<'_>,
+    settings: &AnswerSettings,
+    system: &System,
+    planned: &PlannedWindows,
+) -> Result<Option<String>, StepError> {
+    if system.setup != SetupState::InUse || settings.has_secrets() {
+        return match windows.apply_settings(settings, system) {
+            Ok(_) => Ok(None),
+            Err(error @ gravure_windows::Error::Refused { .. }) => Err(StepError::from(error).with_cure(
+                "make the plan without --settings, or of an image that was generalised (sysprep /generalize)",
+            )),
+            Err(error) => Err(error.into()),
+        };
+    }
+    let what =
+        "the settings are not in it: the image is of a system in use and runs no setup that would read them";
+    Ok(planned.settings.is_some().then(|| what.to_owned()))
+}
+
 fn inject_options(planned: &PlannedWindows) -> InjectOptions {
     InjectOptions {
         publish: if planned.publish_drivers { Publish::WhereSimple } else { Publish::Never },
@@ -333,19 +355,23 @@ fn inject_options(planned: &PlannedWindows) -> InjectOptions {
     }
 }
 
-/// The controller of the disk, or what it hangs on, without a driver is a machine that does not start, which is better known before
-/// the disk is overwritten.
-fn check_start(report: &InjectReport, disk: &str, planned: &PlannedWindows) -> Result<(), StepError> {
-    let lacks = |device: &&&DeviceReport| device.is_boot_device && device.served == Served::Nothing;
+/// The controller of the disk, or what it hangs on, without a driver that starts with Windows is a machine that does not start, which is
+/// better known before the disk is overwritten. `Some` is what could not be checked.
+fn check_start(
+    report: &InjectReport,
+    disk: &str,
+    planned: &PlannedWindows,
+) -> Result<Option<String>, StepError> {
     let found = above(&report.devices, disk);
-    let Some(device) = found.iter().find(lacks).filter(|_| !planned.accept_missing_drivers) else {
-        return Ok(());
-    };
-    let ids = device.device.hardware_ids.first().map_or("", String::as_str);
-    let message = format!(
-        "{} {ids}: no driver for it in the image nor among the site's, and Windows starts from it",
-        device.device.place
-    );
+    if found.is_empty() {
+        return Ok(Some(format!(
+            "what {disk} hangs on is not known: whether Windows has a driver for it was not checked"
+        )));
+    }
+    let stops = found.iter().find_map(|device| Some((&device.device, device.cannot_start.as_ref()?)));
+    let Some((device, why)) = stops.filter(|_| !planned.accept_missing_drivers) else { return Ok(None) };
+    let ids = device.hardware_ids.first().map_or("", String::as_str);
+    let message = format!("{} {ids}: Windows cannot start from it: {why}", device.place);
     Err(StepError::new(code::REFUSED, message)
         .with_cure("add its driver to the server's repository: gravure driver add, or make the plan with --accept-missing-drivers"))
 }

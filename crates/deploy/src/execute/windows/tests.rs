@@ -1,7 +1,8 @@
 //! What is decided before the disk is touched. The whole way is walked by `tests/tests/vm_windows.rs`.
 
+mod start;
+
 use gravure_inf::{Arch, OsVersion, ProductType};
-use gravure_model::inventory::Device;
 use gravure_tree::ContentRef;
 
 use super::*;
@@ -45,40 +46,6 @@ fn a_system_in_use_is_not_multiplied_by_accident() {
     let accepted = PlannedWindows { accept_in_use: true, ..planned() };
     let note = gate(&system(SetupState::InUse), &accepted).unwrap().unwrap();
     assert!(note.contains("keeps its name"), "{note}");
-}
-
-#[test]
-fn a_machine_that_could_not_start_is_not_wiped() {
-    let device = |place: &str, parent: Option<&str>, is_boot_device| DeviceReport {
-        device: Device {
-            place: place.into(),
-            parent: parent.map(str::to_owned),
-            hardware_ids: vec!["PCI\\VEN_1&DEV_2".into()],
-            ..Device::default()
-        },
-        is_boot_device,
-        served: Served::Nothing,
-        extensions: Vec::new(),
-        notes: Vec::new(),
-    };
-    let report = |devices| InjectReport {
-        system: system(SetupState::Generalized),
-        devices,
-        packages: Vec::new(),
-        not_done: Vec::new(),
-    };
-    let (disk, other) = (device("vda", Some("0000:00:04.0"), false), device("0000:00:09.0", None, true));
-    assert!(
-        check_start(&report(vec![disk.clone(), other.clone()]), "vda", &planned()).is_ok(),
-        "not its controller"
-    );
-    let controller = device("0000:00:04.0", Some("0000:00:04.0"), true);
-    let all = || report(vec![disk.clone(), other.clone(), controller.clone()]);
-    let refused = check_start(&all(), "vda", &planned()).unwrap_err();
-    assert_eq!(refused.code, code::REFUSED);
-    assert!(refused.message.starts_with("0000:00:04.0 PCI\\VEN_1&DEV_2: no driver"), "{}", refused.message);
-    let accepted = PlannedWindows { accept_missing_drivers: true, ..planned() };
-    assert!(check_start(&all(), "vda", &accepted).is_ok());
 }
 
 #[test]
