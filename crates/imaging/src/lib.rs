@@ -96,9 +96,10 @@ pub use ntfs_source::{UncleanVolumes, is_ntfs_volume};
 pub use pipe::PipedFile;
 pub use remote::{HttpAt, RemoteOptions, agent};
 pub use rewrite::{
-    Boot, CompressionChange, ContentReader, DeleteRule, Deletion, EditOptions, ExportOptions, FormChange,
-    ImageRules, InfoChange, ReadBack, Recompress, RewriteOptions, RewriteReport, Selection, ServicedImage,
-    SplitReport, Target, TreeChange, Unfinished, delete, edit, export, export_to_pipe, join, optimize, split,
+    Boot, CompressionChange, ContentReader, DeleteRule, Deletion, DirectoryReader, EditOptions,
+    ExportOptions, FormChange, ImageRules, InfoChange, ReadBack, Recompress, RewriteOptions, RewriteReport,
+    Selection, ServicedDirectory, ServicedImage, SplitReport, Target, TreeChange, Unfinished, delete, edit,
+    export, export_to_pipe, join, optimize, split,
 };
 pub use text::{read_text, read_text_file};
 pub use verify::{

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
-pub(crate) use repository::read_inventory;
+pub(crate) use repository::{read_any_inventory, read_inventory};
 
 use crate::Common;
 use crate::exit::Failure;

@@ -85,7 +85,7 @@ impl Windows {
     }
 }
 
-fn target(version: OsVersion, arch: Arch, server: bool) -> Target {
+pub(crate) fn target(version: OsVersion, arch: Arch, server: bool) -> Target {
     let client = Target::client(arch, version);
     if server { Target { product: ProductType::Server, suite: 0, ..client } } else { client }
 }

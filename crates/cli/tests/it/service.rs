@@ -240,6 +240,195 @@ fn boot_files_come_out_of_the_image() {
     assert!(shown.contains(&windows) && shown.contains("Windows 11 Pro"), "{shown}");
     let output = gravure(dir, &[&["image", "boot", "x.wim:1"], &base[..]].concat());
     assert_eq!(output.status.code(), Some(3));
+
+    // Of a BIOS machine: the disk by its signature, partitions by their first byte.
+    let bios = ["--firmware", "bios", "--disk", "1a2b3c4d", "--system", "1048576", "--windows", "269484032"];
+    let run = |more: &[&str]| gravure(dir, &[&["image", "boot", "b.wim:1"], &bios[..], more].concat());
+    assert_eq!(run(&["-o", "old"]).status.code(), Some(3), "it has no bootmgr");
+    fs::create_dir_all(dir.join("c/Windows/Boot/PCAT")).unwrap();
+    fs::write(dir.join("c/Windows/Boot/PCAT/bootmgr"), "old manager").unwrap();
+    fs::remove_file(dir.join("b.wim")).unwrap();
+    ok(dir, &["capture", "c", "b.wim", "Windows", "--compress=xpress"]);
+    let said = run(&["-o", "old"]);
+    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+    assert_eq!(fs::read_to_string(dir.join("old/system/bootmgr")).unwrap(), "old manager");
+    let shown = ok(dir, &["bcd", "show", "old/system/Boot/BCD"]);
+    assert!(
+        shown.contains("mbr:0x1a2b3c4d:1048576") && shown.contains("mbr:0x1a2b3c4d:269484032"),
+        "{shown}"
+    );
+    let wrong = gravure(dir, &[&["image", "boot", "b.wim:1", "--firmware", "bios"], &base[..]].concat());
+    let error = String::from_utf8_lossy(&wrong.stderr).into_owned();
+    assert!(wrong.status.code() == Some(2) && error.contains("an MBR signature of 8"), "{error}");
+}
+
+#[test]
+fn packages_are_matched_against_what_an_image_has() {
+    let temp = prepared();
+    let dir = temp.path();
+    let config = dir.join("c/Windows/System32/config/SYSTEM");
+    let package = "DriverDatabase\\DriverPackages\\own.inf_amd64_1";
+    let mut editor = Editor::new(Hive::parse(fs::read(&config).unwrap()).unwrap(), FileTime(1)).unwrap();
+    let id = "DriverDatabase\\DeviceIds\\PCI\\VEN_1AF4&DEV_1042&CC_0100";
+    for (key, name, data) in [
+        (id, "own.inf", Data::binary(vec![1, 0xff, 0, 0])),
+        ("DriverDatabase\\DriverInfFiles\\own.inf", "Active", Data::sz("own.inf_amd64_1")),
+        (package, "Version", Data::binary(vec![0; 48])),
+    ] {
+        let id = editor.create(key).unwrap();
+        editor.set_value(id, &NtName::from(name), &data).unwrap();
+    }
+    fs::write(&config, editor.finish().unwrap()).unwrap();
+    ok(dir, &["capture", "c", "own.wim", "Windows", "--compress=xpress"]);
+    let place = ["driver", "match", "--repository", "drivers", "--inventory", "pc.json"];
+    let lines = |image: &str| {
+        let text = ok(dir, &[&place[..], &["--image", image]].concat());
+        text.lines().skip(1).map(|line| line.trim().to_owned()).collect::<Vec<_>>()
+    };
+    let own = lines("own.wim:1");
+    assert_eq!(own.len(), 2, "{own:?}");
+    assert!(own[0].starts_with("00ff0000  Windows' own") && own[1].starts_with("00ff0001  "), "{own:?}");
+    let plain = lines("x.wim:1");
+    assert!(plain.len() == 1 && plain[0].contains("raid.inf"), "{plain:?}");
+    let json = ok(dir, &[&place[..], &["--image", "own.wim:1", "--format", "json"]].concat());
+    let found: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(found[0]["inbox"][0]["inf"], "own.inf");
+    let output = gravure(dir, &place);
+    assert_eq!(output.status.code(), Some(2), "neither image nor version");
+}
+
+#[test]
+fn layers_know_the_machine_of_an_inventory() {
+    let temp = prepared();
+    let dir = temp.path();
+    let with_facts = INVENTORY
+        .replace("\"system\":{}", "\"system\":{\"serial\":\"S-1\",\"product\":\"Model X\"}")
+        .replace("\"chassis\":{}", "\"chassis\":{\"asset_tag\":\"A7\"}");
+    fs::write(dir.join("one.json"), with_facts).unwrap();
+    let layer = "[layer]\nid = \"x\"\nversion = 1\n[[file]]\nto = 'C:\\machine.txt'\ntext = \"${SERIAL} ${MODEL} ${ASSET} ${MAC}.\"\n";
+    fs::write(dir.join("x.toml"), layer).unwrap();
+    let base = ["image", "service", "x.wim:1", "--layer", "x.toml"];
+    ok(dir, &[&base[..], &["--inventory", "one.json", "-o", "y.wim"]].concat());
+    ok(dir, &["apply", "y.wim:1", "out"]);
+    assert_eq!(fs::read_to_string(dir.join("out/machine.txt")).unwrap(), "S-1 Model X A7 .");
+    // Several machines have no one serial number, and no inventory is for nothing.
+    for more in [&["--inventory", "one.json", "--inventory", "pc.json"][..], &[]] {
+        let output = gravure(dir, &[&base[..], more, &["--dry-run"]].concat());
+        assert_eq!(output.status.code(), Some(2), "{more:?}");
+    }
+    fs::write(dir.join("s.toml"), "computer-name = \"PC-1\"\n").unwrap();
+    let useless =
+        ["image", "service", "x.wim:1", "--settings", "s.toml", "--inventory", "one.json", "--dry-run"];
+    assert_eq!(gravure(dir, &useless).status.code(), Some(2));
+}
+
+/// Every path below a directory, with its content.
+fn contents(dir: &Path) -> std::collections::BTreeMap<String, Vec<u8>> {
+    let mut out = std::collections::BTreeMap::new();
+    let mut open = vec![dir.to_owned()];
+    while let Some(at) = open.pop() {
+        for entry in fs::read_dir(at).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.strip_prefix(dir).unwrap().display().to_string();
+            if path.is_dir() {
+                out.insert(name, Vec::new());
+                open.push(path);
+            } else {
+                out.insert(name, fs::read(&path).unwrap());
+            }
+        }
+    }
+    out
+}
+
+#[test]
+fn a_mounted_volume_is_changed_where_it_is_and_back() {
+    let temp = prepared();
+    let dir = temp.path();
+    fs::create_dir_all(dir.join("c/Windows/Panther")).unwrap();
+    let answers = "<unattend xmlns=\"urn:schemas-microsoft-com:unattend\"/>\n";
+    fs::write(dir.join("c/Windows/Panther/unattend.xml"), answers).unwrap();
+    let before = contents(&dir.join("c"));
+    let all = ["image", "service", "c", "--drivers", "drivers", "--inventory", "pc.json"];
+    assert_eq!(gravure(dir, &[&all[..], &["-o", "y.wim"]].concat()).status.code(), Some(2));
+    let told = ok(dir, &[&all[..], &["--dry-run"]].concat());
+    assert!(told.contains("nothing written"), "{told}");
+    assert_eq!(contents(&dir.join("c")), before);
+
+    let told = ok(dir, &all);
+    assert!(told.contains("raid.inf 1.2.3.4 (boot-critical)"), "{told}");
+    let after = contents(&dir.join("c"));
+    assert!(after.keys().all(|name| !name.contains(".gravure-new")), "{:?}", after.keys());
+    assert_eq!(after["Windows/System32/drivers/raid.sys"], fs::read(dir.join("pack/raid.sys")).unwrap());
+    let new = String::from_utf8(after["Windows/Panther/unattend.xml"].clone()).unwrap();
+    assert!(new.contains("pnputil"), "{new}");
+    assert_eq!(after["Windows/Gravure/changes/0001/0"], answers.as_bytes(), "the old one is kept");
+    let system = ["hive", "get", "c/Windows/System32/config/SYSTEM", "ControlSet001\\Services\\raid"];
+    assert!(ok(dir, &system).contains("System32\\drivers\\raid.sys"));
+    assert!(ok(dir, &["hive", "check", "c/Windows/System32/config/SYSTEM"]).contains("sound"));
+
+    ok(dir, &["image", "service", "c", "--undo"]);
+    let undone = contents(&dir.join("c"));
+    assert_eq!(undone.keys().collect::<Vec<_>>(), before.keys().collect::<Vec<_>>());
+    // A hive that grew keeps its free space.
+    for (name, content) in undone.iter().filter(|(name, _)| !name.contains("/config/")) {
+        assert_eq!(Some(content), before.get(name), "{name}");
+    }
+    assert_eq!(gravure(dir, &system).status.code(), Some(3), "the key came with the driver");
+
+    // What fails before files take their places leaves everything as it was.
+    let place = dir.join("c/Windows/Gravure");
+    fs::write(&place, "a file where a directory must be").unwrap();
+    let before = contents(&dir.join("c"));
+    assert!(!gravure(dir, &all).status.success());
+    assert_eq!(contents(&dir.join("c")), before);
+}
+
+/// A mounted volume, until it is dropped.
+struct Mounted(std::path::PathBuf);
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let unmounted = Command::new("umount").arg(&self.0).status().is_ok_and(|status| status.success());
+        if !unmounted {
+            eprintln!("{} is still mounted", self.0.display());
+        }
+    }
+}
+
+/// Access rules and attributes of what is replaced stay, on a real NTFS volume.
+#[test]
+fn files_of_an_ntfs_volume_keep_their_access_rules() {
+    let oracle = gravure_testkit::oracle;
+    let (Some(mut format), Some(mut mount)) = (oracle("mkfs.ntfs"), oracle("ntfs-3g")) else { return };
+    let temp = prepared();
+    let dir = temp.path();
+    let (volume, at) = (dir.join("volume"), dir.join("mounted"));
+    fs::File::create(&volume).unwrap().set_len(64 << 20).unwrap();
+    fs::create_dir(&at).unwrap();
+    assert!(format.args(["-F", "-q"]).arg(&volume).output().unwrap().status.success());
+    let output = mount.args(["-o", "permissions"]).arg(&volume).arg(&at).output().unwrap();
+    if !output.status.success() {
+        gravure_testkit::skipped(&format!(
+            "ntfs-3g cannot mount: {}",
+            String::from_utf8_lossy(&output.stderr)
+        ));
+        return;
+    }
+    let _mounted = Mounted(at.clone());
+    let copied = Command::new("cp").arg("-r").arg(dir.join("c/Windows")).arg(&at).status().unwrap();
+    assert!(copied.success());
+    let config = gravure_linux::Dir::open_root(&at.join("Windows/System32/config")).unwrap();
+    let (name, key) = ("SYSTEM".as_ref(), "system.ntfs_acl".as_ref());
+    let own =
+        SecurityDescriptor::from_sddl("O:BAG:SYD:P(A;;FA;;;SY)(A;;FR;;;BA)").unwrap().to_bytes().unwrap();
+    config.set_xattr(name, key, &own).unwrap();
+    let before = config.xattr(name, key).unwrap().unwrap();
+    ok(dir, &["image", "service", "mounted", "--drivers", "drivers", "--inventory", "pc.json"]);
+    assert_eq!(config.xattr(name, key).unwrap().unwrap(), before);
+    let beside = config.xattr("SOFTWARE".as_ref(), key).unwrap().unwrap();
+    assert_ne!(beside, before);
+    assert!(ok(dir, &["hive", "check", "mounted/Windows/System32/config/SYSTEM"]).contains("sound"));
 }
 
 #[test]

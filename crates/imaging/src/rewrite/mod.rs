@@ -6,6 +6,7 @@
 //! back. What does not change keeps its stored bytes, its metadata and its part of the XML document.
 
 mod delete;
+mod directory;
 mod edit;
 mod export;
 mod in_place;
@@ -19,6 +20,7 @@ mod split;
 mod tree_edit;
 
 pub use delete::{Deletion, delete};
+pub use directory::{DirectoryReader, ServicedDirectory};
 pub(crate) use edit::set_property;
 pub use edit::{EditOptions, InfoChange, edit};
 pub use export::{Boot, ExportOptions, Selection, Target, export, export_to_pipe};

@@ -4,15 +4,17 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use gravure_imaging::{ErrorKind, ServicedImage};
+use gravure_inf::DeviceIds;
 use gravure_model::inventory::Inventory;
 use gravure_windows::drivers::{
-    AddOptions, ArchiveKind, Cover, Coverage, DeviceMatch, Manifest, Repository, coverage, unpack,
+    AddOptions, ArchiveKind, Cover, Coverage, DeviceMatch, ImageDriver, Manifest, PackageSignature,
+    Repository, Unsigned, chosen_packages, coverage, is_better, unpack,
 };
 use gravure_windows::{ContentResult, Error, Roots, WindowsImage};
 use serde::Serialize;
 
 use crate::Common;
-use crate::commands::inf::{Windows, inf_files};
+use crate::commands::inf::{inf_files, target};
 use crate::exit::{Failure, chain, done_or_partial};
 use crate::interrupt;
 use crate::output::{self, Row};
@@ -70,9 +72,11 @@ pub(crate) struct ListCommand {
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "The inventory is what `gravure inventory show --format json` prints. For each device the packages are listed as Windows
-ranks them: it takes the first that is no extension, and all extensions.
+ranks them: it takes the first that is no extension, and the best extension of each kind. Packages that nobody signed stand behind all
+others. With an image its own drivers are listed among them: what stands first is what the device gets.
 
 Examples:
+  gravure driver match --repository /srv/drivers --inventory pc.json --image install.wim:1
   gravure driver match --repository /srv/drivers --inventory pc.json --os 10.0.22631
   gravure driver match --repository /srv/drivers --inventory pc.json --os 10.0.22631 --format json"
 )]
@@ -82,8 +86,18 @@ pub(crate) struct MatchCommand {
     /// Inventory of the machine
     #[arg(long, value_name = "FILE")]
     inventory: PathBuf,
-    #[command(flatten)]
-    windows: Windows,
+    /// Windows image, with :NUMBER or :NAME
+    #[arg(long, value_name = "IMAGE", required_unless_present = "os")]
+    image: Option<ImageName>,
+    /// Windows version without an image, e.g. 10.0.22631
+    #[arg(long, value_name = "VERSION", conflicts_with = "image")]
+    os: Option<gravure_inf::OsVersion>,
+    /// Processor without an image: x86, amd64, arm64, arm, ia64
+    #[arg(long, default_value = "amd64", conflicts_with = "image")]
+    arch: gravure_inf::Arch,
+    /// A server, not a client
+    #[arg(long, conflicts_with = "image")]
+    server: bool,
 }
 
 /// Write packages out of the repository, each into a directory of its own
@@ -260,9 +274,15 @@ impl Row for Manifest {
             self.files.len().to_string(),
             self.boot_critical.to_string(),
             self.has_catalog.to_string(),
-            self.signature.as_ref().map(|signature| signature.signer.clone()).unwrap_or_default(),
+            self.signature.as_ref().map(signer).unwrap_or_default(),
         ]
     }
+}
+
+/// Who signed, as far as that is known.
+fn signer(signature: &PackageSignature) -> String {
+    let word = if signature.verified { "" } else { " (unverified)" };
+    format!("{}{word}", signature.signer)
 }
 
 /// Enough of an id to tell packages apart.
@@ -280,33 +300,78 @@ pub(crate) fn list(options: &ListCommand, common: &Common) -> Result<ExitCode, F
     Ok(ExitCode::SUCCESS)
 }
 
-impl Row for DeviceMatch {
+/// A device, the packages for it, and what the image has for it itself.
+#[derive(Debug, Serialize)]
+struct Matched {
+    #[serde(flatten)]
+    found: DeviceMatch,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    inbox: Vec<ImageDriver>,
+}
+
+impl Row for Matched {
     fn columns() -> &'static [&'static str] {
-        &["place", "hardware_id", "rank", "package", "inf", "matching_id", "version"]
+        &["place", "hardware_id", "rank", "package", "inf", "matching_id", "version", "inbox"]
     }
 
     fn cells(&self) -> Vec<String> {
-        let best = self.chosen().next();
+        let best = self.found.driver();
         let of =
             |get: &dyn Fn(&gravure_windows::drivers::Candidate) -> String| best.map(get).unwrap_or_default();
+        let device = &self.found.device;
         vec![
-            self.device.place.clone(),
-            self.device.hardware_ids.first().cloned().unwrap_or_default(),
+            device.place.clone(),
+            device.hardware_ids.first().cloned().unwrap_or_default(),
             of(&|c| c.rank.to_string()),
             of(&|c| c.package.clone()),
             of(&|c| c.inf.clone()),
             of(&|c| c.matching_id.clone()),
             of(&|c| c.driver_version.clone().unwrap_or_default()),
+            self.inbox.iter().find(|driver| !driver.extension).map(|d| d.inf.clone()).unwrap_or_default(),
         ]
     }
 }
 
-pub(crate) fn read_inventory(path: &Path) -> Result<Inventory, Failure> {
+impl Matched {
+    /// Lines for people: the image's drivers stand where Windows ranks them.
+    fn text(&self) -> String {
+        let device = &self.found.device;
+        let name = device.name.as_deref().or(device.hardware_ids.first().map(String::as_str)).unwrap_or("-");
+        let mut own = self.inbox.iter().peekable();
+        let mut lines = vec![format!("{} {name}", device.place)];
+        let own_line = |driver: &ImageDriver| {
+            let version = driver.driver_version.map(|part| part.to_string()).join(".");
+            let word = if driver.extension { " (extension)" } else { "" };
+            format!(
+                "  {}  Windows' own  {version}  {}{word}  {}",
+                driver.rank, driver.inf, driver.matching_id
+            )
+        };
+        for c in &self.found.candidates {
+            while let Some(driver) = own.next_if(|driver| !is_better(c, driver)) {
+                lines.push(own_line(driver));
+            }
+            let word = if c.extension { " (extension)" } else { "" };
+            let version = c.driver_version.as_deref().unwrap_or("-");
+            let package = short(&c.package);
+            lines.push(format!("  {}  {package}  {version}  {}{word}  {}", c.rank, c.inf, c.matching_id));
+        }
+        lines.extend(own.map(own_line));
+        lines.join("\n")
+    }
+}
+
+/// Reads an inventory with or without devices.
+pub(crate) fn read_any_inventory(path: &Path) -> Result<Inventory, Failure> {
     let bytes = std::fs::read(path).map_err(|error| Failure::io("read", path, &error))?;
     let bad = |error: serde_json::Error| {
         Failure::new(ErrorKind::Integrity, format!("{}: expected an inventory: {error}", path.display()))
     };
-    let inventory: Inventory = serde_json::from_slice(&bytes).map_err(bad)?;
+    serde_json::from_slice(&bytes).map_err(bad)
+}
+
+pub(crate) fn read_inventory(path: &Path) -> Result<Inventory, Failure> {
+    let inventory = read_any_inventory(path)?;
     if inventory.devices.is_empty() {
         let message = format!("{}: no device in it has hardware IDs", path.display());
         return Err(Failure::new(ErrorKind::NotFound, message)
@@ -315,26 +380,39 @@ pub(crate) fn read_inventory(path: &Path) -> Result<Inventory, Failure> {
     Ok(inventory)
 }
 
+/// Opens a Windows image for a look.
+fn look_into<T>(
+    name: &ImageName,
+    look: impl FnOnce(&mut WindowsImage<'_>) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let source = name.open_file(&[], &interrupt::ctl())?;
+    let mut serviced = ServicedImage::open(&source, source.find(&name.which)?)?;
+    let reader = serviced.reader();
+    let read = |content: &gravure_tree::ContentRef| -> ContentResult { Ok(reader.read(content)?) };
+    look(&mut WindowsImage::open(&mut serviced.tree, &read, gravure_nttypes::FileTime::default())?)
+}
+
 pub(crate) fn matches(options: &MatchCommand, common: &Common) -> Result<ExitCode, Failure> {
-    let inventory = read_inventory(&options.inventory)?;
-    let found = open(&options.place)?.matches(&inventory.devices, &options.windows.target())?;
-    output::listing(common.format, found.into_iter(), |found| {
-        let device = &found.device;
-        let name = device.name.as_deref().or(device.hardware_ids.first().map(String::as_str)).unwrap_or("-");
-        let mut lines = vec![format!("{} {name}", device.place)];
-        for c in &found.candidates {
-            let word = if c.extension { " (extension)" } else { "" };
-            let version = c.driver_version.as_deref().unwrap_or("-");
-            lines.push(format!(
-                "  {}  {}  {version}  {}{word}  {}",
-                c.rank,
-                short(&c.package),
-                c.inf,
-                c.matching_id
-            ));
-        }
-        lines.join("\n")
-    })?;
+    let devices = read_inventory(&options.inventory)?.devices;
+    let repository = open(&options.place)?;
+    let without = |found: Vec<DeviceMatch>| {
+        found.into_iter().map(|found| Matched { found, inbox: Vec::new() }).collect::<Vec<_>>()
+    };
+    let rows = match (&options.image, options.os) {
+        (Some(name), _) => look_into(name, |image| {
+            let target = image.system()?.target();
+            let mut rows = without(repository.matches(&devices, &target)?);
+            for row in &mut rows {
+                let device = &row.found.device;
+                let (hardware, compatible) = (device.hardware_ids.clone(), device.compatible_ids.clone());
+                row.inbox = image.drivers_for(&DeviceIds { hardware, compatible })?;
+            }
+            Ok(rows)
+        })?,
+        (None, Some(os)) => without(repository.matches(&devices, &target(os, options.arch, options.server))?),
+        (None, None) => Vec::new(),
+    };
+    output::listing(common.format, rows.into_iter(), Matched::text)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -343,10 +421,8 @@ pub(crate) fn export(options: &ExportCommand) -> Result<ExitCode, Failure> {
     let mut ids: Vec<String> = options.ids.clone();
     if let (Some(path), Some(os)) = (&options.inventory, options.os) {
         let target = gravure_inf::Target::client(options.arch, os);
-        let found = repository.matches(&read_inventory(path)?.devices, &target)?;
-        ids = found.iter().flat_map(DeviceMatch::chosen).map(|candidate| candidate.package.clone()).collect();
-        ids.sort_unstable();
-        ids.dedup();
+        let devices = read_inventory(path)?.devices;
+        ids = chosen_packages(&repository, &devices, &target, Unsigned::Refuse)?.into_iter().collect();
         if ids.is_empty() {
             return Err(Failure::new(ErrorKind::NotFound, "no package fits any device of the machine"));
         }
@@ -401,16 +477,10 @@ pub(crate) fn cover(options: &CoverageCommand, common: &Common) -> Result<ExitCo
     let machines: Vec<Inventory> =
         options.inventory.iter().map(|path| read_inventory(path)).collect::<Result<_, _>>()?;
     let rows = match (&options.image, options.os) {
-        (Some(name), _) => {
-            let source = name.open_file(&[], &interrupt::ctl())?;
-            let mut serviced = ServicedImage::open(&source, source.find(&name.which)?)?;
-            let reader = serviced.reader();
-            let read = |content: &gravure_tree::ContentRef| -> ContentResult { Ok(reader.read(content)?) };
-            let mut image =
-                WindowsImage::open(&mut serviced.tree, &read, gravure_nttypes::FileTime::default())?;
+        (Some(name), _) => look_into(name, |image| {
             let target = image.system()?.target();
-            coverage(Some(&mut image), &repository, &machines, &target)?
-        }
+            Ok(coverage(Some(image), &repository, &machines, &target)?)
+        })?,
         (None, Some(os)) => {
             let target = gravure_inf::Target::client(options.arch, os);
             coverage(None, &repository, &machines, &target)?

@@ -1,5 +1,5 @@
-//! `gravure image boot`: what a UEFI machine needs beside the Windows volume, out of an image: files of the EFI system partition,
-//! boot store, recovery environment.
+//! `gravure image boot`: what a machine needs beside the Windows volume, out of an image: files of the EFI system partition, or of the active
+//! partition of a BIOS machine, boot store, recovery environment.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -17,32 +17,38 @@ use crate::output;
 use crate::target::ImageName;
 use crate::{Common, interrupt};
 
-/// Write the boot files of a Windows image for a UEFI machine, as bcdboot does
+/// Write the boot files of a Windows image, as bcdboot does
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "DIR gets `system` for the EFI system partition and, with --recovery, `recovery` for the recovery partition. The boot store is
+    after_help = "DIR gets `system` for the EFI system partition and, with --recovery, `recovery` for the recovery partition. With --firmware bios
+`system` is for the active partition, the disk is named by its MBR signature (8 hexadecimal digits) and partitions by their first
+byte; the boot code of MBR and partition is no file of an image: `gravure disk boot-code` keeps it from a disk. The boot store is
 made after the image's own BCD-Template, or ours when it has none. Which boot manager is taken depends on the keys of the
 firmware: --db and --dbx take the variables as /sys/firmware/efi/efivars has them.
 
 Examples:
   gravure image boot install.wim:1 --disk 11111111-... --system 22222222-... --windows 33333333-... -o boot
-  gravure image boot install.wim:1 --disk G --system G --windows G --recovery G --db db --dbx dbx --secure-boot -o boot"
+  gravure image boot install.wim:1 --disk G --system G --windows G --recovery G --db db --dbx dbx --secure-boot -o boot
+  gravure image boot install.wim:1 --firmware bios --disk 1a2b3c4d --system 1048576 --windows 269484032 -o boot"
 )]
 pub(super) struct Options {
     /// Image file, with :NUMBER or :NAME
     image: ImageName,
-    /// GUID of the disk
-    #[arg(long, value_name = "GUID", value_parser = guid)]
-    disk: Guid,
-    /// GUID of the EFI system partition
-    #[arg(long, value_name = "GUID", value_parser = guid)]
-    system: Guid,
-    /// GUID of the Windows partition
-    #[arg(long, value_name = "GUID", value_parser = guid)]
-    windows: Guid,
-    /// GUID of the recovery partition
-    #[arg(long, value_name = "GUID", value_parser = guid)]
-    recovery: Option<Guid>,
+    /// What starts the machine
+    #[arg(long, value_enum, default_value_t = Firmware::Uefi)]
+    firmware: Firmware,
+    /// GUID of the disk; for BIOS its MBR signature
+    #[arg(long, value_name = "GUID")]
+    disk: String,
+    /// GUID of the EFI system partition; for BIOS the first byte of the active partition
+    #[arg(long, value_name = "GUID")]
+    system: String,
+    /// GUID of the Windows partition; for BIOS its first byte
+    #[arg(long, value_name = "GUID")]
+    windows: String,
+    /// GUID of the recovery partition; for BIOS its first byte
+    #[arg(long, value_name = "GUID")]
+    recovery: Option<String>,
     /// Firmware variable `db`: keys it trusts
     #[arg(long, value_name = "FILE")]
     db: Option<PathBuf>,
@@ -63,13 +69,47 @@ pub(super) struct Options {
     output: PathBuf,
 }
 
-fn guid(text: &str) -> Result<Guid, String> {
-    text.parse().map_err(|error: gravure_nttypes::GuidError| error.to_string())
+/// What starts a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Firmware {
+    /// UEFI, from a disk with a GUID partition table.
+    Uefi,
+    /// A BIOS, from a disk with an MBR.
+    Bios,
+}
+
+/// A partition as the firmware's kind of table names it.
+fn device(firmware: Firmware, disk: &str, option: &str, partition: &str) -> Result<Device, Failure> {
+    let usage = |option: &str, found: &str, expected: &str| {
+        Failure::new(ErrorKind::Usage, format!("{option} {found:?}: expected {expected}"))
+    };
+    match firmware {
+        Firmware::Uefi => {
+            let guid = |option: &str, text: &str| {
+                text.parse::<Guid>()
+                    .map_err(|_| usage(option, text, "a GUID, as a GUID partition table has them"))
+            };
+            Ok(Device::Gpt { disk: guid("--disk", disk)?, partition: guid(option, partition)? })
+        }
+        Firmware::Bios => {
+            let digits = disk.trim_start_matches("0x");
+            let signature = u32::from_str_radix(digits, 16).ok().filter(|_| digits.len() == 8);
+            let signature =
+                signature.ok_or_else(|| usage("--disk", disk, "an MBR signature of 8 hexadecimal digits"))?;
+            let offset = partition.parse::<u64>().ok().filter(|offset| *offset > 0 && offset % 512 == 0);
+            let offset = offset.ok_or_else(|| {
+                usage(option, partition, "the first byte of the partition, a multiple of 512")
+            })?;
+            Ok(Device::Mbr { signature, offset })
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
 struct Report {
-    manager: BootManager,
+    /// Of UEFI machines.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    manager: Option<BootManager>,
     reason: String,
     loader: String,
     from_template: bool,
@@ -84,12 +124,12 @@ pub(super) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
     let read = |content: &gravure_tree::ContentRef| -> ContentResult { Ok(reader.read(content)?) };
     let mut image = WindowsImage::open(&mut serviced.tree, &read, now())?;
     let system = image.system()?;
-    let device = |partition: Guid| Device::Gpt { disk: options.disk, partition };
+    let device = |option: &str, partition: &str| device(options.firmware, &options.disk, option, partition);
     let fresh = || Guid(uuid::Uuid::new_v4().to_bytes_le());
-    let found = image.boot_files(&BootOptions {
-        system: device(options.system),
-        windows: device(options.windows),
-        recovery: options.recovery.map(device),
+    let wanted = BootOptions {
+        system: device("--system", &options.system)?,
+        windows: device("--windows", &options.windows)?,
+        recovery: options.recovery.as_deref().map(|place| device("--recovery", place)).transpose()?,
         description: options
             .description
             .clone()
@@ -104,34 +144,52 @@ pub(super) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
         },
         arch: system.arch,
         now: now(),
-    })?;
-    let mut files = Vec::new();
-    for (name, list) in [("system", &found.system), ("recovery", &found.recovery)] {
+    };
+    let (mut report, for_system, for_recovery) = match options.firmware {
+        Firmware::Uefi => {
+            let found = image.boot_files(&wanted)?;
+            let report = Report {
+                manager: Some(found.manager),
+                reason: found.reason,
+                loader: found.loader,
+                from_template: found.is_from_template,
+                files: Vec::new(),
+                notes: found.notes,
+            };
+            (report, found.system, found.recovery)
+        }
+        Firmware::Bios => {
+            let found = image.bios_boot_files(&wanted)?;
+            let report = Report {
+                manager: None,
+                reason: "started by the boot code of MBR and partition".to_owned(),
+                loader: "bootmgr".to_owned(),
+                from_template: found.is_from_template,
+                files: Vec::new(),
+                notes: found.notes,
+            };
+            (report, found.system, found.recovery)
+        }
+    };
+    for (name, list) in [("system", &for_system), ("recovery", &for_recovery)] {
         for BootFile { path, content } in list {
             let to = options.output.join(name).join(path);
             let above = to.parent().unwrap_or(&options.output);
             std::fs::create_dir_all(above).map_err(|error| Failure::io("create", above, &error))?;
             std::fs::write(&to, reader.read(content)?).map_err(|error| Failure::io("write", &to, &error))?;
-            files.push(format!("{name}/{path}"));
+            report.files.push(format!("{name}/{path}"));
         }
     }
-    let report = Report {
-        manager: found.manager,
-        reason: found.reason,
-        loader: found.loader,
-        from_template: found.is_from_template,
-        files,
-        notes: found.notes,
-    };
     output::document(common.format, &report, |report| {
-        let year = match report.manager {
-            BootManager::Signed2011 => 2011,
-            BootManager::Signed2023 => 2023,
+        let manager = match report.manager {
+            Some(BootManager::Signed2011) => "boot manager of 2011",
+            Some(BootManager::Signed2023) => "boot manager of 2023",
+            None => "bootmgr",
         };
         let template = if report.from_template { "the image's template" } else { "ours" };
         let notes: String = report.notes.iter().map(|note| format!("note: {note}\n")).collect();
         format!(
-            "{notes}{}: {} files, boot manager of {year} ({}), boot store after {template}",
+            "{notes}{}: {} files, {manager} ({}), boot store after {template}",
             options.output.display(),
             report.files.len(),
             report.reason

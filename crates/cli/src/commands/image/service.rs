@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-use gravure_imaging::{ErrorKind, Overlay, ScanOptions, ServicedImage, TreeChange};
+use gravure_imaging::{ErrorKind, Overlay, ScanOptions, ServicedDirectory, ServicedImage, TreeChange};
+use gravure_model::inventory::machine_facts;
 use gravure_nttypes::{FileTime, NtName};
 use gravure_tree::Tree;
 use gravure_windows::answer::AnswerSettings;
@@ -17,7 +18,7 @@ use gravure_windows::{
 };
 use serde::Serialize;
 
-use crate::commands::driver::read_inventory;
+use crate::commands::driver::{read_any_inventory, read_inventory};
 use crate::commands::layout::is_esd;
 use crate::commands::rewrite::Remaking;
 use crate::exit::{Failure, done_or_partial};
@@ -34,15 +35,17 @@ stays; packages that fit better are laid into \\Windows\\Gravure\\Drivers and in
 disk controller that Windows does not know gets what it needs to be started from. Everything that is changed is recorded in
 the image, and --undo takes the last run back. Something that could not be done is told, and the exit code is 10.
 Images without Windows take layers of directories, files, text, INI files and first-boot commands (where systemd is); a layer
-with any other rule is refused by the rule's name.
+with any other rule is refused by the rule's name. A directory is taken for the volume that is mounted there, with the kernel's ntfs3 or ntfs-3g for
+Windows, and is changed in place: new contents are written and flushed first, then files take their places.
 
 Examples:
   gravure image service install.wim:1 --drivers /srv/drivers --inventory pc.json -o pc.wim
   gravure image service install.wim:1 --settings school.toml -o school.wim
   gravure image service install.wim:1 --drivers /srv/drivers --inventory pc.json --dry-run --format json
-  gravure image service install.wim:1 --layer school.toml --set ROOM=B7 -o school.wim
+  gravure image service install.wim:1 --layer school.toml --set ROOM=B7 --inventory pc.json -o school.wim
   gravure image service pc.wim:1 --undo -o install.wim
   gravure image service debian.wim:1 --layer room.toml --set ROOM=B7 -o room.wim
+  mount -t ntfs3 /dev/sda3 /mnt && gravure image service /mnt --drivers /srv/drivers --inventory pc.json
 
 Settings (TOML): computer-name, product-key, time-zone, owner, organization, input-locale, system-locale, ui-language,
 user-locale, administrator-password, oobe.skip, join.offline-blob, [[account]] name password groups, [[command]] run pass.
@@ -50,16 +53,17 @@ Places in layers: ${WINDIR} ${SYSTEM32} ${PROGRAM_FILES} ${PROGRAM_FILES_X86} ${
 ${FONTS} ${DEFAULT_USER}; of Linux ${ETC} ${BIN} ${LIB} ${SHARE} ${OPT} ${STATE} ${SKELETON} ${UNITS} ${APPLICATIONS} ${ROOT_HOME}."
 )]
 pub(super) struct Options {
-    /// Image file, with :NUMBER or :NAME
+    /// Image file, with :NUMBER or :NAME; or a directory, where a volume is mounted
     image: ImageName,
-    /// Image file to write
-    #[arg(short, long, value_name = "FILE", required_unless_present = "dry_run")]
+    /// Image file to write; a directory is changed where it is
+    #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Directory of the driver repository
     #[arg(long, value_name = "DIR", requires = "inventory")]
     drivers: Option<PathBuf>,
-    /// Inventory of the machine, as `gravure inventory show --format json` prints it; several for an image for all of them
-    #[arg(long, value_name = "FILE", requires = "drivers")]
+    /// Inventory of the machine, as `gravure inventory show --format json` prints it; several for an image for all of them. Layers know a
+    /// single machine by it: ${SERIAL} ${UUID} ${MAC} ${MANUFACTURER} ${MODEL} ${SKU} ${ASSET}, and ${COMPUTER_NAME} by the settings
+    #[arg(long, value_name = "FILE")]
     inventory: Vec<PathBuf>,
     /// Publish simple packages in driver store and driver database, as DISM does
     #[arg(long, requires = "drivers")]
@@ -113,9 +117,23 @@ pub(super) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
         return Err(Failure::new(ErrorKind::Usage, "nothing to change was given")
             .with_cure("`gravure image service --help` lists what can be changed"));
     }
+    if !options.inventory.is_empty() && options.drivers.is_none() && options.layer.is_empty() {
+        return Err(Failure::new(
+            ErrorKind::Usage,
+            "--inventory is for --drivers or --layer, and neither was given",
+        ));
+    }
     let ctl = interrupt::ctl();
     let reporter = Reporter::new(common.progress);
     let settings = options.settings.as_deref().map(read_settings).transpose()?;
+    let directory = Path::new(&options.image.file);
+    if directory.is_dir() {
+        return run_in_place(directory, options, settings.as_ref(), common);
+    }
+    if options.output.is_none() && !options.dry_run {
+        let failure = Failure::new(ErrorKind::Usage, "no file to write was given");
+        return Err(failure.with_cure("-o FILE, or --dry-run"));
+    }
     let source = options.image.open_file(&options.references, &ctl)?;
     let index = source.find(&options.image.which)?;
     let mut serviced = ServicedImage::open(&source, index)?;
@@ -139,6 +157,37 @@ pub(super) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
             .collect();
         let written = serviced.write(output, &additions, &rewrite, &ctl, &reporter)?;
         report.file_bytes = Some(written.file_bytes);
+    }
+    let code = done_or_partial(u64::try_from(report.not_done.len()).unwrap_or(u64::MAX));
+    output::document(common.format, &report, |report| text(report, options))?;
+    Ok(code)
+}
+
+/// The same for a mounted volume.
+fn run_in_place(
+    directory: &Path,
+    options: &Options,
+    settings: Option<&AnswerSettings>,
+    common: &Common,
+) -> Result<ExitCode, Failure> {
+    if let Some(output) = &options.output {
+        let message = format!("-o {}: a directory is changed where it is", output.display());
+        return Err(Failure::new(ErrorKind::Usage, message).with_cure("leave -o out"));
+    }
+    let mut serviced = ServicedDirectory::open(directory, &interrupt::ctl())?;
+    let reader = serviced.reader();
+    let read = |content: &gravure_tree::ContentRef| -> ContentResult { Ok(reader.read(content)?) };
+    if !has_windows(&serviced.tree) {
+        let message = format!("{}: there is no Windows in it", directory.display());
+        return Err(Failure::new(ErrorKind::NotFound, message)
+            .with_cure("only Windows is serviced where it is mounted; of Linux an image is"));
+    }
+    let Done { mut report, outside } = service_windows(&mut serviced.tree, &read, options, settings)?;
+    report.file = Some(directory.display().to_string());
+    if !options.dry_run {
+        let additions: Vec<(PathBuf, String)> =
+            outside.into_iter().map(|file| (file.source, file.to.replace('\\', "/"))).collect();
+        report.not_done.extend(serviced.write(&additions)?);
     }
     let code = done_or_partial(u64::try_from(report.not_done.len()).unwrap_or(u64::MAX));
     output::document(common.format, &report, |report| text(report, options))?;
@@ -169,7 +218,8 @@ fn service_windows(
     options: &Options,
     settings: Option<&AnswerSettings>,
 ) -> Result<Done, Failure> {
-    let layers = read_layers(options, Platform::Windows)?;
+    let name = settings.and_then(|settings| settings.computer_name.as_deref());
+    let layers = read_layers(options, Platform::Windows, name)?;
     let mut image = WindowsImage::open(tree, read, now())?;
     let system = image.system()?;
     let drivers = options.drivers.as_deref().map(|dir| add_drivers(&mut image, dir, options)).transpose()?;
@@ -202,7 +252,7 @@ fn service_linux(tree: &mut Tree, read: &ReadContent<'_>, options: &Options) -> 
         let message = format!("{}: there is no Windows in it, which {what} is for", options.image.file);
         return Err(Failure::new(ErrorKind::Usage, message).with_cure("Linux images take --layer"));
     }
-    let layers = read_layers(options, Platform::Linux)?;
+    let layers = read_layers(options, Platform::Linux, None)?;
     let mut image = LinuxImage::open(tree, read, now())?;
     let linux = image.name().unwrap_or_else(|| "no system that says its name".to_owned());
     let mut layer_reports = Vec::new();
@@ -259,8 +309,15 @@ fn read_settings(path: &Path) -> Result<AnswerSettings, Failure> {
     })
 }
 
-fn read_layers(options: &Options, platform: Platform) -> Result<Vec<Layer>, Failure> {
+fn read_layers(options: &Options, platform: Platform, name: Option<&str>) -> Result<Vec<Layer>, Failure> {
     let mut facts = BTreeMap::new();
+    // An image for several machines knows none of them.
+    if let ([path], false) = (options.inventory.as_slice(), options.layer.is_empty()) {
+        let inventory = read_any_inventory(path)?;
+        facts.extend(machine_facts(name.unwrap_or_default(), &inventory.identity(), &inventory.smbios));
+        // A name that nobody gave is not one that is empty.
+        facts.retain(|fact, _| fact != "COMPUTER_NAME" || name.is_some());
+    }
     for pair in &options.set {
         let parts = pair.split_once('=').filter(|(name, _)| !name.is_empty());
         let (name, value) = parts
