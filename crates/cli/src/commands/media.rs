@@ -11,6 +11,7 @@ use gravure_model::job::{Afterwards, DiskRule, JobRequest};
 use gravure_server::{CONFIG_NAME, Config, media};
 use serde::Serialize;
 
+use super::plan::RestoreOptions;
 use super::serve;
 use crate::Common;
 use crate::exit::Failure;
@@ -73,6 +74,8 @@ struct Build {
     /// Data on the target disk may be destroyed
     #[arg(long, requires = "image")]
     wipe: bool,
+    #[command(flatten)]
+    restore: RestoreOptions,
     /// Begin after ten seconds instead of when somebody chooses it in the medium's menu
     #[arg(long, requires = "image")]
     unattended: bool,
@@ -96,6 +99,7 @@ impl Build {
             wipe: self.wipe,
             windows: None,
             capture: None,
+            restore: self.restore.request(),
         };
         Some(media::OfflineOrder { request, lifetime_seconds: self.expires?, unattended: self.unattended })
     }
@@ -118,6 +122,11 @@ pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
     let image = build.usb.as_ref().or(build.iso.as_ref());
     let image = image.ok_or_else(|| Failure::new(ErrorKind::Usage, "no image file is named"))?;
     let order = build.order();
+    if order.is_none() && build.restore.request().is_some() {
+        let message =
+            "--keep-ids, --no-grow and --any-hardware say how an image is restored, and none is named";
+        return Err(Failure::new(ErrorKind::Usage, message).with_cure("name it with --image"));
+    }
     let medium = match &order {
         None => media::build(&config, image)?,
         Some(order) => {
