@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use gravure_disk::Table;
+use gravure_disk::{Guid, Table};
 use gravure_e2e::{
     APPLY_PATIENCE, BOOT_PATIENCE, Replayed, Scene, copy_disk, is_same_disk, looks_blank, partition_start,
 };
@@ -78,6 +78,14 @@ fn installed(firmware: Firmware, dir: &Path) -> Result<Option<Scene>> {
     Ok(Some(scene))
 }
 
+/// What tells the disk from every other.
+fn disk_guid(scene: &Scene) -> Result<Guid> {
+    match scene.table()? {
+        Table::Gpt { gpt, .. } => Ok(gpt.disk_guid),
+        other => anyhow::bail!("expected a GPT, found {other}"),
+    }
+}
+
 /// Restores `image` onto the machine's disk, and looks at what is there when its system has reported.
 fn restores(scene: &Scene, image: &str, disk_bytes: u64, dir: &Path) -> Result<TransferReport> {
     scene.order_image(image)?;
@@ -107,6 +115,7 @@ fn captures(firmware: Firmware, all: bool) -> Result<()> {
     let Some(mut scene) = installed(firmware, dir.path())? else { return Ok(()) };
     let before = dir.path().join("before.img");
     copy_disk(&scene.disk(), &before)?;
+    let golden = disk_guid(&scene)?;
     let sent = moved(&scene.capture("golden")?)?;
     assert!(is_same_disk(&scene.disk(), &before)?, "a capture writes nothing on the disk");
     std::fs::remove_file(&before)?;
@@ -119,6 +128,7 @@ fn captures(firmware: Firmware, all: bool) -> Result<()> {
 
     scene.set_blank_disk("larger.img", 6 * GIB)?;
     let first = restores(&scene, "golden.gim", 6 * GIB, dir.path())?;
+    assert_ne!(disk_guid(&scene)?, golden, "copies are no twins");
     assert!(first.network_bytes > 20 << 20 && first.kept_bytes < first.written_bytes, "{first:?}");
     if !all {
         return Ok(());
@@ -130,6 +140,10 @@ fn captures(firmware: Firmware, all: bool) -> Result<()> {
 
     scene.set_blank_disk("smaller.img", 3 * GIB)?;
     restores(&scene, "golden.gim", 3 * GIB, dir.path())?;
+
+    // Smaller than its partitions reach: the file system is made smaller.
+    scene.set_blank_disk("shrunk.img", 3 * GIB / 2)?;
+    restores(&scene, "golden.gim", 3 * GIB / 2, dir.path())?;
 
     // Cut off in the middle: nothing that boots; started again it goes on.
     scene.set_blank_disk("cut.img", 3 * GIB)?;

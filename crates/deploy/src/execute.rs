@@ -13,7 +13,9 @@ mod disk;
 mod firmware;
 mod grub;
 mod image;
+mod loaders;
 mod personalise;
+mod restored;
 mod root;
 mod table;
 mod verify;
@@ -121,8 +123,18 @@ pub fn execute(
 struct Change {
     /// Path from the root, without leading slash.
     path: String,
-    /// Content; `None` for directories and links, whose place alone is ours.
-    content: Option<Vec<u8>>,
+    content: Expected,
+}
+
+/// What is at the place of a change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Expected {
+    /// A file with this content.
+    Bytes(Vec<u8>),
+    /// A directory or link, whose place alone is ours.
+    Any,
+    /// Nothing.
+    Gone,
 }
 
 /// What the steps hand on to each other.
@@ -144,6 +156,8 @@ struct Run<'a> {
     compared: Option<verify::Compared>,
     captured: Option<capture::Captured>,
     serviced: Option<windows::Serviced>,
+    /// What the server is told of each Windows that was restored with its disk.
+    restored_windows: Vec<Known>,
     warnings: Vec<String>,
 }
 
@@ -187,6 +201,7 @@ impl<'a> Run<'a> {
             compared: None,
             captured: None,
             serviced: None,
+            restored_windows: Vec::new(),
             warnings: Vec::new(),
         })
     }
@@ -209,7 +224,7 @@ impl<'a> Run<'a> {
             Step::Verify {} if self.plan.windows.is_some() => self.verify_windows(stage),
             Step::Verify {} => self.verify(stage),
             Step::WriteTable {} => self.write_table().map(|()| 0),
-            Step::RestoreDisk {} => self.restore_disk(stage),
+            Step::RestoreDisk { restore } => self.restore_disk(restore, stage),
             Step::CaptureDisk {} => self.capture_disk(stage),
             Step::FirmwareEntry {} => self.firmware_entry().map(|()| 0),
         }?;
@@ -222,7 +237,7 @@ impl<'a> Run<'a> {
         let described =
             usize::try_from(self.plan.image.index).ok().and_then(|i| self.descriptor.images.get(i));
         match step {
-            Step::Apply { .. } | Step::ApplyVolume { .. } | Step::Verify {} | Step::RestoreDisk {} => {
+            Step::Apply { .. } | Step::ApplyVolume { .. } | Step::Verify {} | Step::RestoreDisk { .. } => {
                 described.map(|image| image.content_bytes)
             }
             _ => None,
@@ -240,6 +255,9 @@ impl<'a> Run<'a> {
             compared.ok_or_else(|| StepError::new(code::REFUSED, "the plan has no verify step"))?;
         if let Some(windows) = self.serviced.take() {
             self.tell(windows.known_by);
+        }
+        for known_by in std::mem::take(&mut self.restored_windows) {
+            self.tell(known_by);
         }
         self.tell(Known::Verified {
             plan: self.plan.id.clone(),

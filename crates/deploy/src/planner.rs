@@ -115,6 +115,12 @@ pub enum Refusal {
         /// What was asked for.
         what: &'static str,
     },
+    /// The job says how a disk is restored, and the image is none of one.
+    #[error("{path} is no image of a disk, so there are no identifiers to keep or hardware to judge")]
+    NotOfDisk {
+        /// Image file.
+        path: String,
+    },
     /// No disk fits the rule.
     #[error("no disk can be taken: {}", if .reasons.is_empty() { "the machine has none".to_owned() } else { .reasons.join("; ") })]
     NoDisk {
@@ -192,7 +198,8 @@ impl Refusal {
             Self::UnsupportedSystem { .. }
             | Self::SectorSize { .. }
             | Self::Firmware { .. }
-            | Self::NotForLinux { .. } => 9,
+            | Self::NotForLinux { .. }
+            | Self::NotOfDisk { .. } => 9,
             Self::Seed { .. } | Self::OtherKind { .. } => 1,
             _ => 4,
         }
@@ -211,6 +218,7 @@ impl Refusal {
             Self::NotForLinux { .. } => {
                 "make the job without --settings, --layer, --publish-drivers and --boot-code".into()
             }
+            Self::NotOfDisk { .. } => "make the job without --keep-ids, --no-grow and --any-hardware".into(),
             Self::NoDisk { .. } => {
                 "free or attach a disk; removable disks must be named with --disk serial=...".into()
             }
@@ -257,6 +265,9 @@ pub fn plan(
             return Err(Refusal::UnsupportedSystem { path, index, system });
         }
     };
+    if job.request.restore.is_some() && !is_disk {
+        return Err(Refusal::NotOfDisk { path: image.path.clone() });
+    }
     let firmware = inventory.firmware.mode;
     if !is_windows {
         windows::check_unwanted(image, index, job)?;
@@ -268,11 +279,11 @@ pub fn plan(
     let seed = seed(job, &request.identity)?;
     let facts = host_name::Facts { inventory, identity: &request.identity, table: &request.table };
     let name = host_name::fill(&job.request.name, facts, request.number)?;
-    if is_windows {
+    if described.system == SystemKind::Windows {
         windows::check_name(&job.request.name, &name)?;
     }
     let steps = if is_disk {
-        blocks::steps(described, &disk, firmware)?
+        blocks::steps(described, &disk, firmware, job.request.restore.clone().unwrap_or_default())?
     } else {
         file_steps(described, &disk, firmware, &seed, is_windows)?
     };

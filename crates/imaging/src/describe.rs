@@ -104,7 +104,15 @@ fn described(tree: &Tree, name: String) -> DescribedImage {
         content_bytes = content_bytes.saturating_add(node.data.as_ref().map_or(0, |data| data.size));
     }
     let system = system_of(tree);
-    DescribedImage { name, system, file_count, directory_count, content_bytes, windows: None }
+    DescribedImage {
+        name,
+        system,
+        file_count,
+        directory_count,
+        content_bytes,
+        windows: None,
+        least_disk_bytes: None,
+    }
 }
 
 /// What the XML document says of Windows, where the tree has one.

@@ -23,11 +23,15 @@ pub struct LoopOptions {
     pub sector_bytes: u32,
     /// Partitions can exist on it, and a table in the file is read at once.
     pub partitions: bool,
+    /// Where the device begins in the file, bytes.
+    pub offset: u64,
+    /// Bytes of the device; to the end of the file when 0.
+    pub size_bytes: u64,
 }
 
 impl Default for LoopOptions {
     fn default() -> Self {
-        Self { read_only: false, sector_bytes: 512, partitions: true }
+        Self { read_only: false, sector_bytes: 512, partitions: true, offset: 0, size_bytes: 0 }
     }
 }
 
@@ -103,8 +107,8 @@ fn config(backing: &File, options: LoopOptions) -> LoopConfig {
             device: 0,
             inode: 0,
             rdevice: 0,
-            offset: 0,
-            size_limit: 0,
+            offset: options.offset,
+            size_limit: options.size_bytes,
             number: 0,
             encrypt_type: 0,
             encrypt_key_size: 0,

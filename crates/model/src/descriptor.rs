@@ -114,6 +114,10 @@ pub struct DescribedImage {
     /// Which Windows it says it holds. Not told by descriptors of earlier versions of this program.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub windows: Option<DescribedWindows>,
+    /// Bytes that a disk must have at least for an image of a disk, with file systems made smaller where they can be. Not told of images of
+    /// files, nor by descriptors of earlier versions of this program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub least_disk_bytes: Option<u64>,
 }
 
 /// A Windows system as the image's XML document names it.

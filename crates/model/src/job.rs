@@ -46,6 +46,28 @@ pub struct JobRequest {
     /// The disk is read instead of written: `image` is to be made of it, in the site's store. `name` is empty then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capture: Option<CaptureRequest>,
+    /// How an image of a whole disk is restored; the usual for one when `None`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore: Option<RestoreRequest>,
+}
+
+/// How an image of a whole disk is restored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RestoreRequest {
+    /// Disk and partitions get identifiers of their own, the same ones when the machine is deployed again by the same job; else those of the
+    /// image, so that all machines have the same.
+    pub new_ids: bool,
+    /// The largest file system fills what room is left.
+    pub grow: bool,
+    /// The machine may be unlike the one that the image was made of, in ways that keep most systems from starting.
+    pub any_hardware: bool,
+}
+
+impl Default for RestoreRequest {
+    fn default() -> Self {
+        Self { new_ids: true, grow: true, any_hardware: false }
+    }
 }
 
 /// How an image of a machine's disk is made.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::descriptor::{Digest, ImageDescriptor};
 use crate::identity::MachineIdentity;
 use crate::inventory::FirmwareMode;
-use crate::job::Afterwards;
+use crate::job::{Afterwards, RestoreRequest};
 use crate::{Assurance, Secret, Timestamp};
 
 /// Version of this document. A payload refuses any other.
@@ -253,7 +253,11 @@ pub enum Step {
     WriteTable {},
     /// Restore an image of a whole disk: what stands there already stays, partitions go where there is room, the largest file system fills
     /// it, everything is read back, the table comes last; then host name, machine id and the first-boot report.
-    RestoreDisk {},
+    RestoreDisk {
+        /// How.
+        #[serde(default)]
+        restore: RestoreRequest,
+    },
     /// Enter the system in the firmware's boot list: first, or behind the network where the machine starts from that first.
     FirmwareEntry {},
     /// Find the disk, check model, serial, size and that nobody uses it; then make an image of it, which goes to the server. Nothing is
@@ -277,7 +281,7 @@ impl Step {
             Self::InstallBiosBoot {} => "install_bios_boot",
             Self::Verify {} => "verify",
             Self::WriteTable {} => "write_table",
-            Self::RestoreDisk {} => "restore_disk",
+            Self::RestoreDisk { .. } => "restore_disk",
             Self::FirmwareEntry {} => "firmware_entry",
             Self::CaptureDisk {} => "capture_disk",
         }
@@ -315,7 +319,7 @@ mod tests {
             Step::InstallBiosBoot {},
             Step::Verify {},
             Step::WriteTable {},
-            Step::RestoreDisk {},
+            Step::RestoreDisk { restore: RestoreRequest::default() },
             Step::FirmwareEntry {},
             Step::CaptureDisk {},
         ];

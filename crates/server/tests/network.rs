@@ -251,6 +251,7 @@ fn arm(site: &Path, mac: &str) {
         wipe: false,
         windows: None,
         capture: None,
+        restore: None,
     };
     client.create_job(&request).unwrap();
 }

@@ -3,14 +3,16 @@
 //!
 //! The SID stands twice: at the end of the value `V` of the account domain in SAM, and as the account domain's SID in SECURITY.
 
-use gravure_hive::{Error as HiveError, Hive};
+use gravure_hive::{Data, Error as HiveError, Hive};
 use gravure_io::ReadAt;
 use gravure_model::inventory::InstalledWindows;
 use gravure_nttypes::Sid;
 
 use crate::Error;
-use crate::image::{HiveFile, WindowsImage};
-use crate::system::computer_name_keys;
+use crate::answer::{AnswerSettings, SEARCHED};
+use crate::image::{HiveFile, WindowsImage, log_paths};
+use crate::names::check_computer_name;
+use crate::system::{SetupState, System, computer_name_keys};
 
 /// Largest hives read: SAM and SECURITY of machines with thousands of accounts have some megabytes, SYSTEM reaches 100 MB.
 const MAX_SMALL_HIVE_BYTES: u64 = 64 << 20;
@@ -58,6 +60,35 @@ impl WindowsImage<'_> {
         }
         Ok(None)
     }
+
+    /// Gives the machine a name. A system that goes through setup takes it from its answer file; in the registry of one in use it
+    /// stands three times. What the members of a domain know each other by is not changed.
+    pub fn name_machine(&mut self, name: &str, system: &System) -> Result<(), Error> {
+        check_computer_name(name)?;
+        if system.setup != SetupState::InUse {
+            let settings =
+                AnswerSettings { computer_name: Some(name.to_owned()), ..AnswerSettings::default() };
+            return self.apply_settings(&settings, system).map(drop);
+        }
+        let (key, value) = computer_name_keys(&system.control_set);
+        // As Windows' own dialog writes it: NetBIOS names are upper-case.
+        self.set_value(HiveFile::System, &key, value, &Data::sz(&name.to_ascii_uppercase()))?;
+        let key = system.control("Services\\Tcpip\\Parameters");
+        for value in ["Hostname", "NV Hostname"] {
+            self.set_value(HiveFile::System, &key, value, &Data::sz(name))?;
+        }
+        Ok(())
+    }
+}
+
+/// Files of a volume that are read to know its system and its SID, and changed to give it another name; all of them may be missing but SYSTEM.
+pub fn naming_files() -> Vec<String> {
+    let hives = [HiveFile::System, HiveFile::Software, HiveFile::Sam, HiveFile::Security];
+    let hives = hives.iter().flat_map(|hive| {
+        let path = hive.path();
+        std::iter::once(path.to_owned()).chain(log_paths(path))
+    });
+    hives.chain(SEARCHED.iter().map(|path| (*path).to_owned())).collect()
 }
 
 /// The Windows installed on a volume, by what its hives say as they stand: logs are not applied, as neither name nor SID change in

@@ -15,6 +15,7 @@ use gravure_nttypes::FileTime;
 use gravure_tree::{ContentRef, Tree};
 
 pub use hives::HiveFile;
+pub(crate) use hives::log_paths;
 
 use crate::Error;
 use crate::journal::{Change, RECORD_VERSION, RECORDS, Record};

@@ -24,7 +24,7 @@ pub mod layers;
 pub mod fuzz;
 
 pub use error::Error;
-pub use identity::installed_on;
+pub use identity::{installed_on, naming_files};
 pub use image::{ContentResult, Finished, HiveFile, OutsideFile, ReadContent, WindowsImage};
 pub use journal::{Change, Record, StoredData};
 pub use linux_image::LinuxImage;

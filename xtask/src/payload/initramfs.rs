@@ -12,7 +12,12 @@ use super::elf;
 use super::modules::Modules;
 
 /// Debian programs in the payload: package and path; their libraries follow by themselves.
-const PROGRAMS: [(&str, &str); 2] = [("e2fsprogs", "usr/sbin/mke2fs"), ("e2fsprogs", "usr/sbin/e2fsck")];
+const PROGRAMS: [(&str, &str); 3] = [
+    ("e2fsprogs", "usr/sbin/mke2fs"),
+    ("e2fsprogs", "usr/sbin/e2fsck"),
+    // Makes file systems of images smaller than their blocks reach.
+    ("e2fsprogs", "usr/sbin/resize2fs"),
+];
 
 /// Other files of packages.
 const FILES: [(&str, &str); 1] = [("e2fsprogs", "etc/mke2fs.conf")];
@@ -133,7 +138,7 @@ mod tests {
     fn stage_with_programs(dir: &Path) -> Stage {
         let bin = dir.join("e2fsprogs/usr/sbin");
         std::fs::create_dir_all(&bin).unwrap();
-        for name in ["mke2fs", "e2fsck"] {
+        for name in ["mke2fs", "e2fsck", "resize2fs"] {
             std::fs::copy(std::env::current_exe().unwrap(), bin.join(name)).unwrap();
         }
         Stage::sample(dir, &["e2fsprogs", "libraries"])
@@ -168,6 +173,9 @@ mod tests {
             std::os::unix::fs::symlink(format!("{name}.real"), lib.join(name)).unwrap();
         }
         let found = programs(&stage).unwrap();
+        for name in ["mke2fs", "e2fsck", "resize2fs"] {
+            assert_eq!(found[&format!("usr/sbin/{name}")].package, "e2fsprogs", "{name}");
+        }
         for name in needs.libraries.iter().filter(|name| !name.starts_with("ld-")) {
             assert_eq!(found[&format!("usr/lib/x86_64-linux-gnu/{name}")].package, "libraries");
         }

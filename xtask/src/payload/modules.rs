@@ -52,6 +52,7 @@ const SINGLE: &[&str] = &[
     "crc32c_generic",
     "crc32c_intel",
     "efivarfs",
+    "fuse",
     "hid_generic",
     "hid_hyperv",
     "hpsa",
@@ -335,6 +336,17 @@ mod tests {
     fn a_directory_that_is_gone_is_told_rather_than_missed_at_boot() {
         let error = lists().roots().unwrap_err().to_string();
         assert_eq!(error, "this kernel has no modules in drivers/ata");
+    }
+
+    /// What file systems of images are made smaller through, and what gives volumes inside of others a device.
+    #[test]
+    fn what_restores_of_disks_need_is_there() {
+        for name in ["fuse", "loop"] {
+            assert!(SINGLE.contains(&name), "{name}");
+        }
+        for dir in ["fs/btrfs", "fs/ext4", "fs/ntfs3", "fs/xfs"] {
+            assert!(DIRECTORIES.iter().any(|(known, _)| *known == dir), "{dir}");
+        }
     }
 
     #[test]

@@ -162,7 +162,7 @@ pub(crate) struct Options {
     /// Block images: refuse a target that has no room for a volume's blocks, or other sectors, instead of laying its files out anew
     #[arg(long)]
     no_file_level: bool,
-    /// Block images of disks: new identifiers for disk and partitions, in boot stores, boot menus and file system tables, too
+    /// Block images of disks: new identifiers for disk and partitions, in boot stores, boot menus and file system tables, too, in subvolumes and LVM as well
     #[arg(long)]
     new_ids: bool,
     /// Destroy what the partition or file holds

@@ -209,6 +209,7 @@ struct Applied {
     discarded_bytes: u64,
     verified_bytes: u64,
     unreadable_bytes: u64,
+    faulty_bytes: u64,
     milliseconds: u64,
     warnings: Vec<String>,
     #[serde(flatten)]
@@ -355,6 +356,7 @@ fn finish_apply(
         discarded_bytes: report.discarded_bytes,
         verified_bytes: report.verified_bytes,
         unreadable_bytes: report.unreadable_bytes,
+        faulty_bytes: report.faulty_bytes,
         milliseconds: report.milliseconds,
         warnings: report.warnings.clone(),
         fitted,

@@ -72,7 +72,7 @@ impl Fitted {
             renamed: fit.renamed,
             changed_files: changed.map(|(number, path)| format!("partition {number}: {path}")).collect(),
             notes: fit.notes,
-            undone: finished.undone,
+            undone: fit.undone.into_iter().chain(finished.undone).collect(),
         }
     }
 

@@ -190,6 +190,7 @@ impl Capture {
                 raw: self.raw,
                 replace: self.replace,
             }),
+            restore: None,
         }
     }
 }

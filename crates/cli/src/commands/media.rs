@@ -11,6 +11,7 @@ use gravure_model::job::{Afterwards, DiskRule, JobRequest};
 use gravure_server::{CONFIG_NAME, Config, media};
 use serde::Serialize;
 
+use super::plan::RestoreOptions;
 use super::serve;
 use crate::Common;
 use crate::exit::Failure;
@@ -41,6 +42,10 @@ enum Command {
 An image serves both ways, whatever it is called. It starts UEFI machines, with Secure Boot on too, and BIOS machines. The machine then asks this site's server as if it had
 booted from the network; since anybody may carry a stick, it is not given a plan that needs more than `claimed` until an
 operator approves it: gravure machine approve MACHINE CODE.
+
+A medium knows the addresses that the server has now. When none of them answers, it asks where the server is by DNS-SD, and tries the boot
+server that the site's DHCP names (next-server or option 66), which also works behind routers. Whoever answers has to prove that it is the
+server of this site.
 
 With --image the medium brings the image and an order signed by the site's plan key, and needs no server: chosen in its menu, it deploys
 to the one disk of the machine that is empty (--wipe: or not), shows what it does, verifies, and switches the machine off. It cannot be
@@ -73,6 +78,8 @@ struct Build {
     /// Data on the target disk may be destroyed
     #[arg(long, requires = "image")]
     wipe: bool,
+    #[command(flatten)]
+    restore: RestoreOptions,
     /// Begin after ten seconds instead of when somebody chooses it in the medium's menu
     #[arg(long, requires = "image")]
     unattended: bool,
@@ -96,6 +103,7 @@ impl Build {
             wipe: self.wipe,
             windows: None,
             capture: None,
+            restore: self.restore.request(),
         };
         Some(media::OfflineOrder { request, lifetime_seconds: self.expires?, unattended: self.unattended })
     }
@@ -118,6 +126,11 @@ pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
     let image = build.usb.as_ref().or(build.iso.as_ref());
     let image = image.ok_or_else(|| Failure::new(ErrorKind::Usage, "no image file is named"))?;
     let order = build.order();
+    if order.is_none() && build.restore.request().is_some() {
+        let message =
+            "--keep-ids, --no-grow and --any-hardware say how an image is restored, and none is named";
+        return Err(Failure::new(ErrorKind::Usage, message).with_cure("name it with --image"));
+    }
     let medium = match &order {
         None => media::build(&config, image)?,
         Some(order) => {

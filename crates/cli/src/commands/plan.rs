@@ -6,7 +6,9 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use gravure_model::api::JobReport;
 use gravure_model::identity::MachineSelector;
-use gravure_model::job::{Afterwards, CaptureRequest, DiskRule, DriverRule, JobRequest, WindowsRequest};
+use gravure_model::job::{
+    Afterwards, CaptureRequest, DiskRule, DriverRule, JobRequest, RestoreRequest, WindowsRequest,
+};
 use gravure_model::{Assurance, Secret, Timestamp};
 use serde::Serialize;
 
@@ -37,6 +39,7 @@ enum Command {
   gravure plan create --machine 52:54:00:12:34:56 --image debian.wim --name 'pc-{serial}'
   gravure plan create --machine 52:54:00:12:34:56 --image debian.wim --name lab-1 --disk serial=S4EVNX0 --wipe
   gravure plan create --machine 52:54:00:12:34:56 --image golden.gim --name 'pc-{serial}' --wipe
+  gravure plan create --machine 52:54:00:12:34:56 --image old-pc.gim --name pc-1 --wipe --keep-ids   gives back what the machine had
   gravure plan create --machine any --image debian.wim --name 'room7-{n}' --expires 2h --max-machines 24
 
   gravure plan create --machine 52:54:00:12:34:56 --image install.wim:6 --name 'pc-{serial:-8}' --settings school.toml
@@ -46,6 +49,8 @@ enum Command {
 Windows images: drivers that fit the machine come from the server's repository (gravure driver add), layers from its layer
 directory; ${COMPUTER_NAME}, ${SERIAL}, ${UUID}, ${MAC}, ${MANUFACTURER}, ${MODEL}, ${SKU} and ${ASSET} in them are the machine's. Settings with
 passwords, keys or a join need an approved machine and are forgotten when the job is done.
+Images of disks (.gim): disk and partitions get identifiers of their own, boot stores and tables of file systems name them, the largest file
+system fills the disk; the system gets the name, SSH host keys and machine id are made anew.
 A target disk that holds data is refused unless --wipe is given; removable disks are never taken unless named.")]
 struct Create {
     /// MAC address, SMBIOS UUID, or `any` (which needs --expires and --max-machines)
@@ -76,9 +81,35 @@ struct Create {
     #[arg(long)]
     power_off: bool,
     #[command(flatten)]
+    restore: RestoreOptions,
+    #[command(flatten)]
     windows: WindowsOptions,
     #[command(flatten)]
     site: SiteOptions,
+}
+
+/// How an image of a disk is restored
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Images of disks")]
+pub(super) struct RestoreOptions {
+    /// Disk and partitions keep the identifiers that they have in the image, the same on every machine
+    #[arg(long)]
+    keep_ids: bool,
+    /// File systems keep their size on a larger disk
+    #[arg(long)]
+    no_grow: bool,
+    /// Restore onto a machine that is unlike the source in ways that keep most systems from starting
+    #[arg(long)]
+    any_hardware: bool,
+}
+
+impl RestoreOptions {
+    /// `None` when nothing was said, as for images of files.
+    pub(super) fn request(&self) -> Option<RestoreRequest> {
+        let request =
+            RestoreRequest { new_ids: !self.keep_ids, grow: !self.no_grow, any_hardware: self.any_hardware };
+        (request != RestoreRequest::default()).then_some(request)
+    }
 }
 
 /// What goes into a Windows image
@@ -215,6 +246,7 @@ impl Create {
             wipe: self.wipe,
             windows: self.windows.request()?,
             capture: None,
+            restore: self.restore.request(),
         })
     }
 }
@@ -296,11 +328,23 @@ pub(super) fn print(common: &Common, report: &JobReport) -> Result<(), Failure> 
         if let Some(windows) = request.windows.as_ref().filter(|windows| !windows.layers.is_empty()) {
             text.push_str(&format!("layers:    {}\n", windows.layers.join(", ")));
         }
+        if let Some(restore) = &request.restore {
+            text.push_str(&format!("restore:   {}\n", restore_text(restore)));
+        }
         for plan in &report.plans {
             text.push_str(&format!("plan:      {plan}\n"));
         }
         text
     })
+}
+
+fn restore_text(restore: &RestoreRequest) -> String {
+    let words = [
+        (!restore.new_ids).then_some("identifiers of the image"),
+        (!restore.grow).then_some("file systems keep their size"),
+        restore.any_hardware.then_some("onto any hardware"),
+    ];
+    words.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 /// A job that makes an image.
@@ -324,6 +368,19 @@ fn capture_text(report: &JobReport, capture: &CaptureRequest, disk: &str) -> Str
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_restore_is_as_usual_unless_something_is_said() {
+        let said =
+            |keep_ids, no_grow, any_hardware| RestoreOptions { keep_ids, no_grow, any_hardware }.request();
+        assert_eq!(said(false, false, false), None);
+        let all = said(true, true, true).unwrap();
+        assert_eq!(all, RestoreRequest { new_ids: false, grow: false, any_hardware: true });
+        let text = "identifiers of the image, file systems keep their size, onto any hardware";
+        assert_eq!(restore_text(&all), text);
+        let one = said(false, false, true).unwrap();
+        assert_eq!(one, RestoreRequest { any_hardware: true, ..RestoreRequest::default() });
+    }
 
     #[test]
     fn disk_rules_and_images() {

@@ -3,34 +3,25 @@
 //!
 //! The table is written when every partition was read back and found right; should anything fail afterwards, it is erased again.
 
-use std::path::{Path, PathBuf};
-
 use gravure_disk::fat::FatVolume;
 use gravure_disk::{Partition, guid};
 use gravure_imaging::{
-    BlockApplyOptions, ExistingData, FileSystemKind, FitOptions, FitPlan, FittedPartition, Growth,
-    VolumeFile, finish_file_systems, hardware_of, is_described_block_image, misfits,
+    BlockApplyOptions, ExistingData, FitOptions, FitPlan, Growth, Misfit, VolumeFile, finish_file_systems,
+    hardware_of, is_described_block_image, misfits,
 };
 use gravure_io::Window;
-use gravure_linux::mount::{self, MountOptions};
-use gravure_linux::{BlockDevice, Dir, machine, partition};
+use gravure_linux::{BlockDevice, machine, partition};
 use gravure_model::event::Known;
+use gravure_model::job::RestoreRequest;
 
 use super::image::from_imaging;
-use super::root::RootEditor;
+use super::loaders::{self, Loader};
 use super::verify::Compared;
-use super::{Run, confirm, disk, personalise};
+use super::{Run, disk};
 use crate::failure::{StepError, chain, code};
 
-/// Boot loaders of systems, in the order in which they are looked for on the system partition.
-const LOADERS: [(&str, &str); 3] = [
-    ("/EFI/debian/shimx64.efi", "debian"),
-    ("/EFI/ubuntu/shimx64.efi", "ubuntu"),
-    ("/EFI/Microsoft/Boot/bootmgfw.efi", "Windows Boot Manager"),
-];
-
 impl Run<'_> {
-    pub(super) fn restore_disk(&mut self, stage: &str) -> Result<u64, StepError> {
+    pub(super) fn restore_disk(&mut self, restore: &RestoreRequest, stage: &str) -> Result<u64, StepError> {
         let planned = &self.plan.image;
         let target = self.target()?;
         if !self.plan.disk.wipe && !disk::is_blank(&target.device)? {
@@ -50,18 +41,11 @@ impl Run<'_> {
                 .with_cure("the image on the server was changed since it was described: plan again"));
         }
         let here = hardware_of(&machine::collect(&self.machine.roots).inventory);
-        let (fatal, odd): (Vec<_>, Vec<_>) =
-            misfits(image.facts(), &here).into_iter().partition(|misfit| misfit.is_fatal);
-        if !fatal.is_empty() {
-            let fatal: Vec<String> = fatal.iter().map(ToString::to_string).collect();
-            let message = format!("the system in this image would not start here: {}", fatal.join("; "));
-            return Err(StepError::new(code::REFUSED, message)
-                .with_cure("take a WIM, which gets the drivers of each machine (`gravure image advise`)"));
-        }
+        let odd = accept_hardware(misfits(image.facts(), &here), restore.any_hardware)?;
         partition::delete_all(&target.device)?;
         let path = target.disk.device.clone();
         let device = VolumeFile::open(&path, None).map_err(from_imaging)?;
-        let options = FitOptions { growth: Growth::Largest, identity: None };
+        let options = fit_options(restore, &self.plan.seed)?;
         let fit = FitPlan::new(&image, &device, &options).map_err(from_imaging)?;
         let layout = fit.layout().cloned();
         let how = BlockApplyOptions {
@@ -90,7 +74,7 @@ impl Run<'_> {
         }
         let finished =
             finish_file_systems(&path, &report.partitions, &report.renamed).map_err(from_imaging)?;
-        for text in &finished.undone {
+        for text in report.undone.iter().chain(&finished.undone) {
             self.warn(stage, text.clone());
         }
         self.target()?.device.reread_table()?;
@@ -100,61 +84,8 @@ impl Run<'_> {
         Ok(bytes)
     }
 
-    /// Name, machine id and first-boot report of the Linux system among the partitions; what is written is read back.
-    fn personalise_restored(&mut self, partitions: &[FittedPartition], stage: &str) -> Result<(), StepError> {
-        for one in partitions {
-            let Some(fs_type) = mount_type(one.content) else { continue };
-            let device = self.fitted_device(one)?;
-            self.mount_fitted(&device, fs_type, false)?;
-            let mut root = RootEditor::new(Dir::open_root(&self.machine.mount_point)?);
-            let is_root = root.read("etc/os-release")?.is_some();
-            if is_root {
-                let personality = &self.plan.personality;
-                let name = &personality.host_name;
-                root.write("etc/hostname", format!("{name}\n").as_bytes(), 0o644)?;
-                let hosts = personalise::hosts(root.read("etc/hosts")?.as_deref(), name);
-                root.write("etc/hosts", hosts.as_bytes(), 0o644)?;
-                root.write("etc/machine-id", format!("{}\n", personality.machine_id).as_bytes(), 0o444)?;
-                if let Some(report) = &personality.confirm {
-                    confirm::install(&mut root, report, self.machine, &self.plan.id)?;
-                }
-                self.changes = root.into_changes();
-            } else {
-                drop(root);
-            }
-            self.unmount()?;
-            if is_root {
-                gravure_linux::block::drop_caches()?;
-                self.mount_fitted(&device, fs_type, true)?;
-                self.verify_changes()?;
-                return self.unmount();
-            }
-        }
-        self.warn(stage, "no Linux system was found on the disk: it keeps the name it has".to_owned());
-        Ok(())
-    }
-
-    fn mount_fitted(&mut self, device: &Path, fs_type: &str, read_only: bool) -> Result<(), StepError> {
-        let data = if fs_type == "xfs" { "nouuid" } else { "" };
-        let options = MountOptions { read_only, data, ..MountOptions::default() };
-        mount::mount(device.as_os_str(), &self.machine.mount_point, fs_type, options)?;
-        self.mounted = true;
-        Ok(())
-    }
-
-    fn fitted_device(&self, one: &FittedPartition) -> Result<PathBuf, StepError> {
-        let target = self.target()?;
-        let known = partition::known(&target.device)?;
-        let found = known.iter().find(|part| part.number == one.number && part.range == one.to);
-        found.map(partition::KnownPartition::device).ok_or_else(|| {
-            let message =
-                format!("the kernel does not know partition {} of {}", one.number, target.disk.name);
-            StepError::new(code::IO, message)
-        })
-    }
-
-    /// System partition, loader and title of the system that was restored.
-    pub(super) fn restored_loader(&self) -> Result<(Partition, &'static str, &'static str), StepError> {
+    /// System partition and loader of the system that was restored.
+    pub(super) fn restored_loader(&self) -> Result<(Partition, Loader), StepError> {
         let missing = |what: String| StepError::new(code::NOT_FOUND, what);
         let target = self.target()?;
         let partition = target.layout.partitions.iter().find(|one| one.role.type_guid() == guid::ESP);
@@ -163,22 +94,61 @@ impl Run<'_> {
         let device = BlockDevice::open_read(&target.disk.device)?;
         let volume = Window::new(&device, partition.range.start, partition.size_bytes());
         let fat = FatVolume::open(&volume).map_err(|error| StepError::new(code::IO, chain(&error)))?;
-        for (path, title) in LOADERS {
-            if fat.contains(path).map_err(|error| StepError::new(code::IO, chain(&error)))? {
-                return Ok((partition.clone(), path, title));
-            }
-        }
-        let known: Vec<&str> = LOADERS.iter().map(|(path, _)| *path).collect();
-        Err(missing(format!("none of {} is on the system partition", known.join(", "))))
+        let found = loaders::find(&fat, std::env::consts::ARCH);
+        let loader = found.map_err(|error| StepError::new(code::IO, chain(&error)))?;
+        let loader = loader.ok_or_else(|| {
+            missing("no boot loader for this processor was found on the EFI system partition".to_owned())
+        })?;
+        Ok((partition.clone(), loader))
     }
 }
 
-/// Type to mount a file system as that a Linux system may stand on.
-fn mount_type(kind: FileSystemKind) -> Option<&'static str> {
-    match kind {
-        FileSystemKind::Ext2 | FileSystemKind::Ext3 | FileSystemKind::Ext4 => Some("ext4"),
-        FileSystemKind::Xfs => Some("xfs"),
-        FileSystemKind::Btrfs => Some("btrfs"),
-        _ => None,
+/// What is told of hardware that is not like the image's source; refuses what keeps most systems from starting.
+fn accept_hardware(found: Vec<Misfit>, any_hardware: bool) -> Result<Vec<Misfit>, StepError> {
+    let fatal: Vec<String> = found.iter().filter(|misfit| misfit.is_fatal).map(ToString::to_string).collect();
+    if fatal.is_empty() || any_hardware {
+        return Ok(found);
+    }
+    let message = format!("the system in this image would not start here: {}", fatal.join("; "));
+    Err(StepError::new(code::REFUSED, message).with_cure(
+        "take a WIM, which gets the drivers of each machine (`gravure image advise`), or make the plan with --any-hardware",
+    ))
+}
+
+/// What becomes of the image's layout here. Identifiers derive from the plan's seed, so that a restore that goes on has the same.
+fn fit_options(restore: &RestoreRequest, seed: &str) -> Result<FitOptions, StepError> {
+    let seed = crate::planner::parse_seed(seed)
+        .ok_or_else(|| StepError::new(code::REFUSED, "seed of the plan is not 64 hexadecimal digits"))?;
+    Ok(FitOptions {
+        growth: if restore.grow { Growth::Largest } else { Growth::None },
+        identity: restore.new_ids.then_some(seed),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_gives_identifiers_of_its_own_and_the_same_when_it_goes_on() {
+        let usual = RestoreRequest::default();
+        let seed = "ab".repeat(32);
+        let options = fit_options(&usual, &seed).unwrap();
+        assert_eq!((options.growth, options.identity), (Growth::Largest, Some([0xab; 32])));
+        let kept = RestoreRequest { new_ids: false, grow: false, ..usual };
+        let options = fit_options(&kept, &seed).unwrap();
+        assert_eq!((options.growth, options.identity), (Growth::None, None));
+        assert_eq!(fit_options(&kept, "seed").unwrap_err().code, code::REFUSED);
+    }
+
+    #[test]
+    fn hardware_that_keeps_systems_from_starting_needs_a_word() {
+        let misfit =
+            |is_fatal| Misfit { what: "firmware", source: "uefi".into(), target: "bios".into(), is_fatal };
+        let refused = accept_hardware(vec![misfit(true), misfit(false)], false).unwrap_err();
+        assert_eq!(refused.code, code::REFUSED);
+        assert!(refused.cure.unwrap().contains("--any-hardware"));
+        assert_eq!(accept_hardware(vec![misfit(true), misfit(false)], true).unwrap().len(), 2);
+        assert_eq!(accept_hardware(vec![misfit(false)], false).unwrap().len(), 1);
     }
 }

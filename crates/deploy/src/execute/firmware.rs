@@ -36,8 +36,8 @@ impl Run<'_> {
         let variables = self.machine.firmware.as_ref();
         let variables = variables.ok_or_else(|| missing("firmware variables cannot be reached"))?;
         let option = if self.partitions.is_empty() {
-            let (partition, loader, title) = self.restored_loader()?;
-            LoadOption::for_file(title, &partition, loader)?
+            let (partition, loader) = self.restored_loader()?;
+            LoadOption::for_file(&loader.title, &partition, &loader.path)?
         } else {
             let index = partition_index(self.partitions, PartitionRole::Esp)?;
             let partition = self.target()?.layout.partitions.get(index);

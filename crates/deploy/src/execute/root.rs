@@ -6,7 +6,7 @@ use std::path::Path;
 
 use gravure_linux::Dir;
 
-use super::Change;
+use super::{Change, Expected};
 use crate::failure::{StepError, code};
 
 /// Largest file read whole: kernels and boot loaders stay far below.
@@ -25,6 +25,45 @@ impl RootEditor {
 
     pub(super) fn into_changes(self) -> Vec<Change> {
         self.changes
+    }
+
+    #[cfg(test)]
+    pub(super) fn changes(&self) -> &[Change] {
+        &self.changes
+    }
+
+    /// Whether `path` is a regular file itself, not a link to one.
+    pub(super) fn is_file(&self, path: &str) -> Result<bool, StepError> {
+        Ok(self.open_parent(path)?.is_some_and(|(dir, name)| dir.open_file(name).is_ok()))
+    }
+
+    /// Whether `path` leads to a directory.
+    pub(super) fn is_dir(&self, path: &str) -> bool {
+        self.root.open_dir_in_root(Path::new(path)).is_ok()
+    }
+
+    /// Takes the file or link `path` away, if it is there.
+    pub(super) fn remove(&mut self, path: &str) -> Result<(), StepError> {
+        let Some((dir, name)) = self.open_parent(path)? else { return Ok(()) };
+        if dir.has_entry(name)? {
+            dir.remove_file(name)?;
+            self.record(path, Expected::Gone);
+        }
+        Ok(())
+    }
+
+    /// Whether anything is at `path`.
+    pub(super) fn has(&self, path: &str) -> Result<bool, StepError> {
+        match self.open_parent(path)? {
+            Some((dir, name)) => Ok(dir.has_entry(name)?),
+            None => Ok(false),
+        }
+    }
+
+    /// Directory and name, when the directory is there.
+    fn open_parent<'p>(&self, path: &'p str) -> Result<Option<(Dir, &'p OsStr)>, StepError> {
+        let (dir, name) = path.rsplit_once('/').unwrap_or((".", path));
+        Ok(self.root.open_dir_in_root(Path::new(dir)).ok().map(|dir| (dir, OsStr::new(name))))
     }
 
     /// Names in the directory `path`; none when there is no such directory.
@@ -58,7 +97,7 @@ impl RootEditor {
         wrote.map_err(|error| StepError::new(code::IO, format!("write {path}: {error}")))?;
         gravure_linux::dir::set_file_owner(&file, 0, 0)?;
         gravure_linux::dir::set_file_mode(&file, mode)?;
-        self.record(path, Some(content));
+        self.record(path, Expected::Bytes(content.to_vec()));
         Ok(())
     }
 
@@ -69,7 +108,7 @@ impl RootEditor {
             dir.remove_file(name)?;
         }
         dir.make_symlink(OsStr::new(to), name)?;
-        self.record(path, None);
+        self.record(path, Expected::Any);
         Ok(())
     }
 
@@ -97,7 +136,7 @@ impl RootEditor {
                 Ok(dir) => dir,
                 Err(_) => {
                     at.make_dir(OsStr::new(name), 0o755)?;
-                    self.record(&walked, None);
+                    self.record(&walked, Expected::Any);
                     at.open_dir(OsStr::new(name))?
                 }
             };
@@ -106,8 +145,8 @@ impl RootEditor {
     }
 
     /// A change also touches the times of the directory it is in.
-    fn record(&mut self, path: &str, content: Option<&[u8]>) {
+    fn record(&mut self, path: &str, content: Expected) {
         self.changes.retain(|change| change.path != path);
-        self.changes.push(Change { path: path.to_owned(), content: content.map(<[u8]>::to_vec) });
+        self.changes.push(Change { path: path.to_owned(), content });
     }
 }

@@ -1,6 +1,7 @@
 //! Which orders of steps are executed at all. What the steps do is tested in virtual machines: `vm_deployment`, `vm_faults` and `vm_windows` in `/tests`.
 
 use gravure_model::inventory::FirmwareMode;
+use gravure_model::job::RestoreRequest;
 use gravure_model::plan::FileSystem;
 
 use super::*;
@@ -46,10 +47,10 @@ fn windows_is_serviced_before_the_disk_is_touched() {
 
 #[test]
 fn a_plan_that_captures_does_nothing_else() {
-    let restore = || vec![Step::CheckDisk {}, Step::RestoreDisk {}];
+    let restore = || vec![Step::CheckDisk {}, Step::RestoreDisk { restore: RestoreRequest::default() }];
     assert!(check_order(&[Step::CaptureDisk {}], true).is_ok());
     assert!(check_order(&restore(), false).is_ok());
-    let more = vec![Step::CaptureDisk {}, Step::RestoreDisk {}];
+    let more = vec![Step::CaptureDisk {}, Step::RestoreDisk { restore: RestoreRequest::default() }];
     for (steps, captures) in [
         (vec![Step::CaptureDisk {}], false),
         (restore(), true),

@@ -11,7 +11,7 @@ use gravure_model::plan::PartitionRole;
 use super::disk::{run_tool, sync};
 use super::image::from_imaging;
 use super::root::RootEditor;
-use super::{Change, Run};
+use super::{Change, Expected, Run};
 use crate::failure::{StepError, code};
 
 /// What was compared.
@@ -62,10 +62,22 @@ impl Run<'_> {
 
     /// What the personality changed is compared with what it was meant to be.
     pub(super) fn verify_changes(&self) -> Result<u64, StepError> {
-        let root = RootEditor::new(Dir::open_root(&self.machine.mount_point)?);
+        self.verify_changes_in(&RootEditor::new(Dir::open_root(&self.machine.mount_point)?))
+    }
+
+    /// The same in a system that is not all of a file system.
+    pub(super) fn verify_changes_in(&self, root: &RootEditor) -> Result<u64, StepError> {
         let mut count = 0u64;
         for change in &self.changes {
-            let Some(wanted) = &change.content else { continue };
+            let wanted = match &change.content {
+                Expected::Bytes(wanted) => wanted,
+                Expected::Gone if root.has(&change.path)? => {
+                    let message =
+                        format!("/{}: expected nothing, as it was removed; it is there", change.path);
+                    return Err(StepError::new(code::INTEGRITY, message));
+                }
+                Expected::Any | Expected::Gone => continue,
+            };
             let found = root.read(&change.path)?;
             if found.as_ref() != Some(wanted) {
                 let found = found

@@ -2,6 +2,7 @@
 
 use gravure_model::descriptor::{DescribedImage, ImageDescriptor};
 use gravure_model::inventory::FirmwareMode;
+use gravure_model::job::RestoreRequest;
 use gravure_model::plan::{PlannedDisk, Step};
 
 use super::Refusal;
@@ -12,18 +13,21 @@ pub(super) fn is_block_image(descriptor: &ImageDescriptor) -> bool {
     descriptor.format == gravure_imaging::BLOCK_FORMAT
 }
 
-/// The steps. Whether the partitions fit is known when the image's table was read; its content must fit in any case.
+/// The steps. What the image's partitions need at least was worked out when it was described; descriptors of earlier versions say only how
+/// much content there is, and the machine finds out the rest.
 pub(super) fn steps(
     described: &DescribedImage,
     disk: &PlannedDisk,
     firmware: FirmwareMode,
+    restore: RestoreRequest,
 ) -> Result<Vec<Step>, Refusal> {
-    if described.content_bytes > disk.size_bytes {
+    let wanted_bytes = described.least_disk_bytes.unwrap_or(described.content_bytes);
+    if wanted_bytes > disk.size_bytes {
+        let available_bytes = disk.size_bytes;
         let disk = describe_parts(&disk.name, disk.model.as_deref(), disk.serial.as_deref(), disk.size_bytes);
-        let (wanted_bytes, available_bytes) = (described.content_bytes, 0);
         return Err(Refusal::TooSmall { disk, wanted_bytes, available_bytes });
     }
-    let mut steps = vec![Step::CheckDisk {}, Step::RestoreDisk {}];
+    let mut steps = vec![Step::CheckDisk {}, Step::RestoreDisk { restore }];
     if firmware == FirmwareMode::Uefi {
         steps.push(Step::FirmwareEntry {});
     }

@@ -4,7 +4,7 @@ use gravure_model::Assurance;
 use gravure_model::descriptor::{DESCRIPTOR_VERSION, DescribedImage, DescribedWindows, RANGE_BYTES};
 use gravure_model::identity::{Mac, MachineSelector};
 use gravure_model::inventory::{Disk, Firmware};
-use gravure_model::job::{Afterwards, CaptureRequest, DiskRule, JobRequest, WindowsRequest};
+use gravure_model::job::{Afterwards, CaptureRequest, DiskRule, JobRequest, RestoreRequest, WindowsRequest};
 use gravure_model::plan::PlannedCapture;
 
 use super::*;
@@ -25,6 +25,7 @@ fn job(change: impl FnOnce(&mut JobRequest)) -> Job {
         wipe: false,
         windows: None,
         capture: None,
+        restore: None,
     };
     change(&mut request);
     Job { id: "j1".into(), seed: "ab".repeat(32), request, created: Timestamp(1) }
@@ -72,6 +73,7 @@ fn image(system: SystemKind) -> CatalogImage {
                 directory_count: 10,
                 content_bytes: GIB / 2,
                 windows: None,
+                least_disk_bytes: None,
             }],
         },
     }
@@ -153,6 +155,49 @@ fn an_image_of_a_disk_is_restored_as_a_whole_whatever_system_it_holds() {
     assert!(matches!(small, Refusal::TooSmall { .. }), "{small}");
     blocks.descriptor.images[0].system = SystemKind::Unknown;
     assert_eq!(plan(&job(|_| {}), &machine, &blocks, request()).unwrap_err().code(), 9);
+}
+
+#[test]
+fn a_restored_disk_gets_identifiers_of_its_own_unless_the_job_says_otherwise() {
+    let mut blocks = image(SystemKind::Linux);
+    blocks.descriptor.format = "gim".into();
+    let machine = inventory(vec![disk("vda", 20 * GIB)]);
+    let how = |restore: Option<RestoreRequest>| {
+        let made = plan(&job(|job| job.restore = restore), &machine, &blocks, request()).unwrap();
+        let Step::RestoreDisk { restore } = made.steps[1].clone() else { panic!("{:?}", made.steps[1]) };
+        restore
+    };
+    let usual = RestoreRequest { new_ids: true, grow: true, any_hardware: false };
+    assert_eq!(how(None), usual);
+    let asked = RestoreRequest { new_ids: false, grow: false, any_hardware: true };
+    assert_eq!(how(Some(asked.clone())), asked);
+    // What is not said in a document is as usual.
+    let read: RestoreRequest = serde_json::from_str(r#"{"any_hardware":true}"#).unwrap();
+    assert_eq!(read, RestoreRequest { any_hardware: true, ..usual });
+    let files = job(|job| job.restore = Some(asked));
+    let refused = plan(&files, &machine, &image(SystemKind::Linux), request()).unwrap_err();
+    assert_eq!(refused.code(), 9);
+    assert!(refused.to_string().starts_with("/images/x.wim is no image of a disk"), "{refused}");
+}
+
+#[test]
+fn a_disk_is_judged_by_what_the_partitions_need() {
+    let mut blocks = image(SystemKind::Windows);
+    blocks.descriptor.format = "gim".into();
+    let machine = inventory(vec![disk("vda", 4 * GIB)]);
+    let mut needing = |least_disk_bytes| {
+        blocks.descriptor.images[0].least_disk_bytes = least_disk_bytes;
+        plan(&job(|_| {}), &machine, &blocks, request()).map(drop)
+    };
+    assert_eq!(needing(None), Ok(()));
+    assert_eq!(needing(Some(4 * GIB)), Ok(()));
+    let refused = needing(Some(4 * GIB + 512)).unwrap_err().to_string();
+    assert!(refused.ends_with("is too small: 4294967808 bytes needed, 4294967296 available"), "{refused}");
+    // Windows takes no longer names, on a disk as little as in a file.
+    let long = job(|job| job.name = "a-name-of-17-char".into());
+    blocks.descriptor.images[0].least_disk_bytes = None;
+    let refused = plan(&long, &machine, &blocks, request()).unwrap_err();
+    assert!(refused.to_string().ends_with("names of 1 to 15 characters, this one has 17"), "{refused}");
 }
 
 #[test]

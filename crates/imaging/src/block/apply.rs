@@ -3,37 +3,36 @@
 //! Order, and what a crash between leaves: what stands there is hashed (the old device); first and last MiB are zeroed and that is made
 //! durable (nothing that looks bootable or mountable); what is free is discarded, what must be zero is zeroed, chunks are decoded,
 //! checked and written, all made durable; everything is read back and compared; last, with the first sector at the very end, come
-//! the two MiB, and they are read back, too. A restore that was interrupted finds on its next run what is there already.
+//! the two MiB, and they are read back, too. A restore that was interrupted finds on its next run what is there already. What cannot be
+//! read beforehand is written like what differs, and counted: only reading back says whether the drive could put it elsewhere.
 //!
 //! **Memory:** 2 MiB an item, one item a thread and 4, and 1 MiB a thread to join what lies side by side (104 MiB with the 32 threads
 //! at most that work); two MiB that come last; a bit for each extent; tables of a region. Large writes go past the page cache.
+
+mod compare;
 
 use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use gravure_blockimg::{ChunkId, Extent, ExtentKind, FrameDecoder};
+use gravure_blockimg::{ChunkId, Extent, FrameDecoder};
 use gravure_linux::direct::AlignedBuffer;
 use gravure_model::Ctl;
 use gravure_model::event::Observer;
 
 use super::blockimg;
-use super::capture::is_zero;
 use super::image::{BlockImage, Fetch};
 use crate::meter::{Context, Meter, default_threads};
 use crate::stage::{self, Item, Outbox, Work};
 use crate::volume::{ExistingData, VolumeDevice, is_cut};
 use crate::{Error, ErrorKind};
+use compare::is_there;
 
 /// Bytes at both ends that are written last: boot sectors, partition tables, superblocks.
 pub(super) const LATE_BYTES: u64 = 1 << 20;
 /// Extents looked at to see whether much of the image stands on the device already.
 const SAMPLES: usize = 256;
-/// Bytes of one item when the device is read.
-const BATCH_BYTES: u64 = 1 << 20;
-/// Extents in one item.
-const BATCH_EXTENTS: usize = 2048;
 
 /// Threads at most: a write each, and each needs memory.
 pub(super) const MAX_THREADS: usize = 32;
@@ -111,6 +110,8 @@ pub struct BlockApplyReport {
     pub verified_bytes: u64,
     /// Bytes that the image lacks because its source could not be read.
     pub unreadable_bytes: u64,
+    /// Bytes of content whose places on the device could not be read beforehand; they were written like what differs.
+    pub faulty_bytes: u64,
     /// Hash of what the device holds; of what was read back, when that was asked for.
     pub tree: Option<ChunkId>,
     /// Whether everything was read back and is right.
@@ -196,9 +197,18 @@ pub(super) fn apply_parts(
         Delta::Auto => run.sample()?,
     };
     meter.expect(run.data_bytes() * (passes + u64::from(is_delta)));
-    let needed = run.survey(is_delta)?;
-    run.late.erase(device)?;
     let counts = Counts::default();
+    let needed = run.survey(is_delta, &counts)?;
+    let faulty_bytes = counts.faulty.load(Ordering::Relaxed);
+    if faulty_bytes > 0 {
+        let name = device.name();
+        meter.warn(|| {
+            format!(
+                "{faulty_bytes} bytes of {name} could not be read before they were written: the drive may be failing"
+            )
+        });
+    }
+    run.late.erase(device)?;
     let late = run.body(&needed, options.is_blank, &counts)?;
     device.sync().map_err(Error::io("sync", device.name()))?;
     let mut verified = 0;
@@ -236,6 +246,7 @@ pub(super) fn apply_parts(
         discarded_bytes: counts.discarded.into_inner(),
         verified_bytes: verified,
         unreadable_bytes,
+        faulty_bytes,
         tree: left_out.is_empty().then(|| root.tree_hash()),
         is_verified: options.verify == BlockVerify::Full,
         warnings: totals.warnings,
@@ -380,6 +391,8 @@ pub(super) struct Counts {
     pub(super) discarded: AtomicU64,
     /// Data that somebody else writes.
     pub(super) left_out: AtomicU64,
+    /// What the survey could not read on the device.
+    faulty: AtomicU64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -395,68 +408,6 @@ struct Run<'a> {
     meter: &'a Meter<'a>,
     late: Late,
     left_out: &'a [Range<u64>],
-}
-
-/// Extents that are compared with the device.
-#[derive(Debug)]
-struct Check {
-    region: usize,
-    /// Position of the first one in its region.
-    first: usize,
-    extents: Vec<Extent>,
-}
-
-/// Which of them differ.
-type Differing = (usize, Vec<usize>);
-
-struct Comparer<'a> {
-    device: &'a dyn VolumeDevice,
-}
-
-impl Work<Check, Vec<u8>, Result<Differing, Error>> for Comparer<'_> {
-    fn work(&mut self, mut item: Item<Check, Vec<u8>>, out: &Outbox<Result<Differing, Error>, Vec<u8>>) {
-        let mut differing = Vec::new();
-        let mut result = Ok(());
-        for (at, extent) in item.job.extents.iter().enumerate() {
-            match is_there(self.device, extent, &mut item.permit) {
-                Ok(true) => {}
-                Ok(false) => differing.push(item.job.first + at),
-                Err(error) => {
-                    result = Err(error);
-                    break;
-                }
-            }
-        }
-        let region = item.job.region;
-        out.done(item.ticket, result.map(|()| (region, differing)), item.permit);
-    }
-}
-
-/// Whether the device holds what the extent says.
-fn is_there(device: &dyn VolumeDevice, extent: &Extent, buf: &mut Vec<u8>) -> Result<bool, Error> {
-    let read = |offset, buf: &mut Vec<u8>, len: u64| {
-        buf.resize(len as usize, 0);
-        device.read_exact_at(offset, buf).map_err(Error::io("read", device.name()))
-    };
-    match extent.kind {
-        ExtentKind::Data(id) => {
-            read(extent.offset, buf, extent.len)?;
-            Ok(ChunkId::of(buf) == id)
-        }
-        _ if extent.reads_zero() => {
-            let mut offset = extent.offset;
-            while offset < extent.end() {
-                let len = BATCH_BYTES.min(extent.end() - offset);
-                read(offset, buf, len)?;
-                if !is_zero(buf) {
-                    return Ok(false);
-                }
-                offset += len;
-            }
-            Ok(true)
-        }
-        _ => Ok(true),
-    }
 }
 
 impl Run<'_> {
@@ -508,8 +459,8 @@ impl Run<'_> {
         Ok(false)
     }
 
-    /// Which extents have to be written.
-    fn survey(&self, is_delta: bool) -> Result<Needed, Error> {
+    /// Which extents have to be written: what is not there, or cannot be read.
+    fn survey(&self, is_delta: bool, counts: &Counts) -> Result<Needed, Error> {
         let mut needed = Needed::default();
         if !is_delta {
             let mut decoder = self.decoder()?;
@@ -522,64 +473,13 @@ impl Run<'_> {
         let needed = Mutex::new(needed);
         let lock = || needed.lock().unwrap_or_else(PoisonError::into_inner);
         let counted = |extents: usize| lock().push_region(extents, false);
-        self.compare(&|extent| !self.is_left_out(extent), &counted, &mut |(region, differing)| {
+        let is_wanted = |extent: &Extent| !self.is_left_out(extent);
+        self.compare(&is_wanted, &counted, Some(&counts.faulty), &mut |(region, differing)| {
             let mut needed = lock();
             differing.iter().for_each(|extent| needed.set(region, *extent));
             Ok(())
         })?;
         Ok(needed.into_inner().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Compares extents with the device on all cores.
-    fn compare(
-        &self,
-        is_wanted: &(dyn Fn(&Extent) -> bool + Sync),
-        on_region: &(dyn Fn(usize) + Sync),
-        sink: &mut dyn FnMut(Differing) -> Result<(), Error>,
-    ) -> Result<u64, Error> {
-        let threads = self.context.threads;
-        let mut decoder = self.decoder()?;
-        let mut region = 0;
-        let mut extents: Vec<Extent> = Vec::new();
-        let mut next = 0;
-        let bytes = AtomicU64::new(0);
-        let source = |_: &mut Vec<u8>| {
-            loop {
-                if next >= extents.len() {
-                    if region >= self.image.root().regions.len() {
-                        return Ok(None);
-                    }
-                    extents = self.image.extents(&mut decoder, region)?;
-                    on_region(extents.len());
-                    (region, next) = (region + 1, 0);
-                    continue;
-                }
-                if !is_wanted(&extents[next]) {
-                    next += 1;
-                    continue;
-                }
-                let first = next;
-                let mut sum = 0;
-                while next < extents.len()
-                    && next - first < BATCH_EXTENTS
-                    && is_wanted(&extents[next])
-                    && (next == first || sum + extents[next].len <= BATCH_BYTES)
-                {
-                    let extent = &extents[next];
-                    sum += if extent.id().is_some() || extent.reads_zero() { extent.len } else { 0 };
-                    next += 1;
-                }
-                let batch = extents[first..next].to_vec();
-                let data: u64 = batch.iter().filter(|extent| extent.id().is_some()).map(|e| e.len).sum();
-                bytes.fetch_add(sum, Ordering::Relaxed);
-                self.meter.add(data);
-                return Ok(Some(Check { region: region - 1, first, extents: batch }));
-            }
-        };
-        let permits = (0..threads + 4).map(|_| Vec::new()).collect();
-        let workers = (0..threads).map(|_| Comparer { device: self.device }).collect();
-        stage::run(self.context.ctl, permits, workers, source, |result, _| sink(result?))?;
-        Ok(bytes.into_inner())
     }
 
     /// Everything but what comes last; that is returned.
@@ -667,7 +567,7 @@ impl Run<'_> {
         let is_wanted =
             |extent: &Extent| self.is_late(extent) == (part == Part::Late) && !self.is_left_out(extent);
         let mut decoder = self.decoder()?;
-        self.compare(&is_wanted, &|_| (), &mut |(region, differing)| {
+        self.compare(&is_wanted, &|_| (), None, &mut |(region, differing)| {
             let Some(first) = differing.first() else { return Ok(()) };
             let extents = self.image.extents(&mut decoder, region)?;
             let extent = &extents[*first];

@@ -14,7 +14,7 @@ use gravure_model::event::Observer;
 
 use gravure_store::{LocalObjects, Store};
 
-use super::{BlockImage, blockimg, store_error, verify_block_image};
+use super::{BlockImage, blockimg, least_disk_bytes, store_error, verify_block_image};
 use crate::{Error, ErrorKind};
 
 /// Format of such descriptors.
@@ -61,6 +61,11 @@ fn described(
         });
     }
     let facts = image.facts();
+    // A disk that cannot be looked into is judged where it is restored.
+    let least_disk_bytes = match least_disk_bytes(image, ctl) {
+        Err(error) if error.kind() == ErrorKind::Interrupted => return Err(error),
+        found => found.unwrap_or(None),
+    };
     Ok(ImageDescriptor {
         version: DESCRIPTOR_VERSION,
         format: BLOCK_FORMAT.to_owned(),
@@ -77,6 +82,7 @@ fn described(
             directory_count: 0,
             content_bytes: image.root().data_bytes(),
             windows: None,
+            least_disk_bytes,
         }],
     })
 }

@@ -12,6 +12,7 @@
 mod anew;
 mod device;
 mod kernel;
+mod least;
 mod peek;
 mod places;
 mod references;
@@ -19,6 +20,7 @@ mod sectors;
 mod shown;
 mod shrink;
 mod volume;
+mod volumes;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -35,17 +37,22 @@ use gravure_model::event::Observer;
 use super::apply::{BlockApplyOptions, BlockApplyReport, BlockVerify, LATE_BYTES, refuse_data};
 use super::at::BlockImageAt;
 use super::image::BlockImage;
+use crate::capture::chain;
 use crate::volume::{ExistingData, VolumeDevice};
 use crate::{Error, ErrorKind};
 pub(super) use anew::Outcome;
 use anew::{Anew, Files};
 use device::Relocated;
+use least::Listed;
 use peek::Peek;
 use places::{Candidate, Wish};
+use references::{Changed, MbrChanged, VolumeChanges};
 use sectors::Fate;
 
 pub use kernel::{FinishReport, finish_file_systems};
+pub use least::least_disk_bytes;
 pub use volume::{apply_volume_anew, is_laid_out_anew};
+pub use volumes::{Mountable, Mountables, mountables};
 
 /// Kept behind a file system when its partition becomes smaller: copies of boot sectors and labels of arrays stand there.
 const BEHIND_BYTES: u64 = 1 << 20;
@@ -81,7 +88,7 @@ pub struct FitReport {
     pub partitions: Vec<FittedPartition>,
     /// Identifiers of the table that changed: old and new.
     pub renamed: Vec<(String, String)>,
-    /// Files of FAT partitions that name the new ones now.
+    /// Files of FAT and NTFS partitions that name the new ones now.
     pub changed: Vec<(u32, String)>,
     /// Numbers of partitions that were laid out anew, file by file, as their blocks had no place there.
     pub laid_out_anew: Vec<u32>,
@@ -89,6 +96,8 @@ pub struct FitReport {
     pub made_smaller: Vec<u32>,
     /// What people should know.
     pub notes: Vec<String>,
+    /// Who may name the disk or its partitions as they were called before, one sentence each.
+    pub undone: Vec<String>,
 }
 
 /// A disk as it is to be: decided before a byte is written.
@@ -100,8 +109,17 @@ pub struct FitPlan {
     partitions: Vec<FittedPartition>,
     new: NewTable,
     renamed: Vec<(String, String)>,
+    /// Signature of a disk with an MBR, old and new.
+    mbr_signature: Option<[u32; 2]>,
     notes: Vec<String>,
     sectors: [u32; 2],
+}
+
+/// Files that name the new disk, by partition, and what was not done.
+#[derive(Debug, Default)]
+struct Fixed {
+    files: Vec<(u32, String)>,
+    undone: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -156,31 +174,14 @@ impl FitPlan {
         let shape = DiskShape { size_bytes: device.size(), sector_bytes: device.sector_bytes() };
         let peek = Peek::new(image)?;
         let table = Table::read(&peek, old_sector).map_err(disk_error(image.name()))?;
-        let bytes = |lba: u64| lba.saturating_mul(u64::from(old_sector));
-        let listed: Vec<(u32, Range<u64>, bool)> = match &table {
-            Table::Gpt { gpt, .. } => gpt
-                .entries
-                .iter()
-                .map(|entry| (entry.number, bytes(entry.first_lba)..bytes(entry.last_lba + 1), true))
-                .collect(),
-            Table::Mbr(mbr) => mbr
-                .entries
-                .iter()
-                .filter(|entry| entry.number <= 4)
-                .map(|entry| {
-                    let is_plain = !matches!(entry.kind, 0x05 | 0x0f | 0x85);
-                    let start = bytes(entry.first_lba);
-                    (entry.number, start..start.saturating_add(bytes(entry.sectors)), is_plain)
-                })
-                .collect(),
-            other => return Err(refuse(format!("its own table cannot be moved: {other}"))),
-        };
+        let listed = least::listed(&table, old_sector)
+            .ok_or_else(|| refuse(format!("its own table cannot be moved: {table}")))?;
         let read = Arc::new(BlockImageAt::new(image.clone()));
         let ctl = Ctl::default();
         let mut residents = Vec::new();
         let mut partitions: Vec<FittedPartition> = Vec::new();
         let mut candidates = Vec::new();
-        for (number, range, is_plain) in listed {
+        for Listed { number, range, is_plain } in listed {
             let range = range.start..range.end.min(root.size);
             if range.is_empty() {
                 return Err(refuse(format!("partition {number} lies outside of it")));
@@ -246,6 +247,7 @@ impl FitPlan {
             partitions,
             new: NewTable::Mbr(Box::new([0; 512])),
             renamed: Vec::new(),
+            mbr_signature: None,
             notes: Vec::new(),
             sectors: [old_sector, shape.sector_bytes],
         };
@@ -289,6 +291,7 @@ impl FitPlan {
                 let mut first = [0; 512];
                 peek.read_exact_at(0, &mut first).map_err(Error::io("read", name))?;
                 let signature = identity.map(Identity::mbr_signature);
+                self.mbr_signature = Some([mbr.disk_signature, signature.unwrap_or(mbr.disk_signature)]);
                 let sector = transfer::mbr_sector(&first, mbr, &self.placed, shape.sector_bytes, signature)
                     .map_err(disk_error(name))?;
                 if let Some(signature) = signature {
@@ -396,7 +399,7 @@ impl FitPlan {
             ctl.check()?;
         }
         let mut patches = self.patches(device, &view, &mut notes)?;
-        let changed = self.fix_references(device, &mut patches, &mut notes)?;
+        let Fixed { files: changed, undone } = self.fix_references(device, &mut patches)?;
         for partition in kept.iter().filter(|one| one.size_bytes() > one.from.end - one.from.start) {
             let old_len = partition.from.end - partition.from.start;
             let rest = partition.to.start + old_len..partition.to.end;
@@ -423,7 +426,7 @@ impl FitPlan {
         }
         let (laid_out_anew, made_smaller) = (self.numbers(false), self.numbers(true));
         let (partitions, renamed) = (self.partitions, self.renamed);
-        Ok(FitReport { apply, partitions, renamed, changed, laid_out_anew, made_smaller, notes })
+        Ok(FitReport { apply, partitions, renamed, changed, laid_out_anew, made_smaller, notes, undone })
     }
 
     /// Table, from the end to the front, its first sector last.
@@ -492,36 +495,37 @@ impl FitPlan {
             .find(|one| one.is_moved() && one.from.start / u64::from(old) == named)
     }
 
-    /// Boot stores and menus on FAT partitions that name identifiers of the old table; the pieces go to `patches`.
+    /// Boot stores, letters and menus on unmounted volumes that name the old disk; the pieces go to `patches`.
     fn fix_references(
         &self,
         device: &dyn VolumeDevice,
         patches: &mut Vec<(u64, Vec<u8>)>,
-        notes: &mut Vec<String>,
-    ) -> Result<Vec<(u32, String)>, Error> {
-        let mut changed = Vec::new();
-        if self.renamed.is_empty() {
-            return Ok(changed);
+    ) -> Result<Fixed, Error> {
+        let Fixed { mut files, mut undone } = Fixed::default();
+        let mbr = self.mbr_signature.map(|signature| {
+            let starts = self.placed.iter().map(|one| [one.from.start, one.to.start]).collect();
+            MbrChanged { signature, starts }
+        });
+        let changed = Changed { renamed: &self.renamed, mbr: mbr.as_ref() };
+        if !changed.is_any() {
+            return Ok(Fixed::default());
         }
         for one in &self.partitions {
-            if !matches!(one.content, Kind::Fat16 | Kind::Fat32) {
-                continue;
-            }
             let volume = Window::new(device, one.to.start, one.to.end - one.to.start);
-            let found = references::on_fat(&volume, &self.renamed)?;
+            let found = match one.content {
+                Kind::Fat16 | Kind::Fat32 => references::on_fat(&volume, changed)?,
+                // What it says is not needed for the system to be right in every case; the restore is.
+                Kind::Ntfs => references::on_ntfs(&volume, changed).unwrap_or_else(|error| VolumeChanges {
+                    undone: vec![format!("not searched for the old identifiers: {}", chain(&error))],
+                    ..VolumeChanges::default()
+                }),
+                _ => continue,
+            };
             patches.extend(found.pieces.into_iter().map(|(offset, bytes)| (one.to.start + offset, bytes)));
-            changed.extend(found.files.into_iter().map(|path| (one.number, path)));
-            notes.extend(found.notes.into_iter().map(|note| format!("partition {}: {note}", one.number)));
+            files.extend(found.files.into_iter().map(|path| (one.number, path)));
+            undone.extend(found.undone.into_iter().map(|why| format!("partition {}: {why}", one.number)));
         }
-        if matches!(self.table, SourceTable::Mbr)
-            && self.partitions.iter().any(|one| one.content == Kind::Ntfs)
-        {
-            notes.push(
-                "boot stores on NTFS that name the disk's old signature are not changed: see `gravure bcd`"
-                    .to_owned(),
-            );
-        }
-        Ok(changed)
+        Ok(Fixed { files, undone })
     }
 
     /// What has to change in partitions because of their new places: offset on the disk and bytes.

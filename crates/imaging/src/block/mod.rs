@@ -37,8 +37,8 @@ pub use capture::{BadSectors, BlockCaptureOptions, BlockCaptureReport, BlockLayo
 pub use described::{BLOCK_FORMAT, describe_block_image, describe_stored_image, is_described_block_image};
 pub use files::{FilesImport, FilesImportOptions};
 pub use fit::{
-    FinishReport, FitOptions, FitPlan, FitReport, FittedPartition, apply_volume_anew, finish_file_systems,
-    has_to_be_fitted, is_laid_out_anew,
+    FinishReport, FitOptions, FitPlan, FitReport, FittedPartition, Mountable, Mountables, apply_volume_anew,
+    finish_file_systems, has_to_be_fitted, is_laid_out_anew, least_disk_bytes, mountables,
 };
 pub use gravure_disk::transfer::Growth;
 pub use gravure_fsmap::Kind as FileSystemKind;

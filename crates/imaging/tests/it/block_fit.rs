@@ -51,7 +51,7 @@ pub(crate) fn can_shrink_ext() -> bool {
 }
 
 /// A disk as installers make them: system partition, ext4, and a small one at the end.
-struct Lab {
+pub(crate) struct Lab {
     dir: tempfile::TempDir,
     disk: PathBuf,
     layout: Layout,
@@ -62,7 +62,7 @@ const DISK_BYTES: u64 = 160 * MIB;
 const TOOLS: [&str; 6] = ["mkfs.fat", "mcopy", "mkfs.ext4", "e2fsck", "debugfs", "fsck.fat"];
 
 impl Lab {
-    fn new() -> Option<Self> {
+    pub(crate) fn new() -> Option<Self> {
         if !have(&TOOLS) {
             return None;
         }
@@ -143,7 +143,7 @@ impl Lab {
         TableImage::new(&self.layout, Some(&code)).write(&device).unwrap();
     }
 
-    fn image(&self) -> BlockImage {
+    pub(crate) fn image(&self) -> BlockImage {
         capture(BlockSource::open(&self.disk).unwrap())
     }
 

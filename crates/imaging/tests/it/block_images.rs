@@ -10,10 +10,10 @@ use crate::disk::Disk;
 use gravure_blockimg::facts::{Facts, Scope, Source, Volume};
 use gravure_imaging::{
     BlockApplyOptions, BlockApplyReport, BlockCapture, BlockCaptureOptions, BlockCaptureReport, BlockImage,
-    BlockLayout, BlockStream, BlockVerify, Delta, Error, ErrorKind, ExistingData, apply_block_image,
-    apply_block_stream, no_hits, verify_block_image, whole_device,
+    BlockLayout, BlockStream, BlockVerify, Delta, Error, ErrorKind, ExistingData, VolumeDevice,
+    apply_block_image, apply_block_stream, no_hits, verify_block_image, whole_device,
 };
-use gravure_io::ReadAt;
+use gravure_io::{ReadAt, WriteAt};
 use gravure_model::Ctl;
 use gravure_model::event::Silent;
 use gravure_store::{LocalObjects, OnExisting, Store};
@@ -337,6 +337,101 @@ fn bad_sectors_are_tried_again_and_recorded() {
         BlockCaptureOptions { bad_sectors: gravure_imaging::BadSectors::Refuse, ..capture_options(1) };
     let refused = capture.to_stream(&mut Vec::new(), "memory", &options, &Ctl::default(), &Silent);
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::Io);
+}
+
+/// A target with sectors that cannot be read; a drive puts them elsewhere when they are written, if it has room left.
+struct Worn {
+    disk: Disk,
+    bad: std::sync::Mutex<Vec<u64>>,
+    has_spare_sectors: bool,
+}
+
+impl Worn {
+    fn replaced(&self, range: &Range<u64>) {
+        if self.has_spare_sectors {
+            // A sector of which only a part is written has to be read first.
+            self.bad.lock().unwrap().retain(|at| !(range.start <= *at && at + 512 <= range.end));
+        }
+    }
+}
+
+impl ReadAt for Worn {
+    fn size(&self) -> u64 {
+        self.disk.size()
+    }
+    fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        let range = offset..offset + buf.len() as u64;
+        match self.bad.lock().unwrap().iter().any(|at| range.start < at + 512 && *at < range.end) {
+            true => Err(io::Error::other("bad sector")),
+            false => self.disk.read_exact_at(offset, buf),
+        }
+    }
+}
+
+impl WriteAt for Worn {
+    fn block_size(&self) -> u32 {
+        512
+    }
+    fn write_all_at(&self, offset: u64, buf: &[u8]) -> io::Result<()> {
+        self.replaced(&(offset..offset + buf.len() as u64));
+        self.disk.write_all_at(offset, buf)
+    }
+    fn zero_range(&self, range: Range<u64>) -> io::Result<()> {
+        self.replaced(&range);
+        self.disk.zero_range(range)
+    }
+    fn discard(&self, range: Range<u64>) -> io::Result<()> {
+        self.disk.discard(range)
+    }
+    fn sync(&self) -> io::Result<()> {
+        self.disk.sync()
+    }
+}
+
+impl VolumeDevice for Worn {
+    fn sector_bytes(&self) -> u32 {
+        512
+    }
+    fn name(&self) -> &str {
+        "worn disk"
+    }
+    fn drop_cache(&self) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+#[test]
+fn sectors_of_the_target_that_cannot_be_read_are_written_and_told() {
+    let size = 8 * MIB;
+    let mut source = device(31, size);
+    // One in content, one in what must read as zeros.
+    Random::new(31).fill(&mut source[2 * MIB..3 * MIB]);
+    source[4 * MIB..6 * MIB].fill(0);
+    let bad = [2 * MIB as u64 + 5 * 512, 5 * MIB as u64 + 512];
+    let (file, _) = capture(&source, &whole_device(size as u64), 1);
+    let image = open(&file).unwrap();
+    for delta in [Delta::Auto, Delta::Always] {
+        let worn = |has_spare_sectors| Worn {
+            disk: Disk::with(source.clone(), Operation::Write, u64::MAX, Fault::Fail),
+            bad: bad.to_vec().into(),
+            has_spare_sectors,
+        };
+        let options = BlockApplyOptions { delta, ..apply_options() };
+        let target = worn(true);
+        let report = apply_block_image(&image, &target, &options, &Ctl::default(), &Silent).unwrap();
+        assert!(target.disk.bytes() == source && target.bad.lock().unwrap().is_empty(), "{delta:?}");
+        assert!(report.is_verified && report.kept_bytes > 0, "{delta:?}: {report:?}");
+        // Both places, and no more than the chunk or run of zeros that each is in.
+        assert!((8192..4 * MIB as u64).contains(&report.faulty_bytes), "{delta:?}: {report:?}");
+        let told =
+            format!("{} bytes of worn disk could not be read before they were written", report.faulty_bytes);
+        assert!(report.warnings.iter().any(|warning| warning.starts_with(&told)), "{:?}", report.warnings);
+        // A drive without spare sectors: reading back says so.
+        let target = worn(false);
+        let error = apply_block_image(&image, &target, &options, &Ctl::default(), &Silent).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Io, "{delta:?}: {error}");
+        assert_not_bootable(&target.disk.bytes(), size, "a worn disk");
+    }
 }
 
 /// Takes so many bytes and no more, as a full disk does.

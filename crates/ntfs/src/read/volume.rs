@@ -1,5 +1,7 @@
 //! An opened volume: its numbers, its MFT, its label, and how it was left.
 
+use std::ops::Range;
+
 use gravure_io::ReadAt;
 use gravure_nttypes::NtName;
 use zerocopy::FromBytes;
@@ -193,12 +195,7 @@ impl Volume {
     /// The unnamed stream of the file at `path` (names parted by strokes, in any case), at most `max` bytes of it; `None` when there is
     /// no such file. Reads the directories on the way and nothing else, so that it is quick on volumes of any size.
     pub fn read_file(&self, source: &dyn ReadAt, path: &str, max: u64) -> Result<Option<Vec<u8>>, Error> {
-        let mut number = numbers::ROOT;
-        for name in path.split(['/', '\\']).filter(|name| !name.is_empty()) {
-            let name: Vec<u16> = name.encode_utf16().collect();
-            let Some(found) = self.find_in(source, number, &name)? else { return Ok(None) };
-            number = found;
-        }
+        let Some(number) = self.find(source, path)? else { return Ok(None) };
         let (_, file) = self.file(source, number)?;
         let Some(data) = file.get(types::DATA, &[]) else { return Ok(None) };
         let too_large = || Error::Unsupported {
@@ -206,6 +203,54 @@ impl Volume {
             value: format!("{path}: {} bytes, more than {max}", data.size()),
         };
         data.read(source, max)?.ok_or_else(too_large).map(Some)
+    }
+
+    /// Where the bytes of that stream stand on the volume, in its order, so that they can be changed in place; `None` when there is no such
+    /// file. A stream in a file record, compressed or with parts that stand nowhere is not supported.
+    pub fn file_ranges(&self, source: &dyn ReadAt, path: &str) -> Result<Option<Vec<Range<u64>>>, Error> {
+        let Some(number) = self.find(source, path)? else { return Ok(None) };
+        let (_, file) = self.file(source, number)?;
+        let Some(data) = file.get(types::DATA, &[]) else { return Ok(None) };
+        let unlike = |how: &str| Error::Unsupported {
+            what: "file that is changed in place",
+            value: format!("{path}, which is {how}"),
+        };
+        let stream = match &data.value {
+            Value::Resident { .. } => return Err(unlike("in its file record")),
+            Value::Clusters { stream, .. } => stream,
+        };
+        if stream.unit_clusters != 0 {
+            return Err(unlike("compressed"));
+        }
+        if !stream.holes().is_empty() {
+            return Err(unlike("not all written"));
+        }
+        let mut left = stream.size;
+        let mut ranges = Vec::new();
+        for extent in &stream.extents {
+            let start = extent.lcn.and_then(|lcn| lcn.checked_mul(stream.cluster_bytes));
+            let start = start.ok_or_else(|| unlike("not all written"))?;
+            let len = extent.clusters.saturating_mul(stream.cluster_bytes).min(left);
+            if len > 0 {
+                ranges.push(start..start.saturating_add(len));
+            }
+            left = left.saturating_sub(len);
+        }
+        if left > 0 {
+            return Err(unlike("longer than its clusters"));
+        }
+        Ok(Some(ranges))
+    }
+
+    /// The record of the file at `path`.
+    fn find(&self, source: &dyn ReadAt, path: &str) -> Result<Option<u32>, Error> {
+        let mut number = numbers::ROOT;
+        for name in path.split(['/', '\\']).filter(|name| !name.is_empty()) {
+            let name: Vec<u16> = name.encode_utf16().collect();
+            let Some(found) = self.find_in(source, number, &name)? else { return Ok(None) };
+            number = found;
+        }
+        Ok(Some(number))
     }
 
     /// The record of the file `name` of the root, in any case.

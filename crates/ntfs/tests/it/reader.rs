@@ -163,7 +163,7 @@ fn single_files_are_read_by_their_path_in_any_case() {
     let tree = windows_tree(500);
     let (bytes, _) = volume(&tree, &options(64 << 20));
     let ours = Volume::open(&bytes).unwrap();
-    let mut count = 0;
+    let (mut count, mut in_place) = (0, 0);
     for step in tree.walk() {
         let node = tree.node(step.entry.node);
         let path = step.display_path().to_string();
@@ -176,11 +176,20 @@ fn single_files_are_read_by_their_path_in_any_case() {
         assert!(found.as_deref() == Some(bytes_of(data)), "{path}");
         count += 1;
         if data.size > 0 {
+            // Where it can be changed in place, that is where it stands.
+            if let Ok(ranges) = ours.file_ranges(&bytes, &path) {
+                let pieces = ranges.unwrap().into_iter().map(|range| {
+                    bytes[usize::try_from(range.start).unwrap()..usize::try_from(range.end).unwrap()].to_vec()
+                });
+                assert_eq!(Some(pieces.collect::<Vec<_>>().concat()), found, "{path}");
+                in_place += 1;
+            }
             let error = ours.read_file(&bytes, &path, data.size - 1).unwrap_err();
             assert!(matches!(error, Error::Unsupported { .. }), "{path}: {error}");
         }
     }
-    assert!(count > 500, "{count}");
+    assert!(count > 500 && (1..count).contains(&in_place), "{count}, {in_place} in place");
+    assert_eq!(ours.file_ranges(&bytes, "no-such-file").unwrap(), None);
     for missing in ["no-such-file", "no-such-directory/x"] {
         assert_eq!(ours.read_file(&bytes, missing, 1 << 20).unwrap(), None, "{missing}");
     }

@@ -16,8 +16,8 @@ use crate::files::chain;
 
 /// Largest list read; `modules.alias` of a full Debian kernel has 1.5 MB.
 const MAX_LIST_BYTES: u64 = 16 << 20;
-/// Modules that no device asks for by alias: what disks, firmware and installed systems need.
-const ALWAYS: [&str; 5] = ["efivarfs", "sd_mod", "ext4", "vfat", "loop"];
+/// Modules that no device asks for by alias: what disks, firmware and installed systems need, and making file systems smaller.
+const ALWAYS: [&str; 6] = ["efivarfs", "sd_mod", "ext4", "vfat", "loop", "fuse"];
 /// Time between two walks while devices are still coming.
 const WALK_INTERVAL: Duration = Duration::from_millis(200);
 /// How often devices are looked for anew when no news came.

@@ -145,7 +145,12 @@ fn check_capture(app: &App, request: &JobRequest) -> Result<(), Problem> {
     if request.machine == MachineSelector::Any {
         return Err(Problem::invalid("an image is made of one machine's disk").cure("name the machine"));
     }
-    if !request.name.is_empty() || request.windows.is_some() || request.wipe || request.image_index != 0 {
+    if !request.name.is_empty()
+        || request.windows.is_some()
+        || request.restore.is_some()
+        || request.wipe
+        || request.image_index != 0
+    {
         return Err(Problem::invalid(
             "a job that makes an image takes neither name, image number, wipe nor settings",
         ));

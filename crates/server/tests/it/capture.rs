@@ -14,7 +14,7 @@ use gravure_model::api::{MachineState, PlanAnswer, StoredAnswer, StoredRequest};
 use gravure_model::descriptor::Digest;
 use gravure_model::event::{Known, Silent};
 use gravure_model::identity::MachineSelector;
-use gravure_model::job::{CaptureRequest, JobRequest};
+use gravure_model::job::{CaptureRequest, JobRequest, RestoreRequest};
 use gravure_model::plan::{Plan, Step};
 use gravure_model::{Assurance, Ctl, Secret};
 use gravure_store::{HttpObjects, S3Config, S3Objects, Store};
@@ -205,7 +205,7 @@ fn a_machine_is_captured_and_its_image_deployed_to_another() {
     boot.hello(&site, &other, None).unwrap();
     let verdict = judge(&site, &other, &boot.nonce, &boot.plan(&site).unwrap()).unwrap();
     assert_eq!(verdict.plan.image.path, "/store/images/golden.gim");
-    assert_eq!(verdict.plan.steps[1], Step::RestoreDisk {});
+    assert_eq!(verdict.plan.steps[1], Step::RestoreDisk { restore: RestoreRequest::default() });
     let image = restored(&site, "golden");
     assert!(gravure_imaging::is_described_block_image(&image, &verdict.descriptor));
     let verified = verify_block_image(&image, None, &Ctl::default(), &Silent).unwrap();
@@ -350,6 +350,10 @@ fn what_is_not_right_is_refused() {
         (JobRequest { image: "../x.gim".into(), ..capture_job(&machine, "x.gim") }, "expected a name like"),
         (JobRequest { image: "x.wim".into(), ..capture_job(&machine, "x.gim") }, "expected a name like"),
         (JobRequest { name: "pc".into(), ..capture_job(&machine, "x.gim") }, "takes neither name"),
+        (
+            JobRequest { restore: Some(RestoreRequest::default()), ..capture_job(&machine, "x.gim") },
+            "takes neither name",
+        ),
         (JobRequest { machine: MachineSelector::Any, ..capture_job(&machine, "x.gim") }, "one machine"),
     ] {
         let error = operator.create_job(&change).unwrap_err();

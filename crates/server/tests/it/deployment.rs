@@ -25,6 +25,7 @@ pub(crate) fn job(machine: MachineSelector) -> JobRequest {
         wipe: false,
         windows: None,
         capture: None,
+        restore: None,
     }
 }
 

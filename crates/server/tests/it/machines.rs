@@ -29,6 +29,7 @@ fn job(machine: MachineSelector, image: &str, name: &str) -> JobRequest {
         wipe: false,
         windows: None,
         capture: None,
+        restore: None,
     }
 }
 

@@ -115,6 +115,7 @@ fn a_machine_in_quarantine_registers_and_gets_nothing_until_it_is_let_go() {
         wipe: false,
         windows: None,
         capture: None,
+        restore: None,
     };
     operator.create_job(&request).unwrap();
     assert!(menu(&site).contains("set timeout=0\nset default=local\n"), "{}", menu(&site));

@@ -30,6 +30,7 @@ fn job(machine: MachineSelector, windows: WindowsRequest) -> JobRequest {
         wipe: false,
         windows: Some(windows),
         capture: None,
+        restore: None,
     }
 }
 

@@ -6,7 +6,7 @@ use gravure_model::inventory::InstalledWindows;
 use gravure_ntfs::{NoGuide, Part, Place, VolumeOptions, VolumePlan};
 use gravure_nttypes::Sid;
 use gravure_tree::{Origin, Tree};
-use gravure_windows::{WindowsImage, installed_on};
+use gravure_windows::{SetupState, WindowsImage, installed_on, naming_files};
 
 use crate::support::{NOW, hive, nothing_outside, software_values, system_values, tree};
 
@@ -113,6 +113,55 @@ fn volumes_without_windows_have_none_and_damaged_ones_are_errors() {
     cut.truncate(1 << 20);
     let error = installed_on(&cut, "sda1").unwrap_err().to_string();
     assert!(error.contains("sda1"), "{error}");
+}
+
+/// A system that is past its setup.
+fn in_use() -> Tree {
+    let past = |(key, name, data): (&'static str, &'static str, Data)| {
+        let done = match name {
+            "SetupType" | "SystemSetupInProgress" => Data::dword(0),
+            "ImageState" => Data::sz("IMAGE_STATE_COMPLETE"),
+            _ => data,
+        };
+        (key, name, done)
+    };
+    let system: Vec<_> = system_values().into_iter().map(past).collect();
+    let software: Vec<_> = software_values().into_iter().map(past).collect();
+    tree(&[
+        ("Windows\\System32\\config\\SYSTEM", hive(&system)),
+        ("Windows\\System32\\config\\SOFTWARE", hive(&software)),
+    ])
+}
+
+#[test]
+fn a_machine_is_named_where_its_system_looks() {
+    let files = naming_files();
+    for (mut tree, setup) in [(with(&[]), SetupState::Generalized), (in_use(), SetupState::InUse)] {
+        let mut image = WindowsImage::open(&mut tree, &nothing_outside, NOW).unwrap();
+        let system = image.system().unwrap();
+        assert_eq!(system.setup, setup);
+        assert!(image.name_machine("too-long-for-windows", &system).is_err());
+        image.name_machine("pc-7", &system).unwrap();
+        image.finish("test").unwrap();
+        let mut image = WindowsImage::open(&mut tree, &nothing_outside, NOW).unwrap();
+        let answers = image.read_file("Windows\\Panther\\unattend.xml", 1 << 20).unwrap();
+        let answers = answers.map(|bytes| String::from_utf8(bytes).unwrap());
+        let name = image.system().unwrap().computer_name;
+        let parameters = "ControlSet001\\Services\\Tcpip\\Parameters";
+        let host = image.text(gravure_windows::HiveFile::System, parameters, "NV Hostname").unwrap();
+        match setup {
+            SetupState::InUse => {
+                assert_eq!((name.as_deref(), host.as_deref(), answers), (Some("PC-7"), Some("pc-7"), None));
+            }
+            _ => {
+                assert_eq!((name.as_deref(), host), (Some("OLD"), None));
+                assert!(answers.unwrap().contains("<ComputerName>pc-7</ComputerName>"));
+            }
+        }
+    }
+    for wanted in ["Windows\\System32\\config\\SYSTEM.LOG1", "Windows\\Panther\\unattend.xml"] {
+        assert!(files.iter().any(|path| path == wanted), "{wanted} is missing in {files:?}");
+    }
 }
 
 /// SIDs of these hives as hivex gives their bytes.

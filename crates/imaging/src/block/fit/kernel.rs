@@ -13,11 +13,16 @@ use gravure_linux::{BlockDevice, partition};
 use gravure_model::Ctl;
 
 use super::anew::which;
+use super::references::TreeChanges;
+use super::volumes::{Mountable, mountables};
 use super::{FittedPartition, references};
 use crate::Error;
 use crate::capture::chain;
 use crate::ntfs_change::grow_to_end;
 use crate::volume::{PartOf, VolumeFile};
+
+/// Shows all subvolumes of Btrfs instead of the one that is the default.
+const TOP_LEVEL: &str = "subvolid=5";
 
 /// What came of it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -44,7 +49,7 @@ fn is_larger(one: &FittedPartition) -> bool {
 }
 
 /// Grows file systems of the device or file `path` into the partitions that became larger, and changes `renamed` identifiers in files of
-/// Linux systems. The device must be closed.
+/// Linux systems: on partitions, in all subvolumes of Btrfs, in volumes of LVM. The device must be closed.
 pub fn finish_file_systems(
     path: &Path,
     partitions: &[FittedPartition],
@@ -60,39 +65,64 @@ pub fn finish_file_systems(
             }
         }
     }
+    // NTFS and FAT are searched before their boot sectors come, without a kernel.
+    let has_names = |kind: Kind| {
+        growing(kind).is_some() || kind == Kind::Lvm || kind.is_encrypted() || matches!(kind, Kind::Other(_))
+    };
     let wanted = |one: &&FittedPartition| {
-        (is_larger(one) && one.content != Kind::Ntfs)
-            || (!renamed.is_empty() && growing(one.content).is_some())
+        (is_larger(one) && one.content != Kind::Ntfs) || (!renamed.is_empty() && has_names(one.content))
     };
     if !partitions.iter().any(|one| wanted(&one)) {
         return Ok(report);
     }
     let disk = Attached::new(path)?;
     for one in partitions.iter().filter(wanted) {
-        let name = one.content.name();
         let what = match one.number {
-            0 => format!("the {name} volume"),
-            number => format!("{name} on partition {number}"),
+            0 => format!("the {} volume", one.content.name()),
+            number => format!("{} on partition {number}", one.content.name()),
         };
-        let Some(kind) = growing(one.content) else {
+        if is_larger(one) && growing(one.content).is_none() {
             report.undone.push(format!("{what} has more room now, which its own system has to take"));
-            continue;
-        };
-        // A driver that is a module comes with the first mount.
-        match finish_one(&disk, one, kind, renamed) {
-            Ok(changed) => {
-                report.changed.extend(changed.into_iter().map(|path| (one.number, path)));
-                if is_larger(one) {
-                    report.grown.push((one.number, one.to.end - one.to.start));
-                }
-            }
-            Err(_) if !kind.is_known() => {
-                report.undone.push(format!("{what}: this kernel has no driver for it"));
-            }
-            Err(error) => report.undone.push(format!("{what}: {}", chain(&error))),
+        }
+        if let Err(error) = finish_partition(&disk, one, renamed, &mut report) {
+            report.undone.push(format!("{what}: {}", chain(&error)));
         }
     }
     Ok(report)
+}
+
+fn finish_partition(
+    disk: &Attached,
+    one: &FittedPartition,
+    renamed: &[(String, String)],
+    report: &mut FinishReport,
+) -> Result<(), Error> {
+    let found = mountables(&disk.partition(one.number, &one.to)?, one.content, &which(one.number))?;
+    if !renamed.is_empty() {
+        let told =
+            found.unreached.iter().map(|why| format!("{why}: it was not searched for the old identifiers"));
+        report.undone.extend(told);
+    }
+    for volume in found.volumes {
+        let Some(kind) = growing(volume.kind) else { continue };
+        let is_whole = growing(one.content).is_some();
+        let grown = (is_whole && is_larger(one)).then_some(one.to.end - one.to.start);
+        // A driver that is a module comes with the first mount.
+        match finish_volume(&volume, kind, grown, renamed) {
+            Ok(changes) => {
+                report.changed.extend(changes.files.into_iter().map(|path| (one.number, path)));
+                let told = changes.undone.into_iter().map(|why| format!("{}: {why}", volume.name));
+                report.undone.extend(told);
+                report.grown.extend(grown.map(|bytes| (one.number, bytes)));
+            }
+            Err(_) if !kind.is_known() => {
+                report.undone.push(format!("{}: this kernel has no driver for it", volume.name));
+            }
+            Err(error) => report.undone.push(format!("{}: {}", volume.name, chain(&error))),
+        }
+        volume.close()?;
+    }
+    Ok(())
 }
 
 /// Bytes of the volume that has become as large as its partition; 0 when it was before.
@@ -103,30 +133,47 @@ fn grow_ntfs(path: &Path, one: &FittedPartition) -> Result<u64, Error> {
     Ok(if grown.steps > 0 { grown.bytes } else { 0 })
 }
 
-fn finish_one(
-    disk: &Attached,
-    one: &FittedPartition,
+fn finish_volume(
+    volume: &Mountable,
     kind: Growing,
+    grown: Option<u64>,
     renamed: &[(String, String)],
-) -> Result<Vec<String>, Error> {
-    let device = disk.partition(one.number, &one.to)?;
-    let name = device.display().to_string();
+) -> Result<TreeChanges, Error> {
     // Two volumes with one UUID may be about: the one this was made of, too.
     let data = if kind == Growing::Xfs { "nouuid" } else { "" };
+    let name = volume.device.display().to_string();
+    let mut changes = mounted(volume, kind, data, |place| {
+        let changes = references::in_tree(place, renamed)?;
+        if let Some(bytes) = grown {
+            grow(place, kind, bytes).map_err(Error::linux(&name))?;
+        }
+        Ok(changes)
+    })?;
+    if kind == Growing::Btrfs && !renamed.is_empty() {
+        let others = mounted(volume, kind, TOP_LEVEL, |place| references::in_subvolumes(place, renamed))?;
+        changes.files.extend(others.files);
+        changes.undone.extend(others.undone);
+    }
+    Ok(changes)
+}
+
+/// Calls `work` with the place where the volume is mounted.
+fn mounted<T>(
+    volume: &Mountable,
+    kind: Growing,
+    data: &str,
+    work: impl FnOnce(&Path) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let name = volume.device.display().to_string();
     let place = Place::new()?;
     let options = MountOptions { data, no_exec: true, no_dev: true, ..MountOptions::default() };
-    mount::mount(device.as_os_str(), &place.0, kind.mount_type(), options).map_err(Error::linux(&name))?;
-    let worked = (|| {
-        let changed = references::in_tree(&place.0, renamed)?;
-        if is_larger(one) {
-            grow(&place.0, kind, one.to.end - one.to.start).map_err(Error::linux(&name))?;
-        }
-        Ok::<_, Error>(changed)
-    })();
+    mount::mount(volume.device.as_os_str(), &place.0, kind.mount_type(), options)
+        .map_err(Error::linux(&name))?;
+    let worked = work(&place.0);
     let unmounted = mount::unmount(&place.0).map_err(Error::linux(&name));
-    let changed = worked?;
+    let out = worked?;
     unmounted?;
-    Ok(changed)
+    Ok(out)
 }
 
 /// A directory to mount on, removed when dropped.

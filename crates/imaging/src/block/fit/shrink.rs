@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use gravure_io::ReadAt;
@@ -197,7 +197,9 @@ fn run(
 ) -> Result<String, Error> {
     let found = SYSTEM_PATHS.iter().map(|dir| Path::new(dir).join(program)).find(|path| path.is_file());
     let mut command = Command::new(found.unwrap_or_else(|| program.into()));
-    command.args(arguments).arg(file).args(size).env("LC_ALL", "C");
+    command.args(arguments).arg(file).args(size).env("LC_ALL", "C").stdin(Stdio::null());
+    // The payload blocks signals; a program that inherits that cannot be stopped.
+    gravure_linux::process::with_default_signals(&mut command);
     let output = command.output().map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => Error::NotFound { what: "program", which: program.to_owned() },
         _ => Error::io("start", program)(error),

@@ -46,6 +46,7 @@ fn descriptor() -> Vec<u8> {
         directory_count: 1,
         content_bytes: 10,
         windows: None,
+        least_disk_bytes: None,
     };
     let descriptor = ImageDescriptor {
         version: DESCRIPTOR_VERSION,

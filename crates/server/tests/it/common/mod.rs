@@ -194,6 +194,7 @@ fn describe(path: &Path) -> Result<ImageDescriptor, String> {
             directory_count: 2,
             content_bytes: 1 << 20,
             windows: None,
+            least_disk_bytes: None,
         }],
     })
 }
