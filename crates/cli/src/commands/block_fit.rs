@@ -98,11 +98,11 @@ impl Fitted {
 }
 
 impl Fit {
-    fn is_wanted(self, image: &BlockImage, device: &VolumeFile) -> bool {
-        self.grow
+    fn is_wanted(self, image: &BlockImage, device: &VolumeFile) -> Result<bool, Error> {
+        Ok(self.grow
             || self.new_ids
-            || has_to_be_fitted(image, device)
-            || (self.by_files && is_laid_out_anew(image, device))
+            || has_to_be_fitted(image, device)?
+            || (self.by_files && is_laid_out_anew(image, device)))
     }
 
     /// Restores `image` onto `device`, which is `target`, as it is or fitted to it.
@@ -115,7 +115,7 @@ impl Fit {
         ctl: &Ctl,
         observer: &dyn Observer,
     ) -> Result<(BlockApplyReport, Fitted), Error> {
-        if !self.is_wanted(image, &device) {
+        if !self.is_wanted(image, &device)? {
             return Ok((apply_block_image(image, &device, how, ctl, observer)?, Fitted::default()));
         }
         let fit = match image.facts().scope {

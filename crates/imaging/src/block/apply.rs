@@ -180,7 +180,7 @@ pub(super) fn apply_parts(
     let context = Context { ctl, observer, threads };
     let meter = Meter::start(&context, &options.stage);
     let root = image.root();
-    check_target(image.name(), root.size, root.sector_bytes, image.facts().scope, device)?;
+    check_target(image.name(), root.size, image.sector_bytes()?, image.facts().scope, device)?;
     if options.existing == ExistingData::Refuse && !options.is_blank {
         refuse_data(device)?;
     }

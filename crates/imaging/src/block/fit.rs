@@ -40,7 +40,7 @@ use crate::{Error, ErrorKind};
 pub(super) use anew::Outcome;
 use anew::{Anew, Files};
 use device::Relocated;
-use peek::Peek;
+pub(super) use peek::Peek;
 use places::{Candidate, Wish};
 use sectors::Fate;
 
@@ -117,9 +117,9 @@ enum NewTable {
 }
 
 /// Whether `image` has to be fitted to a device of this shape: a whole disk of another size or sector size.
-pub fn has_to_be_fitted(image: &BlockImage, device: &dyn VolumeDevice) -> bool {
-    image.facts().scope == Scope::Disk
-        && (image.root().size != device.size() || image.root().sector_bytes != device.sector_bytes())
+pub fn has_to_be_fitted(image: &BlockImage, device: &dyn VolumeDevice) -> Result<bool, Error> {
+    Ok(image.facts().scope == Scope::Disk
+        && (image.root().size != device.size() || image.sector_bytes()? != device.sector_bytes()))
 }
 
 impl FitPlan {
@@ -152,10 +152,15 @@ impl FitPlan {
         if image.facts().scope != Scope::Disk {
             return Err(refuse("it is no image of a whole disk".to_owned()));
         }
-        let old_sector = root.sector_bytes;
+        let counted_in = image.sector_bytes()?;
         let shape = DiskShape { size_bytes: device.size(), sector_bytes: device.sector_bytes() };
         let peek = Peek::new(image)?;
-        let table = Table::read(&peek, old_sector).map_err(disk_error(image.name()))?;
+        let table = Table::read(&peek, counted_in).map_err(disk_error(image.name()))?;
+        // A copy of a disk with other sectors than the source's has a table that counts in its own.
+        let old_sector = match &table {
+            Table::Gpt { sector_bytes, .. } => *sector_bytes,
+            _ => counted_in,
+        };
         let bytes = |lba: u64| lba.saturating_mul(u64::from(old_sector));
         let listed: Vec<(u32, Range<u64>, bool)> = match &table {
             Table::Gpt { gpt, .. } => gpt
@@ -382,7 +387,7 @@ impl FitPlan {
             false => Some(one.from.clone()),
         });
         let left_out: Vec<Range<u64>> = left_out.collect();
-        let view = Relocated::new(device, root.size, root.sector_bytes, &kept);
+        let view = Relocated::new(device, root.size, image.sector_bytes()?, &kept);
         // What the disk held was judged above, by its own addresses.
         let inner = BlockApplyOptions { existing: ExistingData::Destroy, ..options.clone() };
         let mut apply = super::apply::apply_parts(image, &view, &inner, &left_out, ctl, observer)?;
@@ -693,7 +698,7 @@ fn converted(device: &dyn VolumeDevice, kind: Kind, one: &Placed) -> Result<Opti
     Ok(Some(out))
 }
 
-fn disk_error<'a>(name: &'a str) -> impl FnOnce(gravure_disk::Error) -> Error + 'a {
+pub(super) fn disk_error<'a>(name: &'a str) -> impl FnOnce(gravure_disk::Error) -> Error + 'a {
     move |source| {
         let kind = match &source {
             gravure_disk::Error::Io { .. } => ErrorKind::Io,

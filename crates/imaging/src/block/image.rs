@@ -4,10 +4,13 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use gravure_blockimg::facts::Scope;
 use gravure_blockimg::{ChunkId, Extent, Facts, Frame, FrameDecoder, ImageFile, Root};
+use gravure_disk::Table;
 use gravure_io::ReadAt;
 use gravure_store::{Place, Store};
 
+use super::fit::{Peek, disk_error};
 use super::{blockimg, store_error};
 use crate::{Error, ErrorKind};
 
@@ -118,6 +121,22 @@ impl BlockImage {
         &self.file.root
     }
 
+    /// Sectors in which the content counts: those of the partition table of a disk, of which the source may have been a copy on a medium
+    /// with other sectors; else the source's. Images that do not say it are read for it.
+    pub fn sector_bytes(&self) -> Result<u32, Error> {
+        let recorded = self.root().sector_bytes;
+        let facts = self.facts();
+        let said = facts.table.as_ref().and_then(|table| table.sector_bytes);
+        if said.is_some() || facts.scope != Scope::Disk {
+            return Ok(said.unwrap_or(recorded));
+        }
+        let read = Table::read(&Peek::new(self)?, recorded);
+        Ok(match read.map_err(disk_error(self.name()))? {
+            Table::Gpt { sector_bytes, .. } => sector_bytes,
+            _ => recorded,
+        })
+    }
+
     /// BLAKE3 of the root.
     pub fn id(&self) -> ChunkId {
         self.file.id
@@ -125,7 +144,7 @@ impl BlockImage {
 
     /// Whether it keeps file images: the bytes of an uncompressed WIM.
     pub fn holds_files(&self) -> bool {
-        self.file.facts.scope == gravure_blockimg::facts::Scope::Files
+        self.file.facts.scope == Scope::Files
     }
 
     /// A signature over the root, as it came.

@@ -363,8 +363,11 @@ fn listed_partitions(source: &BlockSource) -> Result<(Option<PartitionTable>, Ve
         // A boot sector of a file system passes for a table by its signature.
         Table::Mbr(_) if !found.is_empty() => return Ok((None, whole())),
         Table::Mbr(mbr) => {
-            let table =
-                PartitionTable { kind: "mbr".to_owned(), identifier: format!("{:08x}", mbr.disk_signature) };
+            let table = PartitionTable {
+                kind: "mbr".to_owned(),
+                identifier: format!("{:08x}", mbr.disk_signature),
+                sector_bytes: Some(sector),
+            };
             let listed = mbr.entries.iter().map(|entry| Listed {
                 number: Some(entry.number),
                 offset: entry.first_lba.saturating_mul(bytes),
@@ -377,7 +380,11 @@ fn listed_partitions(source: &BlockSource) -> Result<(Option<PartitionTable>, Ve
         }
         Table::Gpt { gpt, sector_bytes, .. } => {
             let bytes = u64::from(sector_bytes);
-            let table = PartitionTable { kind: "gpt".to_owned(), identifier: gpt.disk_guid.to_string() };
+            let table = PartitionTable {
+                kind: "gpt".to_owned(),
+                identifier: gpt.disk_guid.to_string(),
+                sector_bytes: Some(sector_bytes),
+            };
             let listed = gpt.entries.iter().map(|entry| Listed {
                 number: Some(entry.number),
                 offset: entry.first_lba.saturating_mul(bytes),

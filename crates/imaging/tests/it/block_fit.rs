@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
+use gravure_blockimg::facts::Facts;
 use gravure_disk::{DiskShape, Identity, Layout, PartitionRequest, PartitionSize, Role, Table, TableImage};
 use gravure_imaging::{
     BlockApplyOptions, BlockCapture, BlockCaptureOptions, BlockImage, BlockPlan, BlockPlanOptions,
     BlockSource, Error, ErrorKind, ExistingData, FitOptions, FitPlan, FitReport, Growth, VolumeDevice,
-    VolumeFile, finish_file_systems, has_to_be_fitted,
+    VolumeFile, apply_block_image, finish_file_systems, has_to_be_fitted,
 };
 use gravure_io::{FileAt, MemoryDisk, ReadAt, WriteAt};
 use gravure_model::Ctl;
@@ -178,14 +179,20 @@ impl Lab {
 }
 
 pub(crate) fn capture(source: BlockSource) -> BlockImage {
+    capture_as(source, |facts| facts)
+}
+
+/// The same, with facts that `change` made of those that are found.
+fn capture_as(source: BlockSource, change: impl FnOnce(Facts) -> Facts) -> BlockImage {
     let options = BlockPlanOptions { name: "test".to_owned(), ..BlockPlanOptions::default() };
     let plan = BlockPlan::new(source, &options, &Ctl::default()).unwrap();
     let hits = |range: &Range<u64>| plan.hits(range);
+    let facts = change(plan.facts().clone());
     let capture = BlockCapture {
         source: &plan,
         name: plan.name(),
         layout: plan.layout(),
-        facts: plan.facts(),
+        facts: &facts,
         hits: &hits,
     };
     let mut image = Vec::new();
@@ -215,7 +222,7 @@ fn a_smaller_disk_gets_the_last_partition_nearer() {
     let image = lab.image();
     let target = lab.used("target", 128 * MIB);
     let device = VolumeFile::open(&target, None).unwrap();
-    assert!(has_to_be_fitted(&image, &device));
+    assert!(has_to_be_fitted(&image, &device).unwrap());
     let report = fit(&image, &device, &FitOptions::default()).unwrap();
     assert!(report.apply.is_verified && report.renamed.is_empty());
     let places: Vec<_> = report.partitions.iter().map(|one| (one.number, one.to.start / MIB)).collect();
@@ -330,7 +337,7 @@ fn xfs_and_btrfs_grow_into_their_partitions() {
         run(tool(mkfs).args(args).arg(&volume));
         let image = capture(BlockSource::open(&volume).unwrap());
         let device = VolumeFile::open(&target, Some(size + 100 * MIB)).unwrap();
-        gravure_imaging::apply_block_image(&image, &device, &options(), &Ctl::default(), &Silent).unwrap();
+        apply_block_image(&image, &device, &options(), &Ctl::default(), &Silent).unwrap();
         drop(device);
         let content = gravure_fsmap::probe(&FileAt::open(&target).unwrap()).unwrap().kind;
         let whole =
@@ -397,8 +404,12 @@ impl VolumeDevice for Sectors {
 
 /// A disk with one partition of `content` that nobody knows, and what stands there.
 fn plain_disk(size: u64) -> (MemoryDisk, Range<u64>, Vec<u8>) {
+    disk_of_sectors(size, 512)
+}
+
+fn disk_of_sectors(size: u64, sector_bytes: u32) -> (MemoryDisk, Range<u64>, Vec<u8>) {
     let disk = MemoryDisk::new(usize::try_from(size).unwrap(), 512);
-    let shape = DiskShape { size_bytes: size, sector_bytes: 512 };
+    let shape = DiskShape { size_bytes: size, sector_bytes };
     let request =
         PartitionRequest { role: Role::LinuxData, size: PartitionSize::Bytes(2 * MIB), name: "d".into() };
     let layout = Layout::compute(shape, &Identity::new([2; 32]), &[request]).unwrap();
@@ -439,6 +450,45 @@ fn sectors_of_another_size_get_a_table_of_their_own() {
         "{error}"
     );
     assert!(small.0.inner().to_vec().iter().all(|byte| *byte == 0xaa), "nothing was written");
+}
+
+#[test]
+fn a_copy_of_a_disk_with_other_sectors_is_counted_in_its_own() {
+    // A 4Kn disk copied into a raw file: everybody takes that for one of 512.
+    let (size, older) = (8 * MIB, |mut facts: Facts| {
+        facts.table.as_mut().unwrap().sector_bytes = None;
+        facts
+    });
+    let (_, range, content) = disk_of_sectors(size, 4096);
+    let images = [false, true].map(|is_old| {
+        let (disk, ..) = disk_of_sectors(size, 4096);
+        let source = BlockSource::new(Box::new(disk), "disk", 512);
+        if is_old { capture_as(source, older) } else { capture(source) }
+    });
+    let said = |image: &BlockImage| image.facts().table.as_ref().unwrap().sector_bytes;
+    assert_eq!(images.each_ref().map(said), [Some(4096), None]);
+    for (image, age) in images.iter().zip(["new", "old"]) {
+        assert_eq!((image.root().sector_bytes, image.sector_bytes().unwrap()), (512, 4096), "{age}");
+        for (sector, bytes) in [(512, size), (512, 9 * MIB), (4096, 9 * MIB), (4096, 7 * MIB)] {
+            let context = format!("{age} image onto {bytes} bytes in sectors of {sector}");
+            let target = Sectors::new(bytes, sector, u64::MAX, Fault::Fail);
+            assert!(has_to_be_fitted(image, &target).unwrap(), "{context}");
+            let report = fit(image, &target, &FitOptions::default()).unwrap();
+            let gpt = table(&target, sector);
+            assert_eq!(gpt.entries[0].first_lba * u64::from(sector), range.start, "{context}");
+            assert!(target.read_vec_at(range.start, content.len()).unwrap() == content, "{context}");
+            let note = "table written for sectors of 512 bytes, not 4096";
+            assert_eq!(report.notes.iter().any(|said| said == note), sector == 512, "{context}");
+        }
+        // On a disk of its own kind and size it is as it was, and nowhere else.
+        let same = Sectors::new(size, 4096, u64::MAX, Fault::Fail);
+        assert!(!has_to_be_fitted(image, &same).unwrap(), "{age}");
+        apply_block_image(image, &same, &options(), &Ctl::default(), &Silent).unwrap();
+        assert_eq!(table(&same, 4096).entries[0].first_lba * 4096, range.start);
+        let other = Sectors::new(size, 512, u64::MAX, Fault::Fail);
+        let refused = apply_block_image(image, &other, &options(), &Ctl::default(), &Silent).unwrap_err();
+        assert!(refused.to_string().contains("made for sectors of 4096 bytes"), "{refused}");
+    }
 }
 
 #[test]
