@@ -42,7 +42,8 @@ not fetched again. Volumes start over.
 A block image (.gim) is restored onto a disk, partition or file: what stands there already is kept, the rest is written and read
 back, boot sectors and partition table come last. Interrupted, it goes on where it was when it is run again. Of a whole disk it
 fits onto smaller and larger ones, and onto 512 and 4096-byte sectors: the last partitions move as far as they must, the table
-is computed anew, boot sectors say what they must. With --grow the largest file system fills what is left.
+is computed anew, boot sectors say what they must. With --grow the largest file system fills what is left. From a pipe it is written
+front to back and read back likewise; a GPT gets its copy at the end of a larger disk, and nothing else is changed.
 Where an NTFS volume has no place with its blocks, it is laid out anew out of its files, as small as they need, with its label,
 serial number and boot code; so are FAT volumes whose sectors cannot be counted otherwise. ext2/3/4 are made smaller by resize2fs
 while they are restored (e2fsprogs and FUSE are needed for it). The report names all of them, and --no-file-level refuses them.
@@ -144,7 +145,7 @@ pub(crate) struct Options {
     /// Read a block image from standard input, where no name ending in .gim says so
     #[arg(long)]
     block: bool,
-    /// Block images: what may stay of what the target holds already
+    /// Block images: what may stay of what the target holds already; an image from a pipe is written whole, whatever is there
     #[arg(long, value_enum, default_value_t = OnTarget::Auto)]
     delta: OnTarget,
     /// Images in stores and .gim files: public key that must have signed the image

@@ -76,6 +76,11 @@ impl Fitted {
         }
     }
 
+    /// Nothing but notes: the disk is as the image has it.
+    pub(super) fn with_notes(notes: Vec<String>) -> Self {
+        Self { notes, ..Self::default() }
+    }
+
     /// Lines for people.
     pub(super) fn text(&self) -> String {
         let mut text = String::new();

@@ -116,6 +116,16 @@ fn images_in_files_stores_and_streams() {
     assert!(apply.status.success(), "{}", String::from_utf8_lossy(&apply.stderr));
     assert!(std::fs::read(dir.join("piped.img")).unwrap() == source);
 
+    let refused = Command::new(env!("CARGO_BIN_EXE_gravure"))
+        .current_dir(dir)
+        .args(["apply", "-", "other.img", "--block", "--delta", "always", "--progress", "none"])
+        .stdin(std::fs::File::open(dir.join("x.gim")).unwrap())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(9), "{said}");
+    assert!(said.contains("comes once") && said.contains("--delta") && !dir.join("other.img").exists(), "{said}");
+
     // Damage is found, named, and never restored.
     let mut bytes = std::fs::read(dir.join("x.gim")).unwrap();
     let middle = bytes.len() / 2;

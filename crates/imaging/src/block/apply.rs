@@ -13,14 +13,14 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use gravure_blockimg::{ChunkId, Extent, ExtentKind, FrameDecoder};
+use gravure_blockimg::{ChunkId, Extent, FrameDecoder};
 use gravure_linux::direct::AlignedBuffer;
 use gravure_model::Ctl;
 use gravure_model::event::Observer;
 
 use super::blockimg;
-use super::capture::is_zero;
 use super::image::{BlockImage, Fetch};
+use super::read_back::{Comparison, Differing, differs, is_there};
 use crate::meter::{Context, Meter, default_threads};
 use crate::stage::{self, Item, Outbox, Work};
 use crate::volume::{ExistingData, VolumeDevice, is_cut};
@@ -30,10 +30,6 @@ use crate::{Error, ErrorKind};
 pub(super) const LATE_BYTES: u64 = 1 << 20;
 /// Extents looked at to see whether much of the image stands on the device already.
 const SAMPLES: usize = 256;
-/// Bytes of one item when the device is read.
-const BATCH_BYTES: u64 = 1 << 20;
-/// Extents in one item.
-const BATCH_EXTENTS: usize = 2048;
 
 /// Threads at most: a write each, and each needs memory.
 pub(super) const MAX_THREADS: usize = 32;
@@ -115,6 +111,8 @@ pub struct BlockApplyReport {
     pub tree: Option<ChunkId>,
     /// Whether everything was read back and is right.
     pub is_verified: bool,
+    /// What people should know.
+    pub notes: Vec<String>,
     /// What was odd.
     pub warnings: Vec<String>,
     /// How much that was asked for is not done.
@@ -238,6 +236,7 @@ pub(super) fn apply_parts(
         unreadable_bytes,
         tree: left_out.is_empty().then(|| root.tree_hash()),
         is_verified: options.verify == BlockVerify::Full,
+        notes: Vec::new(),
         warnings: totals.warnings,
         skipped: totals.skipped,
         milliseconds: totals.milliseconds,
@@ -371,6 +370,16 @@ pub(super) fn write_late(
     Ok(())
 }
 
+/// Discards what a larger device has behind the image; what stands at its very end was zeroed.
+pub(super) fn discard_behind(device: &dyn VolumeDevice, size: u64, counts: &Counts) -> Result<(), Error> {
+    let rest = size..device.size().saturating_sub(LATE_BYTES);
+    if !rest.is_empty() {
+        device.discard(rest.clone()).map_err(Error::io("discard", device.name()))?;
+        counts.discarded.fetch_add(rest.end - rest.start, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
 /// What was moved.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
@@ -395,68 +404,6 @@ struct Run<'a> {
     meter: &'a Meter<'a>,
     late: Late,
     left_out: &'a [Range<u64>],
-}
-
-/// Extents that are compared with the device.
-#[derive(Debug)]
-struct Check {
-    region: usize,
-    /// Position of the first one in its region.
-    first: usize,
-    extents: Vec<Extent>,
-}
-
-/// Which of them differ.
-type Differing = (usize, Vec<usize>);
-
-struct Comparer<'a> {
-    device: &'a dyn VolumeDevice,
-}
-
-impl Work<Check, Vec<u8>, Result<Differing, Error>> for Comparer<'_> {
-    fn work(&mut self, mut item: Item<Check, Vec<u8>>, out: &Outbox<Result<Differing, Error>, Vec<u8>>) {
-        let mut differing = Vec::new();
-        let mut result = Ok(());
-        for (at, extent) in item.job.extents.iter().enumerate() {
-            match is_there(self.device, extent, &mut item.permit) {
-                Ok(true) => {}
-                Ok(false) => differing.push(item.job.first + at),
-                Err(error) => {
-                    result = Err(error);
-                    break;
-                }
-            }
-        }
-        let region = item.job.region;
-        out.done(item.ticket, result.map(|()| (region, differing)), item.permit);
-    }
-}
-
-/// Whether the device holds what the extent says.
-fn is_there(device: &dyn VolumeDevice, extent: &Extent, buf: &mut Vec<u8>) -> Result<bool, Error> {
-    let read = |offset, buf: &mut Vec<u8>, len: u64| {
-        buf.resize(len as usize, 0);
-        device.read_exact_at(offset, buf).map_err(Error::io("read", device.name()))
-    };
-    match extent.kind {
-        ExtentKind::Data(id) => {
-            read(extent.offset, buf, extent.len)?;
-            Ok(ChunkId::of(buf) == id)
-        }
-        _ if extent.reads_zero() => {
-            let mut offset = extent.offset;
-            while offset < extent.end() {
-                let len = BATCH_BYTES.min(extent.end() - offset);
-                read(offset, buf, len)?;
-                if !is_zero(buf) {
-                    return Ok(false);
-                }
-                offset += len;
-            }
-            Ok(true)
-        }
-        _ => Ok(true),
-    }
 }
 
 impl Run<'_> {
@@ -537,49 +484,20 @@ impl Run<'_> {
         on_region: &(dyn Fn(usize) + Sync),
         sink: &mut dyn FnMut(Differing) -> Result<(), Error>,
     ) -> Result<u64, Error> {
-        let threads = self.context.threads;
         let mut decoder = self.decoder()?;
         let mut region = 0;
-        let mut extents: Vec<Extent> = Vec::new();
-        let mut next = 0;
-        let bytes = AtomicU64::new(0);
-        let source = |_: &mut Vec<u8>| {
-            loop {
-                if next >= extents.len() {
-                    if region >= self.image.root().regions.len() {
-                        return Ok(None);
-                    }
-                    extents = self.image.extents(&mut decoder, region)?;
-                    on_region(extents.len());
-                    (region, next) = (region + 1, 0);
-                    continue;
-                }
-                if !is_wanted(&extents[next]) {
-                    next += 1;
-                    continue;
-                }
-                let first = next;
-                let mut sum = 0;
-                while next < extents.len()
-                    && next - first < BATCH_EXTENTS
-                    && is_wanted(&extents[next])
-                    && (next == first || sum + extents[next].len <= BATCH_BYTES)
-                {
-                    let extent = &extents[next];
-                    sum += if extent.id().is_some() || extent.reads_zero() { extent.len } else { 0 };
-                    next += 1;
-                }
-                let batch = extents[first..next].to_vec();
-                let data: u64 = batch.iter().filter(|extent| extent.id().is_some()).map(|e| e.len).sum();
-                bytes.fetch_add(sum, Ordering::Relaxed);
-                self.meter.add(data);
-                return Ok(Some(Check { region: region - 1, first, extents: batch }));
+        let next = || {
+            if region >= self.image.root().regions.len() {
+                return Ok(None);
             }
+            let extents = self.image.extents(&mut decoder, region)?;
+            on_region(extents.len());
+            region += 1;
+            Ok(Some(extents))
         };
-        let permits = (0..threads + 4).map(|_| Vec::new()).collect();
-        let workers = (0..threads).map(|_| Comparer { device: self.device }).collect();
-        stage::run(self.context.ctl, permits, workers, source, |result, _| sink(result?))?;
-        Ok(bytes.into_inner())
+        let on_bytes = |bytes: u64| self.meter.add(bytes);
+        let (context, device) = (self.context, self.device);
+        Comparison { context, device, is_wanted, on_bytes: &on_bytes }.run(next, sink)
     }
 
     /// Everything but what comes last; that is returned.
@@ -588,6 +506,7 @@ impl Run<'_> {
         let count = self.image.root().regions.len();
         // Discards go first, as one, so that a drive can use what is free while it is written.
         if !is_blank {
+            discard_behind(self.device, self.image.root().size, counts)?;
             for index in 0..count {
                 self.context.ctl.check()?;
                 let extents = self.image.extents(&mut decoder, index)?;
@@ -670,17 +589,7 @@ impl Run<'_> {
         self.compare(&is_wanted, &|_| (), &mut |(region, differing)| {
             let Some(first) = differing.first() else { return Ok(()) };
             let extents = self.image.extents(&mut decoder, region)?;
-            let extent = &extents[*first];
-            Err(Error::Differs {
-                path: format!("{} at {:#x}", self.device.name(), extent.offset),
-                what: "content",
-                expected: extent.id().map_or_else(
-                    || format!("{} zeros", extent.len),
-                    |id| format!("{} bytes with BLAKE3 {id}", extent.len),
-                ),
-                found: "another".to_owned(),
-                more: differing.len() as u64 - 1,
-            })
+            Err(differs(self.device, &extents[*first], differing.len() as u64 - 1))
         })
     }
 }

@@ -6,8 +6,8 @@
 //! is computed anew for this disk and written last, behind what its partitions need to be started from their new places: the count of
 //! hidden sectors in boot sectors of NTFS and FAT, the sectors that GRUB's boot code names.
 //!
-//! Order, and what a crash between leaves: both ends of the disk are zeroed (nothing that looks bootable); partitions are restored and read
-//! back (no table), then those that are laid out anew, likewise; boot sectors are patched (no table); table, its first sector last.
+//! Order, and what a crash between leaves: both ends of the disk are zeroed (nothing that looks bootable); what belongs to no partition is
+//! discarded, so that nothing of an old disk stays there; partitions are restored and read back (no table), then those that are laid out anew, likewise; boot sectors are patched (no table); table, its first sector last.
 
 mod anew;
 mod device;
@@ -378,6 +378,7 @@ impl FitPlan {
         }
         erase_ends(device)?;
         let root = image.root();
+        let freed = if options.is_blank { 0 } else { self.discard_free(device)? };
         let find = |number: u32| self.anew.iter().find(|one| one.number == number);
         let is_kept = |one: &&Placed| find(one.number).is_none_or(|anew| anew.files.keeps_blocks());
         let kept: Vec<Placed> = self.placed.iter().filter(is_kept).cloned().collect();
@@ -391,6 +392,7 @@ impl FitPlan {
         // What the disk held was judged above, by its own addresses.
         let inner = BlockApplyOptions { existing: ExistingData::Destroy, ..options.clone() };
         let mut apply = super::apply::apply_parts(image, &view, &inner, &left_out, ctl, observer)?;
+        apply.discarded_bytes += freed;
         ctl.check()?;
         let mut notes = self.notes.clone();
         for one in &self.anew {
@@ -402,11 +404,6 @@ impl FitPlan {
         }
         let mut patches = self.patches(device, &view, &mut notes)?;
         let changed = self.fix_references(device, &mut patches, &mut notes)?;
-        for partition in kept.iter().filter(|one| one.size_bytes() > one.from.end - one.from.start) {
-            let old_len = partition.from.end - partition.from.start;
-            let rest = partition.to.start + old_len..partition.to.end;
-            device.discard(rest).map_err(Error::io("discard", device.name()))?;
-        }
         for (offset, bytes) in &patches {
             device.write_all_at(*offset, bytes).map_err(Error::io("write", device.name()))?;
         }
@@ -429,6 +426,28 @@ impl FitPlan {
         let (laid_out_anew, made_smaller) = (self.numbers(false), self.numbers(true));
         let (partitions, renamed) = (self.partitions, self.renamed);
         Ok(FitReport { apply, partitions, renamed, changed, laid_out_anew, made_smaller, notes })
+    }
+
+    /// Discards what no block of the image comes to: between partitions, behind them, and where one is larger than it was. The ends
+    /// stay as they are: zeros. Returns the bytes.
+    fn discard_free(&self, device: &dyn VolumeDevice) -> Result<u64, Error> {
+        let (mut at, mut bytes) = (LATE_BYTES, 0);
+        let end = device.size().saturating_sub(LATE_BYTES);
+        let mut taken: Vec<_> = self
+            .placed
+            .iter()
+            .map(|one| one.to.start..one.to.start + one.size_bytes().min(one.from.end - one.from.start))
+            .collect();
+        taken.sort_by_key(|range| range.start);
+        for next in taken.into_iter().chain([end..end]) {
+            let free = at..next.start.min(end);
+            if !free.is_empty() {
+                bytes += free.end - free.start;
+                device.discard(free).map_err(Error::io("discard", device.name()))?;
+            }
+            at = at.max(next.end);
+        }
+        Ok(bytes)
     }
 
     /// Table, from the end to the front, its first sector last.

@@ -12,8 +12,10 @@ mod image;
 mod misfit;
 mod opened;
 mod plan;
+mod read_back;
 mod source;
 mod stream;
+mod table_end;
 mod upload;
 mod verify;
 

@@ -184,6 +184,15 @@ pub(crate) fn capture(source: BlockSource) -> BlockImage {
 
 /// The same, with facts that `change` made of those that are found.
 fn capture_as(source: BlockSource, change: impl FnOnce(Facts) -> Facts) -> BlockImage {
+    BlockImage::open(Arc::new(captured(source, change)), "image").unwrap()
+}
+
+/// An image as it goes through a pipe.
+pub(crate) fn stream_of(source: BlockSource) -> Vec<u8> {
+    captured(source, |facts| facts)
+}
+
+fn captured(source: BlockSource, change: impl FnOnce(Facts) -> Facts) -> Vec<u8> {
     let options = BlockPlanOptions { name: "test".to_owned(), ..BlockPlanOptions::default() };
     let plan = BlockPlan::new(source, &options, &Ctl::default()).unwrap();
     let hits = |range: &Range<u64>| plan.hits(range);
@@ -198,7 +207,7 @@ fn capture_as(source: BlockSource, change: impl FnOnce(Facts) -> Facts) -> Block
     let mut image = Vec::new();
     let how = BlockCaptureOptions::default();
     capture.to_stream(&mut image, "memory", &how, &Ctl::default(), &Silent).unwrap();
-    BlockImage::open(Arc::new(image), "image").unwrap()
+    image
 }
 
 pub(crate) fn options() -> BlockApplyOptions {
@@ -356,6 +365,49 @@ fn xfs_and_btrfs_grow_into_their_partitions() {
 /// A disk in memory with sectors of any size.
 pub(crate) struct Sectors(pub(crate) FaultyDisk<MemoryDisk>, pub(crate) u32);
 
+/// One that forgets what is discarded, as solid-state disks do.
+struct Forgets(Sectors);
+
+impl ReadAt for Forgets {
+    fn size(&self) -> u64 {
+        self.0.size()
+    }
+    fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        self.0.read_exact_at(offset, buf)
+    }
+}
+
+impl WriteAt for Forgets {
+    fn block_size(&self) -> u32 {
+        self.0.block_size()
+    }
+    fn write_all_at(&self, offset: u64, buf: &[u8]) -> io::Result<()> {
+        self.0.write_all_at(offset, buf)
+    }
+    fn zero_range(&self, range: Range<u64>) -> io::Result<()> {
+        self.0.zero_range(range)
+    }
+    fn discard(&self, range: Range<u64>) -> io::Result<()> {
+        // Not zeros: what must be zero is to be written.
+        self.0.write_all_at(range.start, &vec![0xd1; usize::try_from(range.end - range.start).unwrap()])
+    }
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync()
+    }
+}
+
+impl VolumeDevice for Forgets {
+    fn sector_bytes(&self) -> u32 {
+        self.0.sector_bytes()
+    }
+    fn name(&self) -> &'static str {
+        "disk"
+    }
+    fn drop_cache(&self) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
 impl Sectors {
     pub(crate) fn new(size: u64, sector_bytes: u32, at: u64, fault: Fault) -> Self {
         let bytes = vec![0xaa; usize::try_from(size).unwrap()];
@@ -489,6 +541,39 @@ fn a_copy_of_a_disk_with_other_sectors_is_counted_in_its_own() {
         let refused = apply_block_image(image, &other, &options(), &Ctl::default(), &Silent).unwrap_err();
         assert!(refused.to_string().contains("made for sectors of 4096 bytes"), "{refused}");
     }
+}
+
+#[test]
+fn what_no_partition_has_is_free_of_old_data() {
+    let size = 12 * MIB;
+    let (disk, range, content) = plain_disk(size);
+    let image = capture(BlockSource::new(Box::new(disk), "disk", 512));
+    for (bytes, sector) in [(20 * MIB, 512), (7 * MIB, 512), (20 * MIB, 4096)] {
+        let context = format!("{bytes} bytes in sectors of {sector}");
+        let target = Forgets(Sectors::new(bytes, sector, u64::MAX, Fault::Fail));
+        let report = fit(&image, &target, &FitOptions::default()).unwrap();
+        assert!(report.apply.is_verified, "{context}");
+        let to = &report.partitions[0].to;
+        assert!(target.read_vec_at(to.start, content.len()).unwrap() == content, "{context}");
+        let found = target.0.0.inner().to_vec();
+        let old = |range: Range<u64>| {
+            found[range.start as usize..range.end as usize].iter().filter(|byte| **byte == 0xaa).count()
+        };
+        // The tables have any byte.
+        let table_bytes = 32 << 10;
+        assert_eq!((old(table_bytes..to.start), old(to.end..bytes - table_bytes)), (0, 0), "{context}");
+        assert_eq!(found[0..440], [0; 440], "{context}: zeros stay zeros");
+        assert_eq!(table(&target, sector).entries.len(), 1, "{context}");
+        assert!(report.apply.discarded_bytes >= bytes - 5 * MIB, "{context}: {:?}", report.apply);
+        assert_eq!(to.start, range.start);
+    }
+    // The same behind an image that is not fitted: one volume on a larger partition.
+    let volume = vec![7; (3 * MIB) as usize];
+    let image = capture(BlockSource::new(Box::new(MemoryDisk::from_bytes(volume)), "volume", 512));
+    let target = Forgets(Sectors::new(9 * MIB, 512, u64::MAX, Fault::Fail));
+    apply_block_image(&image, &target, &options(), &Ctl::default(), &Silent).unwrap();
+    let found = target.0.0.inner().to_vec();
+    assert!(!found.contains(&0xaa));
 }
 
 #[test]
