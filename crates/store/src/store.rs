@@ -22,6 +22,8 @@ const MAX_OPEN_PACKS: usize = 64;
 const MAX_MANIFEST_BYTES: u64 = 80 << 20;
 /// What a web server gives in place of listings.
 pub(crate) const CATALOG: &str = "catalog.json";
+/// Bytes of a catalogue: 70 bytes for each pack.
+pub(crate) const MAX_CATALOG_BYTES: u64 = 64 << 20;
 
 /// An opened store.
 #[derive(Debug)]
@@ -291,15 +293,37 @@ impl Store {
         state.index.iter().flat_map(|index| index.objects().map(str::to_owned).collect::<Vec<_>>()).collect()
     }
 
+    /// Names and lengths of everything that a catalogue lists.
+    fn listed(&self) -> Result<Vec<(String, u64)>, Error> {
+        let mut objects = Vec::new();
+        for folder in ["images", "index", "packs"] {
+            objects.extend(self.objects.list(folder)?.into_iter().map(|object| (object.name, object.len)));
+        }
+        Ok(objects)
+    }
+
+    /// Writes the catalogue anew where it does not say what is there: whoever stored or removed an image last may have ended between that
+    /// and the catalogue.
+    pub(crate) fn mend_catalog(&self) -> Result<(), Error> {
+        let listed = self.listed()?;
+        let said = match read_whole(&*self.objects, CATALOG, MAX_CATALOG_BYTES) {
+            // One that is damaged says nothing.
+            Ok(bytes) => serde_json::from_slice::<Catalog>(&bytes).ok(),
+            Err(Error::NotFound { .. }) if listed.is_empty() => return Ok(()),
+            Err(Error::NotFound { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        match said {
+            Some(catalog) if catalog.objects == listed => Ok(()),
+            _ => self.write_catalog(),
+        }
+    }
+
     /// Writes what a web server gives in place of listings; again when somebody else changed the store meanwhile.
     pub(crate) fn write_catalog(&self) -> Result<(), Error> {
         let mut last = Vec::new();
         for _ in 0..10 {
-            let mut objects = Vec::new();
-            for folder in ["images", "index", "packs"] {
-                objects
-                    .extend(self.objects.list(folder)?.into_iter().map(|object| (object.name, object.len)));
-            }
+            let objects = self.listed()?;
             if objects == last {
                 break;
             }
@@ -315,18 +339,34 @@ impl Store {
         Ok(())
     }
 
+    /// Gives a manifest its name, then tells web servers. Whoever failed between the two may try again: an image that is this one already is
+    /// as good as stored.
     pub(crate) fn put_image(&self, name: &str, manifest: &[u8], existing: OnExisting) -> Result<(), Error> {
         let object = image_name(name);
         match existing {
             OnExisting::Replace => self.objects.replace(&object, manifest)?,
             OnExisting::Refuse => {
-                if self.objects.put_new(&object, manifest)? == Put::Exists {
+                if self.objects.put_new(&object, manifest)? == Put::Exists && !self.is_image(name, manifest)? {
                     let why = format!("{} has an image of this name", self.name());
                     return Err(Error::Refused { what: format!("storing {name}"), why });
                 }
             }
         }
         self.write_catalog()
+    }
+}
+
+impl Store {
+    /// Whether the image `name` is the one of `manifest`, signed or not.
+    fn is_image(&self, name: &str, manifest: &[u8]) -> Result<bool, Error> {
+        let object = image_name(name);
+        let wanted = ImageFile::open(&manifest.to_vec()).map_err(Error::format(&object))?;
+        match self.image(name) {
+            Ok(there) => Ok(there.id == wanted.id),
+            // A damaged one is another.
+            Err(Error::Format { .. } | Error::Corrupt { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 }
 

@@ -84,7 +84,7 @@ fn images_in_files_stores_and_streams() {
     assert_eq!(first["tree"], captured["tree"]);
     let second = json(dir, &["capture", "disk.img", "store.gim/", "two", "--progress", "none"]);
     assert_eq!(second["new_bytes"], 0);
-    assert_eq!(fails(dir, &["capture", "disk.img", "store.gim/", "two"]).0, 4);
+    assert_eq!(fails(dir, &["capture", "disk.img", "store.gim/", "two", "--description", "another"]).0, 4);
     let listed = ok(dir, &["ls", "store.gim/", "--format", "csv"]);
     assert_eq!(listed.lines().count(), 3, "{listed}");
     let (code, error) = fails(dir, &["apply", "store.gim/", "stored.img"]);

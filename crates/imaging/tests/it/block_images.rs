@@ -122,7 +122,13 @@ fn a_device_comes_back_from_a_file_a_stream_and_a_store() {
         let stored = into_store("one").unwrap();
         assert_eq!((stored.tree, stored.id), (report.tree, report.id));
         assert_eq!(into_store("two").unwrap().new_bytes, 0, "nothing of a second capture is new");
-        assert_eq!(into_store("two").unwrap_err().kind(), ErrorKind::Refused);
+        assert_eq!(into_store("two").unwrap().id, report.id, "the same once more is nothing");
+        let other = device(99, size);
+        let refused = with_capture(&other, &layout, |capture| {
+            let options = capture_options(2);
+            capture.to_store(&store, "two", OnExisting::Refuse, &options, &Ctl::default(), &Silent)
+        });
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::Refused);
         let store = Arc::new(Store::open(Arc::new(LocalObjects::new(dir.path()))).unwrap());
         let image = BlockImage::open_stored(store, "two").unwrap();
         let disk = Disk::used(size);
