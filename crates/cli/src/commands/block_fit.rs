@@ -4,11 +4,10 @@ use std::path::Path;
 
 use gravure_blockimg::facts::Scope;
 use gravure_imaging::{
-    BlockApplyOptions, BlockApplyReport, BlockImage, Error, FileSystemKind, FinishReport, FitOptions,
-    FitPlan, FitReport, FittedPartition, Growth, VolumeFile, apply_block_image, apply_volume_anew,
+    BlockApplyOptions, BlockApplyReport, BlockImage, Error, FinishReport, FitOptions, FitPlan,
+    FitReport, FittedPartition, Growth, VolumeFile, apply_block_image, apply_volume_anew,
     finish_file_systems, has_to_be_fitted, is_laid_out_anew,
 };
-use gravure_io::ReadAt;
 use gravure_linux::BlockDevice;
 use gravure_model::Ctl;
 use gravure_model::event::Observer;
@@ -139,13 +138,8 @@ impl Fit {
                 apply_volume_anew(image, &device, how, ctl, observer)?
             }
             _ => {
-                let content = image.facts().volumes.first().map_or("", |volume| volume.content.as_str());
-                let whole = FittedPartition {
-                    number: 0,
-                    content: kind_of(content),
-                    from: 0..image.root().size,
-                    to: 0..device.size(),
-                };
+                let growth = if self.grow { Growth::Largest } else { Growth::None };
+                let whole = FittedPartition::of_volume(image, &device, growth)?;
                 let apply = apply_block_image(image, &device, how, ctl, observer)?;
                 FitReport { apply, partitions: vec![whole], ..FitReport::default() }
             }
@@ -163,19 +157,6 @@ impl Fit {
         let apply = fit.apply.clone();
         Ok((apply, Fitted::new(fit, finished)))
     }
-}
-
-/// The kind that an image's facts name.
-fn kind_of(name: &str) -> FileSystemKind {
-    let known = [
-        FileSystemKind::Ext2,
-        FileSystemKind::Ext3,
-        FileSystemKind::Ext4,
-        FileSystemKind::Xfs,
-        FileSystemKind::Btrfs,
-        FileSystemKind::Ntfs,
-    ];
-    known.into_iter().find(|kind| kind.name() == name).unwrap_or(FileSystemKind::Unknown)
 }
 
 fn random_seed() -> [u8; 32] {

@@ -49,6 +49,8 @@ pub use volume::{apply_volume_anew, is_laid_out_anew};
 
 /// Kept behind a file system when its partition becomes smaller: copies of boot sectors and labels of arrays stand there.
 const BEHIND_BYTES: u64 = 1 << 20;
+/// Behind a file system from which on it counts as smaller than its partition. Formatters leave a last group without room for its tables.
+const UNUSED_BYTES: u64 = 8 << 20;
 
 /// What is made of the disk.
 #[derive(Debug, Clone, Default)]
@@ -70,6 +72,35 @@ pub struct FittedPartition {
     pub from: Range<u64>,
     /// Where it is, bytes.
     pub to: Range<u64>,
+    /// Its file system is to fill it, and does not yet.
+    pub grows: bool,
+}
+
+impl FittedPartition {
+    /// The volume of an image without a table, as all of `device`.
+    pub fn of_volume(
+        image: &BlockImage,
+        device: &dyn VolumeDevice,
+        growth: Growth,
+    ) -> Result<Self, Error> {
+        let (from, to) = (0..image.root().size, 0..device.size());
+        // What nobody can read cannot grow either.
+        let probe = probe(&Peek::new(image)?, &from).ok();
+        let content = probe.as_ref().map_or(Kind::Unknown, |probe| probe.kind);
+        let grows = is_larger(&from, &to) || (growth == Growth::Largest && has_room(probe.as_ref(), &to));
+        Ok(Self { number: 0, content, from, to, grows })
+    }
+}
+
+fn is_larger(from: &Range<u64>, to: &Range<u64>) -> bool {
+    to.end - to.start > from.end - from.start
+}
+
+/// Whether a file system that can grow leaves much of its place unused: of a disk it was made smaller for (folders of FOG), for instance.
+fn has_room(probe: Option<&Probe>, to: &Range<u64>) -> bool {
+    probe.is_some_and(|probe| {
+        is_sized(probe.kind) && (to.end - to.start).saturating_sub(probe.size) >= UNUSED_BYTES
+    })
 }
 
 /// What a restore onto another disk came to.
@@ -185,6 +216,7 @@ impl FitPlan {
         let mut residents = Vec::new();
         let mut partitions: Vec<FittedPartition> = Vec::new();
         let mut candidates = Vec::new();
+        let mut probes = Vec::new();
         for (number, range, is_plain) in listed {
             let range = range.start..range.end.min(root.size);
             if range.is_empty() {
@@ -222,7 +254,14 @@ impl FitPlan {
                 at_least,
                 can_grow: is_sized(content) && !is_recovery(image, &range),
             });
-            partitions.push(FittedPartition { number, content, from: range.clone(), to: range });
+            probes.push(probe);
+            partitions.push(FittedPartition {
+                number,
+                content,
+                from: range.clone(),
+                to: range,
+                grows: false,
+            });
         }
         let area = match &table {
             Table::Gpt { .. } => transfer::gpt_area(shape).map_err(disk_error(device.name()))?,
@@ -239,10 +278,13 @@ impl FitPlan {
         let (mut placed, anew) =
             found.map_err(|why| refuse(format!("{why}{}", blocks_only(&partitions, has_files))))?;
         placed.sort_by_key(|one| one.from.start);
-        for partition in &mut partitions {
+        for (partition, probe) in partitions.iter_mut().zip(&probes) {
             if let Some(one) = placed.iter().find(|one| one.number == partition.number) {
                 partition.to = one.to.clone();
             }
+            let wants_more = options.growth == Growth::Largest && !is_recovery(image, &partition.from);
+            partition.grows = is_larger(&partition.from, &partition.to)
+                || (wants_more && has_room(probe.as_ref(), &partition.to));
         }
         let mut this = Self {
             table: SourceTable::Gpt,

@@ -12,7 +12,7 @@ use gravure_blockimg::facts::Facts;
 use gravure_disk::{DiskShape, Identity, Layout, PartitionRequest, PartitionSize, Role, Table, TableImage};
 use gravure_imaging::{
     BlockApplyOptions, BlockCapture, BlockCaptureOptions, BlockImage, BlockPlan, BlockPlanOptions,
-    BlockSource, Error, ErrorKind, ExistingData, FitOptions, FitPlan, FitReport, Growth, VolumeDevice,
+    BlockSource, Error, ErrorKind, ExistingData, FitOptions, FitPlan, FitReport, FittedPartition, Growth, VolumeDevice,
     VolumeFile, apply_block_image, finish_file_systems, has_to_be_fitted,
 };
 use gravure_io::{FileAt, MemoryDisk, ReadAt, WriteAt};
@@ -332,6 +332,48 @@ fn a_larger_disk_is_filled_and_its_new_names_are_known_to_all() {
 }
 
 #[test]
+fn a_file_system_that_is_smaller_than_its_partition_grows_into_it() {
+    let Some(lab) = Lab::new().filter(|_| have(&["resize2fs"])) else { return };
+    // As FOG makes it for its images: the file system smaller, the partition as it was.
+    let root = lab.path("volume1");
+    run(tool("resize2fs").arg("-f").arg(&root).arg("32M"));
+    std::fs::File::options().write(true).open(&root).unwrap().set_len(32 * MIB).unwrap();
+    lab.put(&root, 1);
+    let image = lab.image();
+    let target = lab.used("target", DISK_BYTES);
+    let device = VolumeFile::open(&target, None).unwrap();
+    let growing = |growth| {
+        let how = FitOptions { growth, identity: Some([5; 32]) };
+        let plan = FitPlan::new(&image, &device, &how).unwrap();
+        plan.partitions().iter().map(|one| one.grows).collect::<Vec<_>>()
+    };
+    assert_eq!(growing(Growth::None), [false; 3], "new identifiers alone change no sizes");
+    assert_eq!(growing(Growth::Largest), [false, true, false]);
+    let how = FitOptions { growth: Growth::Largest, identity: None };
+    let report = fit(&image, &device, &how).unwrap();
+    drop(device);
+    let place = report.partitions[1].to.clone();
+    lab.check_root(&target, &place);
+    let finished = finish_file_systems(&target, &report.partitions, &[]).unwrap();
+    if !finished.undone.is_empty() {
+        gravure_testkit::skipped(&finished.undone.join("; "));
+        return;
+    }
+    assert_eq!(finished.grown, [(2, place.end - place.start)]);
+    lab.check_root(&target, &place);
+    let volume = lab.partition(&target, &place);
+    assert_eq!(
+        gravure_fsmap::probe(&FileAt::open(&volume).unwrap()).unwrap().size,
+        place.end - place.start
+    );
+    // A volume alone likewise.
+    let image = capture(BlockSource::open(&root).unwrap());
+    let device = VolumeFile::open(&root, None).unwrap();
+    let grows = |growth| FittedPartition::of_volume(&image, &device, growth).unwrap().grows;
+    assert_eq!((grows(Growth::None), grows(Growth::Largest)), (false, true));
+}
+
+#[test]
 fn xfs_and_btrfs_grow_into_their_partitions() {
     for (mkfs, check, args, size) in [
         ("mkfs.xfs", &["xfs_repair", "-n", "-f"][..], &["-q", "-f"][..], 320 * MIB),
@@ -349,8 +391,8 @@ fn xfs_and_btrfs_grow_into_their_partitions() {
         apply_block_image(&image, &device, &options(), &Ctl::default(), &Silent).unwrap();
         drop(device);
         let content = gravure_fsmap::probe(&FileAt::open(&target).unwrap()).unwrap().kind;
-        let whole =
-            gravure_imaging::FittedPartition { number: 0, content, from: 0..size, to: 0..size + 100 * MIB };
+        let (from, to) = (0..size, 0..size + 100 * MIB);
+        let whole = FittedPartition { number: 0, content, from, to, grows: true };
         let finished = finish_file_systems(&target, &[whole], &[]).unwrap();
         if !finished.undone.is_empty() {
             gravure_testkit::skipped(&finished.undone.join("; "));

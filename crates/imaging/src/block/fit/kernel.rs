@@ -39,11 +39,7 @@ fn growing(kind: Kind) -> Option<Growing> {
     }
 }
 
-fn is_larger(one: &FittedPartition) -> bool {
-    one.to.end - one.to.start > one.from.end - one.from.start
-}
-
-/// Grows file systems of the device or file `path` into the partitions that became larger, and changes `renamed` identifiers in files of
+/// Grows file systems of the device or file `path` into the partitions that are larger than they are, and changes `renamed` identifiers in files of
 /// Linux systems. The device must be closed.
 pub fn finish_file_systems(
     path: &Path,
@@ -51,7 +47,7 @@ pub fn finish_file_systems(
     renamed: &[(String, String)],
 ) -> Result<FinishReport, Error> {
     let mut report = FinishReport::default();
-    for one in partitions.iter().filter(|one| one.content == Kind::Ntfs && is_larger(one)) {
+    for one in partitions.iter().filter(|one| one.content == Kind::Ntfs && one.grows) {
         match grow_ntfs(path, one) {
             Ok(0) => {}
             Ok(bytes) => report.grown.push((one.number, bytes)),
@@ -61,7 +57,7 @@ pub fn finish_file_systems(
         }
     }
     let wanted = |one: &&FittedPartition| {
-        (is_larger(one) && one.content != Kind::Ntfs)
+        (one.grows && one.content != Kind::Ntfs)
             || (!renamed.is_empty() && growing(one.content).is_some())
     };
     if !partitions.iter().any(|one| wanted(&one)) {
@@ -82,7 +78,7 @@ pub fn finish_file_systems(
         match finish_one(&disk, one, kind, renamed) {
             Ok(changed) => {
                 report.changed.extend(changed.into_iter().map(|path| (one.number, path)));
-                if is_larger(one) {
+                if one.grows {
                     report.grown.push((one.number, one.to.end - one.to.start));
                 }
             }
@@ -118,7 +114,7 @@ fn finish_one(
     mount::mount(device.as_os_str(), &place.0, kind.mount_type(), options).map_err(Error::linux(&name))?;
     let worked = (|| {
         let changed = references::in_tree(&place.0, renamed)?;
-        if is_larger(one) {
+        if one.grows {
             grow(&place.0, kind, one.to.end - one.to.start).map_err(Error::linux(&name))?;
         }
         Ok::<_, Error>(changed)
