@@ -21,7 +21,7 @@ use gravure_unlock::Key;
 
 const MIB: u64 = 1 << 20;
 
-fn run(command: &mut Command) {
+pub(crate) fn run(command: &mut Command) {
     let output = command.output().unwrap();
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(
@@ -60,7 +60,7 @@ fn sparse(path: &Path, size: u64) {
 }
 
 /// A file of `size` bytes, all of them 0xaa.
-fn used_target(path: &Path, size: u64) {
+pub(crate) fn used_target(path: &Path, size: u64) {
     std::fs::write(path, vec![0xaa; usize::try_from(size).unwrap()]).unwrap();
 }
 
@@ -78,17 +78,17 @@ fn with_plan<T>(source: &Path, work: impl FnOnce(&BlockCapture<'_>) -> T) -> T {
     })
 }
 
-fn capture(source: &Path, image: &Path) -> BlockCaptureReport {
+pub(crate) fn capture(source: &Path, image: &Path) -> BlockCaptureReport {
     with_plan(source, |capture| {
         capture.to_file(image, &BlockCaptureOptions::default(), &Ctl::default(), &Silent).unwrap()
     })
 }
 
-fn open(image: &Path) -> BlockImage {
+pub(crate) fn open(image: &Path) -> BlockImage {
     BlockImage::open(Arc::new(FileAt::open(image).unwrap()), "image").unwrap()
 }
 
-fn apply(image: &BlockImage, target: &Path) -> gravure_imaging::BlockApplyReport {
+pub(crate) fn apply(image: &BlockImage, target: &Path) -> gravure_imaging::BlockApplyReport {
     let device = VolumeFile::open(target, None).unwrap();
     let options = BlockApplyOptions { existing: ExistingData::Destroy, ..BlockApplyOptions::default() };
     apply_block_image(image, &device, &options, &Ctl::default(), &Silent).unwrap()

@@ -1,5 +1,6 @@
 //! The integration tests of this crate, one module a subject, in one program: each program of its own costs seconds of linking.
 
+mod block_aged;
 mod block_anew;
 mod block_at;
 mod block_crash;
