@@ -11,7 +11,9 @@
 
 mod anew;
 mod device;
+mod fitted;
 mod kernel;
+mod logical;
 mod peek;
 mod places;
 mod references;
@@ -40,17 +42,18 @@ use crate::{Error, ErrorKind};
 pub(super) use anew::Outcome;
 use anew::{Anew, Files};
 use device::Relocated;
+use fitted::{has_room, is_larger, is_recovery, is_sized, probe};
+use logical::Logical;
 pub(super) use peek::Peek;
 use places::{Candidate, Wish};
 use sectors::Fate;
 
+pub use fitted::FittedPartition;
 pub use kernel::{FinishReport, finish_file_systems};
 pub use volume::{apply_volume_anew, is_laid_out_anew};
 
 /// Kept behind a file system when its partition becomes smaller: copies of boot sectors and labels of arrays stand there.
 const BEHIND_BYTES: u64 = 1 << 20;
-/// Behind a file system from which on it counts as smaller than its partition. Formatters leave a last group without room for its tables.
-const UNUSED_BYTES: u64 = 8 << 20;
 
 /// What is made of the disk.
 #[derive(Debug, Clone, Default)]
@@ -59,48 +62,6 @@ pub struct FitOptions {
     pub growth: Growth,
     /// Seed of new identifiers for disk and partitions; those of the image when `None`.
     pub identity: Option<[u8; 32]>,
-}
-
-/// A partition at its place.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FittedPartition {
-    /// Number in the table; 0 for a device without one.
-    pub number: u32,
-    /// What is on it.
-    pub content: Kind,
-    /// Where it was, bytes.
-    pub from: Range<u64>,
-    /// Where it is, bytes.
-    pub to: Range<u64>,
-    /// Its file system is to fill it, and does not yet.
-    pub grows: bool,
-}
-
-impl FittedPartition {
-    /// The volume of an image without a table, as all of `device`.
-    pub fn of_volume(
-        image: &BlockImage,
-        device: &dyn VolumeDevice,
-        growth: Growth,
-    ) -> Result<Self, Error> {
-        let (from, to) = (0..image.root().size, 0..device.size());
-        // What nobody can read cannot grow either.
-        let probe = probe(&Peek::new(image)?, &from).ok();
-        let content = probe.as_ref().map_or(Kind::Unknown, |probe| probe.kind);
-        let grows = is_larger(&from, &to) || (growth == Growth::Largest && has_room(probe.as_ref(), &to));
-        Ok(Self { number: 0, content, from, to, grows })
-    }
-}
-
-fn is_larger(from: &Range<u64>, to: &Range<u64>) -> bool {
-    to.end - to.start > from.end - from.start
-}
-
-/// Whether a file system that can grow leaves much of its place unused: of a disk it was made smaller for (folders of FOG), for instance.
-fn has_room(probe: Option<&Probe>, to: &Range<u64>) -> bool {
-    probe.is_some_and(|probe| {
-        is_sized(probe.kind) && (to.end - to.start).saturating_sub(probe.size) >= UNUSED_BYTES
-    })
 }
 
 /// What a restore onto another disk came to.
@@ -133,6 +94,8 @@ pub struct FitPlan {
     renamed: Vec<(String, String)>,
     notes: Vec<String>,
     sectors: [u32; 2],
+    /// Numbers of partitions that hold logical ones.
+    extended: Vec<u32>,
 }
 
 #[derive(Debug)]
@@ -204,7 +167,7 @@ impl FitPlan {
                 .iter()
                 .filter(|entry| entry.number <= 4)
                 .map(|entry| {
-                    let is_plain = !matches!(entry.kind, 0x05 | 0x0f | 0x85);
+                    let is_plain = !gravure_disk::mbr::is_extended(entry.kind);
                     let start = bytes(entry.first_lba);
                     (entry.number, start..start.saturating_add(bytes(entry.sectors)), is_plain)
                 })
@@ -217,12 +180,17 @@ impl FitPlan {
         let mut partitions: Vec<FittedPartition> = Vec::new();
         let mut candidates = Vec::new();
         let mut probes = Vec::new();
+        let mut extended: Vec<(u32, Vec<Logical>)> = Vec::new();
         for (number, range, is_plain) in listed {
             let range = range.start..range.end.min(root.size);
             if range.is_empty() {
                 return Err(refuse(format!("partition {number} lies outside of it")));
             }
             let probe = is_plain.then(|| probe(&peek, &range)).transpose()?;
+            let inside = match &table {
+                Table::Mbr(mbr) if !is_plain => logical::within(mbr, &range, old_sector, &peek)?,
+                _ => Vec::new(),
+            };
             let len = range.end - range.start;
             let mut forced = None;
             if old_sector != shape.sector_bytes {
@@ -252,9 +220,15 @@ impl FitPlan {
                 number,
                 range: range.clone(),
                 at_least,
-                can_grow: is_sized(content) && !is_recovery(image, &range),
+                can_grow: match inside.last() {
+                    Some(last) => last.can_grow(image),
+                    None => is_sized(content) && !is_recovery(image, &range),
+                },
             });
             probes.push(probe);
+            if !is_plain {
+                extended.push((number, inside));
+            }
             partitions.push(FittedPartition {
                 number,
                 content,
@@ -275,8 +249,10 @@ impl FitPlan {
         let wish =
             Wish { residents, area, growth: options.growth, sector_bytes: shape.sector_bytes, open: &open };
         let found = wish.find(candidates);
-        let (mut placed, anew) =
-            found.map_err(|why| refuse(format!("{why}{}", blocks_only(&partitions, has_files))))?;
+        let (mut placed, anew) = found.map_err(|why| {
+            let (blocks, whole) = (blocks_only(&partitions, has_files), logical::whole(&extended));
+            refuse(format!("{why}{blocks}{whole}"))
+        })?;
         placed.sort_by_key(|one| one.from.start);
         for (partition, probe) in partitions.iter_mut().zip(&probes) {
             if let Some(one) = placed.iter().find(|one| one.number == partition.number) {
@@ -285,6 +261,13 @@ impl FitPlan {
             let wants_more = options.growth == Growth::Largest && !is_recovery(image, &partition.from);
             partition.grows = is_larger(&partition.from, &partition.to)
                 || (wants_more && has_room(probe.as_ref(), &partition.to));
+        }
+        for (number, inside) in &extended {
+            // It has no file system of its own.
+            partitions.iter_mut().filter(|one| one.number == *number).for_each(|one| one.grows = false);
+            if let Some(outer) = placed.iter().find(|one| one.number == *number) {
+                partitions.extend(logical::place(inside, outer, image, options.growth));
+            }
         }
         let mut this = Self {
             table: SourceTable::Gpt,
@@ -295,6 +278,7 @@ impl FitPlan {
             renamed: Vec::new(),
             notes: Vec::new(),
             sectors: [old_sector, shape.sector_bytes],
+            extended: extended.into_iter().map(|(number, _)| number).collect(),
         };
         let identity = options.identity.map(Identity::new);
         this.make_table(&table, &peek, shape, identity.as_ref(), device.name())?;
@@ -620,6 +604,11 @@ impl FitPlan {
                 }
             }
         }
+        for outer in self.placed.iter().filter(|one| self.extended.contains(&one.number)) {
+            if is_larger(&outer.from, &outer.to) {
+                out.extend(logical::records_to_end(device, outer, self.sectors[1])?);
+            }
+        }
         if let Some(core) = self.moved_core(&boot_code(view)?) {
             let at = core.to.start;
             let mut sector = device.read_vec_at(at, 512).map_err(Error::io("read", device.name()))?;
@@ -690,32 +679,6 @@ fn erase_ends(device: &dyn VolumeDevice) -> Result<(), Error> {
         device.zero_range(range).map_err(Error::io("zero", device.name()))?;
     }
     device.sync().map_err(Error::io("sync", device.name()))
-}
-
-fn probe(peek: &Peek<'_>, range: &Range<u64>) -> Result<Probe, Error> {
-    let window = Window::new(peek, range.start, range.end - range.start);
-    gravure_fsmap::probe(&window).map_err(|error| Error::Other {
-        what: format!("look at the partition at {:#x}", range.start),
-        source: error.into(),
-        kind: ErrorKind::Integrity,
-    })
-}
-
-/// File systems that say how large they are, and can become larger.
-fn is_sized(kind: Kind) -> bool {
-    matches!(kind, Kind::Ext2 | Kind::Ext3 | Kind::Ext4 | Kind::Xfs | Kind::Btrfs | Kind::Ntfs)
-}
-
-/// A partition to repair the system with: nobody wants it larger.
-fn is_recovery(image: &BlockImage, range: &Range<u64>) -> bool {
-    let recovery = gravure_disk::guid::WINDOWS_RECOVERY.to_string();
-    image.facts().volumes.iter().any(|volume| {
-        volume.offset_bytes == range.start
-            && volume
-                .partition_type
-                .as_ref()
-                .is_some_and(|kind| kind.eq_ignore_ascii_case(&recovery) || kind == "27")
-    })
 }
 
 /// File systems that can do with less room than their blocks take.

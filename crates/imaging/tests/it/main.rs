@@ -7,6 +7,7 @@ mod block_crash;
 mod block_filesystems;
 mod block_fit;
 mod block_images;
+mod block_logical;
 mod block_stream;
 mod block_upload;
 mod common;
