@@ -31,6 +31,8 @@ pub struct Store {
     objects: Arc<dyn Objects>,
     state: RwLock<State>,
     open_packs: Mutex<HashMap<ChunkId, Handle>>,
+    /// Held while a copy that was found wrong is replaced.
+    doubting: Mutex<()>,
     warnings: Vec<String>,
 }
 
@@ -130,8 +132,8 @@ impl Store {
                 consolidate(&*objects, &mut state)?;
             }
         }
-        let (state, open_packs) = (RwLock::new(state), Mutex::default());
-        Ok(Self { objects, state, open_packs, warnings })
+        let (state, open_packs, doubting) = (RwLock::new(state), Mutex::default(), Mutex::default());
+        Ok(Self { objects, state, open_packs, doubting, warnings })
     }
 
     /// Where it is kept.
@@ -242,20 +244,50 @@ impl Store {
         Ok(source)
     }
 
+    /// The frame at `place`, decoded into `plain` and checked; from another copy of its pack where the first one is wrong and there are
+    /// several.
+    pub fn decoded(
+        &self,
+        place: &Place,
+        decoder: &mut FrameDecoder,
+        plain: &mut Vec<u8>,
+    ) -> Result<Frame, Error> {
+        let name = pack_name(&place.pack);
+        let mut attempt = || {
+            let frame = self.frame(place)?;
+            decoder.decode(&frame, plain).map_err(Error::format(&name))?;
+            let index = usize::try_from(place.entry.entry).unwrap_or(usize::MAX);
+            match frame.header.entries.get(index) {
+                Some(entry) if entry.id == place.entry.id => Ok(frame),
+                _ => Err(Error::Corrupt {
+                    name: name.clone(),
+                    expected: format!("chunk {} at {:#x}", place.entry.id, place.entry.frame_offset),
+                    found: "another".to_owned(),
+                }),
+            }
+        };
+        let mut tried = attempt();
+        if tried.as_ref().is_err_and(is_doubtful) {
+            // One after the other, each with what those before found: a copy that is right now must not be doubted for the one it replaced.
+            let _alone = self.doubting.lock().unwrap_or_else(PoisonError::into_inner);
+            loop {
+                self.open_packs.lock().unwrap_or_else(PoisonError::into_inner).remove(&place.pack);
+                tried = attempt();
+                if !tried.as_ref().is_err_and(is_doubtful) || !self.objects.doubt(&name) {
+                    break;
+                }
+            }
+        }
+        tried
+    }
+
     /// A content, decoded and checked.
     pub fn content(&self, id: &ChunkId, decoder: &mut FrameDecoder) -> Result<Vec<u8>, Error> {
         let place = self.find(id)?.ok_or_else(|| self.no_chunk(id))?;
-        let frame = self.frame(&place)?;
-        let name = pack_name(&place.pack);
         let mut plain = Vec::new();
-        decoder.decode(&frame, &mut plain).map_err(Error::format(&name))?;
+        let frame = self.decoded(&place, decoder, &mut plain)?;
         let index = usize::try_from(place.entry.entry).unwrap_or(usize::MAX);
-        let found = frame.header.entries.get(index).filter(|entry| entry.id == *id);
-        let len = found.ok_or_else(|| Error::Corrupt {
-            name,
-            expected: format!("chunk {id} at {:#x}", place.entry.frame_offset),
-            found: "another".to_owned(),
-        })?;
+        let len = frame.header.entries.get(index).ok_or_else(|| self.no_chunk(id))?;
         let start: usize = frame.header.entries.iter().take(index).map(|entry| entry.len as usize).sum();
         Ok(plain.get(start..start.saturating_add(len.len as usize)).unwrap_or_default().to_vec())
     }
@@ -387,11 +419,30 @@ pub(crate) fn list_packs(objects: &dyn Objects) -> Result<HashMap<ChunkId, u64>,
     Ok(packs.collect())
 }
 
-/// What is in a pack, and why its index was of no use. A pack that has another name than its index says is refused.
+/// Whether another copy of the object may be better.
+fn is_doubtful(error: &Error) -> bool {
+    matches!(error, Error::Format { .. } | Error::Corrupt { .. } | Error::Io { .. })
+}
+
+/// What is in a pack, and why its index was of no use. A pack that has another name than its index says is refused. Of several copies the
+/// first one that is whole is taken.
 pub(crate) fn pack_entries(
     objects: &dyn Objects,
     pack: &ChunkId,
 ) -> Result<(Vec<PackEntry>, Option<String>), Error> {
+    loop {
+        let found = entries_of(objects, pack);
+        let is_odd = match &found {
+            Ok((_, damage)) => damage.is_some(),
+            Err(error) => is_doubtful(error),
+        };
+        if !is_odd || !objects.doubt(&pack_name(pack)) {
+            return found;
+        }
+    }
+}
+
+fn entries_of(objects: &dyn Objects, pack: &ChunkId) -> Result<(Vec<PackEntry>, Option<String>), Error> {
     let name = pack_name(pack);
     let source = objects.open(&name)?;
     if source.size() > max_pack_bytes() {

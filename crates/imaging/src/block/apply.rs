@@ -625,9 +625,8 @@ impl Work<Fetch, Buffers, Result<Written, Error>> for Writer<'_> {
 
 impl Writer<'_> {
     fn write(&mut self, fetch: &Fetch, buffers: &mut Buffers) -> Result<Written, Error> {
-        let frame = self.image.fetch(fetch)?;
+        let frame = self.image.fetch(fetch, &mut self.decoder, &mut buffers.plain)?;
         self.counts.fetched.fetch_add(fetch.stored_len(), Ordering::Relaxed);
-        self.decoder.decode(&frame, &mut buffers.plain).map_err(blockimg(self.image.name()))?;
         let mut written = Written::default();
         let mut run = Joined::new(self.device, self.counts, &mut self.joined);
         for target in &fetch.targets {

@@ -277,34 +277,41 @@ impl BlockImage {
         }
     }
 
-    /// Fetches a frame; it is not decoded yet.
-    pub(super) fn fetch(&self, fetch: &Fetch) -> Result<Frame, Error> {
-        self.frame(&fetch.at)
+    /// Fetches a frame and decodes it into `plain`, checked.
+    pub(super) fn fetch(
+        &self,
+        fetch: &Fetch,
+        decoder: &mut FrameDecoder,
+        plain: &mut Vec<u8>,
+    ) -> Result<Frame, Error> {
+        self.decoded(&fetch.at, decoder, plain)
     }
 
-    /// The frame at a place, not decoded yet.
-    pub(super) fn frame(&self, at: &FrameAt) -> Result<Frame, Error> {
-        match at {
-            FrameAt::Store(place) => match &self.content {
-                Content::Store(store) => store.frame(place).map_err(store_error),
-                Content::File(_) => Err(Error::Other {
-                    what: format!("read {}", self.name),
-                    source: "a place in a store for a file".into(),
-                    kind: ErrorKind::Failed,
-                }),
-            },
-            FrameAt::File { offset, len } => match &self.content {
-                Content::File(source) => {
-                    let bytes = source.read_vec_at(*offset, *len as usize);
-                    let bytes = bytes.map_err(Error::io("read", &self.name))?;
-                    Frame::parse(&bytes, *offset).map_err(blockimg(&self.name))
-                }
-                Content::Store(_) => Err(Error::Other {
-                    what: format!("read {}", self.name),
-                    source: "a place in a file for a store".into(),
-                    kind: ErrorKind::Failed,
-                }),
-            },
+    /// The frame at a place, decoded into `plain` and checked.
+    pub(super) fn decoded(
+        &self,
+        at: &FrameAt,
+        decoder: &mut FrameDecoder,
+        plain: &mut Vec<u8>,
+    ) -> Result<Frame, Error> {
+        let elsewhere = |what: &'static str| Error::Other {
+            what: format!("read {}", self.name),
+            source: what.into(),
+            kind: ErrorKind::Failed,
+        };
+        match (at, &self.content) {
+            (FrameAt::Store(place), Content::Store(store)) => {
+                store.decoded(place, decoder, plain).map_err(store_error)
+            }
+            (FrameAt::File { offset, len }, Content::File(source)) => {
+                let bytes = source.read_vec_at(*offset, *len as usize);
+                let bytes = bytes.map_err(Error::io("read", &self.name))?;
+                let frame = Frame::parse(&bytes, *offset).map_err(blockimg(&self.name))?;
+                decoder.decode(&frame, plain).map_err(blockimg(&self.name))?;
+                Ok(frame)
+            }
+            (FrameAt::Store(_), Content::File(_)) => Err(elsewhere("a place in a store for a file")),
+            (FrameAt::File { .. }, Content::Store(_)) => Err(elsewhere("a place in a file for a store")),
         }
     }
 

@@ -196,6 +196,14 @@ pub(crate) fn blockimg<'a>(name: impl ToString + 'a) -> impl FnOnce(gravure_bloc
 
 /// The family of an error of the store.
 pub fn store_error_kind(error: &gravure_store::Error) -> ErrorKind {
+    if let gravure_store::Error::Format { source, .. } = error
+        && matches!(
+            **source,
+            gravure_blockimg::Error::Unsupported { .. } | gravure_blockimg::Error::Limit { .. }
+        )
+    {
+        return ErrorKind::Unsupported;
+    }
     match error.kind() {
         gravure_store::ErrorKind::NotFound => ErrorKind::NotFound,
         gravure_store::ErrorKind::Integrity => ErrorKind::Integrity,

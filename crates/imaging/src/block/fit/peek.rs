@@ -48,9 +48,8 @@ impl<'a> Peek<'a> {
         if state.chunk.as_ref().is_none_or(|(start, _)| *start != extent.offset) {
             let fetches = self.image.fetches(&mut state.decoder, index, extents, &|wanted| wanted == at)?;
             for fetch in &fetches {
-                let frame = self.image.fetch(fetch)?;
                 let mut plain = Vec::new();
-                state.decoder.decode(&frame, &mut plain).map_err(blockimg(self.image.name()))?;
+                let frame = self.image.fetch(fetch, &mut state.decoder, &mut plain)?;
                 for target in &fetch.targets {
                     let content = self.image.part(&frame, &plain, target)?;
                     state.chunk = Some((target.offset, content.to_vec()));
