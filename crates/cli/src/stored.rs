@@ -114,12 +114,7 @@ pub(crate) fn open_store(name: &str) -> Result<Arc<Store>, Failure> {
     let mut all: Arc<dyn Objects> = if places.copies.is_empty() {
         own?
     } else {
-        // A directory that is not there would pass for an empty store.
-        let own = own.and_then(|own| match is_address(name) || name.starts_with("s3://") || Path::new(name).is_dir() {
-            true => Ok(own),
-            false => Err(Failure::new(ErrorKind::NotFound, format!("{name}: no such store"))),
-        });
-        with_copies(own, &places.copies)?
+        with_copies(present(name, own), &places.copies)?
     };
     if let Some(cache) = &places.cache {
         all = Arc::new(CachedObjects::new(all, Arc::new(LocalObjects::new(cache))));
@@ -141,6 +136,15 @@ fn objects(name: &str) -> Result<Arc<dyn Objects>, Failure> {
     Ok(Arc::new(LocalObjects::new(Path::new(name))))
 }
 
+/// The same, but a directory that is not there is not taken for an empty store.
+fn present(name: &str, opened: Result<Arc<dyn Objects>, Failure>) -> Result<Arc<dyn Objects>, Failure> {
+    let is_there = is_address(name) || name.starts_with("s3://") || Path::new(name).is_dir();
+    match is_there {
+        true => opened,
+        false => Err(Failure::new(ErrorKind::NotFound, format!("{name}: no such directory"))),
+    }
+}
+
 /// The store `own` with its copies. Those that cannot be reached are told and left out; without the store itself nothing can be written.
 fn with_copies(own: Result<Arc<dyn Objects>, Failure>, copies: &[String]) -> Result<Arc<dyn Objects>, Failure> {
     let mut places = Vec::new();
@@ -151,7 +155,7 @@ fn with_copies(own: Result<Arc<dyn Objects>, Failure>, copies: &[String]) -> Res
             return Err(Failure::new(ErrorKind::Usage, message)
                 .with_cure("name a directory, or an address that ends in a slash"));
         }
-        match objects(copy) {
+        match present(copy, objects(copy)) {
             Ok(objects) => others.push(objects),
             Err(failure) => eprintln!("warning: {copy} is left out: {}", failure.message),
         }

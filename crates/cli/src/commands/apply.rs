@@ -61,6 +61,7 @@ Examples:
   gravure apply disk.gim /dev/sda --yes             a disk from a block image
   gravure apply disk.gim /dev/nvme0n1 --grow --new-ids --yes   onto a larger disk, beside the old one
   gravure apply images.gim/:golden /dev/sda3 --yes  from a store; http://server/images.gim/:golden too
+  gravure apply http://server/images.gim/:golden /dev/sda3 --yes --store-cache /var/cache/gravure    packs are kept there
   gravure apply reference.wim /mnt/target           the only image of a file
   gravure apply install.wim:2 /mnt/target           by number
   gravure apply \"install.wim:Windows Pro\" /mnt/x    by name
