@@ -111,11 +111,8 @@ pub(crate) fn set_places(cache: Option<&Path>, copies: &[String]) {
 pub(crate) fn open_store(name: &str) -> Result<Arc<Store>, Failure> {
     let (none, own) = (Places::default(), objects(name));
     let places = PLACES.get().unwrap_or(&none);
-    let mut all: Arc<dyn Objects> = if places.copies.is_empty() {
-        own?
-    } else {
-        with_copies(present(name, own), &places.copies)?
-    };
+    let mut all: Arc<dyn Objects> =
+        if places.copies.is_empty() { own? } else { with_copies(present(name, own), &places.copies)? };
     if let Some(cache) = &places.cache {
         all = Arc::new(CachedObjects::new(all, Arc::new(LocalObjects::new(cache))));
     }
@@ -146,7 +143,10 @@ fn present(name: &str, opened: Result<Arc<dyn Objects>, Failure>) -> Result<Arc<
 }
 
 /// The store `own` with its copies. Those that cannot be reached are told and left out; without the store itself nothing can be written.
-fn with_copies(own: Result<Arc<dyn Objects>, Failure>, copies: &[String]) -> Result<Arc<dyn Objects>, Failure> {
+fn with_copies(
+    own: Result<Arc<dyn Objects>, Failure>,
+    copies: &[String],
+) -> Result<Arc<dyn Objects>, Failure> {
     let mut places = Vec::new();
     let mut others = Vec::new();
     for copy in copies {
@@ -168,7 +168,8 @@ fn with_copies(own: Result<Arc<dyn Objects>, Failure>, copies: &[String]) -> Res
     }
     places.extend(others);
     let joined = if is_there { FailoverObjects::new(places) } else { FailoverObjects::read_only(places) };
-    let joined = joined.ok_or_else(|| Failure::new(ErrorKind::NotFound, "no place of the store".to_owned()))?;
+    let joined =
+        joined.ok_or_else(|| Failure::new(ErrorKind::NotFound, "no place of the store".to_owned()))?;
     Ok(Arc::new(joined))
 }
 

@@ -52,7 +52,8 @@ impl Objects for CachedObjects {
                 return Ok(copy);
             }
             match read_whole(&*self.near, name, MAX_COPIED_BYTES) {
-                Ok(bytes) if !is_misnamed(name, &bytes) => return Ok(Arc::new(bytes)),
+                // Not what was read for it: an index of a large store is not for memory.
+                Ok(bytes) if !is_misnamed(name, &bytes) => return Ok(copy),
                 // A copy that cannot be removed is not used either.
                 _ => drop(self.near.remove(name)),
             }

@@ -378,7 +378,9 @@ impl Store {
         match existing {
             OnExisting::Replace => self.objects.replace(&object, manifest)?,
             OnExisting::Refuse => {
-                if self.objects.put_new(&object, manifest)? == Put::Exists && !self.is_image(name, manifest)? {
+                if self.objects.put_new(&object, manifest)? == Put::Exists
+                    && !self.is_image(name, manifest)?
+                {
                     let why = format!("{} has an image of this name", self.name());
                     return Err(Error::Refused { what: format!("storing {name}"), why });
                 }

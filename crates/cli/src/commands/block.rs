@@ -9,8 +9,8 @@ use gravure_blockimg::ChunkId;
 use gravure_blockimg::facts::{Facts, Hardware, Volume};
 use gravure_imaging::{
     BlockApplyOptions, BlockApplyReport, BlockCapture, BlockCaptureOptions, BlockCaptureReport, BlockImageAt,
-    BlockPlan, BlockPlanOptions, BlockSource, BlockStream, Delta, ErrorKind, Keep, ListKind, VolumeFile, Which,
-    apply_block_stream, hardware_of, misfits, verify_block_image,
+    BlockPlan, BlockPlanOptions, BlockSource, BlockStream, Delta, ErrorKind, Keep, ListKind, VolumeFile,
+    Which, apply_block_stream, hardware_of, misfits, verify_block_image,
 };
 use gravure_linux::disks::Roots;
 use gravure_linux::machine;
@@ -306,7 +306,8 @@ pub(super) fn apply(
                 .with_cure("name the image instead of piping it"));
         }
         if how.delta == Delta::Always {
-            let message = "an image from a pipe comes once, as it is written: nothing can be compared with it before";
+            let message =
+                "an image from a pipe comes once, as it is written: nothing can be compared with it before";
             return Err(Failure::new(ErrorKind::Unsupported, message)
                 .with_cure("name the image instead of piping it, or leave --delta away"));
         }

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use gravure_blockimg::facts::Scope;
 use gravure_imaging::{
-    BlockApplyOptions, BlockApplyReport, BlockImage, Error, FinishReport, FitOptions, FitPlan,
-    FitReport, FittedPartition, Growth, VolumeFile, apply_block_image, apply_volume_anew,
-    finish_file_systems, has_to_be_fitted, is_laid_out_anew,
+    BlockApplyOptions, BlockApplyReport, BlockImage, Error, FinishReport, FitOptions, FitPlan, FitReport,
+    FittedPartition, Growth, VolumeFile, apply_block_image, apply_volume_anew, finish_file_systems,
+    has_to_be_fitted, is_laid_out_anew,
 };
 use gravure_linux::BlockDevice;
 use gravure_model::Ctl;

@@ -124,7 +124,10 @@ fn images_in_files_stores_and_streams() {
         .unwrap();
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(refused.status.code(), Some(9), "{said}");
-    assert!(said.contains("comes once") && said.contains("--delta") && !dir.join("other.img").exists(), "{said}");
+    assert!(
+        said.contains("comes once") && said.contains("--delta") && !dir.join("other.img").exists(),
+        "{said}"
+    );
 
     // Damage is found, named, and never restored.
     let mut bytes = std::fs::read(dir.join("x.gim")).unwrap();
@@ -253,10 +256,15 @@ fn a_store_is_read_from_its_copies_and_through_a_cache() {
     }
     let source = std::fs::read(dir.join("disk.img")).unwrap();
     ok(dir, &["capture", "disk.img", "store.gim/", "one", "--progress", "none"]);
-    assert!(Command::new("cp").args(["-r", "store.gim", "copy.gim"]).current_dir(dir).status().unwrap().success());
+    assert!(
+        Command::new("cp").args(["-r", "store.gim", "copy.gim"]).current_dir(dir).status().unwrap().success()
+    );
     let packs = |store: &str| -> Vec<std::path::PathBuf> {
         let folders = std::fs::read_dir(dir.join(store).join("packs")).unwrap();
-        folders.flat_map(|one| std::fs::read_dir(one.unwrap().path()).unwrap()).map(|one| one.unwrap().path()).collect()
+        folders
+            .flat_map(|one| std::fs::read_dir(one.unwrap().path()).unwrap())
+            .map(|one| one.unwrap().path())
+            .collect()
     };
     let spoil = |store: &str| {
         for pack in packs(store) {

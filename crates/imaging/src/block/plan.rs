@@ -353,7 +353,8 @@ fn partitions(source: &BlockSource, keep: Keep) -> Result<(Option<PartitionTable
         let range = part.range();
         extended.iter().any(|outer| outer.start < range.start && range.end <= outer.end)
     };
-    let outside = listed.iter().find(|part| part.is_logical() && !is_inside(part)).and_then(|part| part.number);
+    let outside =
+        listed.iter().find(|part| part.is_logical() && !is_inside(part)).and_then(|part| part.number);
     let why = match outside {
         Some(number) => Some(format!("logical partition {number} lies outside of the extended one")),
         None if overlap(listed.iter().filter(|part| part.is_logical())) => {
@@ -379,7 +380,9 @@ fn overlap<'a>(parts: impl Iterator<Item = &'a Listed>) -> bool {
 /// What of `range` lies in one of `outer`.
 fn within(outer: &[Range<u64>], range: Range<u64>) -> impl Iterator<Item = UsedSpan> + '_ {
     let common = outer.iter().map(move |outer| outer.start.max(range.start)..outer.end.min(range.end));
-    common.filter(|common| common.start < common.end).map(|common| keep(common.start, common.end - common.start))
+    common
+        .filter(|common| common.start < common.end)
+        .map(|common| keep(common.start, common.end - common.start))
 }
 
 /// The same with every partition that the table names, those in others, too.

@@ -258,10 +258,11 @@ impl Regions<'_> {
         device.drop_cache()?;
         let mut next = Some(extents.clone());
         let comparison = Comparison { context, device, is_wanted: &|_| true, on_bytes: &|_| () };
-        self.verified += comparison.run(|| Ok(next.take()), &mut |(_, differing)| match differing.first() {
-            None => Ok(()),
-            Some(first) => Err(differs(device, &extents[*first], differing.len() as u64 - 1)),
-        })?;
+        self.verified +=
+            comparison.run(|| Ok(next.take()), &mut |(_, differing)| match differing.first() {
+                None => Ok(()),
+                Some(first) => Err(differs(device, &extents[*first], differing.len() as u64 - 1)),
+            })?;
         Ok(())
     }
 

@@ -67,7 +67,8 @@ pub(super) fn judge(pieces: &[Piece], size: u64, device: &dyn VolumeDevice) -> R
         return Ok(AtEnd::Fits);
     }
     let bytes = u64::from(sector);
-    let span = |first: u64, last: u64| first.saturating_mul(bytes)..last.saturating_add(1).saturating_mul(bytes);
+    let span =
+        |first: u64, last: u64| first.saturating_mul(bytes)..last.saturating_add(1).saturating_mul(bytes);
     let place = |entry: &gravure_disk::gpt::GptEntry| {
         let range = span(entry.first_lba, entry.last_lba);
         Placed { number: entry.number, from: range.clone(), to: range }

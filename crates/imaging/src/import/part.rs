@@ -150,9 +150,13 @@ mod tests {
     fn the_copy_of_a_boot_sector_is_counted_in_the_sectors_of_its_volume() {
         let mut first = vec![7; MAX_SECTOR_BYTES];
         first[40..48].copy_from_slice(&1000_u64.to_le_bytes());
-        for (sector, expected) in
-            [(512_u16, Some((512_000, 512))), (4096, Some((4_096_000, 4096))), (0, None), (100, None), (8192, None)]
-        {
+        for (sector, expected) in [
+            (512_u16, Some((512_000, 512))),
+            (4096, Some((4_096_000, 4096))),
+            (0, None),
+            (100, None),
+            (8192, None),
+        ] {
             first[11..13].copy_from_slice(&sector.to_le_bytes());
             assert_eq!(boot_copy(&first).map(|(at, bytes)| (at, bytes.len())), expected, "{sector}");
         }

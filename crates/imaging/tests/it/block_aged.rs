@@ -136,7 +136,13 @@ fn taken(lab: &Lab, program: &str) -> Option<Vec<bool>> {
 fn restored_by_partclone(lab: &Lab, program: &str) -> Option<PathBuf> {
     let (image, target, log) = (lab.path("x.pc"), lab.path("theirs"), lab.path("log"));
     drop(std::fs::remove_file(&image));
-    run(oracle(program)?.args(["-c", "-q", "-s"]).arg(lab.volume()).arg("-o").arg(&image).arg("-L").arg(&log));
+    run(oracle(program)?
+        .args(["-c", "-q", "-s"])
+        .arg(lab.volume())
+        .arg("-o")
+        .arg(&image)
+        .arg("-L")
+        .arg(&log));
     used_target(&target, std::fs::metadata(lab.volume()).unwrap().len());
     let mut restore = oracle("partclone.restore")?;
     run(restore.args(["-q", "-C", "-s"]).arg(&image).arg("-O").arg(&target).arg("-L").arg(&log));
@@ -286,7 +292,11 @@ fn fat_of_every_width_keeps_what_its_tools_call_used() {
         // Behind the last whole cluster nothing is counted by anybody; it is kept.
         let slack = (usize::try_from(size).unwrap() - start) % bytes / SECTOR;
         let expected = (start + used * bytes) / SECTOR;
-        assert!((expected..=expected + slack).contains(&count(&kept)), "{context}: {} {expected}", count(&kept));
+        assert!(
+            (expected..=expected + slack).contains(&count(&kept)),
+            "{context}: {} {expected}",
+            count(&kept)
+        );
         // Partclone 0.3.23 takes other clusters than those in use where entries have 12 bits.
         if width != "12"
             && let Some(theirs) = taken(&lab, "partclone.fat")
@@ -436,12 +446,15 @@ fn a_volume_of_lvm_comes_back_with_every_file() {
         );
         let uuid = "123456-7890-abcd-efgh-ijkl-mnop-qrstuv";
         let mut make = oracle("pvcreate").unwrap();
-        make.args(["-ff", "-y", "--config", &config, "--uuid", uuid, "--restorefile"]).arg(&text).arg(&device.0);
+        make.args(["-ff", "-y", "--config", &config, "--uuid", uuid, "--restorefile"])
+            .arg(&text)
+            .arg(&device.0);
         run(&mut make);
         run(oracle("vgcfgrestore").unwrap().args(["--config", &config, "-f"]).arg(&text).arg("gravuretest"));
     }
     // The logical volume as one piece, to be filled and read.
-    let pieces: [Range<usize>; 2] = [34..54, 6..26].map(|mib: Range<usize>| (mib.start << 20)..(mib.end << 20));
+    let pieces: [Range<usize>; 2] =
+        [34..54, 6..26].map(|mib: Range<usize>| (mib.start << 20)..(mib.end << 20));
     let joined = |disk: &Path, name: &str| {
         let bytes = std::fs::read(disk).unwrap();
         let path = lab.path(name);
@@ -453,7 +466,11 @@ fn a_volume_of_lvm_comes_back_with_every_file() {
     let mut lab_of_files = Lab::new(MIB);
     let files = lab_of_files.write("file", 40);
     std::fs::rename(lab_of_files.path("tree"), &tree).unwrap();
-    run(oracle("mke2fs").unwrap().args(["-q", "-F", "-t", "ext4", "-E", "nodiscard", "-d"]).arg(&tree).arg(&inner));
+    run(oracle("mke2fs")
+        .unwrap()
+        .args(["-q", "-F", "-t", "ext4", "-E", "nodiscard", "-d"])
+        .arg(&tree)
+        .arg(&inner));
     let used = used_by_dumpe2fs(&inner).unwrap();
     let content = std::fs::read(&inner).unwrap();
     let mut disk = std::fs::read(lab.volume()).unwrap();

@@ -347,7 +347,8 @@ fn bad_sectors_are_named_by_the_files_that_they_hit() {
         run(oracle("ntfscp")?.arg("-q").arg(&volume).arg(tree.join("letters/secret.bin")).arg("secret.bin"));
         Some("secret.bin")
     };
-    let kinds: [(&str, &dyn Fn() -> Option<&'static str>); 3] = [("ext4", &ext4), ("FAT", &fat), ("NTFS", &ntfs)];
+    let kinds: [(&str, &dyn Fn() -> Option<&'static str>); 3] =
+        [("ext4", &ext4), ("FAT", &fat), ("NTFS", &ntfs)];
     for (kind, make) in kinds {
         sparse(&volume, 72 * MIB);
         let Some(name) = make() else { return };

@@ -12,8 +12,8 @@ use gravure_blockimg::facts::Facts;
 use gravure_disk::{DiskShape, Identity, Layout, PartitionRequest, PartitionSize, Role, Table, TableImage};
 use gravure_imaging::{
     BlockApplyOptions, BlockCapture, BlockCaptureOptions, BlockImage, BlockPlan, BlockPlanOptions,
-    BlockSource, Error, ErrorKind, ExistingData, FitOptions, FitPlan, FitReport, FittedPartition, Growth, VolumeDevice,
-    VolumeFile, apply_block_image, finish_file_systems, has_to_be_fitted,
+    BlockSource, Error, ErrorKind, ExistingData, FitOptions, FitPlan, FitReport, FittedPartition, Growth,
+    VolumeDevice, VolumeFile, apply_block_image, finish_file_systems, has_to_be_fitted,
 };
 use gravure_io::{FileAt, MemoryDisk, ReadAt, WriteAt};
 use gravure_model::Ctl;
@@ -197,13 +197,8 @@ fn captured(source: BlockSource, change: impl FnOnce(Facts) -> Facts) -> Vec<u8>
     let plan = BlockPlan::new(source, &options, &Ctl::default()).unwrap();
     let hits = |range: &Range<u64>| plan.hits(range);
     let facts = change(plan.facts().clone());
-    let capture = BlockCapture {
-        source: &plan,
-        name: plan.name(),
-        layout: plan.layout(),
-        facts: &facts,
-        hits: &hits,
-    };
+    let capture =
+        BlockCapture { source: &plan, name: plan.name(), layout: plan.layout(), facts: &facts, hits: &hits };
     let mut image = Vec::new();
     let how = BlockCaptureOptions::default();
     capture.to_stream(&mut image, "memory", &how, &Ctl::default(), &Silent).unwrap();
@@ -362,10 +357,7 @@ fn a_file_system_that_is_smaller_than_its_partition_grows_into_it() {
     assert_eq!(finished.grown, [(2, place.end - place.start)]);
     lab.check_root(&target, &place);
     let volume = lab.partition(&target, &place);
-    assert_eq!(
-        gravure_fsmap::probe(&FileAt::open(&volume).unwrap()).unwrap().size,
-        place.end - place.start
-    );
+    assert_eq!(gravure_fsmap::probe(&FileAt::open(&volume).unwrap()).unwrap().size, place.end - place.start);
     // A volume alone likewise.
     let image = capture(BlockSource::open(&root).unwrap());
     let device = VolumeFile::open(&root, None).unwrap();

@@ -116,7 +116,8 @@ fn put(disk: &Path, offset: u64, bytes: &[u8]) {
 }
 
 fn partition(disk: &Path, script: &str) {
-    let mut child = tool("sfdisk").args(["-q", "--wipe", "never"]).arg(disk).stdin(Stdio::piped()).spawn().unwrap();
+    let mut child =
+        tool("sfdisk").args(["-q", "--wipe", "never"]).arg(disk).stdin(Stdio::piped()).spawn().unwrap();
     std::io::Write::write_all(&mut child.stdin.take().unwrap(), script.as_bytes()).unwrap();
     assert!(child.wait().unwrap().success());
 }
@@ -143,7 +144,8 @@ fn logical_partitions_are_mapped_restored_and_browsed() {
         .map(|volume| (volume.number.unwrap(), volume.offset_bytes, volume.size_bytes))
         .collect();
     assert_eq!(volumes, PLACES);
-    let said: Vec<_> = plan.facts().volumes.iter().map(|it| (it.content.as_str(), it.basis.as_str())).collect();
+    let said: Vec<_> =
+        plan.facts().volumes.iter().map(|it| (it.content.as_str(), it.basis.as_str())).collect();
     assert_eq!(said, [("FAT16", "allocation"), ("ext4", "allocation"), ("ext4", "allocation")]);
     // Everything between them is kept: noise, all of it.
     let image = capture(BlockSource::open(&lab.disk()).unwrap());

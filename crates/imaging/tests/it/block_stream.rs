@@ -92,12 +92,8 @@ fn a_long_stream_is_read_back_before_its_end() {
     for (number, sector) in source.chunks_exact_mut(512).enumerate() {
         sector[..8].copy_from_slice(&(1 + number as u64 % 5000).to_le_bytes());
     }
-    let files = (0..sectors).map(|number| FileSpan {
-        offset: number * 512,
-        len: 512,
-        file_offset: 0,
-        content: 512,
-    });
+    let files =
+        (0..sectors).map(|number| FileSpan { offset: number * 512, len: 512, file_offset: 0, content: 512 });
     let layout = BlockLayout { files: files.collect(), ..whole_device(sectors * 512) };
     let stream = captured(&source, &layout);
     let taken = AtomicU64::new(0);

@@ -31,11 +31,7 @@ pub struct FittedPartition {
 
 impl FittedPartition {
     /// The volume of an image without a table, as all of `device`.
-    pub fn of_volume(
-        image: &BlockImage,
-        device: &dyn VolumeDevice,
-        growth: Growth,
-    ) -> Result<Self, Error> {
+    pub fn of_volume(image: &BlockImage, device: &dyn VolumeDevice, growth: Growth) -> Result<Self, Error> {
         let (from, to) = (0..image.root().size, 0..device.size());
         // What nobody can read cannot grow either.
         let probe = probe(&Peek::new(image)?, &from).ok();

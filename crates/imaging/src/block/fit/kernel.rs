@@ -57,8 +57,7 @@ pub fn finish_file_systems(
         }
     }
     let wanted = |one: &&FittedPartition| {
-        (one.grows && one.content != Kind::Ntfs)
-            || (!renamed.is_empty() && growing(one.content).is_some())
+        (one.grows && one.content != Kind::Ntfs) || (!renamed.is_empty() && growing(one.content).is_some())
     };
     if !partitions.iter().any(|one| wanted(&one)) {
         return Ok(report);

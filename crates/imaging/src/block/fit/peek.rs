@@ -11,7 +11,7 @@ use crate::block::blockimg;
 use crate::block::image::BlockImage;
 
 /// The device of an image. One region's extents and one chunk are kept; meant for few, small reads.
-pub(super) struct Peek<'a> {
+pub(in crate::block) struct Peek<'a> {
     image: &'a BlockImage,
     state: Mutex<State>,
 }
@@ -24,7 +24,7 @@ struct State {
 }
 
 impl<'a> Peek<'a> {
-    pub(super) fn new(image: &'a BlockImage) -> Result<Self, Error> {
+    pub(in crate::block) fn new(image: &'a BlockImage) -> Result<Self, Error> {
         let decoder = FrameDecoder::new().map_err(blockimg(image.name()))?;
         Ok(Self { image, state: Mutex::new(State { decoder, region: None, chunk: None }) })
     }
