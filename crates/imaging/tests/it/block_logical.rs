@@ -197,7 +197,7 @@ fn what_nobody_may_image_unasked_is_refused_in_a_logical_partition_too() {
     }
     // A table that contradicts itself is refused, and kept whole on request.
     for (sectors, said) in [(150_000_u32, "overlap"), (400_000, "outside")] {
-        let disk = FileAt::open(lab.disk()).unwrap();
+        let disk = FileAt::open(&lab.disk()).unwrap();
         let Table::Mbr(mbr) = Table::read(&disk, 512).unwrap() else { panic!("no MBR") };
         drop(disk);
         // The record of the first logical partition stands where the extended one begins.
