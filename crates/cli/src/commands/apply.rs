@@ -42,7 +42,8 @@ not fetched again. Volumes start over.
 A block image (.gim) is restored onto a disk, partition or file: what stands there already is kept, the rest is written and read
 back, boot sectors and partition table come last. Interrupted, it goes on where it was when it is run again. Of a whole disk it
 fits onto smaller and larger ones, and onto 512 and 4096-byte sectors: the last partitions move as far as they must, the table
-is computed anew, boot sectors say what they must. With --grow the largest file system fills what is left. From a pipe it is written
+is computed anew, boot sectors say what they must. With --grow the largest file system fills what is left, and others
+their partitions. From a pipe it is written
 front to back and read back likewise; a GPT gets its copy at the end of a larger disk, and nothing else is changed.
 Where an NTFS volume has no place with its blocks, it is laid out anew out of its files, as small as they need, with its label,
 serial number and boot code; so are FAT volumes whose sectors cannot be counted otherwise. ext2/3/4 are made smaller by resize2fs
@@ -158,7 +159,8 @@ pub(crate) struct Options {
     /// Block images: inventory (JSON) of the machine that the target belongs to [default: this one, when the target is a device]
     #[arg(long, value_name = "FILE")]
     machine: Option<PathBuf>,
-    /// Block images: the largest file system takes the room that a larger disk or partition has
+    /// Block images: the largest file system takes the room that a larger disk or partition has, and any that is smaller than its
+    /// partition fills it
     #[arg(long)]
     grow: bool,
     /// Block images: refuse a target that has no room for a volume's blocks, or other sectors, instead of laying its files out anew
