@@ -58,7 +58,8 @@ pub(crate) struct Common {
     /// (directories), contents (bytes that all files of an image may have together; no bound by default)
     #[arg(long = "limit", global = true, value_name = "WHAT=SIZE", hide_short_help = true)]
     limits: Vec<limits::Limit>,
-    /// Stores that are read from afar: keep copies of what is fetched in this directory, for whatever asks next
+    /// Stores that are read from afar: keep copies of what is fetched in this directory, for whatever asks next; nothing in it is
+    /// removed by itself
     #[arg(long, global = true, value_name = "DIR", hide_short_help = true)]
     store_cache: Option<std::path::PathBuf>,
     /// Another place of the store that is read: what the store itself does not give, or gives wrong, comes from here. Several may be named

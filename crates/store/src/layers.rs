@@ -1,7 +1,7 @@
 //! Objects over other objects: a local copy of what never changes, and several places with the same content.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use gravure_blockimg::ChunkId;
 use gravure_io::ReadAt;
@@ -29,12 +29,25 @@ fn is_misnamed(name: &str, bytes: &[u8]) -> bool {
 pub struct CachedObjects {
     far: Arc<dyn Objects>,
     near: Arc<dyn Objects>,
+    /// Copies that are wrong and cannot be removed: not used.
+    passed_by: Mutex<HashSet<String>>,
 }
 
 impl CachedObjects {
     /// `near` keeps copies of what is in `far`.
     pub fn new(far: Arc<dyn Objects>, near: Arc<dyn Objects>) -> Self {
-        Self { far, near }
+        Self { far, near, passed_by: Mutex::default() }
+    }
+
+    fn passed_by(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.passed_by.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The copy of `name` is not used again.
+    fn forget(&self, name: &str) {
+        if self.near.remove(name).is_err() {
+            self.passed_by().insert(name.to_owned());
+        }
     }
 }
 
@@ -47,18 +60,22 @@ impl Objects for CachedObjects {
         if !is_immutable(name) {
             return self.far.open(name);
         }
-        if let Ok(copy) = self.near.open(name) {
+        if let Ok(copy) = self.near.open(name)
+            && !self.passed_by().contains(name)
+        {
             if !name.starts_with("index/") {
                 return Ok(copy);
             }
             match read_whole(&*self.near, name, MAX_COPIED_BYTES) {
                 // Not what was read for it: an index of a large store is not for memory.
                 Ok(bytes) if !is_misnamed(name, &bytes) => return Ok(copy),
-                // A copy that cannot be removed is not used either.
-                _ => drop(self.near.remove(name)),
+                _ => self.forget(name),
             }
         }
         let bytes = read_whole(&*self.far, name, MAX_COPIED_BYTES)?;
+        if self.passed_by().contains(name) {
+            return Ok(Arc::new(bytes));
+        }
         match self.near.put_new(name, &bytes) {
             Ok(_) => self.near.open(name),
             // A full disk must not keep anybody from reading.
@@ -93,10 +110,8 @@ impl Objects for CachedObjects {
             // The near copy may be right in other places, and there is nothing better.
             return self.far.doubt(name);
         };
-        let is_other = near.is_ok_and(|near| near != far);
-        if self.near.remove(name).is_err() {
-            return false;
-        }
+        let is_other = !self.passed_by().contains(name) && near.is_ok_and(|near| near != far);
+        self.forget(name);
         is_other || self.far.doubt(name)
     }
 
