@@ -60,9 +60,8 @@ impl Objects for CachedObjects {
         if !is_immutable(name) {
             return self.far.open(name);
         }
-        if let Ok(copy) = self.near.open(name)
-            && !self.passed_by().contains(name)
-        {
+        let is_used = !self.passed_by().contains(name);
+        if is_used && let Ok(copy) = self.near.open(name) {
             if !name.starts_with("index/") {
                 return Ok(copy);
             }
