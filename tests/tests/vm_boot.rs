@@ -34,7 +34,8 @@ fn beside(case: &str, firmware: Firmware, network: NetworkBoot, reference: &str)
         "the foreign server gave no address:\n{}",
         foreign.log()
     );
-    let wanted = ["saw DISCOVER from ", "because of rule", "boot menu: nothing planned", "the payload reported in"];
+    let wanted =
+        ["saw DISCOVER from ", "because of rule", "boot menu: nothing planned", "the payload reported in"];
     scene.site.journal_with(&vm.mac, &wanted).with_context(|| case.to_owned())?;
     Ok(Some(scene.site.log()))
 }

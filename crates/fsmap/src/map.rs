@@ -246,7 +246,8 @@ pub(crate) fn map_nested(dev: &dyn ReadAt, options: &Options<'_>, depth: u32) ->
     };
     if let State::Unclean(reason) = probe.state {
         let is_fat = matches!(probe.kind, Kind::Fat12 | Kind::Fat16 | Kind::Fat32);
-        let fallback = if is_fat && reason == Reason::NotUnmounted { Fallback::Everything } else { options.fallback };
+        let fallback =
+            if is_fat && reason == Reason::NotUnmounted { Fallback::Everything } else { options.fallback };
         return refused(dev, probe, reason, &Options { fallback, ..*options });
     }
     if !probe.kind.has_map() {

@@ -146,7 +146,9 @@ impl Site {
         let given_up = Instant::now() + JOURNAL_PATIENCE;
         loop {
             let journal = self.run(&["machine", "journal", mac])?;
-            let Some(missing) = wanted.iter().find(|text| !journal.contains(**text)) else { return Ok(journal) };
+            let Some(missing) = wanted.iter().find(|text| !journal.contains(**text)) else {
+                return Ok(journal);
+            };
             if Instant::now() > given_up {
                 bail!("{missing:?} is missing in the journal:\n{journal}");
             }

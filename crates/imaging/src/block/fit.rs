@@ -29,7 +29,7 @@ use gravure_blockimg::facts::Scope;
 use gravure_disk::mbr::BOOT_CODE_BYTES;
 use gravure_disk::transfer::{self, Growth, Names, Placed, Resident};
 use gravure_disk::{DiskShape, Guid, Identity, Layout, Table, TableImage};
-use gravure_fsmap::{Kind, Probe};
+use gravure_fsmap::Kind;
 use gravure_io::{ReadAt, Window};
 use gravure_model::Ctl;
 use gravure_model::event::Observer;

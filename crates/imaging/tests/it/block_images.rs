@@ -123,7 +123,8 @@ fn a_device_comes_back_from_a_file_a_stream_and_a_store() {
         assert_eq!((stored.tree, stored.id), (report.tree, report.id));
         assert_eq!(into_store("two").unwrap().new_bytes, 0, "nothing of a second capture is new");
         assert_eq!(into_store("two").unwrap().id, report.id, "the same once more is nothing");
-        let other = device(99, size);
+        let mut other = source.clone();
+        other[0] ^= 0x80;
         let refused = with_capture(&other, &layout, |capture| {
             let options = capture_options(2);
             capture.to_store(&store, "two", OnExisting::Refuse, &options, &Ctl::default(), &Silent)

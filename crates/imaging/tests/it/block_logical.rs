@@ -193,7 +193,7 @@ fn what_nobody_may_image_unasked_is_refused_in_a_logical_partition_too() {
         assert!(error.to_string().contains("partition 6 of"), "{error}");
         let plan = lab.plan(Keep::UsedOrEverything).unwrap();
         let last = plan.facts().volumes.last().unwrap();
-        assert_eq!((last.content.as_str(), last.basis.as_str()), ("LUKS", "everything"));
+        assert_eq!((last.content.as_str(), last.basis.as_str()), ("LUKS1", "everything"));
     }
     // A table that contradicts itself is refused, and kept whole on request.
     for (sectors, said) in [(150_000_u32, "overlap"), (400_000, "outside")] {

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use gravure_disk::transfer::Growth;
 use gravure_fsmap::{Kind, Probe};
-use gravure_io::{ReadAt, Window};
+use gravure_io::Window;
 
 use super::peek::Peek;
 use crate::block::image::BlockImage;
