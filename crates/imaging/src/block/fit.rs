@@ -465,7 +465,7 @@ impl FitPlan {
             .map(|one| one.to.start..one.to.start + one.size_bytes().min(one.from.end - one.from.start))
             .collect();
         taken.sort_by_key(|range| range.start);
-        for next in taken.into_iter().chain([end..end]) {
+        for next in taken.into_iter().chain(std::iter::once(end..end)) {
             let free = at..next.start.min(end);
             if !free.is_empty() {
                 bytes += free.end - free.start;
