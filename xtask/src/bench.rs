@@ -23,6 +23,7 @@ const EXAMPLES: &str = "Examples:
   cargo xtask bench drivers --check index of 10,000 INF files, match of a machine
   cargo xtask bench wim --check     codecs and whole operations on Windows programs, against wimlib
   cargo xtask bench wim --quick     the same on a tenth of the input
+  cargo xtask bench wim --only small   the rows with this in their name, on what the last run left; into a JSON file of its own
   cargo xtask bench ntfs            NTFS volumes applied and captured, against wimlib-imagex
 
 The table is printed and kept as JSON below `bench/` in the target directory.";
@@ -49,6 +50,9 @@ pub(crate) struct Options {
     /// `wim`, `ntfs`: a tenth of the input and one run; `block`: one run, to try things
     #[arg(long)]
     quick: bool,
+    /// `wim`: only the rows whose name contains TEXT; images of earlier rows are those of the last run
+    #[arg(long, value_name = "TEXT")]
+    only: Option<String>,
 }
 
 /// The benchmarks.

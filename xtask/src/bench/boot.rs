@@ -31,6 +31,8 @@ const CLIENT_ADDRESSES: [&str; 5] = ["10.77.0.9", "10.77.0.10", "10.77.0.11", "1
 const MAX_PEAK_BYTES: u64 = 40 << 20;
 /// After a lost packet, at window 16.
 const MAX_RECOVERY_SECONDS: f64 = 0.2;
+/// Some rivals wait for seconds after each lost packet: minutes a run.
+const SLOW_RUN_SECONDS: f64 = 20.0;
 const MAX_P99_MILLISECONDS: f64 = 2.0;
 const TFTP_RATIO: f64 = 0.95;
 const HTTP_RATIO: f64 = 0.8;
@@ -118,7 +120,9 @@ pub(super) fn run(options: &Options) -> Result<bool> {
         let best = best.max_by(|one, other| one.0.total_cmp(&other.0)).unwrap_or((0.0, "none"));
         rows.push(faster(case.0, speed(&outcome), best, TFTP_RATIO));
         if case.5 > 0 {
-            let met = outcome.slowest_recovery < MAX_RECOVERY_SECONDS;
+            // Without a window no client reports a gap: a lost packet costs a timer, and one lost twice in a row that and twice it.
+            let has_target = case.3 > 1;
+            let met = !has_target || outcome.slowest_recovery < MAX_RECOVERY_SECONDS;
             rows.push(Row {
                 what: format!("{}: slowest recovery of {} in all runs", case.0, outcome.dropped),
                 ours: outcome.slowest_recovery,
@@ -126,7 +130,7 @@ pub(super) fn run(options: &Options) -> Result<bool> {
                 rival: String::new(),
                 unit: "s",
                 ratio: f64::NAN,
-                target: format!("< {MAX_RECOVERY_SECONDS} s"),
+                target: if has_target { format!("< {MAX_RECOVERY_SECONDS} s") } else { String::new() },
                 met,
             });
         }
@@ -231,7 +235,8 @@ impl<'a> Bench<'a> {
         serde_json::from_slice(&output).context("cannot read what the client measured")
     }
 
-    /// One client, as often as asked: the speed of the run in the middle, losses and the slowest recovery of all runs.
+    /// One client, as often as asked: the speed of the run in the middle, losses and the slowest recovery of all runs. A slow run is not
+    /// repeated: timers decide it, which do not vary.
     fn tftp(&self, case: &Case) -> Result<Outcome> {
         let (_, file, block, window, delay, loss) = *case;
         let (block, window) = (block.to_string(), window.to_string());
@@ -244,7 +249,15 @@ impl<'a> Bench<'a> {
             let seed = number.to_string();
             self.client(&[&args[..], &["--seed", &seed]].concat())
         };
-        let mut outcomes = (0..self.runs.max(1)).map(run).collect::<Result<Vec<_>>>()?;
+        let mut outcomes = Vec::new();
+        for number in 0..self.runs.max(1) {
+            let outcome = run(number)?;
+            let is_slow = outcome.seconds > SLOW_RUN_SECONDS;
+            outcomes.push(outcome);
+            if is_slow {
+                break;
+            }
+        }
         outcomes.sort_by(|one, other| one.seconds.total_cmp(&other.seconds));
         let dropped = outcomes.iter().map(|outcome| outcome.dropped).sum();
         let slowest = outcomes.iter().map(|outcome| outcome.slowest_recovery).fold(0.0, f64::max);

@@ -66,8 +66,9 @@ pub(super) fn run(options: &Options) -> Result<bool> {
     let example = ["build", "--release", "--package", "gravure-codec", "--example", "measure"];
     process::run(workspace::cargo().args(example))?;
     step.done("built");
-    let codecs = codecs::measure_all(&input, &dir)?;
-    let operations = operations::measure_all(extent, &input, &dir)?;
+    let only = options.only.as_deref().unwrap_or_default();
+    let codecs = codecs::measure_all(only, &input, &dir)?;
+    let operations = operations::measure_all(extent, only, &input, &dir)?;
     let outcome = Outcome {
         is_quick: extent.is_quick,
         program_bytes: input.programs.bytes,
@@ -79,7 +80,8 @@ pub(super) fn run(options: &Options) -> Result<bool> {
         codecs,
         operations,
     };
-    let path = workspace::target().join("bench/wim.json");
+    let file = if only.is_empty() { "bench/wim.json" } else { "bench/wim-only.json" };
+    let path = workspace::target().join(file);
     let text = serde_json::to_string_pretty(&outcome).context("cannot write the result")?;
     std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(outcome.print(&path))

@@ -42,6 +42,10 @@ An image serves both ways, whatever it is called. It starts UEFI machines, with 
 booted from the network; since anybody may carry a stick, it is not given a plan that needs more than `claimed` until an
 operator approves it: gravure machine approve MACHINE CODE.
 
+A medium knows the addresses that the server has now. When none of them answers, it asks where the server is by DNS-SD, and tries the boot
+server that the site's DHCP names (next-server or option 66), which also works behind routers. Whoever answers has to prove that it is the
+server of this site.
+
 With --image the medium brings the image and an order signed by the site's plan key, and needs no server: chosen in its menu, it deploys
 to the one disk of the machine that is empty (--wipe: or not), shows what it does, verifies, and switches the machine off. It cannot be
 called back and counts no machines, so it ends by itself (--expires), and it never holds secrets.")]

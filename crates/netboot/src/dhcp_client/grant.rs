@@ -36,6 +36,9 @@ pub struct Grant {
     pub domain: Option<String>,
     /// The name the server has for us.
     pub host_name: Option<String>,
+    /// Who serves boot files as the site's DHCP server has it: `siaddr`, option 66 where it holds an address, the DHCP server itself; each
+    /// once. Claims of the network, to be proven.
+    pub boot_servers: Vec<Ipv4Addr>,
     /// MTU of the link.
     pub mtu: Option<u16>,
     /// When we ask the server to renew (T1).
@@ -88,12 +91,24 @@ impl Grant {
             ntp: list(code::NTP),
             domain,
             host_name,
+            boot_servers: boot_servers(message, server),
             mtu: options.number16(code::INTERFACE_MTU).filter(|mtu| *mtu >= SMALLEST_MTU),
             renew_at,
             rebind_at,
             expires,
         })
     }
+}
+
+fn boot_servers(message: &Message, granted_by: Ipv4Addr) -> Vec<Ipv4Addr> {
+    let named = message.options.text(code::TFTP_SERVER).and_then(|name| name.parse().ok());
+    let mut servers = Vec::new();
+    for server in [Some(message.head.siaddr), named, Some(granted_by)].into_iter().flatten() {
+        if is_usable(server) && !servers.contains(&server) {
+            servers.push(server);
+        }
+    }
+    servers
 }
 
 /// T1, T2 and the end. RFC 2131 section 4.4.5: a half and seven eighths unless the server names sensible ones.
@@ -212,6 +227,18 @@ mod tests {
             [grant.renew_at, grant.rebind_at, grant.expires],
             [1_801_000, 3_151_000, 3_601_000].map(Millis)
         );
+    }
+
+    #[test]
+    fn boot_servers_are_addresses_once_each() {
+        let servers = |options: &[(u8, &[u8])]| grant([10, 0, 0, 50], options).unwrap().boot_servers;
+        assert_eq!(servers(&[SERVER]), [[10, 0, 0, 1].into()] as [Ipv4Addr; 1]);
+        let named = servers(&[SERVER, (66, b"10.9.0.2")]);
+        assert_eq!(named, [[10, 9, 0, 2].into(), [10, 0, 0, 1].into()] as [Ipv4Addr; 2]);
+        // Names are not looked up, and what no machine can have is nobody.
+        for other in [&b"boot.example"[..], b"127.0.0.1", b"10.0.0.1"] {
+            assert_eq!(servers(&[SERVER, (66, other)]).len(), 1, "{other:?}");
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ const OUR_LIMIT: usize = 1472;
 /// RFC 2131 section 4.4.5: renewals are not repeated more often than once a minute.
 const RENEWAL_SPACING: Duration = Duration::from_secs(60);
 /// What we would like to be told.
-const PARAMETERS: [u8; 10] = [
+const PARAMETERS: [u8; 11] = [
     code::SUBNET_MASK,
     code::STATIC_ROUTES,
     code::ROUTER,
@@ -25,6 +25,7 @@ const PARAMETERS: [u8; 10] = [
     code::BROADCAST,
     code::NTP,
     code::SERVER_IDENTIFIER,
+    code::TFTP_SERVER,
 ];
 
 /// Settings of a client.

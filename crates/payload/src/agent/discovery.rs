@@ -12,6 +12,38 @@ const PATIENCE: Duration = Duration::from_millis(1500);
 /// Servers that are tried in one round, whoever else answers.
 const MAX_SERVERS: usize = 8;
 
+/// Our server at the `addresses` that came with our address, at the ports of those already `known`, which are left out: a router lets no
+/// question of DNS-SD through, but the site's DHCP server names who boots its machines. Whoever answers there still has to prove that it
+/// is of our site.
+pub(super) fn told(addresses: &[Ipv4Addr], known: &[SiteServer]) -> Vec<SiteServer> {
+    let mut told: Vec<SiteServer> = Vec::new();
+    for (address, server) in
+        addresses.iter().flat_map(|address| known.iter().map(move |server| (address, server)))
+    {
+        let (Some(api), Some(content)) = (at(&server.api, *address), at(&server.content, *address)) else {
+            continue;
+        };
+        let server = SiteServer { api, content };
+        let is_new = |other: &SiteServer| other.api != server.api;
+        if known.iter().chain(&told).all(is_new) && told.len() < MAX_SERVERS {
+            told.push(server);
+        }
+    }
+    told
+}
+
+/// The same scheme and port elsewhere. `None` for what is not `scheme://host[:port]`.
+fn at(url: &str, address: Ipv4Addr) -> Option<String> {
+    let (scheme, rest) = url.split_once("://")?;
+    let rest = rest.trim_end_matches('/');
+    // The last colon of an IPv6 address stands within brackets.
+    let port = rest.rsplit_once(':').map(|(_, port)| port).filter(|port| port.parse::<u16>().is_ok());
+    Some(match port {
+        Some(port) => format!("{scheme}://{address}:{port}"),
+        None => format!("{scheme}://{address}"),
+    })
+}
+
 /// Asks on the network of our `address`. Those already `known` are left out. Whoever answers still has to prove that it is of
 /// our site.
 pub(super) fn find(address: Ipv4Addr, known: &[SiteServer]) -> Vec<SiteServer> {
@@ -48,6 +80,30 @@ mod tests {
     use gravure_netboot::dnssd::{Advert, answer};
 
     use super::*;
+
+    #[test]
+    fn told_addresses_are_tried_at_the_ports_of_the_site_and_known_servers_not_again() {
+        let server = |host: &str, ports: [&str; 2]| SiteServer {
+            api: format!("https://{host}{}", ports[0]),
+            content: format!("http://{host}{}", ports[1]),
+        };
+        let known = [
+            server("10.0.0.1", [":8443", ":8080"]),
+            server("[fd00::1]", [":8443", ""]),
+            server("gravure.example", ["", ""]),
+        ];
+        let addresses = [Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 9, 0, 2)];
+        let expected = [
+            // `https` without a port at the known address is another place.
+            server("10.0.0.1", ["", ""]),
+            server("10.9.0.2", [":8443", ":8080"]),
+            server("10.9.0.2", ["", ""]),
+        ];
+        assert_eq!(told(&addresses, &known), expected);
+        assert_eq!(told(&addresses, &[]), []);
+        assert_eq!(at("nonsense", addresses[0]), None);
+        assert_eq!(at("http://[fd00::1]/", addresses[0]).unwrap(), "http://10.0.0.1");
+    }
 
     #[test]
     fn answers_become_servers_once_each_and_nonsense_none() {

@@ -33,6 +33,8 @@ pub(super) struct Address {
     pub(super) interface: String,
     pub(super) address: Ipv4Addr,
     pub(super) prefix_len: u8,
+    /// Boot servers that came with the address.
+    pub(super) boot_servers: Vec<Ipv4Addr>,
 }
 
 /// The network as the other parts of the agent see it.
@@ -206,7 +208,12 @@ mod tests {
     use super::*;
 
     fn address(interface: &str) -> Address {
-        Address { interface: interface.into(), address: Ipv4Addr::new(10, 0, 0, 9), prefix_len: 24 }
+        Address {
+            interface: interface.into(),
+            address: Ipv4Addr::new(10, 0, 0, 9),
+            prefix_len: 24,
+            boot_servers: Vec::new(),
+        }
     }
 
     #[test]

@@ -146,7 +146,7 @@ impl Talk<'_> {
     }
 
     /// Greets servers in turn until one answers that proves to be of our site: those we were told of first, then those that
-    /// are found on the network.
+    /// the network names: the boot server of the DHCP lease, then DNS-SD.
     fn greet(&mut self, inventory: &Inventory) -> Contact {
         let (mut wait, mut rounds) = (self.waits.first, 0u32);
         loop {
@@ -157,7 +157,12 @@ impl Talk<'_> {
                 }
             }
             let address = self.network.as_ref().map(|network| network.wait_for_address(&self.screen));
-            for server in address.into_iter().flat_map(|address| discovery::find(address.address, &known)) {
+            let found = address.into_iter().flat_map(|address| {
+                let mut servers = discovery::told(&address.boot_servers, &known);
+                servers.extend(discovery::find(address.address, &known));
+                servers
+            });
+            for server in found {
                 if let Some(contact) = self.greet_and_say(&server, inventory, &mut wait) {
                     return contact;
                 }

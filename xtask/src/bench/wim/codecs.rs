@@ -67,14 +67,18 @@ struct Programs {
     theirs: PathBuf,
 }
 
-/// Measures all codecs on the sample.
-pub(super) fn measure_all(input: &Input, dir: &Path) -> Result<Vec<Codec>> {
+/// Measures the codecs whose row has `only` in its name on the sample.
+pub(super) fn measure_all(only: &str, input: &Input, dir: &Path) -> Result<Vec<Codec>> {
     let programs =
         Programs { ours: workspace::target().join("release/examples/measure"), theirs: build_rival(dir)? };
     CODECS
         .into_iter()
         .map(|(method, chunk_size, is_target)| {
-            let step = Step::start(format!("{method}, chunks of {} KiB", chunk_size >> 10));
+            (format!("{method}, chunks of {} KiB", chunk_size >> 10), method, chunk_size, is_target)
+        })
+        .filter(|(name, ..)| name.contains(only))
+        .map(|(name, method, chunk_size, is_target)| {
+            let step = Step::start(name);
             let mut codec = programs.codec(method, chunk_size, &input.sample, dir)?;
             codec.is_target = is_target;
             if !codec.is_met() {

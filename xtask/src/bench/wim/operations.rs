@@ -81,14 +81,27 @@ struct Bench<'a> {
     gravure: PathBuf,
     threads: String,
     runs: usize,
+    /// What the names of the rows to measure have in them.
+    only: &'a str,
+    /// What the last image is of, as in the name of its row.
+    captured: String,
     done: Vec<Operation>,
 }
 
-/// Measures all operations.
-pub(super) fn measure_all(extent: Extent, input: &Input, dir: &Path) -> Result<Vec<Operation>> {
+/// Measures the operations whose row has `only` in its name.
+pub(super) fn measure_all(extent: Extent, only: &str, input: &Input, dir: &Path) -> Result<Vec<Operation>> {
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let gravure = workspace::target().join("release/gravure");
-    let mut bench = Bench { dir, gravure, threads: threads.to_string(), runs: extent.runs, done: Vec::new() };
+    let runs = extent.runs;
+    let mut bench = Bench {
+        dir,
+        gravure,
+        threads: threads.to_string(),
+        runs,
+        only,
+        captured: String::new(),
+        done: Vec::new(),
+    };
     let peak = PEAK + input.programs.files * PEAK_PER_FILE;
     let capture = Targets { wall: Some(1.0), size: Some(1.01), peak: Some(peak), peak_ratio: None };
     let fast = Targets { peak: Some(peak), ..Targets::default() };
@@ -120,6 +133,7 @@ pub(super) fn measure_all(extent: Extent, input: &Input, dir: &Path) -> Result<V
     bench.capture(&input.solid, "solid", &ours, &["--solid"], packed)?;
     bench.apply("solid", solid)?;
     bench.verify("solid", solid)?;
+    empty(&bench.targets_dir())?;
     Ok(bench.done)
 }
 
@@ -155,6 +169,7 @@ impl Bench<'_> {
         } else {
             ""
         };
+        self.captured = format!("{method}{what}");
         let operation = self.run(&Job {
             name: format!("capture {method}{what}"),
             runs: self.runs,
@@ -175,20 +190,19 @@ impl Bench<'_> {
             output: Some(&|program| self.image(program, method)),
             targets,
         })?;
-        self.done.push(operation);
+        self.done.extend(operation);
         Ok(())
     }
 
     fn apply(&mut self, method: &str, targets: Targets) -> Result<()> {
         let image = self.image(Program::Theirs, method);
-        // A directory for each run, emptied when all are done: for seconds after a removal, ext4 spends most of the time
+        // A directory for each run, removed when all rows are done: for minutes after a removal, ext4 spends most of the time
         // for a new file on passing over what was just removed, and that would be measured.
-        let targets_dir = self.dir.join("targets");
+        let targets_dir = self.targets_dir().join(&self.captured);
         let number = std::cell::Cell::new(0);
         let target = || targets_dir.join(number.get().to_string());
-        empty(&targets_dir)?;
         let operation = self.run(&Job {
-            name: self.of_last("apply", method),
+            name: format!("apply {}", self.captured),
             runs: self.runs,
             before: &|_| {
                 number.set(number.get() + 1);
@@ -206,15 +220,17 @@ impl Bench<'_> {
             output: None,
             targets,
         })?;
-        empty(&targets_dir)?;
-        self.done.push(operation);
+        for target in read_dir(&targets_dir)? {
+            cut_files(&target)?;
+        }
+        self.done.extend(operation);
         Ok(())
     }
 
     fn verify(&mut self, method: &str, targets: Targets) -> Result<()> {
         let image = self.image(Program::Theirs, method);
         let operation = self.run(&Job {
-            name: self.of_last("verify", method),
+            name: format!("verify {}", self.captured),
             runs: self.runs,
             before: &|_| Ok(()),
             command: &|program| {
@@ -225,7 +241,7 @@ impl Bench<'_> {
             output: None,
             targets,
         })?;
-        self.done.push(operation);
+        self.done.extend(operation);
         Ok(())
     }
 
@@ -254,7 +270,7 @@ impl Bench<'_> {
         for program in [Program::Ours, Program::Theirs] {
             remove(&self.image(program, "exported"))?;
         }
-        self.done.push(operation);
+        self.done.extend(operation);
         Ok(())
     }
 
@@ -283,18 +299,15 @@ impl Bench<'_> {
         for program in [Program::Ours, Program::Theirs] {
             remove(&self.image(program, "optimized"))?;
         }
-        self.done.push(operation);
+        self.done.extend(operation);
         Ok(())
     }
 
-    /// The name of an operation on the image of the last capture.
-    fn of_last(&self, verb: &str, method: &str) -> String {
-        let captures = self.done.iter().rev().find_map(|done| done.name.strip_prefix("capture "));
-        format!("{verb} {}", captures.unwrap_or(method))
-    }
-
     /// Both programs in turns, so that a slow phase of the machine hits both; the medians.
-    fn run(&self, job: &Job<'_>) -> Result<Operation> {
+    fn run(&self, job: &Job<'_>) -> Result<Option<Operation>> {
+        if !job.name.contains(self.only) {
+            return Ok(None);
+        }
         let step = Step::start(&job.name);
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         for run in 0..job.runs.max(1) {
@@ -321,8 +334,38 @@ impl Bench<'_> {
             (job.before)(Program::Ours)?;
             operation.profile = profile::of(&(job.command)(Program::Ours)?, self.dir)?;
         }
-        Ok(operation)
+        Ok(Some(operation))
     }
+
+    fn targets_dir(&self) -> PathBuf {
+        self.dir.join("targets")
+    }
+}
+
+/// What a directory holds; nothing if it is not there.
+fn read_dir(dir: &Path) -> Result<Vec<PathBuf>> {
+    let entries = match std::fs::read_dir(dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.with_context(|| format!("cannot list {}", dir.display()))?,
+    };
+    let entries = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>();
+    entries.with_context(|| format!("cannot list {}", dir.display()))
+}
+
+/// Gives the room of all files below `dir` back; the files stay.
+fn cut_files(dir: &Path) -> Result<()> {
+    for path in read_dir(dir)? {
+        let kind =
+            std::fs::symlink_metadata(&path).with_context(|| format!("cannot look at {}", path.display()))?;
+        if kind.is_dir() {
+            cut_files(&path)?;
+        } else if kind.is_file() {
+            let file = std::fs::File::options().write(true).open(&path);
+            let cut = file.and_then(|file| file.set_len(0));
+            cut.with_context(|| format!("cannot cut {}", path.display()))?;
+        }
+    }
+    Ok(())
 }
 
 fn remove(path: &Path) -> Result<()> {

@@ -135,6 +135,7 @@ impl Lease<'_> {
                     interface: self.link.name.clone(),
                     address: grant.address,
                     prefix_len: grant.network.prefix(),
+                    boot_servers: grant.boot_servers.clone(),
                 };
                 // Before others see the address it must work.
                 configure::apply(&mut self.links, self.link.index, &grant)?;
