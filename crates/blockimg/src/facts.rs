@@ -111,6 +111,10 @@ pub struct PartitionTable {
     pub kind: String,
     /// GUID of the disk, or signature.
     pub identifier: String,
+    /// Sectors in which it counts: other ones than the source's where the source is the copy of another disk. Images of versions that did
+    /// not look do not have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sector_bytes: Option<u32>,
 }
 
 /// A partition and what is on it.

@@ -58,6 +58,13 @@ pub(crate) struct Common {
     /// (directories), contents (bytes that all files of an image may have together; no bound by default)
     #[arg(long = "limit", global = true, value_name = "WHAT=SIZE", hide_short_help = true)]
     limits: Vec<limits::Limit>,
+    /// Stores that are read from afar: keep copies of what is fetched in this directory, for whatever asks next; nothing in it is
+    /// removed by itself
+    #[arg(long, global = true, value_name = "DIR", hide_short_help = true)]
+    store_cache: Option<std::path::PathBuf>,
+    /// Another place of the store that is read: what the store itself does not give, or gives wrong, comes from here. Several may be named
+    #[arg(long = "store-copy", global = true, value_name = "STORE", hide_short_help = true)]
+    store_copies: Vec<String>,
 }
 
 /// All commands, in the order of DESIGN section 5.
@@ -110,6 +117,7 @@ fn main() -> ExitCode {
     init_tracing(if matches!(arguments.command, Command::Serve(_)) { "info" } else { "warn" });
     let common = arguments.common;
     limits::set(&common.limits);
+    stored::set_places(common.store_cache.as_deref(), &common.store_copies);
     let result = match arguments.command {
         Command::Capture(options) => commands::capture::run(&options, &common),
         Command::Apply(options) => commands::apply::run(&options, &common),

@@ -1,8 +1,8 @@
 //! Block images and stores by their names on the command line: `FILE.gim`, `STORE/`, `STORE:NAME` or `STORE#NAME`, addresses,
 //! `s3://BUCKET/PREFIX/`.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use gravure_fetch::Patience;
 use gravure_imaging::{
@@ -10,7 +10,9 @@ use gravure_imaging::{
 };
 use gravure_io::FileAt;
 use gravure_model::{Ctl, Secret};
-use gravure_store::{HttpObjects, LocalObjects, S3Config, S3Objects, Store};
+use gravure_store::{
+    CachedObjects, FailoverObjects, HttpObjects, LocalObjects, Objects, S3Config, S3Objects, Store,
+};
 
 use crate::exit::{Failure, chain};
 use crate::target::ImageName;
@@ -87,19 +89,88 @@ pub(crate) fn store_failure(error: gravure_store::Error) -> Failure {
     Failure::new(store_error_kind(&error), chain(&error))
 }
 
-/// Opens the store that a name says.
+/// What [`open_store`] reads besides the store itself: said once, to the process, as limits are.
+#[derive(Debug, Default)]
+struct Places {
+    /// Where copies are kept.
+    cache: Option<PathBuf>,
+    /// Other places of the store.
+    copies: Vec<String>,
+}
+
+/// Set before a command runs.
+static PLACES: OnceLock<Places> = OnceLock::new();
+
+/// Says where else stores are, and where copies of what is read are kept.
+pub(crate) fn set_places(cache: Option<&Path>, copies: &[String]) {
+    // A second time would be a second command line.
+    let _ = PLACES.set(Places { cache: cache.map(Path::to_owned), copies: copies.to_vec() });
+}
+
+/// Opens the store that a name says, with its other places and the cache.
 pub(crate) fn open_store(name: &str) -> Result<Arc<Store>, Failure> {
-    let store = if let Some(place) = name.strip_prefix("s3://") {
-        Store::open(Arc::new(bucket(place)?))
-    } else if is_address(name) {
-        HttpObjects::open(agent(), name, Patience::default())
-            .and_then(|objects| Store::open(Arc::new(objects)))
-    } else {
-        Store::open(Arc::new(LocalObjects::new(Path::new(name))))
-    };
-    let store = store.map_err(store_failure)?;
+    let (none, own) = (Places::default(), objects(name));
+    let places = PLACES.get().unwrap_or(&none);
+    let mut all: Arc<dyn Objects> =
+        if places.copies.is_empty() { own? } else { with_copies(present(name, own), &places.copies)? };
+    if let Some(cache) = &places.cache {
+        all = Arc::new(CachedObjects::new(all, Arc::new(LocalObjects::new(cache))));
+    }
+    let store = Store::open(all).map_err(store_failure)?;
     store.warnings().iter().for_each(|warning| eprintln!("warning: {warning}"));
     Ok(Arc::new(store))
+}
+
+/// The place that a name says.
+fn objects(name: &str) -> Result<Arc<dyn Objects>, Failure> {
+    if let Some(place) = name.strip_prefix("s3://") {
+        return Ok(Arc::new(bucket(place)?));
+    }
+    if is_address(name) {
+        let opened = HttpObjects::open(agent(), name, Patience::default());
+        return Ok(Arc::new(opened.map_err(store_failure)?));
+    }
+    Ok(Arc::new(LocalObjects::new(Path::new(name))))
+}
+
+/// The same, but a directory that is not there is not taken for an empty store.
+fn present(name: &str, opened: Result<Arc<dyn Objects>, Failure>) -> Result<Arc<dyn Objects>, Failure> {
+    let is_there = is_address(name) || name.starts_with("s3://") || Path::new(name).is_dir();
+    match is_there {
+        true => opened,
+        false => Err(Failure::new(ErrorKind::NotFound, format!("{name}: no such directory"))),
+    }
+}
+
+/// The store `own` with its copies. Those that cannot be reached are told and left out; without the store itself nothing can be written.
+fn with_copies(
+    own: Result<Arc<dyn Objects>, Failure>,
+    copies: &[String],
+) -> Result<Arc<dyn Objects>, Failure> {
+    let mut places = Vec::new();
+    let mut others = Vec::new();
+    for copy in copies {
+        if !is_store(copy) {
+            let message = format!("--store-copy {copy}: no store");
+            return Err(Failure::new(ErrorKind::Usage, message)
+                .with_cure("name a directory, or an address that ends in a slash"));
+        }
+        match present(copy, objects(copy)) {
+            Ok(objects) => others.push(objects),
+            Err(failure) => eprintln!("warning: {copy} is left out: {}", failure.message),
+        }
+    }
+    let is_there = own.is_ok();
+    match own {
+        Ok(own) => places.push(own),
+        Err(failure) if others.is_empty() => return Err(failure),
+        Err(failure) => eprintln!("warning: read from its copies: {}", failure.message),
+    }
+    places.extend(others);
+    let joined = if is_there { FailoverObjects::new(places) } else { FailoverObjects::read_only(places) };
+    let joined =
+        joined.ok_or_else(|| Failure::new(ErrorKind::NotFound, "no place of the store".to_owned()))?;
+    Ok(Arc::new(joined))
 }
 
 /// A store in a bucket, `BUCKET/PREFIX/`; where the server is and who asks is in the variables that other programs use.

@@ -130,7 +130,8 @@ fn entry_at(entry: &EntryDisk, number: u32, base: u64) -> MbrEntry {
     }
 }
 
-fn is_extended(kind: u8) -> bool {
+/// Whether a partition of this system id holds logical ones.
+pub fn is_extended(kind: u8) -> bool {
     matches!(kind, 0x05 | 0x0f | 0x85)
 }
 
@@ -156,6 +157,58 @@ fn read_logical(
         lba = next;
     }
     Ok(())
+}
+
+/// The records that make the last logical partition end at the sector `end_lba`, where the extended one that begins at `base` is to end: each
+/// with its sector. The chain is read from `disk`; nothing is written. Empty where there is no logical partition, or the last record of the
+/// chain has none.
+pub fn logical_to_end(
+    disk: &dyn ReadAt,
+    sector_bytes: u32,
+    base: u64,
+    end_lba: u64,
+) -> Result<Vec<(u64, [u8; 512])>, Error> {
+    let mut chain: Vec<(u64, MbrDisk)> = Vec::new();
+    let mut lba = base;
+    for _ in 0..MAX_LOGICAL {
+        let Some(sector) = read_sector(disk, lba, sector_bytes)? else { break };
+        let [_, link, ..] = &sector.entries;
+        let next = base.saturating_add(u64::from(link.first_lba.get()));
+        let is_last = !is_extended(link.kind) || next <= lba;
+        chain.push((lba, sector));
+        if is_last {
+            break;
+        }
+        lba = next;
+    }
+    let Some((last_lba, mut last)) = chain.pop() else { return Ok(Vec::new()) };
+    let [partition, ..] = &mut last.entries;
+    let first = last_lba.saturating_add(u64::from(partition.first_lba.get()));
+    if partition.kind == 0 || partition.sectors.get() == 0 || first >= end_lba {
+        return Ok(Vec::new());
+    }
+    let narrow = |value: u64| {
+        u32::try_from(value).map_err(|_| Error::DoesNotFit {
+            what: "last logical partition".into(),
+            wanted: value,
+            available: u64::from(u32::MAX),
+        })
+    };
+    partition.sectors = U32::new(narrow(end_lba.saturating_sub(first))?);
+    partition.last_chs = [0xfe, 0xff, 0xff];
+    let bytes = |sector: &MbrDisk| {
+        let mut out = [0; 512];
+        out.copy_from_slice(sector.as_bytes());
+        out
+    };
+    let mut out = vec![(last_lba, bytes(&last))];
+    if let Some((lba, mut before)) = chain.pop() {
+        let [_, link, ..] = &mut before.entries;
+        link.sectors = U32::new(narrow(end_lba.saturating_sub(last_lba))?);
+        link.last_chs = [0xfe, 0xff, 0xff];
+        out.push((lba, bytes(&before)));
+    }
+    Ok(out)
 }
 
 /// The sector that protects the GPT of `layout`, with boot code for a BIOS when there is any.
@@ -283,6 +336,30 @@ mod tests {
         let places: Vec<_> = mbr.entries.iter().map(|e| (e.number, e.kind, e.first_lba, e.sectors)).collect();
         assert_eq!(places, [(1, 7, 2048, 1000), (2, 5, 4, 12), (5, 0x83, 5, 2), (6, 0x82, 9, 3)]);
         assert!(mbr.entries[0].active && !mbr.entries[1].active);
+    }
+
+    #[test]
+    fn the_last_logical_partition_gets_the_end_of_its_extended_one() {
+        let mut disk = sector(&[(0x80, 0x07, 2048, 1000), (0, 0x05, 4, 12)]);
+        disk.resize(4 * 512, 0);
+        disk.extend(sector(&[(0, 0x83, 1, 2), (0, 0x05, 4, 4)]));
+        disk.resize(8 * 512, 0);
+        disk.extend(sector(&[(0, 0x82, 1, 3)]));
+        disk.resize(64 * 512, 0);
+        let records = logical_to_end(&disk, 512, 4, 50).unwrap();
+        assert_eq!(records.iter().map(|(lba, _)| *lba).collect::<Vec<_>>(), [8, 4]);
+        for (lba, bytes) in records {
+            disk[lba as usize * 512..][..512].copy_from_slice(&bytes);
+        }
+        let mbr = Mbr::read(&disk, 512).unwrap().unwrap();
+        let places: Vec<_> = mbr.entries.iter().map(|e| (e.number, e.kind, e.first_lba, e.sectors)).collect();
+        assert_eq!(places, [(1, 7, 2048, 1000), (2, 5, 4, 12), (5, 0x83, 5, 2), (6, 0x82, 9, 41)]);
+        let link = u32::from_le_bytes(disk[4 * 512 + 0x1be + 16 + 12..][..4].try_into().unwrap());
+        assert_eq!(link, 42, "from the record to the end");
+        // The only one of a chain, and none.
+        assert_eq!(logical_to_end(&disk, 512, 8, 30).unwrap().len(), 1);
+        assert_eq!(logical_to_end(&disk, 512, 20, 30).unwrap(), []);
+        assert_eq!(logical_to_end(&disk, 512, 8, 9).unwrap(), []);
     }
 
     #[test]

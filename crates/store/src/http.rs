@@ -8,10 +8,7 @@ use gravure_io::ReadAt;
 
 use crate::Error;
 use crate::objects::{Listed, Objects, Put, Session};
-use crate::store::{CATALOG, Catalog};
-
-/// Bytes of a catalogue: 70 bytes for each pack.
-const MAX_CATALOG_BYTES: u64 = 64 << 20;
+use crate::store::{CATALOG, Catalog, MAX_CATALOG_BYTES};
 
 /// A store below an address.
 #[derive(Debug)]

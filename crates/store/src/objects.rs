@@ -55,6 +55,11 @@ pub trait Objects: Send + Sync + fmt::Debug {
     /// Removes what writers that ended early left behind. Called while no session goes on.
     fn clean(&self) -> Result<(), Error>;
 
+    /// Told that what [`open`](Self::open) gave of an object that never changes is wrong, or cannot be read. Whether it gives another copy now.
+    fn doubt(&self, _name: &str) -> bool {
+        false
+    }
+
     /// Nothing can be written.
     fn is_read_only(&self) -> bool {
         false

@@ -22,6 +22,8 @@ const MAX_OPEN_PACKS: usize = 64;
 const MAX_MANIFEST_BYTES: u64 = 80 << 20;
 /// What a web server gives in place of listings.
 pub(crate) const CATALOG: &str = "catalog.json";
+/// Bytes of a catalogue: 70 bytes for each pack.
+pub(crate) const MAX_CATALOG_BYTES: u64 = 64 << 20;
 
 /// An opened store.
 #[derive(Debug)]
@@ -29,6 +31,8 @@ pub struct Store {
     objects: Arc<dyn Objects>,
     state: RwLock<State>,
     open_packs: Mutex<HashMap<ChunkId, Handle>>,
+    /// Held while a copy that was found wrong is replaced.
+    doubting: Mutex<()>,
     warnings: Vec<String>,
 }
 
@@ -128,8 +132,8 @@ impl Store {
                 consolidate(&*objects, &mut state)?;
             }
         }
-        let (state, open_packs) = (RwLock::new(state), Mutex::default());
-        Ok(Self { objects, state, open_packs, warnings })
+        let (state, open_packs, doubting) = (RwLock::new(state), Mutex::default(), Mutex::default());
+        Ok(Self { objects, state, open_packs, doubting, warnings })
     }
 
     /// Where it is kept.
@@ -240,20 +244,50 @@ impl Store {
         Ok(source)
     }
 
+    /// The frame at `place`, decoded into `plain` and checked; from another copy of its pack where the first one is wrong and there are
+    /// several.
+    pub fn decoded(
+        &self,
+        place: &Place,
+        decoder: &mut FrameDecoder,
+        plain: &mut Vec<u8>,
+    ) -> Result<Frame, Error> {
+        let name = pack_name(&place.pack);
+        let mut attempt = || {
+            let frame = self.frame(place)?;
+            decoder.decode(&frame, plain).map_err(Error::format(&name))?;
+            let index = usize::try_from(place.entry.entry).unwrap_or(usize::MAX);
+            match frame.header.entries.get(index) {
+                Some(entry) if entry.id == place.entry.id => Ok(frame),
+                _ => Err(Error::Corrupt {
+                    name: name.clone(),
+                    expected: format!("chunk {} at {:#x}", place.entry.id, place.entry.frame_offset),
+                    found: "another".to_owned(),
+                }),
+            }
+        };
+        let mut tried = attempt();
+        if tried.as_ref().is_err_and(is_doubtful) {
+            // One after the other, each with what those before found: a copy that is right now must not be doubted for the one it replaced.
+            let _alone = self.doubting.lock().unwrap_or_else(PoisonError::into_inner);
+            loop {
+                self.open_packs.lock().unwrap_or_else(PoisonError::into_inner).remove(&place.pack);
+                tried = attempt();
+                if !tried.as_ref().is_err_and(is_doubtful) || !self.objects.doubt(&name) {
+                    break;
+                }
+            }
+        }
+        tried
+    }
+
     /// A content, decoded and checked.
     pub fn content(&self, id: &ChunkId, decoder: &mut FrameDecoder) -> Result<Vec<u8>, Error> {
         let place = self.find(id)?.ok_or_else(|| self.no_chunk(id))?;
-        let frame = self.frame(&place)?;
-        let name = pack_name(&place.pack);
         let mut plain = Vec::new();
-        decoder.decode(&frame, &mut plain).map_err(Error::format(&name))?;
+        let frame = self.decoded(&place, decoder, &mut plain)?;
         let index = usize::try_from(place.entry.entry).unwrap_or(usize::MAX);
-        let found = frame.header.entries.get(index).filter(|entry| entry.id == *id);
-        let len = found.ok_or_else(|| Error::Corrupt {
-            name,
-            expected: format!("chunk {id} at {:#x}", place.entry.frame_offset),
-            found: "another".to_owned(),
-        })?;
+        let len = frame.header.entries.get(index).ok_or_else(|| self.no_chunk(id))?;
         let start: usize = frame.header.entries.iter().take(index).map(|entry| entry.len as usize).sum();
         Ok(plain.get(start..start.saturating_add(len.len as usize)).unwrap_or_default().to_vec())
     }
@@ -291,15 +325,37 @@ impl Store {
         state.index.iter().flat_map(|index| index.objects().map(str::to_owned).collect::<Vec<_>>()).collect()
     }
 
+    /// Names and lengths of everything that a catalogue lists.
+    fn listed(&self) -> Result<Vec<(String, u64)>, Error> {
+        let mut objects = Vec::new();
+        for folder in ["images", "index", "packs"] {
+            objects.extend(self.objects.list(folder)?.into_iter().map(|object| (object.name, object.len)));
+        }
+        Ok(objects)
+    }
+
+    /// Writes the catalogue anew where it does not say what is there: whoever stored or removed an image last may have ended between that
+    /// and the catalogue.
+    pub(crate) fn mend_catalog(&self) -> Result<(), Error> {
+        let listed = self.listed()?;
+        let said = match read_whole(&*self.objects, CATALOG, MAX_CATALOG_BYTES) {
+            // One that is damaged says nothing.
+            Ok(bytes) => serde_json::from_slice::<Catalog>(&bytes).ok(),
+            Err(Error::NotFound { .. }) if listed.is_empty() => return Ok(()),
+            Err(Error::NotFound { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        match said {
+            Some(catalog) if catalog.objects == listed => Ok(()),
+            _ => self.write_catalog(),
+        }
+    }
+
     /// Writes what a web server gives in place of listings; again when somebody else changed the store meanwhile.
     pub(crate) fn write_catalog(&self) -> Result<(), Error> {
         let mut last = Vec::new();
         for _ in 0..10 {
-            let mut objects = Vec::new();
-            for folder in ["images", "index", "packs"] {
-                objects
-                    .extend(self.objects.list(folder)?.into_iter().map(|object| (object.name, object.len)));
-            }
+            let objects = self.listed()?;
             if objects == last {
                 break;
             }
@@ -315,18 +371,36 @@ impl Store {
         Ok(())
     }
 
+    /// Gives a manifest its name, then tells web servers. Whoever failed between the two may try again: an image that is this one already is
+    /// as good as stored.
     pub(crate) fn put_image(&self, name: &str, manifest: &[u8], existing: OnExisting) -> Result<(), Error> {
         let object = image_name(name);
         match existing {
             OnExisting::Replace => self.objects.replace(&object, manifest)?,
             OnExisting::Refuse => {
-                if self.objects.put_new(&object, manifest)? == Put::Exists {
+                if self.objects.put_new(&object, manifest)? == Put::Exists
+                    && !self.is_image(name, manifest)?
+                {
                     let why = format!("{} has an image of this name", self.name());
                     return Err(Error::Refused { what: format!("storing {name}"), why });
                 }
             }
         }
         self.write_catalog()
+    }
+}
+
+impl Store {
+    /// Whether the image `name` is the one of `manifest`, signed or not.
+    fn is_image(&self, name: &str, manifest: &[u8]) -> Result<bool, Error> {
+        let object = image_name(name);
+        let wanted = ImageFile::open(&manifest.to_vec()).map_err(Error::format(&object))?;
+        match self.image(name) {
+            Ok(there) => Ok(there.id == wanted.id),
+            // A damaged one is another.
+            Err(Error::Format { .. } | Error::Corrupt { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -347,11 +421,30 @@ pub(crate) fn list_packs(objects: &dyn Objects) -> Result<HashMap<ChunkId, u64>,
     Ok(packs.collect())
 }
 
-/// What is in a pack, and why its index was of no use. A pack that has another name than its index says is refused.
+/// Whether another copy of the object may be better.
+fn is_doubtful(error: &Error) -> bool {
+    matches!(error, Error::Format { .. } | Error::Corrupt { .. } | Error::Io { .. })
+}
+
+/// What is in a pack, and why its index was of no use. A pack that has another name than its index says is refused. Of several copies the
+/// first one that is whole is taken.
 pub(crate) fn pack_entries(
     objects: &dyn Objects,
     pack: &ChunkId,
 ) -> Result<(Vec<PackEntry>, Option<String>), Error> {
+    loop {
+        let found = entries_of(objects, pack);
+        let is_odd = match &found {
+            Ok((_, damage)) => damage.is_some(),
+            Err(error) => is_doubtful(error),
+        };
+        if !is_odd || !objects.doubt(&pack_name(pack)) {
+            return found;
+        }
+    }
+}
+
+fn entries_of(objects: &dyn Objects, pack: &ChunkId) -> Result<(Vec<PackEntry>, Option<String>), Error> {
     let name = pack_name(pack);
     let source = objects.open(&name)?;
     if source.size() > max_pack_bytes() {

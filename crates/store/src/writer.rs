@@ -38,6 +38,7 @@ impl Store {
         // The session first: a collection that does not see it has named its packs before, and they are seen here.
         let session = self.objects().begin_session()?;
         let condemned = Arc::new(condemned(self)?);
+        self.mend_catalog()?;
         let (pack, pending) = Default::default();
         Ok(Writer { store: self, session, condemned, pack, pending, stored_bytes: 0 })
     }

@@ -42,7 +42,9 @@ not fetched again. Volumes start over.
 A block image (.gim) is restored onto a disk, partition or file: what stands there already is kept, the rest is written and read
 back, boot sectors and partition table come last. Interrupted, it goes on where it was when it is run again. Of a whole disk it
 fits onto smaller and larger ones, and onto 512 and 4096-byte sectors: the last partitions move as far as they must, the table
-is computed anew, boot sectors say what they must. With --grow the largest file system fills what is left.
+is computed anew, boot sectors say what they must. With --grow the largest file system fills what is left, and others
+their partitions. From a pipe it is written
+front to back and read back likewise; a GPT gets its copy at the end of a larger disk, and nothing else is changed.
 Where an NTFS volume has no place with its blocks, it is laid out anew out of its files, as small as they need, with its label,
 serial number and boot code; so are FAT volumes whose sectors cannot be counted otherwise. ext2/3/4 are made smaller by resize2fs
 while they are restored (e2fsprogs and FUSE are needed for it). The report names all of them, and --no-file-level refuses them.
@@ -60,6 +62,7 @@ Examples:
   gravure apply disk.gim /dev/sda --yes             a disk from a block image
   gravure apply disk.gim /dev/nvme0n1 --grow --new-ids --yes   onto a larger disk, beside the old one
   gravure apply images.gim/:golden /dev/sda3 --yes  from a store; http://server/images.gim/:golden too
+  gravure apply http://server/images.gim/:golden /dev/sda3 --yes --store-cache /var/cache/gravure    packs are kept there
   gravure apply reference.wim /mnt/target           the only image of a file
   gravure apply install.wim:2 /mnt/target           by number
   gravure apply \"install.wim:Windows Pro\" /mnt/x    by name
@@ -144,7 +147,7 @@ pub(crate) struct Options {
     /// Read a block image from standard input, where no name ending in .gim says so
     #[arg(long)]
     block: bool,
-    /// Block images: what may stay of what the target holds already
+    /// Block images: what may stay of what the target holds already; an image from a pipe is written whole, whatever is there
     #[arg(long, value_enum, default_value_t = OnTarget::Auto)]
     delta: OnTarget,
     /// Images in stores and .gim files: public key that must have signed the image
@@ -156,7 +159,8 @@ pub(crate) struct Options {
     /// Block images: inventory (JSON) of the machine that the target belongs to [default: this one, when the target is a device]
     #[arg(long, value_name = "FILE")]
     machine: Option<PathBuf>,
-    /// Block images: the largest file system takes the room that a larger disk or partition has
+    /// Block images: the largest file system takes the room that a larger disk or partition has, and any that is smaller than its
+    /// partition fills it
     #[arg(long)]
     grow: bool,
     /// Block images: refuse a target that has no room for a volume's blocks, or other sectors, instead of laying its files out anew

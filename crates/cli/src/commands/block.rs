@@ -9,8 +9,8 @@ use gravure_blockimg::ChunkId;
 use gravure_blockimg::facts::{Facts, Hardware, Volume};
 use gravure_imaging::{
     BlockApplyOptions, BlockApplyReport, BlockCapture, BlockCaptureOptions, BlockCaptureReport, BlockImageAt,
-    BlockPlan, BlockPlanOptions, BlockSource, BlockStream, ErrorKind, Keep, ListKind, VolumeFile, Which,
-    apply_block_stream, hardware_of, misfits, verify_block_image,
+    BlockPlan, BlockPlanOptions, BlockSource, BlockStream, Delta, ErrorKind, Keep, ListKind, VolumeFile,
+    Which, apply_block_stream, hardware_of, misfits, verify_block_image,
 };
 use gravure_linux::disks::Roots;
 use gravure_linux::machine;
@@ -306,10 +306,19 @@ pub(super) fn apply(
             return Err(Failure::new(ErrorKind::Unsupported, message)
                 .with_cure("name the image instead of piping it"));
         }
+        if how.delta == Delta::Always {
+            let message =
+                "an image from a pipe comes once, as it is written: nothing can be compared with it before";
+            return Err(Failure::new(ErrorKind::Unsupported, message)
+                .with_cure("name the image instead of piping it, or leave --delta away"));
+        }
         let stream = BlockStream::open(io::stdin(), "standard input")?;
         conditions.check_hardware(stream.facts(), target)?;
         let device = file.open(target, stream.facts())?;
-        apply_block_stream(stream, &device, &how, &ctl, &reporter).map(|report| (report, Fitted::default()))
+        apply_block_stream(stream, &device, &how, &ctl, &reporter).map(|report| {
+            let fitted = Fitted::with_notes(report.notes.clone());
+            (report, fitted)
+        })
     } else {
         let opened = open(image, &ctl)?;
         if let Some(key) = conditions.trust {

@@ -4,11 +4,10 @@ use std::path::Path;
 
 use gravure_blockimg::facts::Scope;
 use gravure_imaging::{
-    BlockApplyOptions, BlockApplyReport, BlockImage, Error, FileSystemKind, FinishReport, FitOptions,
-    FitPlan, FitReport, FittedPartition, Growth, VolumeFile, apply_block_image, apply_volume_anew,
-    finish_file_systems, has_to_be_fitted, is_laid_out_anew,
+    BlockApplyOptions, BlockApplyReport, BlockImage, Error, FinishReport, FitOptions, FitPlan, FitReport,
+    FittedPartition, Growth, VolumeFile, apply_block_image, apply_volume_anew, finish_file_systems,
+    has_to_be_fitted, is_laid_out_anew,
 };
-use gravure_io::ReadAt;
 use gravure_linux::BlockDevice;
 use gravure_model::Ctl;
 use gravure_model::event::Observer;
@@ -76,6 +75,11 @@ impl Fitted {
         }
     }
 
+    /// Nothing but notes: the disk is as the image has it.
+    pub(super) fn with_notes(notes: Vec<String>) -> Self {
+        Self { notes, ..Self::default() }
+    }
+
     /// Lines for people.
     pub(super) fn text(&self) -> String {
         let mut text = String::new();
@@ -98,11 +102,11 @@ impl Fitted {
 }
 
 impl Fit {
-    fn is_wanted(self, image: &BlockImage, device: &VolumeFile) -> bool {
-        self.grow
+    fn is_wanted(self, image: &BlockImage, device: &VolumeFile) -> Result<bool, Error> {
+        Ok(self.grow
             || self.new_ids
-            || has_to_be_fitted(image, device)
-            || (self.by_files && is_laid_out_anew(image, device))
+            || has_to_be_fitted(image, device)?
+            || (self.by_files && is_laid_out_anew(image, device)))
     }
 
     /// Restores `image` onto `device`, which is `target`, as it is or fitted to it.
@@ -115,7 +119,7 @@ impl Fit {
         ctl: &Ctl,
         observer: &dyn Observer,
     ) -> Result<(BlockApplyReport, Fitted), Error> {
-        if !self.is_wanted(image, &device) {
+        if !self.is_wanted(image, &device)? {
             return Ok((apply_block_image(image, &device, how, ctl, observer)?, Fitted::default()));
         }
         let fit = match image.facts().scope {
@@ -134,13 +138,8 @@ impl Fit {
                 apply_volume_anew(image, &device, how, ctl, observer)?
             }
             _ => {
-                let content = image.facts().volumes.first().map_or("", |volume| volume.content.as_str());
-                let whole = FittedPartition {
-                    number: 0,
-                    content: kind_of(content),
-                    from: 0..image.root().size,
-                    to: 0..device.size(),
-                };
+                let growth = if self.grow { Growth::Largest } else { Growth::None };
+                let whole = FittedPartition::of_volume(image, &device, growth)?;
                 let apply = apply_block_image(image, &device, how, ctl, observer)?;
                 FitReport { apply, partitions: vec![whole], ..FitReport::default() }
             }
@@ -158,19 +157,6 @@ impl Fit {
         let apply = fit.apply.clone();
         Ok((apply, Fitted::new(fit, finished)))
     }
-}
-
-/// The kind that an image's facts name.
-fn kind_of(name: &str) -> FileSystemKind {
-    let known = [
-        FileSystemKind::Ext2,
-        FileSystemKind::Ext3,
-        FileSystemKind::Ext4,
-        FileSystemKind::Xfs,
-        FileSystemKind::Btrfs,
-        FileSystemKind::Ntfs,
-    ];
-    known.into_iter().find(|kind| kind.name() == name).unwrap_or(FileSystemKind::Unknown)
 }
 
 fn random_seed() -> [u8; 32] {

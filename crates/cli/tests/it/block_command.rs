@@ -84,7 +84,7 @@ fn images_in_files_stores_and_streams() {
     assert_eq!(first["tree"], captured["tree"]);
     let second = json(dir, &["capture", "disk.img", "store.gim/", "two", "--progress", "none"]);
     assert_eq!(second["new_bytes"], 0);
-    assert_eq!(fails(dir, &["capture", "disk.img", "store.gim/", "two"]).0, 4);
+    assert_eq!(fails(dir, &["capture", "disk.img", "store.gim/", "two", "--description", "another"]).0, 4);
     let listed = ok(dir, &["ls", "store.gim/", "--format", "csv"]);
     assert_eq!(listed.lines().count(), 3, "{listed}");
     let (code, error) = fails(dir, &["apply", "store.gim/", "stored.img"]);
@@ -115,6 +115,19 @@ fn images_in_files_stores_and_streams() {
     assert!(capture.wait().unwrap().success());
     assert!(apply.status.success(), "{}", String::from_utf8_lossy(&apply.stderr));
     assert!(std::fs::read(dir.join("piped.img")).unwrap() == source);
+
+    let refused = Command::new(env!("CARGO_BIN_EXE_gravure"))
+        .current_dir(dir)
+        .args(["apply", "-", "other.img", "--block", "--delta", "always", "--progress", "none"])
+        .stdin(std::fs::File::open(dir.join("x.gim")).unwrap())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(9), "{said}");
+    assert!(
+        said.contains("comes once") && said.contains("--delta") && !dir.join("other.img").exists(),
+        "{said}"
+    );
 
     // Damage is found, named, and never restored.
     let mut bytes = std::fs::read(dir.join("x.gim")).unwrap();
@@ -232,4 +245,55 @@ fn an_ntfs_volume_fits_where_its_files_fit_unless_that_is_not_wanted() {
     );
     let (code, error) = fails(dir, &["apply", "v.gim", "tiny.ntfs", "--size", "3M", "--progress", "none"]);
     assert!(code == 4 && error.contains("its files need"), "{error}");
+}
+
+#[test]
+fn a_store_is_read_from_its_copies_and_through_a_cache() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    if partition(dir, "disk.img").is_none() {
+        return;
+    }
+    let source = std::fs::read(dir.join("disk.img")).unwrap();
+    ok(dir, &["capture", "disk.img", "store.gim/", "one", "--progress", "none"]);
+    assert!(
+        Command::new("cp").args(["-r", "store.gim", "copy.gim"]).current_dir(dir).status().unwrap().success()
+    );
+    let packs = |store: &str| -> Vec<std::path::PathBuf> {
+        let folders = std::fs::read_dir(dir.join(store).join("packs")).unwrap();
+        folders
+            .flat_map(|one| std::fs::read_dir(one.unwrap().path()).unwrap())
+            .map(|one| one.unwrap().path())
+            .collect()
+    };
+    let spoil = |store: &str| {
+        for pack in packs(store) {
+            let mut bytes = std::fs::read(&pack).unwrap();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            std::fs::write(pack, bytes).unwrap();
+        }
+    };
+    spoil("store.gim");
+    let apply = |target: &str, more: &[&str]| {
+        gravure(dir, &[&["apply", "store.gim/:one", target, "--progress", "none"], more].concat())
+    };
+    assert_eq!(apply("bad.img", &[]).status.code(), Some(5));
+    let copied = apply("good.img", &["--store-copy", "copy.gim/", "--store-cache", "near"]);
+    assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
+    assert!(std::fs::read(dir.join("good.img")).unwrap() == source);
+    // What is near now is right, and enough.
+    assert!(!packs("near").is_empty());
+    let cached = apply("again.img", &["--store-cache", "near"]);
+    assert!(cached.status.success(), "{}", String::from_utf8_lossy(&cached.stderr));
+    assert!(std::fs::read(dir.join("again.img")).unwrap() == source);
+    // A store that is gone is read from its copies, and not written to.
+    std::fs::remove_dir_all(dir.join("store.gim")).unwrap();
+    let elsewhere = ["--store-copy", "gone.gim/", "--store-copy", "copy.gim/"];
+    assert!(apply("third.img", &elsewhere).status.success());
+    let more = [&["capture", "disk.img", "store.gim/", "two", "--progress", "none"][..], &elsewhere].concat();
+    let (code, error) = fails(dir, &more);
+    assert!(code == 4 && error.contains("read-only"), "{code} {error}");
+    let (code, error) = fails(dir, &["ls", "store.gim/", "--store-copy", "disk.img"]);
+    assert!(code == 2 && error.contains("no store"), "{error}");
 }

@@ -186,12 +186,11 @@ fn judge_image(
             }
         }
         let Some((size, sector)) = system_disk(inventory) else { continue };
-        if sector != facts.source.sector_bytes {
+        let said = facts.table.as_ref().and_then(|table| table.sector_bytes);
+        let made_for = said.unwrap_or(facts.source.sector_bytes);
+        if sector != made_for {
             *is_wim = true;
-            reasons.push(format!(
-                "{name}: sectors of {sector} bytes, the image was made for {}",
-                facts.source.sector_bytes
-            ));
+            reasons.push(format!("{name}: sectors of {sector} bytes, the image was made for {made_for}"));
         }
         let used: u64 = facts.volumes.iter().map(|volume| volume.used_bytes).sum();
         if size < used {

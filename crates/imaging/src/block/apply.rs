@@ -9,8 +9,6 @@
 //! **Memory:** 2 MiB an item, one item a thread and 4, and 1 MiB a thread to join what lies side by side (104 MiB with the 32 threads
 //! at most that work); two MiB that come last; a bit for each extent; tables of a region. Large writes go past the page cache.
 
-mod compare;
-
 use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -23,11 +21,11 @@ use gravure_model::event::Observer;
 
 use super::blockimg;
 use super::image::{BlockImage, Fetch};
+use super::read_back::{Comparison, Differing, differs, is_there};
 use crate::meter::{Context, Meter, default_threads};
 use crate::stage::{self, Item, Outbox, Work};
 use crate::volume::{ExistingData, VolumeDevice, is_cut};
 use crate::{Error, ErrorKind};
-use compare::is_there;
 
 /// Bytes at both ends that are written last: boot sectors, partition tables, superblocks.
 pub(super) const LATE_BYTES: u64 = 1 << 20;
@@ -116,6 +114,8 @@ pub struct BlockApplyReport {
     pub tree: Option<ChunkId>,
     /// Whether everything was read back and is right.
     pub is_verified: bool,
+    /// What people should know.
+    pub notes: Vec<String>,
     /// What was odd.
     pub warnings: Vec<String>,
     /// How much that was asked for is not done.
@@ -181,7 +181,7 @@ pub(super) fn apply_parts(
     let context = Context { ctl, observer, threads };
     let meter = Meter::start(&context, &options.stage);
     let root = image.root();
-    check_target(image.name(), root.size, root.sector_bytes, image.facts().scope, device)?;
+    check_target(image.name(), root.size, image.sector_bytes()?, image.facts().scope, device)?;
     if options.existing == ExistingData::Refuse && !options.is_blank {
         refuse_data(device)?;
     }
@@ -249,6 +249,7 @@ pub(super) fn apply_parts(
         faulty_bytes,
         tree: left_out.is_empty().then(|| root.tree_hash()),
         is_verified: options.verify == BlockVerify::Full,
+        notes: Vec::new(),
         warnings: totals.warnings,
         skipped: totals.skipped,
         milliseconds: totals.milliseconds,
@@ -382,6 +383,16 @@ pub(super) fn write_late(
     Ok(())
 }
 
+/// Discards what a larger device has behind the image; what stands at its very end was zeroed.
+pub(super) fn discard_behind(device: &dyn VolumeDevice, size: u64, counts: &Counts) -> Result<(), Error> {
+    let rest = size..device.size().saturating_sub(LATE_BYTES);
+    if !rest.is_empty() {
+        device.discard(rest.clone()).map_err(Error::io("discard", device.name()))?;
+        counts.discarded.fetch_add(rest.end - rest.start, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
 /// What was moved.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
@@ -482,12 +493,37 @@ impl Run<'_> {
         Ok(needed.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Compares extents with the device on all cores. What cannot be read there differs when it is counted, or else is an error.
+    fn compare(
+        &self,
+        is_wanted: &(dyn Fn(&Extent) -> bool + Sync),
+        on_region: &(dyn Fn(usize) + Sync),
+        faulty: Option<&AtomicU64>,
+        sink: &mut dyn FnMut(Differing) -> Result<(), Error>,
+    ) -> Result<u64, Error> {
+        let mut decoder = self.decoder()?;
+        let mut region = 0;
+        let next = || {
+            if region >= self.image.root().regions.len() {
+                return Ok(None);
+            }
+            let extents = self.image.extents(&mut decoder, region)?;
+            on_region(extents.len());
+            region += 1;
+            Ok(Some(extents))
+        };
+        let on_bytes = |bytes: u64| self.meter.add(bytes);
+        let (context, device) = (self.context, self.device);
+        Comparison { context, device, is_wanted, on_bytes: &on_bytes, faulty }.run(next, sink)
+    }
+
     /// Everything but what comes last; that is returned.
     fn body(&self, needed: &Needed, is_blank: bool, counts: &Counts) -> Result<Vec<(u64, Vec<u8>)>, Error> {
         let mut decoder = self.decoder()?;
         let count = self.image.root().regions.len();
         // Discards go first, as one, so that a drive can use what is free while it is written.
         if !is_blank {
+            discard_behind(self.device, self.image.root().size, counts)?;
             for index in 0..count {
                 self.context.ctl.check()?;
                 let extents = self.image.extents(&mut decoder, index)?;
@@ -570,17 +606,7 @@ impl Run<'_> {
         self.compare(&is_wanted, &|_| (), None, &mut |(region, differing)| {
             let Some(first) = differing.first() else { return Ok(()) };
             let extents = self.image.extents(&mut decoder, region)?;
-            let extent = &extents[*first];
-            Err(Error::Differs {
-                path: format!("{} at {:#x}", self.device.name(), extent.offset),
-                what: "content",
-                expected: extent.id().map_or_else(
-                    || format!("{} zeros", extent.len),
-                    |id| format!("{} bytes with BLAKE3 {id}", extent.len),
-                ),
-                found: "another".to_owned(),
-                more: differing.len() as u64 - 1,
-            })
+            Err(differs(self.device, &extents[*first], differing.len() as u64 - 1))
         })
     }
 }
@@ -616,9 +642,8 @@ impl Work<Fetch, Buffers, Result<Written, Error>> for Writer<'_> {
 
 impl Writer<'_> {
     fn write(&mut self, fetch: &Fetch, buffers: &mut Buffers) -> Result<Written, Error> {
-        let frame = self.image.fetch(fetch)?;
+        let frame = self.image.fetch(fetch, &mut self.decoder, &mut buffers.plain)?;
         self.counts.fetched.fetch_add(fetch.stored_len(), Ordering::Relaxed);
-        self.decoder.decode(&frame, &mut buffers.plain).map_err(blockimg(self.image.name()))?;
         let mut written = Written::default();
         let mut run = Joined::new(self.device, self.counts, &mut self.joined);
         for target in &fetch.targets {

@@ -269,9 +269,8 @@ impl BlockImageAt {
     }
 
     fn decode(&self, at: &FrameAt) -> Result<Decoded, Error> {
-        let frame = self.image.frame(at)?;
         let mut plain = Vec::new();
-        self.with_decoder(|decoder| decoder.decode(&frame, &mut plain).map_err(blockimg(self.image.name())))?;
+        let frame = self.with_decoder(|decoder| self.image.decoded(at, decoder, &mut plain))?;
         let mut start = 0;
         let entries = frame.header.entries.iter().map(|entry| {
             let place = start..start + entry.len as usize;

@@ -6,13 +6,15 @@
 //! is computed anew for this disk and written last, behind what its partitions need to be started from their new places: the count of
 //! hidden sectors in boot sectors of NTFS and FAT, the sectors that GRUB's boot code names.
 //!
-//! Order, and what a crash between leaves: both ends of the disk are zeroed (nothing that looks bootable); partitions are restored and read
-//! back (no table), then those that are laid out anew, likewise; boot sectors are patched (no table); table, its first sector last.
+//! Order, and what a crash between leaves: both ends of the disk are zeroed (nothing that looks bootable); what belongs to no partition is
+//! discarded, so that nothing of an old disk stays there; partitions are restored and read back (no table), then those that are laid out anew, likewise; boot sectors are patched (no table); table, its first sector last.
 
 mod anew;
 mod device;
+mod fitted;
 mod kernel;
 mod least;
+mod logical;
 mod peek;
 mod places;
 mod references;
@@ -29,7 +31,7 @@ use gravure_blockimg::facts::Scope;
 use gravure_disk::mbr::BOOT_CODE_BYTES;
 use gravure_disk::transfer::{self, Growth, Names, Placed, Resident};
 use gravure_disk::{DiskShape, Guid, Identity, Layout, Table, TableImage};
-use gravure_fsmap::{Kind, Probe};
+use gravure_fsmap::Kind;
 use gravure_io::{ReadAt, Window};
 use gravure_model::Ctl;
 use gravure_model::event::Observer;
@@ -43,12 +45,15 @@ use crate::{Error, ErrorKind};
 pub(super) use anew::Outcome;
 use anew::{Anew, Files};
 use device::Relocated;
+use fitted::{has_room, is_larger, is_recovery, is_sized, probe};
 use least::Listed;
-use peek::Peek;
+use logical::Logical;
+pub(super) use peek::Peek;
 use places::{Candidate, Wish};
 use references::{Changed, MbrChanged, VolumeChanges};
 use sectors::Fate;
 
+pub use fitted::FittedPartition;
 pub use kernel::{FinishReport, finish_file_systems};
 pub use least::least_disk_bytes;
 pub use volume::{apply_volume_anew, is_laid_out_anew};
@@ -64,19 +69,6 @@ pub struct FitOptions {
     pub growth: Growth,
     /// Seed of new identifiers for disk and partitions; those of the image when `None`.
     pub identity: Option<[u8; 32]>,
-}
-
-/// A partition at its place.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FittedPartition {
-    /// Number in the table; 0 for a device without one.
-    pub number: u32,
-    /// What is on it.
-    pub content: Kind,
-    /// Where it was, bytes.
-    pub from: Range<u64>,
-    /// Where it is, bytes.
-    pub to: Range<u64>,
 }
 
 /// What a restore onto another disk came to.
@@ -113,6 +105,8 @@ pub struct FitPlan {
     mbr_signature: Option<[u32; 2]>,
     notes: Vec<String>,
     sectors: [u32; 2],
+    /// Numbers of partitions that hold logical ones.
+    extended: Vec<u32>,
 }
 
 /// Files that name the new disk, by partition, and what was not done.
@@ -135,9 +129,9 @@ enum NewTable {
 }
 
 /// Whether `image` has to be fitted to a device of this shape: a whole disk of another size or sector size.
-pub fn has_to_be_fitted(image: &BlockImage, device: &dyn VolumeDevice) -> bool {
-    image.facts().scope == Scope::Disk
-        && (image.root().size != device.size() || image.root().sector_bytes != device.sector_bytes())
+pub fn has_to_be_fitted(image: &BlockImage, device: &dyn VolumeDevice) -> Result<bool, Error> {
+    Ok(image.facts().scope == Scope::Disk
+        && (image.root().size != device.size() || image.sector_bytes()? != device.sector_bytes()))
 }
 
 impl FitPlan {
@@ -170,10 +164,11 @@ impl FitPlan {
         if image.facts().scope != Scope::Disk {
             return Err(refuse("it is no image of a whole disk".to_owned()));
         }
-        let old_sector = root.sector_bytes;
+        let counted_in = image.sector_bytes()?;
         let shape = DiskShape { size_bytes: device.size(), sector_bytes: device.sector_bytes() };
         let peek = Peek::new(image)?;
-        let table = Table::read(&peek, old_sector).map_err(disk_error(image.name()))?;
+        let table = Table::read(&peek, counted_in).map_err(disk_error(image.name()))?;
+        let old_sector = least::sector_bytes(&table, counted_in);
         let listed = least::listed(&table, old_sector)
             .ok_or_else(|| refuse(format!("its own table cannot be moved: {table}")))?;
         let read = Arc::new(BlockImageAt::new(image.clone()));
@@ -181,12 +176,18 @@ impl FitPlan {
         let mut residents = Vec::new();
         let mut partitions: Vec<FittedPartition> = Vec::new();
         let mut candidates = Vec::new();
+        let mut probes = Vec::new();
+        let mut extended: Vec<(u32, Vec<Logical>)> = Vec::new();
         for Listed { number, range, is_plain } in listed {
             let range = range.start..range.end.min(root.size);
             if range.is_empty() {
                 return Err(refuse(format!("partition {number} lies outside of it")));
             }
             let probe = is_plain.then(|| probe(&peek, &range)).transpose()?;
+            let inside = match &table {
+                Table::Mbr(mbr) if !is_plain => logical::within(mbr, &range, old_sector, &peek)?,
+                _ => Vec::new(),
+            };
             let len = range.end - range.start;
             let mut forced = None;
             if old_sector != shape.sector_bytes {
@@ -216,9 +217,22 @@ impl FitPlan {
                 number,
                 range: range.clone(),
                 at_least,
-                can_grow: is_sized(content) && !is_recovery(image, &range),
+                can_grow: match inside.last() {
+                    Some(last) => last.can_grow(image),
+                    None => is_sized(content) && !is_recovery(image, &range),
+                },
             });
-            partitions.push(FittedPartition { number, content, from: range.clone(), to: range });
+            probes.push(probe);
+            if !is_plain {
+                extended.push((number, inside));
+            }
+            partitions.push(FittedPartition {
+                number,
+                content,
+                from: range.clone(),
+                to: range,
+                grows: false,
+            });
         }
         let area = match &table {
             Table::Gpt { .. } => transfer::gpt_area(shape).map_err(disk_error(device.name()))?,
@@ -232,12 +246,24 @@ impl FitPlan {
         let wish =
             Wish { residents, area, growth: options.growth, sector_bytes: shape.sector_bytes, open: &open };
         let found = wish.find(candidates);
-        let (mut placed, anew) =
-            found.map_err(|why| refuse(format!("{why}{}", blocks_only(&partitions, has_files))))?;
+        let (mut placed, anew) = found.map_err(|why| {
+            let (blocks, whole) = (blocks_only(&partitions, has_files), logical::whole(&extended));
+            refuse(format!("{why}{blocks}{whole}"))
+        })?;
         placed.sort_by_key(|one| one.from.start);
-        for partition in &mut partitions {
+        for (partition, probe) in partitions.iter_mut().zip(&probes) {
             if let Some(one) = placed.iter().find(|one| one.number == partition.number) {
                 partition.to = one.to.clone();
+            }
+            let wants_more = options.growth == Growth::Largest && !is_recovery(image, &partition.from);
+            partition.grows = is_larger(&partition.from, &partition.to)
+                || (wants_more && has_room(probe.as_ref(), &partition.to));
+        }
+        for (number, inside) in &extended {
+            // It has no file system of its own.
+            partitions.iter_mut().filter(|one| one.number == *number).for_each(|one| one.grows = false);
+            if let Some(outer) = placed.iter().find(|one| one.number == *number) {
+                partitions.extend(logical::place(inside, outer, image, options.growth));
             }
         }
         let mut this = Self {
@@ -250,6 +276,7 @@ impl FitPlan {
             mbr_signature: None,
             notes: Vec::new(),
             sectors: [old_sector, shape.sector_bytes],
+            extended: extended.into_iter().map(|(number, _)| number).collect(),
         };
         let identity = options.identity.map(Identity::new);
         this.make_table(&table, &peek, shape, identity.as_ref(), device.name())?;
@@ -376,6 +403,7 @@ impl FitPlan {
         }
         erase_ends(device)?;
         let root = image.root();
+        let freed = if options.is_blank { 0 } else { self.discard_free(device)? };
         let find = |number: u32| self.anew.iter().find(|one| one.number == number);
         let is_kept = |one: &&Placed| find(one.number).is_none_or(|anew| anew.files.keeps_blocks());
         let kept: Vec<Placed> = self.placed.iter().filter(is_kept).cloned().collect();
@@ -385,10 +413,11 @@ impl FitPlan {
             false => Some(one.from.clone()),
         });
         let left_out: Vec<Range<u64>> = left_out.collect();
-        let view = Relocated::new(device, root.size, root.sector_bytes, &kept);
+        let view = Relocated::new(device, root.size, image.sector_bytes()?, &kept);
         // What the disk held was judged above, by its own addresses.
         let inner = BlockApplyOptions { existing: ExistingData::Destroy, ..options.clone() };
         let mut apply = super::apply::apply_parts(image, &view, &inner, &left_out, ctl, observer)?;
+        apply.discarded_bytes += freed;
         ctl.check()?;
         let mut notes = self.notes.clone();
         for one in &self.anew {
@@ -400,11 +429,6 @@ impl FitPlan {
         }
         let mut patches = self.patches(device, &view, &mut notes)?;
         let Fixed { files: changed, undone } = self.fix_references(device, &mut patches)?;
-        for partition in kept.iter().filter(|one| one.size_bytes() > one.from.end - one.from.start) {
-            let old_len = partition.from.end - partition.from.start;
-            let rest = partition.to.start + old_len..partition.to.end;
-            device.discard(rest).map_err(Error::io("discard", device.name()))?;
-        }
         for (offset, bytes) in &patches {
             device.write_all_at(*offset, bytes).map_err(Error::io("write", device.name()))?;
         }
@@ -427,6 +451,28 @@ impl FitPlan {
         let (laid_out_anew, made_smaller) = (self.numbers(false), self.numbers(true));
         let (partitions, renamed) = (self.partitions, self.renamed);
         Ok(FitReport { apply, partitions, renamed, changed, laid_out_anew, made_smaller, notes, undone })
+    }
+
+    /// Discards what no block of the image comes to: between partitions, behind them, and where one is larger than it was. The ends
+    /// stay as they are: zeros. Returns the bytes.
+    fn discard_free(&self, device: &dyn VolumeDevice) -> Result<u64, Error> {
+        let (mut at, mut bytes) = (LATE_BYTES, 0);
+        let end = device.size().saturating_sub(LATE_BYTES);
+        let mut taken: Vec<_> = self
+            .placed
+            .iter()
+            .map(|one| one.to.start..one.to.start + one.size_bytes().min(one.from.end - one.from.start))
+            .collect();
+        taken.sort_by_key(|range| range.start);
+        for next in taken.into_iter().chain(std::iter::once(end..end)) {
+            let free = at..next.start.min(end);
+            if !free.is_empty() {
+                bytes += free.end - free.start;
+                device.discard(free).map_err(Error::io("discard", device.name()))?;
+            }
+            at = at.max(next.end);
+        }
+        Ok(bytes)
     }
 
     /// Table, from the end to the front, its first sector last.
@@ -558,6 +604,11 @@ impl FitPlan {
                 }
             }
         }
+        for outer in self.placed.iter().filter(|one| self.extended.contains(&one.number)) {
+            if is_larger(&outer.from, &outer.to) {
+                out.extend(logical::records_to_end(device, outer, self.sectors[1])?);
+            }
+        }
         if let Some(core) = self.moved_core(&boot_code(view)?) {
             let at = core.to.start;
             let mut sector = device.read_vec_at(at, 512).map_err(Error::io("read", device.name()))?;
@@ -630,32 +681,6 @@ fn erase_ends(device: &dyn VolumeDevice) -> Result<(), Error> {
     device.sync().map_err(Error::io("sync", device.name()))
 }
 
-fn probe(peek: &Peek<'_>, range: &Range<u64>) -> Result<Probe, Error> {
-    let window = Window::new(peek, range.start, range.end - range.start);
-    gravure_fsmap::probe(&window).map_err(|error| Error::Other {
-        what: format!("look at the partition at {:#x}", range.start),
-        source: error.into(),
-        kind: ErrorKind::Integrity,
-    })
-}
-
-/// File systems that say how large they are, and can become larger.
-fn is_sized(kind: Kind) -> bool {
-    matches!(kind, Kind::Ext2 | Kind::Ext3 | Kind::Ext4 | Kind::Xfs | Kind::Btrfs | Kind::Ntfs)
-}
-
-/// A partition to repair the system with: nobody wants it larger.
-fn is_recovery(image: &BlockImage, range: &Range<u64>) -> bool {
-    let recovery = gravure_disk::guid::WINDOWS_RECOVERY.to_string();
-    image.facts().volumes.iter().any(|volume| {
-        volume.offset_bytes == range.start
-            && volume
-                .partition_type
-                .as_ref()
-                .is_some_and(|kind| kind.eq_ignore_ascii_case(&recovery) || kind == "27")
-    })
-}
-
 /// File systems that can do with less room than their blocks take.
 fn can_shrink(kind: Kind) -> bool {
     matches!(kind, Kind::Ntfs | Kind::Ext2 | Kind::Ext3 | Kind::Ext4)
@@ -697,7 +722,7 @@ fn converted(device: &dyn VolumeDevice, kind: Kind, one: &Placed) -> Result<Opti
     Ok(Some(out))
 }
 
-fn disk_error<'a>(name: &'a str) -> impl FnOnce(gravure_disk::Error) -> Error + 'a {
+pub(super) fn disk_error<'a>(name: &'a str) -> impl FnOnce(gravure_disk::Error) -> Error + 'a {
     move |source| {
         let kind = match &source {
             gravure_disk::Error::Io { .. } => ErrorKind::Io,

@@ -4,10 +4,13 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use gravure_blockimg::facts::Scope;
 use gravure_blockimg::{ChunkId, Extent, Facts, Frame, FrameDecoder, ImageFile, Root};
+use gravure_disk::Table;
 use gravure_io::ReadAt;
 use gravure_store::{Place, Store};
 
+use super::fit::{Peek, disk_error};
 use super::{blockimg, store_error};
 use crate::{Error, ErrorKind};
 
@@ -118,6 +121,22 @@ impl BlockImage {
         &self.file.root
     }
 
+    /// Sectors in which the content counts: those of the partition table of a disk, of which the source may have been a copy on a medium
+    /// with other sectors; else the source's. Images that do not say it are read for it.
+    pub fn sector_bytes(&self) -> Result<u32, Error> {
+        let recorded = self.root().sector_bytes;
+        let facts = self.facts();
+        let said = facts.table.as_ref().and_then(|table| table.sector_bytes);
+        if said.is_some() || facts.scope != Scope::Disk {
+            return Ok(said.unwrap_or(recorded));
+        }
+        let read = Table::read(&Peek::new(self)?, recorded);
+        Ok(match read.map_err(disk_error(self.name()))? {
+            Table::Gpt { sector_bytes, .. } => sector_bytes,
+            _ => recorded,
+        })
+    }
+
     /// BLAKE3 of the root.
     pub fn id(&self) -> ChunkId {
         self.file.id
@@ -125,7 +144,7 @@ impl BlockImage {
 
     /// Whether it keeps file images: the bytes of an uncompressed WIM.
     pub fn holds_files(&self) -> bool {
-        self.file.facts.scope == gravure_blockimg::facts::Scope::Files
+        self.file.facts.scope == Scope::Files
     }
 
     /// A signature over the root, as it came.
@@ -258,34 +277,41 @@ impl BlockImage {
         }
     }
 
-    /// Fetches a frame; it is not decoded yet.
-    pub(super) fn fetch(&self, fetch: &Fetch) -> Result<Frame, Error> {
-        self.frame(&fetch.at)
+    /// Fetches a frame and decodes it into `plain`, checked.
+    pub(super) fn fetch(
+        &self,
+        fetch: &Fetch,
+        decoder: &mut FrameDecoder,
+        plain: &mut Vec<u8>,
+    ) -> Result<Frame, Error> {
+        self.decoded(&fetch.at, decoder, plain)
     }
 
-    /// The frame at a place, not decoded yet.
-    pub(super) fn frame(&self, at: &FrameAt) -> Result<Frame, Error> {
-        match at {
-            FrameAt::Store(place) => match &self.content {
-                Content::Store(store) => store.frame(place).map_err(store_error),
-                Content::File(_) => Err(Error::Other {
-                    what: format!("read {}", self.name),
-                    source: "a place in a store for a file".into(),
-                    kind: ErrorKind::Failed,
-                }),
-            },
-            FrameAt::File { offset, len } => match &self.content {
-                Content::File(source) => {
-                    let bytes = source.read_vec_at(*offset, *len as usize);
-                    let bytes = bytes.map_err(Error::io("read", &self.name))?;
-                    Frame::parse(&bytes, *offset).map_err(blockimg(&self.name))
-                }
-                Content::Store(_) => Err(Error::Other {
-                    what: format!("read {}", self.name),
-                    source: "a place in a file for a store".into(),
-                    kind: ErrorKind::Failed,
-                }),
-            },
+    /// The frame at a place, decoded into `plain` and checked.
+    pub(super) fn decoded(
+        &self,
+        at: &FrameAt,
+        decoder: &mut FrameDecoder,
+        plain: &mut Vec<u8>,
+    ) -> Result<Frame, Error> {
+        let elsewhere = |what: &'static str| Error::Other {
+            what: format!("read {}", self.name),
+            source: what.into(),
+            kind: ErrorKind::Failed,
+        };
+        match (at, &self.content) {
+            (FrameAt::Store(place), Content::Store(store)) => {
+                store.decoded(place, decoder, plain).map_err(store_error)
+            }
+            (FrameAt::File { offset, len }, Content::File(source)) => {
+                let bytes = source.read_vec_at(*offset, *len as usize);
+                let bytes = bytes.map_err(Error::io("read", &self.name))?;
+                let frame = Frame::parse(&bytes, *offset).map_err(blockimg(&self.name))?;
+                decoder.decode(&frame, plain).map_err(blockimg(&self.name))?;
+                Ok(frame)
+            }
+            (FrameAt::Store(_), Content::File(_)) => Err(elsewhere("a place in a store for a file")),
+            (FrameAt::File { .. }, Content::Store(_)) => Err(elsewhere("a place in a file for a store")),
         }
     }
 

@@ -12,8 +12,10 @@ mod image;
 mod misfit;
 mod opened;
 mod plan;
+mod read_back;
 mod source;
 mod stream;
+mod table_end;
 mod upload;
 mod verify;
 
@@ -194,6 +196,14 @@ pub(crate) fn blockimg<'a>(name: impl ToString + 'a) -> impl FnOnce(gravure_bloc
 
 /// The family of an error of the store.
 pub fn store_error_kind(error: &gravure_store::Error) -> ErrorKind {
+    if let gravure_store::Error::Format { source, .. } = error
+        && matches!(
+            **source,
+            gravure_blockimg::Error::Unsupported { .. } | gravure_blockimg::Error::Limit { .. }
+        )
+    {
+        return ErrorKind::Unsupported;
+    }
     match error.kind() {
         gravure_store::ErrorKind::NotFound => ErrorKind::NotFound,
         gravure_store::ErrorKind::Integrity => ErrorKind::Integrity,

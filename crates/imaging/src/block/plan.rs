@@ -89,11 +89,25 @@ struct Listed {
     is_extended: bool,
 }
 
+impl Listed {
+    fn range(&self) -> Range<u64> {
+        self.offset..self.offset + self.len
+    }
+
+    /// In an extended partition.
+    fn is_logical(&self) -> bool {
+        self.kind.is_some() && self.guid.is_none() && self.number.is_some_and(|number| number > 4)
+    }
+}
+
 impl BlockPlan {
     /// Looks at `source`. Nothing is written.
     pub fn new(source: BlockSource, options: &BlockPlanOptions, ctl: &Ctl) -> Result<Self, Error> {
         let size = source.size();
-        let (table, listed) = partitions(&source)?;
+        let (table, listed) = partitions(&source, options.keep)?;
+        // What an extended partition has beside its logical ones is kept: their records, and whatever stands between them.
+        let (extended, listed): (Vec<_>, Vec<_>) = listed.into_iter().partition(|part| part.is_extended);
+        let extended: Vec<Range<u64>> = extended.iter().map(Listed::range).collect();
         let (source, opened) = open_encrypted(source, &listed, &options.keys)?;
         let scope = if table.is_some() { Scope::Disk } else { Scope::Volume };
         let facts = Facts {
@@ -124,14 +138,12 @@ impl BlockPlan {
             ctl.check()?;
             // Before and between partitions: boot code and old boot loaders near the ends, else nothing.
             used.extend(gap(end, part.offset, size));
+            used.extend(within(&extended, end..part.offset));
             end = end.max(part.offset + part.len);
-            if part.is_extended {
-                used.push(keep(part.offset, part.len));
-                continue;
-            }
             this.add(&part, share, options, ctl, &mut used)?;
         }
         used.extend(gap(end, size, size));
+        used.extend(within(&extended, end..size));
         this.layout.used = merged(used, size);
         Ok(this)
     }
@@ -310,7 +322,7 @@ fn open_encrypted(
     }
     let shared = Arc::new(source);
     let (mut opened, mut kinds) = (Vec::new(), Vec::new());
-    for part in listed.iter().filter(|part| !part.is_extended) {
+    for part in listed {
         let name = part_name(&shared, part);
         if let Some((kind, volume)) = opened::open(&shared, part.offset..part.offset + part.len, &name, keys)?
         {
@@ -328,26 +340,49 @@ fn part_name(source: &BlockSource, part: &Listed) -> String {
     }
 }
 
-/// The partitions of a disk, ascending; one as large as the device where there is no table.
-fn partitions(source: &BlockSource) -> Result<(Option<PartitionTable>, Vec<Listed>), Error> {
+/// The partitions of a disk, ascending, extended ones before those in them; one as large as the device where there is no table.
+fn partitions(source: &BlockSource, keep: Keep) -> Result<(Option<PartitionTable>, Vec<Listed>), Error> {
     let (table, mut listed) = listed_partitions(source)?;
-    let overlaps = listed.windows(2).any(|pair| pair[0].offset + pair[0].len > pair[1].offset);
-    if overlaps {
-        // Logical partitions lie in an extended one: the whole of it is kept then.
-        let extended: Vec<Range<u64>> = listed
-            .iter()
-            .filter(|part| part.is_extended)
-            .map(|part| part.offset..part.offset + part.len)
-            .collect();
-        listed.retain(|part| part.is_extended || !extended.iter().any(|range| range.contains(&part.offset)));
-        if listed.windows(2).any(|pair| pair[0].offset + pair[0].len > pair[1].offset) {
-            return Err(Error::Refused {
-                what: format!("imaging {}", source.name()),
-                why: "partitions of its table overlap".to_owned(),
-            });
+    let refuse = |why: String| Error::Refused { what: format!("imaging {}", source.name()), why };
+    if overlap(listed.iter().filter(|part| !part.is_logical())) {
+        return Err(refuse("partitions of its table overlap".to_owned()));
+    }
+    let extended: Vec<Range<u64>> =
+        listed.iter().filter(|part| part.is_extended).map(Listed::range).collect();
+    let is_inside = |part: &Listed| {
+        let range = part.range();
+        extended.iter().any(|outer| outer.start < range.start && range.end <= outer.end)
+    };
+    let outside =
+        listed.iter().find(|part| part.is_logical() && !is_inside(part)).and_then(|part| part.number);
+    let why = match outside {
+        Some(number) => Some(format!("logical partition {number} lies outside of the extended one")),
+        None if overlap(listed.iter().filter(|part| part.is_logical())) => {
+            Some("logical partitions of its table overlap".to_owned())
         }
+        None => None,
+    };
+    match why {
+        // Then it does not matter where they are.
+        Some(_) if keep == Keep::Everything => listed.retain(|part| !part.is_logical()),
+        Some(why) => return Err(refuse(why)),
+        None => {}
     }
     Ok((table, listed))
+}
+
+/// Whether one of several, ascending, reaches into the next.
+fn overlap<'a>(parts: impl Iterator<Item = &'a Listed>) -> bool {
+    let ranges: Vec<Range<u64>> = parts.map(Listed::range).collect();
+    ranges.windows(2).any(|pair| pair[0].end > pair[1].start)
+}
+
+/// What of `range` lies in one of `outer`.
+fn within(outer: &[Range<u64>], range: Range<u64>) -> impl Iterator<Item = UsedSpan> + '_ {
+    let common = outer.iter().map(move |outer| outer.start.max(range.start)..outer.end.min(range.end));
+    common
+        .filter(|common| common.start < common.end)
+        .map(|common| keep(common.start, common.end - common.start))
 }
 
 /// The same with every partition that the table names, those in others, too.
@@ -363,21 +398,28 @@ fn listed_partitions(source: &BlockSource) -> Result<(Option<PartitionTable>, Ve
         // A boot sector of a file system passes for a table by its signature.
         Table::Mbr(_) if !found.is_empty() => return Ok((None, whole())),
         Table::Mbr(mbr) => {
-            let table =
-                PartitionTable { kind: "mbr".to_owned(), identifier: format!("{:08x}", mbr.disk_signature) };
+            let table = PartitionTable {
+                kind: "mbr".to_owned(),
+                identifier: format!("{:08x}", mbr.disk_signature),
+                sector_bytes: Some(sector),
+            };
             let listed = mbr.entries.iter().map(|entry| Listed {
                 number: Some(entry.number),
                 offset: entry.first_lba.saturating_mul(bytes),
                 len: entry.sectors.saturating_mul(bytes),
                 kind: Some(format!("{:02x}", entry.kind)),
-                is_extended: matches!(entry.kind, 0x05 | 0x0f | 0x85),
+                is_extended: gravure_disk::mbr::is_extended(entry.kind),
                 ..Listed::default()
             });
             (table, listed.collect())
         }
         Table::Gpt { gpt, sector_bytes, .. } => {
             let bytes = u64::from(sector_bytes);
-            let table = PartitionTable { kind: "gpt".to_owned(), identifier: gpt.disk_guid.to_string() };
+            let table = PartitionTable {
+                kind: "gpt".to_owned(),
+                identifier: gpt.disk_guid.to_string(),
+                sector_bytes: Some(sector_bytes),
+            };
             let listed = gpt.entries.iter().map(|entry| Listed {
                 number: Some(entry.number),
                 offset: entry.first_lba.saturating_mul(bytes),
@@ -398,7 +440,7 @@ fn listed_partitions(source: &BlockSource) -> Result<(Option<PartitionTable>, Ve
     };
     listed.retain(|part| part.len > 0 && part.offset < size);
     listed.iter_mut().for_each(|part| part.len = part.len.min(size - part.offset));
-    listed.sort_by_key(|part| part.offset);
+    listed.sort_by_key(|part| (part.offset, !part.is_extended));
     Ok((Some(table), listed))
 }
 

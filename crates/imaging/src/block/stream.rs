@@ -1,10 +1,14 @@
 //! A block image from a pipe becomes a device: read once, written as it comes. A chunk that occurred before is read back from where it was
 //! written. Nothing looks bootable before the end of the stream said that all of it was there.
+//!
+//! What was written is read back from the medium as soon as the extents to look for take [`MAX_UNVERIFIED`], and at the end; what comes last
+//! is held against memory. The table of a disk that is larger than the image's gets its copy at the new end.
 
 use std::collections::HashMap;
 use std::io::Read;
 use std::sync::atomic::Ordering;
 
+use gravure_blockimg::facts::Scope;
 use gravure_blockimg::{
     ChunkId, Extent, ExtentKind, Facts, Frame, FrameDecoder, ImageStream, Root, StreamItem,
 };
@@ -12,14 +16,21 @@ use gravure_linux::direct::AlignedBuffer;
 use gravure_model::Ctl;
 use gravure_model::event::Observer;
 
-use super::apply::{BlockApplyOptions, BlockApplyReport, Counts, Joined, Late, MAX_THREADS};
-use super::apply::{check_target, refuse_data, write_late};
+use super::apply::{
+    BlockApplyOptions, BlockApplyReport, BlockVerify, Counts, Delta, Joined, Late, MAX_THREADS,
+};
+use super::apply::{check_target, discard_behind, refuse_data, write_late};
 use super::blockimg;
 use super::capture::MAX_KNOWN;
+use super::read_back::{Comparison, differs, is_there};
+use super::table_end::{self, AtEnd};
 use crate::meter::{Context, Meter, default_threads};
 use crate::stage::{self, Item, Outbox, Work};
 use crate::volume::{ExistingData, VolumeDevice};
 use crate::{Error, ErrorKind};
+
+/// Extents that wait to be read back: 15 MiB, twice while they are looked for, and those of one region.
+const MAX_UNVERIFIED: usize = 1 << 18;
 
 /// An opened stream: its facts have been read.
 pub struct BlockStream<R> {
@@ -63,6 +74,12 @@ struct Regions<'a> {
     is_blank: bool,
     /// Copies to be made when the frames before them are written.
     copies: Vec<Extent>,
+    /// How what was written is read back; `None` when it is not.
+    verify: Option<Context<'a>>,
+    /// What is to be read back, and of what comes last, what is there by its zeros.
+    unverified: Vec<Extent>,
+    late_zeros: Vec<Extent>,
+    verified: u64,
 }
 
 /// A frame with the places of its entries.
@@ -125,6 +142,9 @@ impl Regions<'_> {
     /// Takes the next table: zeroes and discards, and notes where chunks go.
     fn table(&mut self, table: &[u8], id: ChunkId) -> Result<(), Error> {
         self.end_region()?;
+        if self.unverified.len() >= MAX_UNVERIFIED {
+            self.read_back()?;
+        }
         let len = gravure_blockimg::table_len(table).map_err(blockimg(self.name))?;
         let extents = gravure_blockimg::parse_table(table, self.offset, len).map_err(blockimg(self.name))?;
         if extents.is_empty() || self.offset + len > self.device.size() {
@@ -133,6 +153,14 @@ impl Regions<'_> {
         }
         for extent in &extents {
             let range = extent.offset..extent.end();
+            if self.verify.is_some() && (extent.id().is_some() || extent.reads_zero()) {
+                match (self.late.has(range.clone()), extent.id()) {
+                    (false, _) => self.unverified.push(*extent),
+                    (true, None) => self.late_zeros.push(*extent),
+                    // In memory until it is written.
+                    (true, Some(_)) => {}
+                }
+            }
             match extent.kind {
                 ExtentKind::Data(id) => {
                     self.data_bytes += extent.len;
@@ -221,6 +249,52 @@ impl Regions<'_> {
         Ok(bytes)
     }
 
+    /// Holds the device against what was written since the last time. Called when all of that is written.
+    fn read_back(&mut self) -> Result<(), Error> {
+        let Some(context) = self.verify else { return Ok(()) };
+        let extents = std::mem::take(&mut self.unverified);
+        let device = self.device;
+        device.sync().map_err(Error::io("sync", device.name()))?;
+        device.drop_cache()?;
+        let mut next = Some(extents.clone());
+        let comparison =
+            Comparison { context, device, is_wanted: &|_| true, on_bytes: &|_| (), faulty: None };
+        self.verified +=
+            comparison.run(|| Ok(next.take()), &mut |(_, differing)| match differing.first() {
+                None => Ok(()),
+                Some(first) => Err(differs(device, &extents[*first], differing.len() as u64 - 1)),
+            })?;
+        Ok(())
+    }
+
+    /// The same for what came last: `pieces` as they were written, and zeros that nothing of it lies in.
+    fn read_back_late(&mut self, pieces: &[(u64, Vec<u8>)]) -> Result<(), Error> {
+        let device = self.device;
+        device.drop_cache()?;
+        for (offset, bytes) in pieces {
+            let found = device.read_vec_at(*offset, bytes.len()).map_err(Error::io("read", device.name()))?;
+            if found != *bytes {
+                let kind = ExtentKind::Data(ChunkId::of(bytes));
+                return Err(differs(device, &Extent { offset: *offset, len: bytes.len() as u64, kind }, 0));
+            }
+            self.verified += bytes.len() as u64;
+        }
+        let mut buf = Vec::new();
+        for extent in &self.late_zeros {
+            let is_changed = |(start, bytes): &(u64, Vec<u8>)| {
+                *start < extent.end() && start + bytes.len() as u64 > extent.offset
+            };
+            if pieces.iter().any(is_changed) {
+                continue;
+            }
+            if !is_there(device, extent, &mut buf)? {
+                return Err(differs(device, extent, 0));
+            }
+            self.verified += extent.len;
+        }
+        Ok(())
+    }
+
     fn check_root(&self, root: &Root) -> Result<(), Error> {
         let found: Vec<(u64, ChunkId)> =
             root.regions.iter().map(|region| (region.len, region.table)).collect();
@@ -238,7 +312,7 @@ enum Ended {
     End(Box<Root>),
 }
 
-/// Restores a stream onto `device`. Everything is written; what stands there is not looked at.
+/// Restores a stream onto `device`. Everything is written; what stands there is not looked at, and [`Delta::Always`] is refused.
 pub fn apply_block_stream<R: Read + Send>(
     input: BlockStream<R>,
     device: &dyn VolumeDevice,
@@ -248,15 +322,27 @@ pub fn apply_block_stream<R: Read + Send>(
 ) -> Result<BlockApplyReport, Error> {
     let BlockStream { mut stream, name } = input;
     let threads = options.threads.unwrap_or_else(default_threads).clamp(1, MAX_THREADS);
-    let meter = Meter::start(&Context { ctl, observer, threads }, &options.stage);
-    let source = stream.facts().source.clone();
-    check_target(&name, source.size_bytes, source.sector_bytes, stream.facts().scope, device)?;
+    let context = Context { ctl, observer, threads };
+    let meter = Meter::start(&context, &options.stage);
+    let (source, scope) = (stream.facts().source.clone(), stream.facts().scope);
+    let counted_in = stream.facts().table.as_ref().and_then(|table| table.sector_bytes);
+    let sector_bytes = counted_in.unwrap_or(source.sector_bytes);
+    check_target(&name, source.size_bytes, sector_bytes, scope, device)?;
+    if options.delta == Delta::Always {
+        return Err(Error::Refused {
+            what: format!("comparing {} with {name} first", device.name()),
+            why: "an image from a pipe comes once, as it is written".to_owned(),
+        });
+    }
     if options.existing == ExistingData::Refuse && !options.is_blank {
         refuse_data(device)?;
     }
     let counts = Counts::default();
     let late = Late::of(source.size_bytes);
     late.erase(device)?;
+    if !options.is_blank {
+        discard_behind(device, source.size_bytes, &counts)?;
+    }
     let mut regions = Regions {
         device,
         name: &name,
@@ -270,6 +356,10 @@ pub fn apply_block_stream<R: Read + Send>(
         data_bytes: 0,
         is_blank: options.is_blank,
         copies: Vec::new(),
+        verify: (options.verify == BlockVerify::Full).then_some(context),
+        unverified: Vec::new(),
+        late_zeros: Vec::new(),
+        verified: 0,
     };
     let root = loop {
         match region(&mut stream, &mut regions, threads, ctl, &meter)? {
@@ -284,10 +374,36 @@ pub fn apply_block_stream<R: Read + Send>(
     }
     let fetched = counts.fetched.load(Ordering::Relaxed);
     device.sync().map_err(Error::io("sync", device.name()))?;
+    regions.read_back()?;
     let (tree, data_bytes) = (root.tree_hash(), regions.data_bytes);
-    let tables = std::mem::take(&mut regions.tables);
-    write_late(device, std::mem::take(&mut regions.late_chunks), &counts)?;
-    drop(tables);
+    let mut pieces = std::mem::take(&mut regions.late_chunks);
+    let mut notes = Vec::new();
+    if scope == Scope::Disk {
+        match table_end::judge(&pieces, root.size, device)? {
+            AtEnd::Fits => {}
+            AtEnd::Moved(changed) => {
+                changed.iter().for_each(|(offset, bytes)| table_end::overlay(&mut pieces, *offset, bytes));
+                notes.push(format!(
+                    "table written for {} bytes, not {}: its copy stands at the end of this disk",
+                    device.size(),
+                    root.size
+                ));
+            }
+            AtEnd::Stays(why) => {
+                meter.skip(|| format!("{}: {why}", device.name()));
+            }
+        }
+    }
+    let finished = write_late(device, pieces.clone(), &counts).and_then(|()| match options.verify {
+        BlockVerify::Full => regions.read_back_late(&pieces),
+        BlockVerify::Decode => Ok(()),
+    });
+    if let Err(error) = finished {
+        // What is not known to be right must not start; the first error is the one that is told.
+        drop(regions.late.erase(device));
+        return Err(error);
+    }
+    let verified_bytes = regions.verified;
     let totals = meter.finish();
     Ok(BlockApplyReport {
         size_bytes: root.size,
@@ -298,7 +414,9 @@ pub fn apply_block_stream<R: Read + Send>(
         discarded_bytes: counts.discarded.load(Ordering::Relaxed),
         unreadable_bytes: root.outcome.unreadable_bytes,
         tree: Some(tree),
-        is_verified: false,
+        verified_bytes,
+        is_verified: options.verify == BlockVerify::Full,
+        notes,
         warnings: totals.warnings,
         skipped: totals.skipped,
         milliseconds: totals.milliseconds,

@@ -39,8 +39,8 @@ type Checked = Result<(u64, u64), Error>;
 impl Work<Fetch, Vec<u8>, (u64, Checked)> for Checker<'_> {
     fn work(&mut self, mut item: Item<Fetch, Vec<u8>>, out: &Outbox<(u64, Checked), Vec<u8>>) {
         let first = item.job.targets.first().map_or(0, |target| target.offset);
-        let checked = self.image.fetch(&item.job).and_then(|frame| {
-            self.decoder.decode(&frame, &mut item.permit).map_err(blockimg(self.image.name()))?;
+        let fetched = self.image.fetch(&item.job, &mut self.decoder, &mut item.permit);
+        let checked = fetched.and_then(|frame| {
             let mut bytes = 0;
             for target in &item.job.targets {
                 bytes += self.image.part(&frame, &item.permit, target)?.len() as u64;

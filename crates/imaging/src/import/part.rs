@@ -12,6 +12,8 @@ use crate::{Error, ErrorKind};
 /// Bytes copied at a time.
 const COPY_BYTES: usize = 1 << 20;
 const SECTOR: u64 = 512;
+/// Largest sectors of disks.
+const MAX_SECTOR_BYTES: usize = 4096;
 
 /// What was expanded.
 pub(super) struct Part {
@@ -108,7 +110,7 @@ fn blocks(
     while let Some(strip) = reader.next_strip().map_err(blockimg(name))? {
         for (at, bytes) in strip.runs() {
             if at == 0 {
-                first = bytes[..bytes.len().min(SECTOR as usize)].to_vec();
+                first = bytes[..bytes.len().min(MAX_SECTOR_BYTES)].to_vec();
             }
             let inside = size.saturating_sub(at).min(bytes.len() as u64) as usize;
             if bytes[inside..].iter().any(|byte| *byte != 0) {
@@ -119,11 +121,45 @@ fn blocks(
     }
     if header.file_system.starts_with("NTFS") {
         // The copy of the boot sector stands behind the last cluster, where no block of the image reaches.
-        let sectors = first.get(40..48).and_then(|field| field.try_into().ok()).map_or(0, u64::from_le_bytes);
-        let copy = sectors.saturating_mul(SECTOR);
-        if copy >= covered && copy + SECTOR <= size {
-            job.write(offset + copy, &first)?;
+        if let Some((copy, sector)) = boot_copy(&first)
+            && copy >= covered
+            && copy.saturating_add(sector.len() as u64) <= size
+        {
+            job.write(offset + copy, sector)?;
         }
     }
     Ok(Part { size, is_partial: true })
+}
+
+/// Where the copy of the boot sector of an NTFS volume belongs that begins with `first`: behind the sectors that it counts. The copy is one of
+/// the whole sector.
+fn boot_copy(first: &[u8]) -> Option<(u64, &[u8])> {
+    let sector = usize::from(u16::from_le_bytes(first.get(11..13)?.try_into().ok()?));
+    if !sector.is_power_of_two() || sector < SECTOR as usize {
+        return None;
+    }
+    let sectors = u64::from_le_bytes(first.get(40..48)?.try_into().ok()?);
+    Some((sectors.checked_mul(sector as u64)?, first.get(..sector)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_copy_of_a_boot_sector_is_counted_in_the_sectors_of_its_volume() {
+        let mut first = vec![7; MAX_SECTOR_BYTES];
+        first[40..48].copy_from_slice(&1000_u64.to_le_bytes());
+        for (sector, expected) in [
+            (512_u16, Some((512_000, 512))),
+            (4096, Some((4_096_000, 4096))),
+            (0, None),
+            (100, None),
+            (8192, None),
+        ] {
+            first[11..13].copy_from_slice(&sector.to_le_bytes());
+            assert_eq!(boot_copy(&first).map(|(at, bytes)| (at, bytes.len())), expected, "{sector}");
+        }
+        assert_eq!(boot_copy(&first[..40]), None);
+    }
 }

@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
+use gravure_blockimg::facts::Facts;
 use gravure_disk::{DiskShape, Identity, Layout, PartitionRequest, PartitionSize, Role, Table, TableImage};
 use gravure_imaging::{
     BlockApplyOptions, BlockCapture, BlockCaptureOptions, BlockImage, BlockPlan, BlockPlanOptions,
-    BlockSource, Error, ErrorKind, ExistingData, FitOptions, FitPlan, FitReport, Growth, VolumeDevice,
-    VolumeFile, finish_file_systems, has_to_be_fitted,
+    BlockSource, Error, ErrorKind, ExistingData, FitOptions, FitPlan, FitReport, FittedPartition, Growth,
+    VolumeDevice, VolumeFile, apply_block_image, finish_file_systems, has_to_be_fitted,
 };
 use gravure_io::{FileAt, MemoryDisk, ReadAt, WriteAt};
 use gravure_model::Ctl;
@@ -178,20 +179,30 @@ impl Lab {
 }
 
 pub(crate) fn capture(source: BlockSource) -> BlockImage {
+    capture_as(source, |facts| facts)
+}
+
+/// The same, with facts that `change` made of those that are found.
+fn capture_as(source: BlockSource, change: impl FnOnce(Facts) -> Facts) -> BlockImage {
+    BlockImage::open(Arc::new(captured(source, change)), "image").unwrap()
+}
+
+/// An image as it goes through a pipe.
+pub(crate) fn stream_of(source: BlockSource) -> Vec<u8> {
+    captured(source, |facts| facts)
+}
+
+fn captured(source: BlockSource, change: impl FnOnce(Facts) -> Facts) -> Vec<u8> {
     let options = BlockPlanOptions { name: "test".to_owned(), ..BlockPlanOptions::default() };
     let plan = BlockPlan::new(source, &options, &Ctl::default()).unwrap();
     let hits = |range: &Range<u64>| plan.hits(range);
-    let capture = BlockCapture {
-        source: &plan,
-        name: plan.name(),
-        layout: plan.layout(),
-        facts: plan.facts(),
-        hits: &hits,
-    };
+    let facts = change(plan.facts().clone());
+    let capture =
+        BlockCapture { source: &plan, name: plan.name(), layout: plan.layout(), facts: &facts, hits: &hits };
     let mut image = Vec::new();
     let how = BlockCaptureOptions::default();
     capture.to_stream(&mut image, "memory", &how, &Ctl::default(), &Silent).unwrap();
-    BlockImage::open(Arc::new(image), "image").unwrap()
+    image
 }
 
 pub(crate) fn options() -> BlockApplyOptions {
@@ -215,7 +226,7 @@ fn a_smaller_disk_gets_the_last_partition_nearer() {
     let image = lab.image();
     let target = lab.used("target", 128 * MIB);
     let device = VolumeFile::open(&target, None).unwrap();
-    assert!(has_to_be_fitted(&image, &device));
+    assert!(has_to_be_fitted(&image, &device).unwrap());
     let report = fit(&image, &device, &FitOptions::default()).unwrap();
     assert!(report.apply.is_verified && report.renamed.is_empty());
     let places: Vec<_> = report.partitions.iter().map(|one| (one.number, one.to.start / MIB)).collect();
@@ -316,6 +327,47 @@ fn a_larger_disk_is_filled_and_its_new_names_are_known_to_all() {
 }
 
 #[test]
+fn a_file_system_that_is_smaller_than_its_partition_grows_into_it() {
+    let Some(lab) = Lab::new().filter(|_| have(&["resize2fs"])) else { return };
+    // As FOG makes it for its images: the file system smaller, the partition as it was.
+    let root = lab.path("volume1");
+    run(tool("resize2fs").arg("-f").arg(&root).arg("32M"));
+    std::fs::File::options().write(true).open(&root).unwrap().set_len(32 * MIB).unwrap();
+    lab.put(&root, 1);
+    let image = lab.image();
+    // On this disk no partition can become larger.
+    let target = lab.used("target", 114 * MIB);
+    let device = VolumeFile::open(&target, None).unwrap();
+    let growing = |growth| {
+        let how = FitOptions { growth, identity: Some([5; 32]) };
+        let plan = FitPlan::new(&image, &device, &how).unwrap();
+        plan.partitions().iter().map(|one| one.grows).collect::<Vec<_>>()
+    };
+    assert_eq!(growing(Growth::None), [false; 3], "new identifiers alone change no sizes");
+    assert_eq!(growing(Growth::Largest), [false, true, false]);
+    let how = FitOptions { growth: Growth::Largest, identity: None };
+    let report = fit(&image, &device, &how).unwrap();
+    drop(device);
+    let place = report.partitions[1].to.clone();
+    assert_eq!(place.end - place.start, 64 * MIB);
+    lab.check_root(&target, &place);
+    let finished = finish_file_systems(&target, &report.partitions, &[]).unwrap();
+    if !finished.undone.is_empty() {
+        gravure_testkit::skipped(&finished.undone.join("; "));
+        return;
+    }
+    assert_eq!(finished.grown, [(2, place.end - place.start)]);
+    lab.check_root(&target, &place);
+    let volume = lab.partition(&target, &place);
+    assert_eq!(gravure_fsmap::probe(&FileAt::open(&volume).unwrap()).unwrap().size, place.end - place.start);
+    // A volume alone likewise.
+    let image = capture(BlockSource::open(&root).unwrap());
+    let device = VolumeFile::open(&root, None).unwrap();
+    let grows = |growth| FittedPartition::of_volume(&image, &device, growth).unwrap().grows;
+    assert_eq!((grows(Growth::None), grows(Growth::Largest)), (false, true));
+}
+
+#[test]
 fn xfs_and_btrfs_grow_into_their_partitions() {
     for (mkfs, check, args, size) in [
         ("mkfs.xfs", &["xfs_repair", "-n", "-f"][..], &["-q", "-f"][..], 320 * MIB),
@@ -330,11 +382,11 @@ fn xfs_and_btrfs_grow_into_their_partitions() {
         run(tool(mkfs).args(args).arg(&volume));
         let image = capture(BlockSource::open(&volume).unwrap());
         let device = VolumeFile::open(&target, Some(size + 100 * MIB)).unwrap();
-        gravure_imaging::apply_block_image(&image, &device, &options(), &Ctl::default(), &Silent).unwrap();
+        apply_block_image(&image, &device, &options(), &Ctl::default(), &Silent).unwrap();
         drop(device);
         let content = gravure_fsmap::probe(&FileAt::open(&target).unwrap()).unwrap().kind;
-        let whole =
-            gravure_imaging::FittedPartition { number: 0, content, from: 0..size, to: 0..size + 100 * MIB };
+        let (from, to) = (0..size, 0..size + 100 * MIB);
+        let whole = FittedPartition { number: 0, content, from, to, grows: true };
         let finished = finish_file_systems(&target, &[whole], &[]).unwrap();
         if !finished.undone.is_empty() {
             gravure_testkit::skipped(&finished.undone.join("; "));
@@ -348,6 +400,49 @@ fn xfs_and_btrfs_grow_into_their_partitions() {
 
 /// A disk in memory with sectors of any size.
 pub(crate) struct Sectors(pub(crate) FaultyDisk<MemoryDisk>, pub(crate) u32);
+
+/// One that forgets what is discarded, as solid-state disks do.
+struct Forgets(Sectors);
+
+impl ReadAt for Forgets {
+    fn size(&self) -> u64 {
+        self.0.size()
+    }
+    fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        self.0.read_exact_at(offset, buf)
+    }
+}
+
+impl WriteAt for Forgets {
+    fn block_size(&self) -> u32 {
+        self.0.block_size()
+    }
+    fn write_all_at(&self, offset: u64, buf: &[u8]) -> io::Result<()> {
+        self.0.write_all_at(offset, buf)
+    }
+    fn zero_range(&self, range: Range<u64>) -> io::Result<()> {
+        self.0.zero_range(range)
+    }
+    fn discard(&self, range: Range<u64>) -> io::Result<()> {
+        // Not zeros: what must be zero is to be written.
+        self.0.write_all_at(range.start, &vec![0xd1; usize::try_from(range.end - range.start).unwrap()])
+    }
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync()
+    }
+}
+
+impl VolumeDevice for Forgets {
+    fn sector_bytes(&self) -> u32 {
+        self.0.sector_bytes()
+    }
+    fn name(&self) -> &'static str {
+        "disk"
+    }
+    fn drop_cache(&self) -> Result<(), Error> {
+        Ok(())
+    }
+}
 
 impl Sectors {
     pub(crate) fn new(size: u64, sector_bytes: u32, at: u64, fault: Fault) -> Self {
@@ -397,8 +492,12 @@ impl VolumeDevice for Sectors {
 
 /// A disk with one partition of `content` that nobody knows, and what stands there.
 fn plain_disk(size: u64) -> (MemoryDisk, Range<u64>, Vec<u8>) {
+    disk_of_sectors(size, 512)
+}
+
+fn disk_of_sectors(size: u64, sector_bytes: u32) -> (MemoryDisk, Range<u64>, Vec<u8>) {
     let disk = MemoryDisk::new(usize::try_from(size).unwrap(), 512);
-    let shape = DiskShape { size_bytes: size, sector_bytes: 512 };
+    let shape = DiskShape { size_bytes: size, sector_bytes };
     let request =
         PartitionRequest { role: Role::LinuxData, size: PartitionSize::Bytes(2 * MIB), name: "d".into() };
     let layout = Layout::compute(shape, &Identity::new([2; 32]), &[request]).unwrap();
@@ -439,6 +538,78 @@ fn sectors_of_another_size_get_a_table_of_their_own() {
         "{error}"
     );
     assert!(small.0.inner().to_vec().iter().all(|byte| *byte == 0xaa), "nothing was written");
+}
+
+#[test]
+fn a_copy_of_a_disk_with_other_sectors_is_counted_in_its_own() {
+    // A 4Kn disk copied into a raw file: everybody takes that for one of 512.
+    let (size, older) = (8 * MIB, |mut facts: Facts| {
+        facts.table.as_mut().unwrap().sector_bytes = None;
+        facts
+    });
+    let (_, range, content) = disk_of_sectors(size, 4096);
+    let images = [false, true].map(|is_old| {
+        let (disk, ..) = disk_of_sectors(size, 4096);
+        let source = BlockSource::new(Box::new(disk), "disk", 512);
+        if is_old { capture_as(source, older) } else { capture(source) }
+    });
+    let said = |image: &BlockImage| image.facts().table.as_ref().unwrap().sector_bytes;
+    assert_eq!(images.each_ref().map(said), [Some(4096), None]);
+    for (image, age) in images.iter().zip(["new", "old"]) {
+        assert_eq!((image.root().sector_bytes, image.sector_bytes().unwrap()), (512, 4096), "{age}");
+        for (sector, bytes) in [(512, size), (512, 9 * MIB), (4096, 9 * MIB), (4096, 7 * MIB)] {
+            let context = format!("{age} image onto {bytes} bytes in sectors of {sector}");
+            let target = Sectors::new(bytes, sector, u64::MAX, Fault::Fail);
+            assert!(has_to_be_fitted(image, &target).unwrap(), "{context}");
+            let report = fit(image, &target, &FitOptions::default()).unwrap();
+            let gpt = table(&target, sector);
+            assert_eq!(gpt.entries[0].first_lba * u64::from(sector), range.start, "{context}");
+            assert!(target.read_vec_at(range.start, content.len()).unwrap() == content, "{context}");
+            let note = "table written for sectors of 512 bytes, not 4096";
+            assert_eq!(report.notes.iter().any(|said| said == note), sector == 512, "{context}");
+        }
+        // On a disk of its own kind and size it is as it was, and nowhere else.
+        let same = Sectors::new(size, 4096, u64::MAX, Fault::Fail);
+        assert!(!has_to_be_fitted(image, &same).unwrap(), "{age}");
+        apply_block_image(image, &same, &options(), &Ctl::default(), &Silent).unwrap();
+        assert_eq!(table(&same, 4096).entries[0].first_lba * 4096, range.start);
+        let other = Sectors::new(size, 512, u64::MAX, Fault::Fail);
+        let refused = apply_block_image(image, &other, &options(), &Ctl::default(), &Silent).unwrap_err();
+        assert!(refused.to_string().contains("made for sectors of 4096 bytes"), "{refused}");
+    }
+}
+
+#[test]
+fn what_no_partition_has_is_free_of_old_data() {
+    let size = 12 * MIB;
+    let (disk, range, content) = plain_disk(size);
+    let image = capture(BlockSource::new(Box::new(disk), "disk", 512));
+    for (bytes, sector) in [(20 * MIB, 512), (7 * MIB, 512), (20 * MIB, 4096)] {
+        let context = format!("{bytes} bytes in sectors of {sector}");
+        let target = Forgets(Sectors::new(bytes, sector, u64::MAX, Fault::Fail));
+        let report = fit(&image, &target, &FitOptions::default()).unwrap();
+        assert!(report.apply.is_verified, "{context}");
+        let to = &report.partitions[0].to;
+        assert!(target.read_vec_at(to.start, content.len()).unwrap() == content, "{context}");
+        let found = target.0.0.inner().to_vec();
+        let old = |range: Range<u64>| {
+            found[range.start as usize..range.end as usize].iter().filter(|byte| **byte == 0xaa).count()
+        };
+        // The tables have any byte.
+        let table_bytes = 32 << 10;
+        assert_eq!((old(table_bytes..to.start), old(to.end..bytes - table_bytes)), (0, 0), "{context}");
+        assert_eq!(found[0..440], [0; 440], "{context}: zeros stay zeros");
+        assert_eq!(table(&target, sector).entries.len(), 1, "{context}");
+        assert!(report.apply.discarded_bytes >= bytes - 5 * MIB, "{context}: {:?}", report.apply);
+        assert_eq!(to.start, range.start);
+    }
+    // The same behind an image that is not fitted: one volume on a larger partition.
+    let volume = vec![7; (3 * MIB) as usize];
+    let image = capture(BlockSource::new(Box::new(MemoryDisk::from_bytes(volume)), "volume", 512));
+    let target = Forgets(Sectors::new(9 * MIB, 512, u64::MAX, Fault::Fail));
+    apply_block_image(&image, &target, &options(), &Ctl::default(), &Silent).unwrap();
+    let found = target.0.0.inner().to_vec();
+    assert!(!found.contains(&0xaa));
 }
 
 #[test]

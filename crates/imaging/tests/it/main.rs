@@ -1,12 +1,15 @@
 //! The integration tests of this crate, one module a subject, in one program: each program of its own costs seconds of linking.
 
+mod block_aged;
 mod block_anew;
 mod block_at;
 mod block_crash;
 mod block_filesystems;
 mod block_fit;
 mod block_images;
+mod block_logical;
 mod block_names;
+mod block_stream;
 mod block_upload;
 mod common;
 mod compact;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::support::{CrashFiles, Strike, contents, read_image, store_image};
 use gravure_model::Ctl;
-use gravure_store::{CollectOptions, ErrorKind, LocalObjects, OnExisting, Store};
+use gravure_store::{CollectOptions, ErrorKind, LocalObjects, OnExisting, Store, read_whole};
 
 const OLD: [u32; 9] = [1, 2, 3, 4, 5, 6, 7, 8, 9];
 const NEW: [u32; 8] = [2, 3, 5, 10, 11, 12, 13, 14];
@@ -22,6 +22,19 @@ fn prepared() -> CrashFiles {
     let files = CrashFiles::default();
     store_image(&open(&files), "old", &OLD, OnExisting::Refuse).unwrap();
     files
+}
+
+/// What web servers are told is there, and what is.
+fn catalogued(files: &CrashFiles) -> Vec<(String, u64)> {
+    let objects = LocalObjects::with_files(Path::new("/store"), files.clone());
+    let bytes = read_whole(&objects, "catalog.json", 1 << 20).unwrap();
+    let catalog: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+    serde_json::from_value(catalog["objects"].clone()).unwrap()
+}
+
+fn listed(store: &Store) -> Vec<(String, u64)> {
+    let folders = ["images", "index", "packs"].map(|folder| store.objects().list(folder).unwrap());
+    folders.into_iter().flatten().map(|object| (object.name, object.len)).collect()
 }
 
 /// What a machine finds afterwards, in the worst case and in the best.
@@ -59,10 +72,16 @@ fn a_writer_that_ends_anywhere_loses_only_what_was_not_committed() {
                     Err(error) => {
                         assert!(result.is_err(), "{context}: committed, but {error}");
                         assert_eq!(error.kind(), ErrorKind::NotFound, "{context}: {error}");
-                        store_image(&store, "new", &NEW, OnExisting::Refuse).unwrap();
-                        assert_eq!(read_image(&open(&found), "new").unwrap(), contents(&NEW), "{context}");
                     }
                 }
+                // Whoever writes next puts right what web servers are told, and whoever failed may try again.
+                drop(store.writer().unwrap());
+                assert_eq!(catalogued(&found), listed(&store), "{context}: catalogue");
+                if let Err(error) = store_image(&store, "new", &NEW, OnExisting::Refuse) {
+                    panic!("{context}: once more: {error}");
+                }
+                assert_eq!(read_image(&open(&found), "new").unwrap(), contents(&NEW), "{context}");
+                assert_eq!(catalogued(&found), listed(&store), "{context}: catalogue at the end");
                 let report = store.collect(&CollectOptions::default(), &Ctl::default()).unwrap();
                 assert_eq!(report.missing, Vec::<String>::new(), "{context}");
                 let scrubbed = open(&found).scrub(&Ctl::default(), &mut |_| {}).unwrap();

@@ -249,3 +249,86 @@ fn what_one_place_does_not_give_another_does() {
     let missing = FailoverObjects::new(places()).unwrap();
     assert!(missing.open("images/one.gim").is_ok());
 }
+
+/// Changes a byte amid every pack below `dir`.
+fn spoil(dir: &Path) -> usize {
+    let objects = LocalObjects::new(dir);
+    let packs = objects.list("packs").unwrap();
+    for pack in &packs {
+        let path = dir.join(&pack.name);
+        let mut bytes = std::fs::read(&path).unwrap();
+        // Within the content of the first frame: its header takes 60 bytes.
+        bytes[100] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+    }
+    packs.len()
+}
+
+#[test]
+fn a_copy_that_is_wrong_is_fetched_anew_or_taken_from_elsewhere() {
+    let [first, second, near] = [(); 3].map(|()| tempfile::tempdir().unwrap());
+    let numbers: Vec<u32> = (0..20).collect();
+    for dir in [&first, &second] {
+        let store = local(dir.path());
+        store_image(&store, "one", &numbers, OnExisting::Refuse).unwrap();
+        store.write_index().unwrap();
+    }
+    let at = |dir: &tempfile::TempDir| Arc::new(LocalObjects::new(dir.path())) as Arc<dyn Objects>;
+    let read = |objects: Arc<dyn Objects>| {
+        let store = Store::open(objects).unwrap();
+        assert_eq!(store.warnings(), Vec::<String>::new());
+        read_image(&store, "one")
+    };
+    // A cache: the copy goes bad, is found out, and is right again.
+    let cached = || Arc::new(CachedObjects::new(at(&first), at(&near)));
+    assert_eq!(read(cached()).unwrap(), contents(&numbers));
+    let packs = spoil(near.path());
+    assert!(packs > 3, "{packs}");
+    assert_eq!(read(cached()).unwrap(), contents(&numbers));
+    std::fs::rename(first.path().join("packs"), first.path().join("away")).unwrap();
+    std::fs::create_dir(first.path().join("packs")).unwrap();
+    for pack in at(&near).list("packs").unwrap() {
+        // Listings are the far store's: empty packs of these names stand for them.
+        let path = first.path().join(&pack.name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, b"").unwrap();
+    }
+    assert_eq!(read(cached()).unwrap(), contents(&numbers), "from the copies alone");
+    std::fs::remove_dir_all(first.path().join("packs")).unwrap();
+    std::fs::rename(first.path().join("away"), first.path().join("packs")).unwrap();
+    // An index that goes bad near is not believed: a wrong row would hide a chunk.
+    for object in at(&near).list("index").unwrap() {
+        let path = near.path().join(&object.name);
+        let mut bytes = std::fs::read(&path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(path, bytes).unwrap();
+    }
+    assert_eq!(read(cached()).unwrap(), contents(&numbers));
+
+    // Two places: what is wrong in one is right in the other, and what is wrong in both ends, by many threads at once, too.
+    spoil(first.path());
+    let both = || FailoverObjects::new(vec![at(&first), at(&second)]).unwrap();
+    assert_eq!(read(at(&first)).unwrap_err().kind(), ErrorKind::Integrity);
+    assert_eq!(read(Arc::new(both())).unwrap(), contents(&numbers));
+    let store = Store::open(Arc::new(both())).unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| assert_eq!(read_image(&store, "one").unwrap(), contents(&numbers)));
+        }
+    });
+    // The cache had copied the wrong ones.
+    spoil(near.path());
+    let all = || Arc::new(CachedObjects::new(Arc::new(both()), at(&near)));
+    assert_eq!(read(all()).unwrap(), contents(&numbers));
+    spoil(second.path());
+    assert_eq!(read(Arc::new(both())).unwrap_err().kind(), ErrorKind::Integrity);
+    for dir in [&near, &first, &second] {
+        assert!(dir.path().join("packs").exists());
+    }
+    // Where the first place is missing, nothing is written to another.
+    let reading = FailoverObjects::read_only(vec![at(&second)]).unwrap();
+    assert!(reading.is_read_only());
+    assert_eq!(reading.put_new("images/x.gim", b"x").unwrap_err().kind(), ErrorKind::Refused);
+    assert!(!second.path().join("images/x.gim").exists());
+}

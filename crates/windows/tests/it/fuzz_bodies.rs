@@ -129,7 +129,7 @@ fn shortcuts_and_records() {
     image.finish("layer").unwrap();
     run(&shortcut, fuzz::shortcut, 2000);
 
-    let mut image = WindowsImage::open(&mut changed, &nothing_outside, NOW).unwrap();
+    let image = WindowsImage::open(&mut changed, &nothing_outside, NOW).unwrap();
     let path = "Windows\\Gravure\\changes\\0001.json";
     let record = image.read_file(path, 1 << 20).unwrap().unwrap();
     run(&record, fuzz::record, 1000);

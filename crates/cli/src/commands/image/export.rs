@@ -112,7 +112,7 @@ fn export_disk(
         Failure::new(ErrorKind::Usage, message).with_cure("say it with --to raw, qcow2 or vhdx")
     })?;
     let ctl = interrupt::ctl();
-    let sector_bytes = image.root().sector_bytes;
+    let sector_bytes = image.sector_bytes()?;
     let source = BlockImageAt::new(image);
     let written = write_disk(&source, sector_bytes, form, &output.path, &options.output, &ctl)?;
     output.finish(&options.output)?;

@@ -44,19 +44,15 @@ fn growing(kind: Kind) -> Option<Growing> {
     }
 }
 
-fn is_larger(one: &FittedPartition) -> bool {
-    one.to.end - one.to.start > one.from.end - one.from.start
-}
-
-/// Grows file systems of the device or file `path` into the partitions that became larger, and changes `renamed` identifiers in files of
-/// Linux systems: on partitions, in all subvolumes of Btrfs, in volumes of LVM. The device must be closed.
+/// Grows file systems of the device or file `path` into the partitions that are larger than they are, and changes `renamed` identifiers in
+/// files of Linux systems: on partitions, in all subvolumes of Btrfs, in volumes of LVM. The device must be closed.
 pub fn finish_file_systems(
     path: &Path,
     partitions: &[FittedPartition],
     renamed: &[(String, String)],
 ) -> Result<FinishReport, Error> {
     let mut report = FinishReport::default();
-    for one in partitions.iter().filter(|one| one.content == Kind::Ntfs && is_larger(one)) {
+    for one in partitions.iter().filter(|one| one.content == Kind::Ntfs && one.grows) {
         match grow_ntfs(path, one) {
             Ok(0) => {}
             Ok(bytes) => report.grown.push((one.number, bytes)),
@@ -70,7 +66,7 @@ pub fn finish_file_systems(
         growing(kind).is_some() || kind == Kind::Lvm || kind.is_encrypted() || matches!(kind, Kind::Other(_))
     };
     let wanted = |one: &&FittedPartition| {
-        (is_larger(one) && one.content != Kind::Ntfs) || (!renamed.is_empty() && has_names(one.content))
+        (one.grows && one.content != Kind::Ntfs) || (!renamed.is_empty() && has_names(one.content))
     };
     if !partitions.iter().any(|one| wanted(&one)) {
         return Ok(report);
@@ -81,7 +77,7 @@ pub fn finish_file_systems(
             0 => format!("the {} volume", one.content.name()),
             number => format!("{} on partition {number}", one.content.name()),
         };
-        if is_larger(one) && growing(one.content).is_none() {
+        if one.grows && growing(one.content).is_none() {
             report.undone.push(format!("{what} has more room now, which its own system has to take"));
         }
         if let Err(error) = finish_partition(&disk, one, renamed, &mut report) {
@@ -106,7 +102,7 @@ fn finish_partition(
     for volume in found.volumes {
         let Some(kind) = growing(volume.kind) else { continue };
         let is_whole = growing(one.content).is_some();
-        let grown = (is_whole && is_larger(one)).then_some(one.to.end - one.to.start);
+        let grown = (is_whole && one.grows).then_some(one.to.end - one.to.start);
         // A driver that is a module comes with the first mount.
         match finish_volume(&volume, kind, grown, renamed) {
             Ok(changes) => {

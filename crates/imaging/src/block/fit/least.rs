@@ -9,8 +9,9 @@ use gravure_disk::{DiskShape, Table};
 use gravure_model::Ctl;
 
 use super::anew::Files;
+use super::fitted::{is_sized, probe};
 use super::peek::Peek;
-use super::{BEHIND_BYTES, can_shrink, disk_error, is_sized, probe};
+use super::{BEHIND_BYTES, can_shrink, disk_error};
 use crate::block::at::BlockImageAt;
 use crate::block::image::BlockImage;
 use crate::{Error, ErrorKind};
@@ -25,6 +26,15 @@ pub(super) struct Listed {
     pub(super) range: Range<u64>,
     /// Not one that holds others.
     pub(super) is_plain: bool,
+}
+
+/// Bytes of a sector in which `table` counts; `otherwise` where it does not say. A copy of a disk with other sectors than the source's has a
+/// table that counts in its own.
+pub(super) fn sector_bytes(table: &Table, otherwise: u32) -> u32 {
+    match table {
+        Table::Gpt { sector_bytes, .. } => *sector_bytes,
+        _ => otherwise,
+    }
 }
 
 /// What the table lists, with `sector_bytes` a sector. `None` for a table that cannot be moved.
@@ -48,7 +58,7 @@ pub(super) fn listed(table: &Table, sector_bytes: u32) -> Option<Vec<Listed>> {
                         Listed {
                             number: entry.number,
                             range: start..start.saturating_add(bytes(entry.sectors)),
-                            is_plain: !matches!(entry.kind, 0x05 | 0x0f | 0x85),
+                            is_plain: !gravure_disk::mbr::is_extended(entry.kind),
                         }
                     })
                     .collect(),
@@ -69,8 +79,10 @@ pub fn least_disk_bytes(image: &BlockImage, ctl: &Ctl) -> Result<Option<u64>, Er
         return Ok(None);
     }
     let peek = Peek::new(image)?;
-    let table = Table::read(&peek, root.sector_bytes).map_err(disk_error(image.name()))?;
-    let Some(listed) = listed(&table, root.sector_bytes) else { return Ok(None) };
+    let counted_in = image.sector_bytes()?;
+    let table = Table::read(&peek, counted_in).map_err(disk_error(image.name()))?;
+    let sector_bytes = sector_bytes(&table, counted_in);
+    let Some(listed) = listed(&table, sector_bytes) else { return Ok(None) };
     let read = Arc::new(BlockImageAt::new(image.clone()));
     let mut residents = Vec::new();
     for Listed { number, range, is_plain } in listed {
@@ -93,7 +105,7 @@ pub fn least_disk_bytes(image: &BlockImage, ctl: &Ctl) -> Result<Option<u64>, Er
                 };
                 let smaller = can_shrink(found.kind).then(|| {
                     let files = Files::open(&read, number, &range, found.kind, ctl)?;
-                    match files.least_bytes(root.sector_bytes) {
+                    match files.least_bytes(sector_bytes) {
                         Err(_) if files.keeps_blocks() => Ok(content()),
                         least => least,
                     }
@@ -110,7 +122,7 @@ pub fn least_disk_bytes(image: &BlockImage, ctl: &Ctl) -> Result<Option<u64>, Er
         residents.push(Resident { number, range, at_least, can_grow: false });
     }
     let fits = |size_bytes: u64| {
-        let shape = DiskShape { size_bytes, sector_bytes: root.sector_bytes };
+        let shape = DiskShape { size_bytes, sector_bytes };
         let area = match &table {
             Table::Gpt { .. } => transfer::gpt_area(shape),
             _ => Ok(transfer::mbr_area(shape)),

@@ -11,7 +11,7 @@ use crate::block::blockimg;
 use crate::block::image::BlockImage;
 
 /// The device of an image. One region's extents and one chunk are kept; meant for few, small reads.
-pub(super) struct Peek<'a> {
+pub(in crate::block) struct Peek<'a> {
     image: &'a BlockImage,
     state: Mutex<State>,
 }
@@ -24,7 +24,7 @@ struct State {
 }
 
 impl<'a> Peek<'a> {
-    pub(super) fn new(image: &'a BlockImage) -> Result<Self, Error> {
+    pub(in crate::block) fn new(image: &'a BlockImage) -> Result<Self, Error> {
         let decoder = FrameDecoder::new().map_err(blockimg(image.name()))?;
         Ok(Self { image, state: Mutex::new(State { decoder, region: None, chunk: None }) })
     }
@@ -48,9 +48,8 @@ impl<'a> Peek<'a> {
         if state.chunk.as_ref().is_none_or(|(start, _)| *start != extent.offset) {
             let fetches = self.image.fetches(&mut state.decoder, index, extents, &|wanted| wanted == at)?;
             for fetch in &fetches {
-                let frame = self.image.fetch(fetch)?;
                 let mut plain = Vec::new();
-                state.decoder.decode(&frame, &mut plain).map_err(blockimg(self.image.name()))?;
+                let frame = self.image.fetch(fetch, &mut state.decoder, &mut plain)?;
                 for target in &fetch.targets {
                     let content = self.image.part(&frame, &plain, target)?;
                     state.chunk = Some((target.offset, content.to_vec()));

@@ -98,7 +98,7 @@ pub fn apply_volume_anew(
     let mut notes = vec![anew.note()];
     notes.extend(outcome.notes.iter().cloned());
     apply.add(&outcome);
-    let whole = FittedPartition { number: 0, content, from: 0..size, to: 0..device.size() };
+    let whole = FittedPartition { number: 0, content, from: 0..size, to: 0..device.size(), grows: false };
     let (laid_out_anew, made_smaller) = if keeps_blocks { (vec![], vec![0]) } else { (vec![0], vec![]) };
     let partitions = vec![whole];
     Ok(FitReport { apply, partitions, laid_out_anew, made_smaller, notes, ..FitReport::default() })

@@ -1,16 +1,16 @@
-//! What stands on a device compared with the extents of an image: before a restore, to leave what is there, and after it.
+//! What a device holds, held against what an image says: extents are read and hashed on all cores.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use gravure_blockimg::{ChunkId, Extent, ExtentKind};
 
-use super::super::capture::is_zero;
-use super::Run;
+use super::capture::is_zero;
 use crate::Error;
+use crate::meter::Context;
 use crate::stage::{self, Item, Outbox, Work};
 use crate::volume::VolumeDevice;
 
-/// Bytes of one item when the device is read.
+/// Bytes of one item.
 const BATCH_BYTES: u64 = 1 << 20;
 /// Extents in one item.
 const BATCH_EXTENTS: usize = 2048;
@@ -24,7 +24,7 @@ struct Check {
     extents: Vec<Extent>,
 }
 
-/// Which of them differ.
+/// A region, and which of its extents differ.
 pub(super) type Differing = (usize, Vec<usize>);
 
 struct Comparer<'a> {
@@ -86,57 +86,77 @@ pub(super) fn is_there(device: &dyn VolumeDevice, extent: &Extent, buf: &mut Vec
     }
 }
 
-impl Run<'_> {
-    /// Compares extents with the device on all cores. What cannot be read there differs when it is counted, or else is an error.
-    pub(super) fn compare(
+/// What extents are looked for where.
+pub(super) struct Comparison<'a> {
+    pub(super) context: Context<'a>,
+    pub(super) device: &'a dyn VolumeDevice,
+    /// Which of them.
+    pub(super) is_wanted: &'a (dyn Fn(&Extent) -> bool + Sync),
+    /// Told the bytes of data that are about to be read.
+    pub(super) on_bytes: &'a (dyn Fn(u64) + Sync),
+    /// Counts the bytes that cannot be read, which differ then; without it, such a place is an error.
+    pub(super) faulty: Option<&'a AtomicU64>,
+}
+
+impl Comparison<'_> {
+    /// Compares region after region, as `next` gives them. Returns the bytes that were read.
+    pub(super) fn run(
         &self,
-        is_wanted: &(dyn Fn(&Extent) -> bool + Sync),
-        on_region: &(dyn Fn(usize) + Sync),
-        faulty: Option<&AtomicU64>,
+        mut next: impl FnMut() -> Result<Option<Vec<Extent>>, Error> + Send,
         sink: &mut dyn FnMut(Differing) -> Result<(), Error>,
     ) -> Result<u64, Error> {
         let threads = self.context.threads;
-        let mut decoder = self.decoder()?;
-        let mut region = 0;
+        let mut regions = 0;
         let mut extents: Vec<Extent> = Vec::new();
-        let mut next = 0;
+        let mut at = 0;
         let bytes = AtomicU64::new(0);
         let source = |_: &mut Vec<u8>| {
             loop {
-                if next >= extents.len() {
-                    if region >= self.image.root().regions.len() {
-                        return Ok(None);
-                    }
-                    extents = self.image.extents(&mut decoder, region)?;
-                    on_region(extents.len());
-                    (region, next) = (region + 1, 0);
+                if at >= extents.len() {
+                    let Some(found) = next()? else { return Ok(None) };
+                    (extents, at) = (found, 0);
+                    regions += 1;
                     continue;
                 }
-                if !is_wanted(&extents[next]) {
-                    next += 1;
+                if !(self.is_wanted)(&extents[at]) {
+                    at += 1;
                     continue;
                 }
-                let first = next;
+                let first = at;
                 let mut sum = 0;
-                while next < extents.len()
-                    && next - first < BATCH_EXTENTS
-                    && is_wanted(&extents[next])
-                    && (next == first || sum + extents[next].len <= BATCH_BYTES)
+                while at < extents.len()
+                    && at - first < BATCH_EXTENTS
+                    && (self.is_wanted)(&extents[at])
+                    && (at == first || sum + extents[at].len <= BATCH_BYTES)
                 {
-                    let extent = &extents[next];
+                    let extent = &extents[at];
                     sum += if extent.id().is_some() || extent.reads_zero() { extent.len } else { 0 };
-                    next += 1;
+                    at += 1;
                 }
-                let batch = extents[first..next].to_vec();
+                let batch = extents[first..at].to_vec();
                 let data: u64 = batch.iter().filter(|extent| extent.id().is_some()).map(|e| e.len).sum();
                 bytes.fetch_add(sum, Ordering::Relaxed);
-                self.meter.add(data);
-                return Ok(Some(Check { region: region - 1, first, extents: batch }));
+                (self.on_bytes)(data);
+                return Ok(Some(Check { region: regions - 1, first, extents: batch }));
             }
         };
         let permits = (0..threads + 4).map(|_| Vec::new()).collect();
-        let workers = (0..threads).map(|_| Comparer { device: self.device, faulty }).collect();
+        let workers = (0..threads).map(|_| Comparer { device: self.device, faulty: self.faulty }).collect();
         stage::run(self.context.ctl, permits, workers, source, |result, _| sink(result?))?;
         Ok(bytes.into_inner())
+    }
+}
+
+/// The error for an extent that is not what the image says, and so many more.
+pub(super) fn differs(device: &dyn VolumeDevice, extent: &Extent, more: u64) -> Error {
+    Error::Differs {
+        path: format!("{} at {:#x}", device.name(), extent.offset),
+        what: "content",
+        expected: extent.id().map_or_else(
+            || format!("{} zeros", extent.len),
+            |id| format!("{} bytes with BLAKE3 {id}", extent.len),
+        ),
+        found: "another".to_owned(),
+        more,
     }
 }
