@@ -446,7 +446,7 @@ fn sectors_of_the_target_that_cannot_be_read_are_written_and_told() {
         let target = worn(false);
         let error = apply_block_image(&image, &target, &options, &Ctl::default(), &Silent).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Io, "{delta:?}: {error}");
-        assert_not_bootable(&target.disk.bytes(), size, "a worn disk");
+        assert_not_bootable(&target.disk.bytes(), &source, "a worn disk");
     }
 }
 

@@ -42,7 +42,7 @@ fn can_mount() -> bool {
 
 fn whole(path: &Path, content: FileSystemKind) -> FittedPartition {
     let size = std::fs::metadata(path).unwrap().len();
-    FittedPartition { number: 0, content, from: 0..size, to: 0..size }
+    FittedPartition { number: 0, content, from: 0..size, to: 0..size, grows: false }
 }
 
 #[test]

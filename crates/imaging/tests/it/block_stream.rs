@@ -1,4 +1,5 @@
 //! Block images from a pipe: what is written is read back, however much it is, and a larger disk gets a table that knows its end.
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicU64, Ordering};

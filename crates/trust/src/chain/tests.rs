@@ -171,6 +171,7 @@ fn order(machine: gravure_model::identity::MachineSelector) -> OfflineJob {
         wipe: false,
         windows: None,
         capture: None,
+        restore: None,
     };
     OfflineJob {
         version: OFFLINE_VERSION,

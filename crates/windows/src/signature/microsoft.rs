@@ -125,7 +125,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(other, [std::path::PathBuf::new(); 0]);
+        assert!(other.is_empty(), "{other:?}");
         if known == 0 {
             gravure_testkit::skipped("the corpus at hand has no catalogues");
         }
