@@ -4,8 +4,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use gravure_blockimg::facts::{Facts, Scope};
-use gravure_io::{FileAt, ReadAt};
+use gravure_blockimg::facts::{Facts, Scope, Volume};
+use gravure_io::{FileAt, ReadAt, Window};
 use gravure_model::Ctl;
 use gravure_model::descriptor::{
     DESCRIPTOR_VERSION, DescribedImage, Digest, ImageDescriptor, RANGE_BYTES, SystemKind,
@@ -14,8 +14,12 @@ use gravure_model::event::Observer;
 
 use gravure_store::{LocalObjects, Store};
 
+use super::at::BlockImageAt;
 use super::{BlockImage, blockimg, least_disk_bytes, store_error, verify_block_image};
 use crate::{Error, ErrorKind};
+
+/// What every Windows has.
+const SYSTEM_HIVE: &str = "Windows\\System32\\config\\SYSTEM";
 
 /// Format of such descriptors.
 pub const BLOCK_FORMAT: &str = "gim";
@@ -66,6 +70,10 @@ fn described(
         Err(error) if error.kind() == ErrorKind::Interrupted => return Err(error),
         found => found.unwrap_or(None),
     };
+    let read = BlockImageAt::new(image.clone());
+    let system = system_of_disk(facts, |volume| {
+        holds_windows(&Window::new(&read, volume.offset_bytes, volume.size_bytes))
+    });
     Ok(ImageDescriptor {
         version: DESCRIPTOR_VERSION,
         format: BLOCK_FORMAT.to_owned(),
@@ -77,7 +85,7 @@ fn described(
         contents_checked: true,
         images: vec![DescribedImage {
             name: facts.name.clone(),
-            system: system_of_disk(facts),
+            system,
             file_count: 0,
             directory_count: 0,
             content_bytes: image.root().data_bytes(),
@@ -107,21 +115,35 @@ pub fn is_described_block_image(image: &BlockImage, descriptor: &ImageDescriptor
     descriptor.format == BLOCK_FORMAT && descriptor.tables == Digest(image.id().0)
 }
 
-/// What kind of system a disk holds, by its file systems; `Unknown` for a single partition, which nothing starts from.
-fn system_of_disk(facts: &Facts) -> SystemKind {
+/// What kind of system a disk holds, by its file systems; `Unknown` for a single partition, which nothing starts from. NTFS without a
+/// Windows is a place for data, also beside a Linux.
+fn system_of_disk(facts: &Facts, holds_windows: impl Fn(&Volume) -> bool) -> SystemKind {
     let has = |names: &[&str]| facts.volumes.iter().any(|volume| names.contains(&volume.content.as_str()));
+    let has_windows = || {
+        let mut volumes = facts.volumes.iter();
+        volumes
+            .any(|volume| volume.content == "BitLocker" || volume.content == "NTFS" && holds_windows(volume))
+    };
     match facts.scope {
-        Scope::Disk if has(&["NTFS", "BitLocker"]) => SystemKind::Windows,
+        Scope::Disk if has_windows() => SystemKind::Windows,
         Scope::Disk if has(&["ext4", "ext3", "ext2", "XFS", "Btrfs", "LVM"]) => SystemKind::Linux,
         _ => SystemKind::Unknown,
     }
 }
 
+/// Whether an NTFS volume has a Windows; one that cannot be looked into counts as having one, whose rules are the stricter ones.
+fn holds_windows(volume: &dyn ReadAt) -> bool {
+    let found = gravure_ntfs::Volume::open(volume).and_then(|ntfs| ntfs.read_file(volume, SYSTEM_HIVE, 0));
+    !matches!(found, Ok(None))
+}
+
 #[cfg(test)]
 mod tests {
-    use gravure_blockimg::facts::Volume;
+    use gravure_model::event::Silent;
 
     use super::*;
+    use crate::volume::{ExistingData, VolumeApplyOptions, VolumeFile, apply_to_volume};
+    use crate::{CaptureOptions, ImageFile, Which, capture_directory};
 
     #[test]
     fn disks_are_told_by_their_file_systems() {
@@ -134,13 +156,36 @@ mod tests {
             ..Facts::default()
         };
         let cases = [
-            (Scope::Disk, &["FAT32", "ext4"][..], SystemKind::Linux),
-            (Scope::Disk, &["FAT32", "unknown", "NTFS", "NTFS"], SystemKind::Windows),
-            (Scope::Disk, &["FAT32"], SystemKind::Unknown),
-            (Scope::Volume, &["ext4"], SystemKind::Unknown),
+            (Scope::Disk, &["FAT32", "ext4"][..], SystemKind::Linux, SystemKind::Linux),
+            (Scope::Disk, &["FAT32", "unknown", "NTFS", "NTFS"], SystemKind::Windows, SystemKind::Unknown),
+            (Scope::Disk, &["FAT32", "ext4", "NTFS"], SystemKind::Windows, SystemKind::Linux),
+            (Scope::Disk, &["FAT32", "BitLocker"], SystemKind::Windows, SystemKind::Windows),
+            (Scope::Disk, &["FAT32"], SystemKind::Unknown, SystemKind::Unknown),
+            (Scope::Volume, &["ext4"], SystemKind::Unknown, SystemKind::Unknown),
         ];
-        for (scope, contents, expected) in cases {
-            assert_eq!(system_of_disk(&facts(scope, contents)), expected, "{contents:?}");
+        for (scope, contents, with, without) in cases {
+            assert_eq!(system_of_disk(&facts(scope, contents), |_| true), with, "{contents:?}");
+            assert_eq!(system_of_disk(&facts(scope, contents), |_| false), without, "{contents:?}");
         }
+    }
+
+    #[test]
+    fn a_volume_has_a_windows_when_it_has_its_registry() {
+        for (file, expected) in [("Windows/System32/config/SYSTEM", true), ("Films/SYSTEM", false)] {
+            let dir = tempfile::tempdir().unwrap();
+            let (source, ctl) = (dir.path().join("source"), Ctl::default());
+            std::fs::create_dir_all(source.join(file).parent().unwrap()).unwrap();
+            std::fs::write(source.join(file), vec![7; 9000]).unwrap();
+            let (wim, volume) = (dir.path().join("x.wim"), dir.path().join("x.ntfs"));
+            capture_directory(&source, &wim, &CaptureOptions::default(), &ctl, &Silent).unwrap();
+            let wim = ImageFile::open_path(&wim).unwrap();
+            let image = wim.image(wim.find(&Which::Only).unwrap()).unwrap();
+            let device = VolumeFile::open(&volume, Some(8 << 20)).unwrap();
+            let options =
+                VolumeApplyOptions { existing: ExistingData::Destroy, ..VolumeApplyOptions::default() };
+            apply_to_volume(&image, &device, &options, &ctl, &Silent).unwrap();
+            assert_eq!(holds_windows(&FileAt::open(&volume).unwrap()), expected, "{file}");
+        }
+        assert!(holds_windows(&vec![0; 4096]), "what cannot be looked into");
     }
 }
