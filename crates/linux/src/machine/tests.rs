@@ -6,6 +6,8 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
+use gravure_model::inventory::{Device, Inventory};
+
 use super::*;
 
 /// A made-up machine below a temporary directory.
@@ -101,6 +103,15 @@ fn machine() -> Made {
     made
 }
 
+/// A line for each device: bus, place, what it hangs on, best ids.
+fn shown(inventory: &Inventory) -> Vec<String> {
+    let line = |d: &Device| {
+        let ids = [d.hardware_ids.first(), d.compatible_ids.first()].map(|id| id.map_or("-", String::as_str));
+        format!("{} {} {} {}", d.bus, d.place, d.parent.as_deref().unwrap_or("-"), ids.join(" "))
+    };
+    inventory.devices.iter().map(line).collect()
+}
+
 #[test]
 fn a_made_up_machine_is_told_as_it_is() {
     let made = machine();
@@ -191,15 +202,7 @@ fn devices_have_the_ids_of_windows() {
     made.texts(nvme, &[("device/model", "Fast Disk\n"), ("device/firmware_rev", "1.0\n")]);
 
     let Collected { inventory, .. } = collect(&made.roots);
-    let shown: Vec<String> = inventory
-        .devices
-        .iter()
-        .map(|d| {
-            let ids =
-                [d.hardware_ids.first(), d.compatible_ids.first()].map(|id| id.map_or("-", String::as_str));
-            format!("{} {} {} {}", d.bus, d.place, d.parent.as_deref().unwrap_or("-"), ids.join(" "))
-        })
-        .collect();
+    let shown = shown(&inventory);
     let expected = [
         "pci 0000:00:03.0 - PCI\\VEN_1AF4&DEV_1000&SUBSYS_00011AF4&REV_00 PCI\\VEN_1AF4&DEV_1000&REV_00",
         "usb 1-2 0000:00:03.0 USB\\VID_0C45&PID_643F&REV_2806 USB\\DevClass_EF&SubClass_02&Prot_01",
@@ -285,15 +288,7 @@ fn disks_of_every_transport_are_there_with_what_they_hang_on() {
     made.link("sys/bus/vmbus/devices/f8b3781b-0001", &format!("sys/devices/{channel}"));
 
     let Collected { inventory, .. } = collect(&made.roots);
-    let shown: Vec<String> = inventory
-        .devices
-        .iter()
-        .map(|d| {
-            let ids =
-                [d.hardware_ids.first(), d.compatible_ids.first()].map(|id| id.map_or("-", String::as_str));
-            format!("{} {} {} {}", d.bus, d.place, d.parent.as_deref().unwrap_or("-"), ids.join(" "))
-        })
-        .collect();
+    let shown = shown(&inventory);
     let expected = [
         "acpi 80860F14:00 - ACPI\\VEN_8086&DEV_0F14 -",
         "acpi VMBUS:01 - ACPI\\VMBUS -",
