@@ -87,9 +87,12 @@ fn install(names: &[&str]) -> Result<()> {
     apt(&["update"], "refreshing the package lists")?;
     let mut arguments = vec!["install", "-y", "--no-install-recommends"];
     arguments.extend(names);
+    // A plan of apt's that removes something is not taken: what it removes may be of our own list.
+    arguments.push("--no-remove");
     if simulated(&arguments) {
         return apt(&arguments, "installing");
     }
+    arguments.pop();
     // A package that came from a source which is no longer configured (a backport, say) can stand in the way of the
     // others: QEMU's parts want one version. Packages of our own list go to the version that apt can get.
     let orphans = packages::orphans()?;
@@ -103,7 +106,15 @@ fn install(names: &[&str]) -> Result<()> {
     }
     let pinned: Vec<String> = orphans.iter().map(packages::Orphan::pin).collect();
     arguments.extend(pinned.iter().map(String::as_str));
-    apt(&arguments, "installing")
+    apt(&arguments, "installing")?;
+    let removed = packages::missing()?;
+    if removed.is_empty() {
+        return Ok(());
+    }
+    bail!(Remedy::new(
+        format!("apt-get installed {} but removed {}", names.join(" "), removed.join(" ")),
+        format!("apt-get install {}, or run this again", removed.join(" ")),
+    ))
 }
 
 /// Whether apt finds a way to carry out `arguments`.

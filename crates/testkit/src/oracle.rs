@@ -1,10 +1,17 @@
-//! Foreign tools that tests compare with. A missing one is a loud skip on a laptop and a failure in CI.
+//! Foreign tools that tests compare with. A missing one is a loud skip under plain `cargo test`. Under `cargo xtask test`, whose set-up installs
+//! Debian's packages, it is a failure when it is out of one of them; in a full run in CI any is.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 /// Set in CI: a test that cannot run must fail.
 const REQUIRE: &str = "GRAVURE_REQUIRE_ORACLES";
+
+/// Set by `cargo xtask test`: what the packages of its set-up bring is there.
+const REQUIRE_PACKAGES: &str = "GRAVURE_REQUIRE_PACKAGES";
+
+/// Programs that no package of the set-up brings.
+const ELSEWHERE: [&str; 5] = ["curl", "moto_server", "openssl", "systemd-analyze", "x86_64-w64-mingw32-gcc"];
 
 /// Whether a missing oracle is a failure.
 pub fn oracles_required() -> bool {
@@ -20,6 +27,15 @@ pub fn skipped(reason: &str) {
     eprintln!("SKIPPED: {reason}");
 }
 
+/// The same of something that a package of the set-up brings.
+fn package_missing(reason: &str) {
+    assert!(
+        std::env::var_os(REQUIRE_PACKAGES).is_none(),
+        "cannot run, and {REQUIRE_PACKAGES} is set: {reason}"
+    );
+    skipped(reason);
+}
+
 /// A command for `program`, or `None` after a loud skip.
 ///
 /// # Panics
@@ -28,7 +44,11 @@ pub fn oracle(program: &str) -> Option<Command> {
     if let Some(path) = find(program) {
         return Some(Command::new(path));
     }
-    skipped(&format!("{program} is not installed"));
+    let reason = format!("{program} is not installed");
+    match ELSEWHERE.contains(&program) {
+        true => skipped(&reason),
+        false => package_missing(&reason),
+    }
     None
 }
 
@@ -63,7 +83,7 @@ pub fn debian_python_script(module: &str, script: &str) -> Option<Command> {
     let import = format!("import {module}");
     let found = Command::new(PYTHON).args(["-c", &import]).stderr(Stdio::null()).status();
     if !found.is_ok_and(|status| status.success()) {
-        skipped(&format!("Debian's Python module {module} is not installed"));
+        package_missing(&format!("Debian's Python module {module} is not installed"));
         return None;
     }
     let mut command = Command::new(PYTHON);

@@ -50,6 +50,8 @@ pub(super) fn run(settings: &Settings, selection: &[&str], harness: &[&str]) -> 
     if settings.full {
         cargo.env("GRAVURE_FULL", "1");
     }
+    // Set-up has installed them.
+    cargo.env("GRAVURE_REQUIRE_PACKAGES", "1");
     // Shared test data and Wine, which set-up leaves out for its size, are not everywhere: only a full run in CI insists.
     if settings.in_ci && settings.full {
         cargo.env("GRAVURE_REQUIRE_ORACLES", "1");
