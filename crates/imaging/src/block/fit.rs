@@ -549,7 +549,8 @@ impl FitPlan {
     ) -> Result<Fixed, Error> {
         let Fixed { mut files, mut undone } = Fixed::default();
         let mbr = self.mbr_signature.map(|signature| {
-            let starts = self.placed.iter().map(|one| [one.from.start, one.to.start]).collect();
+            // Logical ones too: a menu on the disk may start a system from one of them.
+            let starts = self.partitions.iter().map(|one| [one.from.start, one.to.start]).collect();
             MbrChanged { signature, starts }
         });
         let changed = Changed { renamed: &self.renamed, mbr: mbr.as_ref() };

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use crate::block_fit::{capture, have, options, run, tool};
+use crate::block_names::hive;
 
 use gravure_disk::Table;
 use gravure_imaging::{
@@ -24,6 +25,7 @@ const DISK_BYTES: u64 = 160 * MIB;
 /// Primary FAT, an extended partition, in it two of ext4 with a gap between them.
 const SCRIPT: &str = "label: dos\nlabel-id: 0xfeed0001\nstart=2048, size=32768, type=c\nstart=73728, size=204800, type=5\n\
                       start=75776, size=65536, type=83\nstart=180224, size=65536, type=83\n";
+const SIGNATURE: u32 = 0xfeed_0001;
 const PLACES: [(u32, u64, u64); 3] = [(1, MIB, 16 * MIB), (5, 37 * MIB, 32 * MIB), (6, 88 * MIB, 32 * MIB)];
 
 struct Lab {
@@ -34,7 +36,7 @@ struct Lab {
 impl Lab {
     /// A disk of noise with file systems in its partitions.
     fn new() -> Option<Self> {
-        if !have(&["sfdisk", "mkfs.fat", "mkfs.ext4", "e2fsck", "debugfs"]) {
+        if !have(&["sfdisk", "mkfs.fat", "mcopy", "mmd", "mkfs.ext4", "e2fsck", "debugfs"]) {
             return None;
         }
         let mut this = Self { dir: tempfile::tempdir().unwrap(), files: Vec::new() };
@@ -59,6 +61,10 @@ impl Lab {
             std::fs::File::create(&volume).unwrap().set_len(len).unwrap();
             if number == 1 {
                 run(tool("mkfs.fat").args(["-F", "16"]).arg(&volume));
+                // A boot store that starts what is in the last logical partition.
+                std::fs::write(this.path("BCD"), hive(true, SIGNATURE, PLACES[2].1)).unwrap();
+                run(tool("mmd").arg("-i").arg(&volume).arg("::/Boot"));
+                run(tool("mcopy").arg("-i").arg(&volume).arg(this.path("BCD")).arg("::/Boot/BCD"));
             } else {
                 let mut mkfs = tool("mkfs.ext4");
                 run(mkfs.args(["-q", "-F", "-b", "4096", "-E", "nodiscard", "-d"]).arg(&tree).arg(&volume));
@@ -101,6 +107,17 @@ impl Lab {
         for (name, content) in &self.files {
             assert!(std::fs::read(out.join(name)).unwrap() == *content, "{name}");
         }
+    }
+
+    /// The boot store names the last logical partition where it is now.
+    fn check_store(&self, disk: &Path, offset: u64) {
+        let bytes = std::fs::read(disk).unwrap();
+        let signature = u32::from_le_bytes(bytes[0x1b8..0x1bc].try_into().unwrap());
+        let volume = self.path("volume");
+        std::fs::write(&volume, &bytes[MIB as usize..17 * MIB as usize]).unwrap();
+        run(tool("mcopy").args(["-n", "-o", "-i"]).arg(&volume).arg("::/Boot/BCD").arg(self.path("found")));
+        let found = std::fs::read(self.path("found")).unwrap();
+        assert!(found == hive(true, signature, offset), "signature {signature:08x}, offset {offset:#x}");
     }
 
     fn check_both(&self, disk: &Path, report: &FitReport) {
@@ -232,6 +249,7 @@ fn an_extended_partition_is_fitted_with_all_that_is_in_it() {
     let grows: Vec<_> = report.partitions.iter().map(|one| (one.number, one.grows)).collect();
     assert_eq!(grows, [(1, false), (2, false), (5, false), (6, true)]);
     assert_eq!(places(&target), [(1, 16), (36, 204), (37, 32), (88, 152)]);
+    lab.check_store(&target, 88 * MIB);
     let checked = Command::new("sfdisk").arg("-V").arg(&target).output().unwrap();
     let said = String::from_utf8_lossy(&checked.stdout).into_owned();
     assert!(said.contains("No errors detected"), "{said}{}", String::from_utf8_lossy(&checked.stderr));
@@ -257,6 +275,7 @@ fn an_extended_partition_is_fitted_with_all_that_is_in_it() {
     drop(device);
     assert_eq!(places(&target), [(1, 16), (30, 100), (31, 32), (82, 32)]);
     lab.check_both(&target, &report);
+    lab.check_store(&target, 82 * MIB);
 
     // Too small: what holds logical partitions keeps its size, and that is said.
     let target = lab.target(100 * MIB);

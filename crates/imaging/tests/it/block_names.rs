@@ -129,7 +129,7 @@ fn letter(signature: u32, offset: u64) -> Vec<u8> {
 }
 
 /// A hive with a partition as boot stores name it, and as letters do.
-fn hive(is_clean: bool, signature: u32, offset: u64) -> Vec<u8> {
+pub(crate) fn hive(is_clean: bool, signature: u32, offset: u64) -> Vec<u8> {
     let mut out = b"regf\x01\0\0\0".to_vec();
     out.extend([u8::from(is_clean), 0, 0, 0]);
     out.resize(9000, 7);
