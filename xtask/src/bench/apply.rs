@@ -1,7 +1,7 @@
 //! Applying and verifying WIMs: `gravure` against `wimlib-imagex` on the same images of real files.
 //!
-//! Both check the SHA-1 of every blob while they apply; ours runs with `--verify decode`, which is that and no more, so
-//! that equal work is compared. The images are made once by wimlib and kept.
+//! Both check the SHA-1 of every blob while they apply and end when the kernel has everything; ours runs with `--verify decode
+//! --no-sync`, which is that and no more, so that equal work is compared. The images are made once by wimlib and kept.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -72,7 +72,9 @@ pub(super) fn run(options: &Options) -> Result<bool> {
             let target = targets.join(number.get().to_string());
             let mut command = program.command(&ours)?;
             match program {
-                Program::Ours => command.arg("apply").arg(&image).arg(&target).args(["--verify", "decode"]),
+                Program::Ours => {
+                    command.arg("apply").arg(&image).arg(&target).args(["--verify", "decode", "--no-sync"])
+                }
                 Program::Theirs => command.arg("apply").arg(&image).arg("1").arg(&target).arg("--unix-data"),
             };
             empty(&target)?;

@@ -9,9 +9,9 @@ use std::process::ExitCode;
 use clap::ValueEnum;
 use gravure_imaging::{
     ApplyOptions, BlockApplyOptions, BlockVerify, Collisions, Compact, CompactReport, DamagedContent, Delta,
-    ErrorKind, Existing, ExistingData, Image, LackOfRoom, Unrepresentable, VerifyOptions, VolumeApplyOptions,
-    VolumeFile, VolumeReport, VolumeVerify, Which, WofAlgorithm, apply_to_directory, apply_to_volume,
-    check_integrity, verify_applied,
+    Durability, ErrorKind, Existing, ExistingData, Image, LackOfRoom, Unrepresentable, VerifyOptions,
+    VolumeApplyOptions, VolumeFile, VolumeReport, VolumeVerify, Which, WofAlgorithm, apply_to_directory,
+    apply_to_volume, check_integrity, verify_applied,
 };
 use gravure_model::Ctl;
 use gravure_tree::Loss;
@@ -131,6 +131,9 @@ pub(crate) struct Options {
     /// Go on although the files have more bytes than the file system says it has room for: one that compresses may hold them
     #[arg(long)]
     ignore_space: bool,
+    /// Directories: end when the kernel has everything, not when the disk has it, as tar, cp and wimlib do
+    #[arg(long)]
+    no_sync: bool,
     /// Cluster size of the volume, e.g. 4K, 64K
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     cluster_size: Option<u64>,
@@ -398,6 +401,7 @@ pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
         },
         damaged: options.damaged(),
         room: options.room(),
+        durability: if options.no_sync { Durability::Cached } else { Durability::Stable },
         ..ApplyOptions::default()
     };
     let applied = match source {

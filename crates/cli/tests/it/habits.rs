@@ -31,6 +31,8 @@ fn the_image_may_stand_before_the_target() {
         assert!(contents(&dir.join(target)) == contents(&dir.join(expected)), "{which}");
     }
     ok(dir, &["apply", "x.wim:2", "d", "--progress", "none"]);
+    ok(dir, &["apply", "x.wim:1", "cached", "--no-sync", "--verify", "decode", "--progress", "none"]);
+    assert!(contents(&dir.join("cached")) == contents(&dir.join("in")));
     for (arguments, code) in [
         (["apply", "x.wim:1", "2", "e"], 2),
         (["apply", "x.wim", "3", "e"], 3),

@@ -88,6 +88,9 @@ struct Bench<'a> {
     done: Vec<Operation>,
 }
 
+/// How rows of the small files are called, behind the method.
+const SMALL_FILES: &str = ", small files";
+
 /// Measures the operations whose row has `only` in its name.
 pub(super) fn measure_all(extent: Extent, only: &str, input: &Input, dir: &Path) -> Result<Vec<Operation>> {
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -109,20 +112,20 @@ pub(super) fn measure_all(extent: Extent, only: &str, input: &Input, dir: &Path)
     let read = Targets { wall: Some(0.5), peak: Some(peak), ..Targets::default() };
     for (method, capture) in [("LZX", capture), ("XPRESS", fast)] {
         bench.capture(&input.programs, method, &[], &[], capture)?;
-        bench.apply(method, read)?;
-        bench.verify(method, read)?;
+        bench.apply(read)?;
+        bench.verify(read)?;
     }
     bench.export("LZX", fast)?;
     bench.optimize("LZX", fast)?;
     // Hashing and nothing else: shows whether SHA-1 uses the processor's instructions, as wimlib's does.
     bench.capture(&input.programs, "none", &[], &[], fast)?;
-    bench.verify("none", Targets { wall: Some(1.0), ..fast })?;
+    bench.verify(Targets { wall: Some(1.0), ..fast })?;
 
     let small = PEAK + input.small.files * PEAK_PER_FILE;
     let read = Targets { peak: Some(small), ..read };
     bench.capture(&input.small, "LZX", &[], &[], Targets { peak: Some(small), ..capture })?;
-    bench.apply("LZX", read)?;
-    bench.verify("LZX", read)?;
+    bench.apply(read)?;
+    bench.verify(read)?;
 
     bench.runs = 1;
     let peak = (threads as u64 + 2) * 2 * SOLID_CHUNK;
@@ -131,8 +134,8 @@ pub(super) fn measure_all(extent: Extent, only: &str, input: &Input, dir: &Path)
     // An encoder's need is its own; it is to be no more than that of wimlib's.
     let packed = Targets { peak_ratio: Some(1.0), ..Targets::default() };
     bench.capture(&input.solid, "solid", &ours, &["--solid"], packed)?;
-    bench.apply("solid", solid)?;
-    bench.verify("solid", solid)?;
+    bench.apply(solid)?;
+    bench.verify(solid)?;
     empty(&bench.targets_dir())?;
     Ok(bench.done)
 }
@@ -144,6 +147,11 @@ impl Bench<'_> {
             Program::Theirs => "wimlib",
         };
         self.dir.join(format!("{who}-{}.wim", method.to_lowercase()))
+    }
+
+    /// What the image of the last capture is called. Each has a name of its own, so that rows can be repeated alone.
+    fn captured_image(&self) -> String {
+        self.captured.replace(SMALL_FILES, "-small")
     }
 
     /// The command lines agree in verb, files and number of threads.
@@ -164,19 +172,17 @@ impl Bench<'_> {
         theirs: &[&str],
         targets: Targets,
     ) -> Result<()> {
-        let what = if corpus.dir.ends_with("small") || corpus.dir.ends_with("small-quick") {
-            ", small files"
-        } else {
-            ""
-        };
+        let is_small = corpus.dir.ends_with("small") || corpus.dir.ends_with("small-quick");
+        let what = if is_small { SMALL_FILES } else { "" };
         self.captured = format!("{method}{what}");
+        let name = self.captured_image();
         let operation = self.run(&Job {
             name: format!("capture {method}{what}"),
             runs: self.runs,
-            before: &|program| remove(&self.image(program, method)),
+            before: &|program| remove(&self.image(program, &name)),
             command: &|program| {
                 let mut command = self.command(program, "capture")?;
-                command.arg(&corpus.dir).arg(self.image(program, method));
+                command.arg(&corpus.dir).arg(self.image(program, &name));
                 command.args(["--threads", &self.threads]);
                 if method != "solid" {
                     command.arg(format!("--compress={method}"));
@@ -187,22 +193,33 @@ impl Bench<'_> {
                 };
                 Ok(command)
             },
-            output: Some(&|program| self.image(program, method)),
+            output: Some(&|program| self.image(program, &name)),
             targets,
         })?;
         self.done.extend(operation);
         Ok(())
     }
 
-    fn apply(&mut self, method: &str, targets: Targets) -> Result<()> {
-        let image = self.image(Program::Theirs, method);
+    /// Wimlib ends when the kernel has everything, so ours is told to; that is what targets are about. Synced, both end when the
+    /// disk has it, which is our default.
+    fn apply(&mut self, targets: Targets) -> Result<()> {
+        self.apply_until(End::InCache, targets)?;
+        self.apply_until(End::OnDisk, Targets { wall: None, ..targets })
+    }
+
+    fn apply_until(&mut self, end: End, targets: Targets) -> Result<()> {
+        let image = self.image(Program::Theirs, &self.captured_image());
+        let what = match end {
+            End::InCache => "",
+            End::OnDisk => ", synced",
+        };
         // A directory for each run, removed when all rows are done: for minutes after a removal, ext4 spends most of the time
         // for a new file on passing over what was just removed, and that would be measured.
-        let targets_dir = self.targets_dir().join(&self.captured);
+        let targets_dir = self.targets_dir().join(format!("{}{what}", self.captured));
         let number = std::cell::Cell::new(0);
         let target = || targets_dir.join(number.get().to_string());
         let operation = self.run(&Job {
-            name: format!("apply {}", self.captured),
+            name: format!("apply {}{what}", self.captured),
             runs: self.runs,
             before: &|_| {
                 number.set(number.get() + 1);
@@ -215,6 +232,11 @@ impl Bench<'_> {
                     Program::Ours => command.arg(&image).arg(target()).args(["--verify", "decode"]),
                     Program::Theirs => command.arg(&image).arg("1").arg(target()).arg("--unix-data"),
                 };
+                match (program, end) {
+                    (Program::Ours, End::InCache) => drop(command.arg("--no-sync")),
+                    (Program::Theirs, End::OnDisk) => command = then_sync(&command, &target()),
+                    _ => {}
+                }
                 Ok(command)
             },
             output: None,
@@ -227,8 +249,8 @@ impl Bench<'_> {
         Ok(())
     }
 
-    fn verify(&mut self, method: &str, targets: Targets) -> Result<()> {
-        let image = self.image(Program::Theirs, method);
+    fn verify(&mut self, targets: Targets) -> Result<()> {
+        let image = self.image(Program::Theirs, &self.captured_image());
         let operation = self.run(&Job {
             name: format!("verify {}", self.captured),
             runs: self.runs,
@@ -340,6 +362,21 @@ impl Bench<'_> {
     fn targets_dir(&self) -> PathBuf {
         self.dir.join("targets")
     }
+}
+
+/// When an apply ends.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    InCache,
+    OnDisk,
+}
+
+/// The command, and a sync of the file system of `target` behind it.
+fn then_sync(command: &Command, target: &Path) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "target=$1 && shift && \"$@\" && sync -f \"$target\"", "sh"]).arg(target);
+    shell.arg(command.get_program()).args(command.get_args());
+    shell
 }
 
 /// What a directory holds; nothing if it is not there.
