@@ -3,7 +3,7 @@
 //!
 //! What an encoder takes beside its chunks is its own, one a thread: LZX with the default level is held to its share on top.
 //!
-//! This file holds one test, so that nothing else runs in its process.
+//! Each operation runs in a process of its own, this program started again: what the allocator keeps of one is not the next one's.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 #[path = "it/common/mod.rs"]
@@ -13,7 +13,8 @@ mod server;
 
 use std::fs::{self, File};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 
 use common::{damage, large_sample, open, peak_bytes};
@@ -32,26 +33,57 @@ use server::Server;
 const LIMIT_BYTES: u64 = 64 << 20;
 /// What an LZX encoder for chunks of 32 KiB may take, bytes.
 const ENCODER_BYTES: u64 = 1 << 20;
-
 /// Ranges of a far file that are kept: 28 MiB (`RemoteOptions`), and what is on its way.
 const REMOTE_BYTES: u64 = 40 << 20;
-/// What the allocator keeps of earlier operations of the same process.
-const KEPT_BYTES: u64 = 12 << 20;
 
-/// The peak of the process may not be above the limit.
-fn check(what: &str, threads: usize) {
-    held_to(LIMIT_BYTES, what, threads);
+/// Set for a process that does one operation: its name, the threads, the folder, and where the image is served.
+const OPERATION: &str = "GRAVURE_MEMORY_OPERATION";
+/// The test, as a process that does one operation calls it.
+const TEST: &str = "memory_stays_bounded_whatever_the_size_and_the_threads";
+
+#[test]
+fn memory_stays_bounded_whatever_the_size_and_the_threads() {
+    if let Ok(what) = std::env::var(OPERATION) {
+        let words: Vec<&str> = what.split('\t').collect();
+        let [name, threads, dir, url] = words[..] else { panic!("{what}") };
+        let lab = Lab { threads: threads.parse().unwrap(), dir: PathBuf::from(dir), url: url.to_owned() };
+        lab.run(name);
+        println!("peak {}", peak_bytes());
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    large_sample(dir.path(), 1 << 19);
+    let encoders = |threads: u64| LIMIT_BYTES + threads * ENCODER_BYTES;
+    for threads in [2, 24] {
+        for name in ["capture", "apply", "extract", "verify", "export", "edit"] {
+            held_to(LIMIT_BYTES, name, threads, dir.path(), "-");
+        }
+        for name in ["pipable capture", "apply from a pipe", "apply to a volume", "capture of a volume"] {
+            held_to(LIMIT_BYTES, name, threads, dir.path(), "-");
+        }
+        held_to(encoders(threads), "capture with LZX", threads, dir.path(), "-");
+        held_to(LIMIT_BYTES, "apply", threads, dir.path(), "-");
+    }
+    let server = Server::start_with(FileAt::open(&dir.path().join("x.wim")).unwrap(), server::Log::default());
+    for threads in [2, 24] {
+        for name in ["apply from a server", "verify from a server"] {
+            held_to(LIMIT_BYTES + REMOTE_BYTES, name, threads, dir.path(), &server.url);
+        }
+    }
 }
 
-/// The same after other operations.
-fn later(what: &str, threads: usize) {
-    held_to(LIMIT_BYTES + KEPT_BYTES, what, threads);
-}
-
-fn held_to(limit: u64, what: &str, threads: usize) {
-    let peak = peak_bytes();
-    eprintln!("{what}, {threads} threads: {peak} bytes");
-    assert!(peak < limit, "{what} with {threads} threads: {peak} bytes");
+/// Does the operation in a process of its own, whose peak may not be above `limit`.
+fn held_to(limit: u64, name: &str, threads: u64, dir: &Path, url: &str) {
+    let operation = format!("{name}\t{threads}\t{}\t{url}", dir.display());
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", TEST, "--nocapture"]).env(OPERATION, operation);
+    let output = child.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{name}: {said}{}", String::from_utf8_lossy(&output.stderr));
+    // Behind what the harness prints of the test's name.
+    let peak: u64 = said.split_once("peak ").unwrap().1.split_whitespace().next().unwrap().parse().unwrap();
+    eprintln!("{name}, {threads} threads: {peak} bytes");
+    assert!(peak < limit, "{name} with {threads} threads: {peak} bytes, at most {limit}");
 }
 
 fn options(threads: usize, compression: Option<Compression>) -> CaptureOptions {
@@ -62,59 +94,116 @@ fn applied(threads: usize) -> ApplyOptions {
     ApplyOptions { threads: Some(threads), ..ApplyOptions::default() }
 }
 
-#[test]
-fn memory_stays_bounded_whatever_the_size_and_the_threads() {
-    let dir = tempfile::tempdir().unwrap();
-    let source = large_sample(dir.path(), 1 << 19);
-    let (image, target) = (dir.path().join("x.wim"), dir.path().join("t"));
-    let (ctl, xpress) = (Ctl::default(), Some(Compression::XPRESS_32K));
-    for threads in [2, 24] {
-        capture_directory(&source, &image, &options(threads, xpress), &ctl, &Silent).unwrap();
-        check("capture", threads);
-        apply_to_directory(&open(&image), &target, &applied(threads), &ctl, &Silent).unwrap();
-        fs::remove_dir_all(&target).unwrap();
-        check("apply", threads);
-    }
-    // More operations in one process: what the allocator keeps of one is counted with the next, which is not what the bound is about.
-    for threads in [2, 24] {
-        let paths = ["/large".to_owned(), "/small7".to_owned()];
-        extract(&open(&image), &paths, Parents::Drop, &target, &applied(threads), &ctl, &Silent).unwrap();
-        fs::remove_dir_all(&target).unwrap();
-        later("extract", threads);
-        through_a_pipe(&source, dir.path(), threads);
-        onto_a_volume_and_back(&image, dir.path(), threads);
-        in_place(&image, dir.path(), threads);
-    }
-    assert_eq!(damage(&image).unwrap(), [""; 0]);
-    later("verify", 2);
-    // Last, as the peak of a process never falls.
-    for threads in [2, 24] {
-        let lzx = options(threads, Some(Compression::LZX_32K));
-        capture_directory(&source, &image, &lzx, &ctl, &Silent).unwrap();
-        held_to(LIMIT_BYTES + KEPT_BYTES + threads as u64 * ENCODER_BYTES, "capture with LZX", threads);
-        apply_to_directory(&open(&image), &target, &applied(threads), &ctl, &Silent).unwrap();
-        fs::remove_dir_all(&target).unwrap();
-        held_to(LIMIT_BYTES + KEPT_BYTES + threads as u64 * ENCODER_BYTES, "apply with LZX", threads);
-    }
-    for threads in [2, 24] {
-        from_a_server(&image, &target, threads);
-    }
+/// A folder in which one operation takes the files of another.
+struct Lab {
+    threads: usize,
+    dir: PathBuf,
+    url: String,
 }
 
-fn from_a_server(image: &Path, target: &Path, threads: usize) {
-    // The encoders before it, and the server, which runs in this process.
-    let limit = LIMIT_BYTES + KEPT_BYTES + 24 * ENCODER_BYTES + REMOTE_BYTES;
-    let server = Server::start_with(FileAt::open(image).unwrap(), server::Log::default());
-    let far = HttpAt::unverified(agent(), &server.url, &RemoteOptions::default()).unwrap();
-    let file = ImageFile::open(Arc::new(far), &server.url).unwrap();
-    let found = file.image(file.find(&Which::Only).unwrap()).unwrap();
-    apply_to_directory(&found, target, &applied(threads), &Ctl::default(), &Silent).unwrap();
-    fs::remove_dir_all(target).unwrap();
-    held_to(limit, "apply from a server", threads);
-    let verify = VerifyFileOptions { threads: Some(threads), ..VerifyFileOptions::default() };
-    let report = verify_file(&file, &verify, &Ctl::default(), &Silent).unwrap();
-    assert!(report.damage.is_empty());
-    held_to(limit, "verify from a server", threads);
+impl Lab {
+    fn run(&self, name: &str) {
+        match name {
+            "capture" => self.capture("s", "x.wim", Compression::XPRESS_32K, CaptureForm::Normal),
+            "apply" => self.apply(&open(&self.path("x.wim"))),
+            "extract" => self.extract(),
+            "verify" => assert_eq!(damage(&self.path("x.wim")).unwrap(), [""; 0]),
+            "export" => self.export(),
+            "edit" => self.edit(),
+            "pipable capture" => self.capture("s", "p.wim", Compression::XPRESS_32K, CaptureForm::Pipable),
+            "apply from a pipe" => self.apply_pipe(),
+            "apply to a volume" => self.apply_to_volume(),
+            "capture of a volume" => {
+                self.capture("v.ntfs", "v.wim", Compression::XPRESS_32K, CaptureForm::Normal);
+            }
+            "capture with LZX" => self.capture("s", "x.wim", Compression::LZX_32K, CaptureForm::Normal),
+            "apply from a server" => {
+                let file = self.far();
+                self.apply(&file.image(file.find(&Which::Only).unwrap()).unwrap());
+            }
+            "verify from a server" => {
+                let verify =
+                    VerifyFileOptions { threads: Some(self.threads), ..VerifyFileOptions::default() };
+                let report = verify_file(&self.far(), &verify, &Ctl::default(), &Silent).unwrap();
+                assert!(report.damage.is_empty());
+            }
+            other => panic!("{other}"),
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    fn capture(&self, source: &str, image: &str, compression: Compression, form: CaptureForm) {
+        let options = CaptureOptions { form, ..options(self.threads, Some(compression)) };
+        let (source, image) = (self.path(source), self.path(image));
+        drop(fs::remove_file(&image));
+        capture_directory(&source, &image, &options, &Ctl::default(), &Silent).unwrap();
+    }
+
+    fn apply(&self, image: &gravure_imaging::Image) {
+        let target = self.path("t");
+        apply_to_directory(image, &target, &applied(self.threads), &Ctl::default(), &Silent).unwrap();
+        self.has_large_file();
+    }
+
+    /// What was applied is there; then it is not.
+    fn has_large_file(&self) {
+        let size = |at: PathBuf| fs::metadata(at).unwrap().len();
+        assert_eq!(size(self.path("t/large")), size(self.path("s/large")));
+        fs::remove_dir_all(self.path("t")).unwrap();
+    }
+
+    fn extract(&self) {
+        let paths = ["/large".to_owned(), "/small7".to_owned()];
+        let (image, target, options) = (open(&self.path("x.wim")), self.path("t"), applied(self.threads));
+        extract(&image, &paths, Parents::Drop, &target, &options, &Ctl::default(), &Silent).unwrap();
+        self.has_large_file();
+    }
+
+    fn apply_pipe(&self) {
+        let pipe = PipedFile::open(Front(File::open(self.path("p.wim")).unwrap()), "pipe").unwrap();
+        let target = self.path("t");
+        pipe.apply(&Which::Only, &target, &applied(self.threads), &Ctl::default(), &Silent).unwrap();
+        self.has_large_file();
+    }
+
+    fn apply_to_volume(&self) {
+        let volume = self.path("v.ntfs");
+        drop(fs::remove_file(&volume));
+        let device = VolumeFile::open(&volume, Some(400 << 20)).unwrap();
+        let apply = VolumeApplyOptions { threads: Some(self.threads), ..VolumeApplyOptions::default() };
+        apply_to_volume(&open(&self.path("x.wim")), &device, &apply, &Ctl::default(), &Silent).unwrap();
+    }
+
+    fn rewrite(&self) -> RewriteOptions {
+        RewriteOptions { threads: Some(self.threads), ..RewriteOptions::default() }
+    }
+
+    fn export(&self) {
+        let (copy, file) = (self.path("c.wim"), ImageFile::open_path(&self.path("x.wim")).unwrap());
+        drop(fs::remove_file(&copy));
+        let options = ExportOptions { rewrite: self.rewrite(), ..ExportOptions::default() };
+        export(&file, Selection::All, &copy, &options, &Ctl::default(), &Silent).unwrap();
+    }
+
+    /// A file of 100 MB more in the exported image.
+    fn edit(&self) {
+        let add = TreeChange::Add {
+            source: self.path("s/large"),
+            to: "/again".to_owned(),
+            scan: gravure_imaging::ScanOptions::default(),
+            overlay: gravure_imaging::Overlay::Replace,
+        };
+        let options = EditOptions { rewrite: self.rewrite(), tree: vec![add], ..EditOptions::default() };
+        edit(&self.path("c.wim"), &Which::Only, &options, &Ctl::default(), &Silent).unwrap();
+    }
+
+    fn far(&self) -> ImageFile {
+        let far = HttpAt::unverified(agent(), &self.url, &RemoteOptions::default()).unwrap();
+        ImageFile::open(Arc::new(far), &self.url).unwrap()
+    }
 }
 
 /// A file that is read as a pipe is, from the front.
@@ -124,50 +213,4 @@ impl io::Read for Front {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         self.0.read(buf)
     }
-}
-
-fn through_a_pipe(source: &Path, dir: &Path, threads: usize) {
-    let (image, target) = (dir.join("p.wim"), dir.join("t"));
-    let options =
-        CaptureOptions { form: CaptureForm::Pipable, ..options(threads, Some(Compression::XPRESS_32K)) };
-    capture_directory(source, &image, &options, &Ctl::default(), &Silent).unwrap();
-    later("pipable capture", threads);
-    let pipe = PipedFile::open(Front(File::open(&image).unwrap()), "pipe").unwrap();
-    pipe.apply(&Which::Only, &target, &applied(threads), &Ctl::default(), &Silent).unwrap();
-    fs::remove_dir_all(&target).unwrap();
-    fs::remove_file(&image).unwrap();
-    later("apply from a pipe", threads);
-}
-
-fn onto_a_volume_and_back(image: &Path, dir: &Path, threads: usize) {
-    let (volume, again) = (dir.join("v.ntfs"), dir.join("v.wim"));
-    let device = VolumeFile::open(&volume, Some(400 << 20)).unwrap();
-    let apply = VolumeApplyOptions { threads: Some(threads), ..VolumeApplyOptions::default() };
-    apply_to_volume(&open(image), &device, &apply, &Ctl::default(), &Silent).unwrap();
-    later("apply to a volume", threads);
-    let capture = options(threads, Some(Compression::XPRESS_32K));
-    capture_directory(&volume, &again, &capture, &Ctl::default(), &Silent).unwrap();
-    later("capture of a volume", threads);
-    fs::remove_file(&volume).unwrap();
-    fs::remove_file(&again).unwrap();
-}
-
-/// A file of 100 MB more, in the image and out of it; and the image in another file.
-fn in_place(image: &Path, dir: &Path, threads: usize) {
-    let (copy, ctl) = (dir.join("c.wim"), Ctl::default());
-    let rewrite = || RewriteOptions { threads: Some(threads), ..RewriteOptions::default() };
-    let file = ImageFile::open_path(image).unwrap();
-    let options = ExportOptions { rewrite: rewrite(), ..ExportOptions::default() };
-    export(&file, Selection::All, &copy, &options, &ctl, &Silent).unwrap();
-    later("export", threads);
-    let add = TreeChange::Add {
-        source: dir.join("s/large"),
-        to: "/again".to_owned(),
-        scan: gravure_imaging::ScanOptions::default(),
-        overlay: gravure_imaging::Overlay::Replace,
-    };
-    let options = EditOptions { rewrite: rewrite(), tree: vec![add], ..EditOptions::default() };
-    edit(&copy, &Which::Only, &options, &ctl, &Silent).unwrap();
-    later("edit in place", threads);
-    fs::remove_file(&copy).unwrap();
 }
