@@ -146,6 +146,9 @@ fn check_capture(app: &App, request: &JobRequest) -> Result<(), Problem> {
             request.image
         )));
     }
+    if let Some(why) = app.captures.closed() {
+        return Err(Problem::conflict(why).cure("capture at the site whose store that is"));
+    }
     if request.machine == MachineSelector::Any {
         return Err(Problem::invalid("an image is made of one machine's disk").cure("name the machine"));
     }
@@ -194,7 +197,10 @@ fn check_keys(request: &mut JobRequest) -> Result<(), Problem> {
             .cure("leave out --raw, or --key-file"));
     }
     if capture.keys.len() > MAX_KEYS {
-        return Err(Problem::invalid(format!("keys: expected at most {MAX_KEYS}, found {}", capture.keys.len())));
+        return Err(Problem::invalid(format!(
+            "keys: expected at most {MAX_KEYS}, found {}",
+            capture.keys.len()
+        )));
     }
     for (number, key) in (1..).zip(&capture.keys) {
         let len = key.bytes().map(|bytes| bytes.len());
