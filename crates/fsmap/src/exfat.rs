@@ -389,9 +389,8 @@ pub(crate) fn owners(
         let each = &mut |range| claims.free(range);
         if is_clean { free(dev, &volume, &root, goes_on, each) } else { Ok(()) }
     });
-    match known {
-        Err(Error::Stopped) => return Err(Error::Stopped),
-        Err(_) | Ok(()) => {}
+    if let Err(Error::Stopped) = known {
+        return Err(Error::Stopped);
     }
     if is_clean {
         let clusters = u64::from(volume.clusters).saturating_mul(volume.cluster_bytes);

@@ -342,16 +342,16 @@ pub(crate) fn owners(
     claims.metadata(0..volume.table(0), || "boot sectors".to_owned());
     claims.metadata(volume.table(0)..volume.table(volume.tables), || "file allocation tables".to_owned());
     if probe.state == State::Clean {
-        // Where no table can be read, nobody knows what is free.
-        match uses(dev, &volume, goes_on, &mut |what, range| {
+        let told = uses(dev, &volume, goes_on, &mut |what, range| {
             if what == Use::Free {
                 claims.free(range);
             } else if what == Use::Bad {
                 claims.metadata(range, || "cluster marked bad".to_owned());
             }
-        }) {
-            Err(Error::Stopped) => return Err(Error::Stopped),
-            Err(_) | Ok(_) => {}
+        });
+        // Where no table can be read, nobody knows what is free.
+        if let Err(Error::Stopped) = told {
+            return Err(Error::Stopped);
         }
         let clusters = u64::from(volume.clusters).saturating_mul(Layout::cluster_bytes(&volume));
         claims.free(volume.bytes(volume.data_start).saturating_add(clusters)..dev.size());
