@@ -130,7 +130,7 @@ mod tests {
     fn parts(name: &str, short: &[u8; 11]) -> Vec<[u8; 32]> {
         let sum = short.iter().fold(0u8, |sum, byte| sum.rotate_right(1).wrapping_add(*byte));
         let mut units: Vec<u16> = name.encode_utf16().collect();
-        if units.len() % PART_UNITS != 0 {
+        if !units.len().is_multiple_of(PART_UNITS) {
             units.push(0);
         }
         let count = units.len().div_ceil(PART_UNITS);

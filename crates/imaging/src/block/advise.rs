@@ -325,7 +325,8 @@ mod tests {
             out.pci = pci.collect();
             out
         };
-        let cases: [(&[(u16, u32)], &[(u16, u32)], bool); 11] = [
+        type Controllers = &'static [(u16, u32)];
+        let cases: [(Controllers, Controllers, bool); 11] = [
             (&[(1, AHCI)], &[(1, AHCI)], true),
             (&[(1, AHCI)], &[(2, AHCI)], true),
             (&[(1, AHCI)], &[(2, NVME)], false),
