@@ -10,6 +10,7 @@ mod exit;
 mod hive_file;
 mod imagex;
 mod interrupt;
+mod keys;
 mod limits;
 mod mounting;
 mod output;

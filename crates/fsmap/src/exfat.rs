@@ -1,13 +1,20 @@
 //! exFAT (Microsoft, "exFAT file system specification"): a bitmap that the root directory names.
 
+mod directory;
+
+use std::ops::Range;
+
 use gravure_disk::Found;
 use gravure_io::ReadAt;
 
 use crate::bits::zeros;
+use crate::clusters::{self, Content, Entry, Layout, Place, claim};
 use crate::field::{le16, le32, le64, read, size, slice, u8, wide};
+use crate::list::Listed;
 use crate::map::Draft;
+use crate::owners::Claims;
 use crate::probe::fact;
-use crate::{Error, Kind, Options, Probe, Reason, State};
+use crate::{Error, Kind, Options, Owned, Probe, Reason, State};
 
 /// Sectors whose checksum the twelfth one repeats.
 const CHECKED_SECTORS: usize = 11;
@@ -17,6 +24,7 @@ const MAX_ROOT_BYTES: u64 = 16 << 20;
 const STEP_BYTES: u64 = 1 << 20;
 
 const ENTRY_BITMAP: u8 = 0x81;
+const ENTRY_UPCASE: u8 = 0x82;
 const ENTRY_LABEL: u8 = 0x83;
 const ENTRY_END: u8 = 0x00;
 
@@ -32,7 +40,8 @@ struct Volume {
     sectors: u64,
     /// Absolute byte of the table in use.
     table: u64,
-
+    /// The other one, where there are two.
+    other_table: Option<u64>,
     tables: u8,
     /// Absolute byte of cluster 2.
     heap: u64,
@@ -85,12 +94,13 @@ impl Volume {
         }
         let flags = le16(&sector, 106);
         let second = tables == 2 && flags & FLAG_SECOND_TABLE != 0;
+        let second_table = bytes(table_sector).saturating_add(bytes(table_sectors));
         Ok(Self {
             sector_bytes,
             cluster_bytes,
             sectors,
-            table: bytes(table_sector).saturating_add(if second { bytes(table_sectors) } else { 0 }),
-
+            table: if second { second_table } else { bytes(table_sector) },
+            other_table: (tables == 2).then_some(if second { bytes(table_sector) } else { second_table }),
             tables,
             heap: bytes(heap_sector),
             clusters,
@@ -141,7 +151,7 @@ impl Volume {
     }
 
     fn root(&self, dev: &dyn ReadAt) -> Result<Root, Error> {
-        let mut root = Root { bitmaps: Vec::new(), label: None };
+        let mut root = Root { bitmaps: Vec::new(), upcase: None, label: None };
         let (mut cluster, mut left) = (Some(self.root), MAX_ROOT_BYTES.div_ceil(self.cluster_bytes));
         while let Some(number) = cluster {
             let Some(less) = left.checked_sub(1) else { break };
@@ -159,6 +169,7 @@ impl Volume {
                         bytes: le64(entry, 24),
                         entry: at,
                     }),
+                    ENTRY_UPCASE => root.upcase = Some((le64(entry, 24), le32(entry, 20))),
                     ENTRY_LABEL => {
                         let units = slice(entry, 2, usize::from(u8(entry, 1).min(11)).saturating_mul(2));
                         let units: Vec<u16> =
@@ -178,7 +189,17 @@ impl Volume {
 #[derive(Debug)]
 struct Root {
     bitmaps: Vec<Bitmap>,
+    /// Bytes and first cluster of the table of upper-case letters.
+    upcase: Option<(u64, u32)>,
     label: Option<String>,
+}
+
+impl Root {
+    /// What the file system keeps in clusters for itself: bytes, what it is, first cluster.
+    fn tables(&self) -> impl Iterator<Item = (u64, &'static str, u32)> {
+        let bitmaps = self.bitmaps.iter().map(|bitmap| (bitmap.bytes, "allocation bitmap", bitmap.first));
+        bitmaps.chain(self.upcase.map(|(bytes, first)| (bytes, "table of upper-case letters", first)))
+    }
 }
 
 #[derive(Debug)]
@@ -243,9 +264,8 @@ impl Pieces<'_> {
     }
 }
 
-pub(crate) fn map(dev: &dyn ReadAt, probe: &Probe, options: &Options<'_>) -> Result<Draft, Error> {
-    let volume = Volume::read(dev)?;
-    let root = volume.root(dev)?;
+/// Bitmaps of a volume, ready to be read.
+fn bitmaps<'a>(dev: &'a dyn ReadAt, volume: &'a Volume, root: &Root) -> Result<Vec<Pieces<'a>>, Error> {
     let needed = u64::from(volume.clusters).div_ceil(8);
     let has_all =
         (0..volume.tables).all(|table| root.bitmaps.iter().any(|bitmap| bitmap.is_second == (table == 1)));
@@ -259,12 +279,24 @@ pub(crate) fn map(dev: &dyn ReadAt, probe: &Probe, options: &Options<'_>) -> Res
             return Err(Error::corrupt("allocation bitmap, bytes", bitmap.entry, needed, bitmap.bytes));
         }
         volume.cluster(bitmap.first)?;
-        sources.push(Pieces { dev, volume: &volume, cluster: Some(bitmap.first), within: 0 });
+        sources.push(Pieces { dev, volume, cluster: Some(bitmap.first), within: 0 });
     }
-    let mut draft = Draft::new(dev.size(), volume.sector_bytes, options);
+    Ok(sources)
+}
+
+/// Passes what no bitmap marks, in absolute bytes.
+fn free(
+    dev: &dyn ReadAt,
+    volume: &Volume,
+    root: &Root,
+    goes_on: &dyn Fn() -> bool,
+    each: &mut dyn FnMut(Range<u64>),
+) -> Result<(), Error> {
+    let mut sources = bitmaps(dev, volume, root)?;
+    let needed = u64::from(volume.clusters).div_ceil(8);
     let mut pos = 0u64;
     while pos < needed {
-        if !(options.goes_on)() {
+        if !goes_on() {
             return Err(Error::Stopped);
         }
         let len = STEP_BYTES.min(needed.saturating_sub(pos));
@@ -280,10 +312,98 @@ pub(crate) fn map(dev: &dyn ReadAt, probe: &Probe, options: &Options<'_>) -> Res
             let at = |bit: u64| {
                 first.saturating_add(bit).saturating_mul(volume.cluster_bytes).saturating_add(volume.heap)
             };
-            draft.runs.free(at(run.start)..at(run.end));
+            each(at(run.start)..at(run.end));
         }
         pos = pos.saturating_add(len);
     }
+    Ok(())
+}
+
+pub(crate) fn map(dev: &dyn ReadAt, probe: &Probe, options: &Options<'_>) -> Result<Draft, Error> {
+    let volume = Volume::read(dev)?;
+    let root = volume.root(dev)?;
+    let mut draft = Draft::new(dev.size(), volume.sector_bytes, options);
+    free(dev, &volume, &root, options.goes_on, &mut |range| draft.runs.free(range))?;
     draft.free_tail(probe.size);
     Ok(draft)
+}
+
+impl Layout for Volume {
+    fn clusters(&self) -> u32 {
+        self.clusters
+    }
+
+    fn cluster_bytes(&self) -> u64 {
+        self.cluster_bytes
+    }
+
+    fn start(&self, cluster: u32) -> u64 {
+        let index = u64::from(cluster.saturating_sub(2));
+        index.saturating_mul(self.cluster_bytes).saturating_add(self.heap)
+    }
+
+    fn tables(&self) -> Vec<u64> {
+        [Some(self.table), self.other_table].into_iter().flatten().collect()
+    }
+
+    fn entry_bits(&self) -> u64 {
+        32
+    }
+
+    fn table_entry(&self, bytes: &[u8], index: u64) -> u32 {
+        le32(bytes, size(index.saturating_mul(4)))
+    }
+
+    fn root(&self) -> Place {
+        Place::Clusters(Content { first: self.root, clusters: None, is_contiguous: false })
+    }
+
+    fn entries(&self, directory: &[u8], found: &mut dyn FnMut(Entry)) {
+        directory::entries(directory, self.cluster_bytes, found);
+    }
+}
+
+/// Who owns what of `ranges`. A volume that was not unmounted has names, but nothing of it is said to be free.
+pub(crate) fn owners(
+    dev: &dyn ReadAt,
+    probe: &Probe,
+    ranges: &[Range<u64>],
+    goes_on: &dyn Fn() -> bool,
+) -> Result<Vec<Owned>, Error> {
+    let volume = Volume::read(dev)?;
+    let mut claims = Claims::new(ranges);
+    let names = claim(dev, &volume, &mut claims, goes_on)?;
+    let first_table = volume.other_table.map_or(volume.table, |other| other.min(volume.table));
+    claims.metadata(0..first_table, || "boot regions".to_owned());
+    claims.metadata(first_table..volume.heap, || "file allocation tables".to_owned());
+    // What names cannot be found for is unknown; where the root directory or a bitmap cannot be read, so is what is free.
+    let is_clean = probe.state == State::Clean;
+    let known = volume.root(dev).and_then(|root| {
+        for (bytes, what, first) in root.tables() {
+            let clusters = Some(bytes.div_ceil(volume.cluster_bytes));
+            let content = Content { first, clusters, is_contiguous: false };
+            clusters::each_piece(dev, &volume, content, goes_on, &mut |range| {
+                claims.metadata(range, || what.to_owned());
+            })?;
+        }
+        let each = &mut |range| claims.free(range);
+        if is_clean { free(dev, &volume, &root, goes_on, each) } else { Ok(()) }
+    });
+    if let Err(Error::Stopped) = known {
+        return Err(Error::Stopped);
+    }
+    if is_clean {
+        let clusters = u64::from(volume.clusters).saturating_mul(volume.cluster_bytes);
+        claims.free(volume.heap.saturating_add(clusters)..dev.size());
+    }
+    Ok(claims.finish(&names, "file"))
+}
+
+/// A directory by its path.
+pub(crate) fn list(
+    dev: &dyn ReadAt,
+    path: &str,
+    goes_on: &dyn Fn() -> bool,
+) -> Result<Option<Vec<Listed>>, Error> {
+    clusters::list(dev, &Volume::read(dev)?, path, goes_on)
 }

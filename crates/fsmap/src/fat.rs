@@ -1,12 +1,18 @@
 //! FAT12, FAT16 and FAT32 (Microsoft, "FAT: General Overview of On-Disk Format"): the file allocation tables are the map.
 
+mod directory;
+
+use std::ops::Range;
+
 use gravure_disk::Found;
 use gravure_io::ReadAt;
 
+use crate::clusters::{Content, Entry, Layout, Place, claim};
 use crate::field::{le16, le32, read, size, u8};
 use crate::map::Draft;
+use crate::owners::Claims;
 use crate::probe::fact;
-use crate::{Error, Kind, Options, Probe, Reason, State};
+use crate::{Error, Kind, Options, Owned, Probe, Reason, State};
 
 /// Bytes of a table read at a time; a multiple of 3, so that no entry of 12 bits is cut.
 const STEP_BYTES: u64 = 3 << 18;
@@ -22,6 +28,10 @@ struct Volume {
     table_sectors: u32,
     /// The one table that counts, where they are not alike.
     only_table: Option<u8>,
+    /// Sectors of the root directory, where it is not in clusters.
+    root_sectors: u64,
+    /// Its first cluster, where it is.
+    root_cluster: u32,
     /// First sector of cluster 2.
     data_start: u64,
     clusters: u32,
@@ -55,11 +65,11 @@ impl Volume {
             sectors => sectors,
         };
         let fits = u64::from(sectors).saturating_mul(sector_bytes.into()) <= device_bytes;
-        let root_bytes = u64::from(le16(sector, 17)).saturating_mul(32);
+        let root_sectors = u64::from(le16(sector, 17)).saturating_mul(32).div_ceil(sector_bytes.into());
         let data_start = u64::from(tables)
             .saturating_mul(table_sectors.into())
             .saturating_add(reserved_sectors.into())
-            .saturating_add(root_bytes.div_ceil(sector_bytes.into()));
+            .saturating_add(root_sectors);
         let Some(data) = u64::from(sectors).checked_sub(data_start).filter(|_| fits && table_sectors > 0)
         else {
             let most = device_bytes.checked_div(sector_bytes.into()).unwrap_or(0);
@@ -99,6 +109,8 @@ impl Volume {
             tables,
             table_sectors,
             only_table,
+            root_sectors,
+            root_cluster: if is_fat32 { le32(sector, 44) } else { 0 },
             data_start,
             clusters: u32::try_from(clusters).unwrap_or(u32::MAX),
             sectors,
@@ -199,15 +211,30 @@ pub(crate) fn probe(dev: &dyn ReadAt, found: &Found) -> Result<Probe, Error> {
     Ok(probe)
 }
 
-pub(crate) fn map(dev: &dyn ReadAt, probe: &Probe, options: &Options<'_>) -> Result<Draft, Error> {
-    let volume = Volume::read(dev)?;
-    let mut draft = Draft::new(dev.size(), volume.sector_bytes, options);
+/// What the tables say of each cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Use {
+    /// Free by all of them.
+    Free,
+    /// Marked bad by all of them: nothing is stored there.
+    Bad,
+    /// Used by one of them.
+    Used,
+}
+
+/// Passes what the tables say of each cluster, with its place; whether they differ.
+fn uses(
+    dev: &dyn ReadAt,
+    volume: &Volume,
+    goes_on: &dyn Fn() -> bool,
+    each: &mut dyn FnMut(Use, Range<u64>),
+) -> Result<bool, Error> {
     let tables = volume.tables_in_use();
-    let (mut bad, mut differs) = (0u64, false);
+    let mut differs = false;
     let mut pos = 0u64;
     let end = u64::from(volume.clusters).saturating_add(2);
     while pos < end {
-        if !(options.goes_on)() {
+        if !goes_on() {
             return Err(Error::Stopped);
         }
         let count = (STEP_BYTES.saturating_mul(8).checked_div(volume.bits()).unwrap_or(0))
@@ -222,20 +249,33 @@ pub(crate) fn map(dev: &dyn ReadAt, probe: &Probe, options: &Options<'_>) -> Res
         differs |= pieces.windows(2).any(|pair| pair.first() != pair.last());
         for index in 0..count {
             let number = u32::try_from(pos.saturating_add(index)).unwrap_or(u32::MAX);
-            // Free by all tables, or marked bad by all: then nothing is stored there.
             let is = |wanted: u32| pieces.iter().all(|piece| volume.entry(piece, index) == wanted);
             if number < 2 {
                 continue;
             }
-            let is_bad = is(volume.bad());
-            bad = bad.saturating_add(is_bad.into());
-            if is_bad || is(0) {
-                let start = volume.cluster(number);
-                draft.runs.free(start..start.saturating_add(volume.cluster_bytes()));
-            }
+            let start = volume.cluster(number);
+            let what = match (is(0), is(volume.bad())) {
+                (true, _) => Use::Free,
+                (_, true) => Use::Bad,
+                _ => Use::Used,
+            };
+            each(what, start..start.saturating_add(volume.cluster_bytes()));
         }
         pos = pos.saturating_add(count);
     }
+    Ok(differs)
+}
+
+pub(crate) fn map(dev: &dyn ReadAt, probe: &Probe, options: &Options<'_>) -> Result<Draft, Error> {
+    let volume = Volume::read(dev)?;
+    let mut draft = Draft::new(dev.size(), volume.sector_bytes, options);
+    let mut bad = 0u64;
+    let differs = uses(dev, &volume, options.goes_on, &mut |what, range| {
+        bad = bad.saturating_add((what == Use::Bad).into());
+        if what != Use::Used {
+            draft.runs.free(range);
+        }
+    })?;
     if differs {
         draft.notes.push("the file allocation tables differ; what one of them uses is used".to_owned());
     }
@@ -244,6 +284,79 @@ pub(crate) fn map(dev: &dyn ReadAt, probe: &Probe, options: &Options<'_>) -> Res
     }
     draft.free_tail(probe.size);
     Ok(draft)
+}
+
+impl Layout for Volume {
+    fn clusters(&self) -> u32 {
+        self.clusters
+    }
+
+    fn cluster_bytes(&self) -> u64 {
+        Self::cluster_bytes(self)
+    }
+
+    fn start(&self, cluster: u32) -> u64 {
+        self.cluster(cluster)
+    }
+
+    fn tables(&self) -> Vec<u64> {
+        self.tables_in_use().into_iter().map(|table| self.table(table)).collect()
+    }
+
+    fn entry_bits(&self) -> u64 {
+        self.bits()
+    }
+
+    fn table_entry(&self, bytes: &[u8], index: u64) -> u32 {
+        self.entry(bytes, index)
+    }
+
+    fn root(&self) -> Place {
+        if self.kind == Kind::Fat32 {
+            return Place::Clusters(Content {
+                first: self.root_cluster,
+                clusters: None,
+                is_contiguous: false,
+            });
+        }
+        Place::Region(
+            self.bytes(self.data_start.saturating_sub(self.root_sectors))..self.bytes(self.data_start),
+        )
+    }
+
+    fn entries(&self, directory: &[u8], found: &mut dyn FnMut(Entry)) {
+        directory::entries(directory, self.kind == Kind::Fat32, Self::cluster_bytes(self), found);
+    }
+}
+
+/// Who owns what of `ranges`. A volume that was not unmounted has names, but nothing of it is said to be free.
+pub(crate) fn owners(
+    dev: &dyn ReadAt,
+    probe: &Probe,
+    ranges: &[Range<u64>],
+    goes_on: &dyn Fn() -> bool,
+) -> Result<Vec<Owned>, Error> {
+    let volume = Volume::read(dev)?;
+    let mut claims = Claims::new(ranges);
+    let names = claim(dev, &volume, &mut claims, goes_on)?;
+    claims.metadata(0..volume.table(0), || "boot sectors".to_owned());
+    claims.metadata(volume.table(0)..volume.table(volume.tables), || "file allocation tables".to_owned());
+    if probe.state == State::Clean {
+        let told = uses(dev, &volume, goes_on, &mut |what, range| {
+            if what == Use::Free {
+                claims.free(range);
+            } else if what == Use::Bad {
+                claims.metadata(range, || "cluster marked bad".to_owned());
+            }
+        });
+        // Where no table can be read, nobody knows what is free.
+        if let Err(Error::Stopped) = told {
+            return Err(Error::Stopped);
+        }
+        let clusters = u64::from(volume.clusters).saturating_mul(Layout::cluster_bytes(&volume));
+        claims.free(volume.bytes(volume.data_start).saturating_add(clusters)..dev.size());
+    }
+    Ok(claims.finish(&names, "file"))
 }
 
 #[cfg(test)]

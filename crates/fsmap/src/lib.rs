@@ -22,6 +22,7 @@ mod segments;
 
 mod bits;
 mod checksum;
+mod clusters;
 mod field;
 
 mod btrfs;

@@ -2,7 +2,7 @@
 
 use gravure_io::ReadAt;
 
-use crate::{Error, Kind, State, ext, probe};
+use crate::{Error, Kind, State, exfat, ext, probe};
 
 /// What an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub struct Listed {
     pub size: u64,
 }
 
-/// The entries of the directory at `path` (`/` between the parts) of the ext2/3/4 file system in `dev`, ascending by name, or the file itself;
+/// The entries of the directory at `path` (`/` between the parts) of the ext2/3/4 or exFAT file system in `dev`, ascending by name, or the file itself;
 /// `None` when there is none. An unreplayed journal is replayed into memory.
 pub fn list(dev: &dyn ReadAt, path: &str, goes_on: &dyn Fn() -> bool) -> Result<Option<Vec<Listed>>, Error> {
     let probe = probe(dev)?;
@@ -36,6 +36,7 @@ pub fn list(dev: &dyn ReadAt, path: &str, goes_on: &dyn Fn() -> bool) -> Result<
         (Kind::Ext2 | Kind::Ext3 | Kind::Ext4, State::Clean | State::NeedsReplay) => {
             ext::list(dev, &probe, path, goes_on)
         }
+        (Kind::ExFat, _) => exfat::list(dev, path, goes_on),
         (kind, _) => Err(Error::Unsupported { what: "listing of", value: kind.name().to_owned() }),
     }
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use gravure_io::ReadAt;
 
-use crate::{Error, Kind, State, ext, ntfs, probe};
+use crate::{Error, Kind, State, exfat, ext, fat, ntfs, probe};
 
 /// Pieces of the ranges asked for that are told apart at most.
 const MAX_CLAIMS: usize = 1 << 18;
@@ -45,7 +45,7 @@ pub struct Owned {
 }
 
 /// Says for each part of `ranges` (ascending, not overlapping) what it belongs to. Reads all of the metadata; `goes_on` is
-/// asked often. ext2/3/4 and NTFS have names, all else is [`Owner::Unknown`].
+/// asked often. ext2/3/4, NTFS, FAT and exFAT have names, all else is [`Owner::Unknown`].
 pub fn owners(
     dev: &dyn ReadAt,
     ranges: &[Range<u64>],
@@ -60,6 +60,8 @@ pub fn owners(
             ext::owners(dev, &probe, ranges, goes_on)
         }
         (Kind::Ntfs, State::Clean) => ntfs::owners(dev, ranges, goes_on),
+        (Kind::Fat12 | Kind::Fat16 | Kind::Fat32, _) => fat::owners(dev, &probe, ranges, goes_on),
+        (Kind::ExFat, _) => exfat::owners(dev, &probe, ranges, goes_on),
         _ => Ok(Claims::new(ranges).finish(&Names::new(), "file")),
     }
 }
@@ -84,6 +86,12 @@ pub(crate) struct Claims<'a> {
 impl<'a> Claims<'a> {
     pub(crate) fn new(ranges: &'a [Range<u64>]) -> Self {
         Self { ranges, all: Vec::new() }
+    }
+
+    /// Whether any of `range` was asked for.
+    pub(crate) fn wants(&self, range: &Range<u64>) -> bool {
+        let first = self.ranges.partition_point(|asked| asked.end <= range.start);
+        self.ranges.get(first).is_some_and(|asked| asked.start < range.end)
     }
 
     /// The file with this number owns `range`.

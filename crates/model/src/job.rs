@@ -81,6 +81,10 @@ pub struct CaptureRequest {
     pub raw: bool,
     /// An image of this name is replaced.
     pub replace: bool,
+    /// What opens encrypted volumes (LUKS, BitLocker), as [`Secret::of_bytes`]: contents of key files, passphrases, recovery passwords. Taken in
+    /// and handed to the machine, never shown again.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<Secret>,
 }
 
 /// What is put into a Windows image.

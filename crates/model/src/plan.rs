@@ -80,6 +80,9 @@ pub struct PlannedCapture {
     pub raw: bool,
     /// An image of this name is replaced.
     pub replace: bool,
+    /// What opens encrypted volumes, as [`Secret::of_bytes`]. The server keeps no copy in the plan.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<Secret>,
 }
 
 /// The disk a plan writes or reads, named so that a person recognises it and a machine cannot mistake it.

@@ -87,6 +87,12 @@ impl Captures {
         Self { store, sessions: Mutex::default() }
     }
 
+    /// Why no image can be made; `None` when one can.
+    pub(crate) fn closed(&self) -> Option<String> {
+        let place = self.store.place();
+        self.store.is_read_only().then(|| format!("the site's store ({place}) is only read"))
+    }
+
     fn sessions(&self) -> MutexGuard<'_, BTreeMap<String, Session>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -211,13 +217,13 @@ impl Captures {
 }
 
 fn image_id(store: &SiteStore, name: &str) -> Option<Digest> {
-    let image = store.store().ok()?.image(name).ok()?;
+    let image = store.to_write().ok()?.image(name).ok()?;
     Some(Digest(image.id.0))
 }
 
 /// The thread of a session.
 fn serve(store: &SiteStore, job: &str, limit: u64, mut commands: mpsc::Receiver<Command>) {
-    let store = store.store().map_err(CaptureError::from);
+    let store = store.to_write().map_err(CaptureError::from);
     let writer = store.as_ref().map_err(Clone::clone).and_then(|store| Ok((store, store.writer()?)));
     let (store, writer) = match writer {
         Ok(opened) => opened,

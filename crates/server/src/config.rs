@@ -2,6 +2,7 @@
 
 mod dhcp;
 mod starting;
+mod store;
 
 use std::path::{Path, PathBuf};
 
@@ -11,6 +12,8 @@ use crate::Error;
 use crate::boot::{Entry, Quirk, Quirks, Rule, Rules};
 pub use dhcp::{Authority, Dhcp, InterfaceConfig, NetworkConfig, ProxyStyle, ReservationConfig};
 pub(crate) use starting::starting_text;
+pub(crate) use store::{BucketConfig, PlaceConfig};
+pub use store::{CopyConfig, StoreConfig};
 
 /// The file's name in a site directory.
 pub const CONFIG_NAME: &str = "gravure.toml";
@@ -45,7 +48,7 @@ pub struct Config {
     pub ports: Ports,
     /// Where things are.
     pub paths: Paths,
-    /// A bucket in place of the directory `paths.store`.
+    /// Where the store is if not in the directory `paths.store`, with copies and a cache.
     pub store: Option<StoreConfig>,
     /// How long things hold.
     pub limits: Limits,
@@ -159,31 +162,6 @@ impl Default for Paths {
     }
 }
 
-/// `[store]`: an S3-compatible bucket.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct StoreConfig {
-    /// Its name.
-    pub bucket: String,
-    /// Address of the server, e.g. `http://10.77.0.5:9000`.
-    pub endpoint: String,
-    /// The same as machines reach it, by HTTP or by HTTPS with a certificate that everybody trusts; `endpoint` when it is left out.
-    pub public_endpoint: Option<String>,
-    /// A TOML file with `access_key` and `secret_key`, relative to the site directory; `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY` of
-    /// the server's environment when it is left out.
-    pub credentials: Option<PathBuf>,
-    /// Names of all objects begin with it.
-    #[serde(default)]
-    pub prefix: String,
-    /// Its region.
-    #[serde(default = "usual_region")]
-    pub region: String,
-}
-
-fn usual_region() -> String {
-    "us-east-1".to_owned()
-}
-
 /// `[limits]`
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -244,8 +222,8 @@ impl Config {
         for path in [images, store, drivers, layers, bundles, names, boot, keys, pxe, extra, uki] {
             *path = dir.join(&*path);
         }
-        if let Some(path) = self.store.as_mut().and_then(|store| store.credentials.as_mut()) {
-            *path = dir.join(&*path);
+        if let Some(store) = &mut self.store {
+            store.anchor(dir);
         }
         if !paths.database.contains("://") {
             paths.database = crate::db::Db::sqlite_url(&dir.join(&paths.database));
@@ -263,14 +241,8 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), String> {
-        let endpoints =
-            self.store.iter().flat_map(|store| [Some(&store.endpoint), store.public_endpoint.as_ref()]);
-        for endpoint in endpoints.flatten() {
-            if !endpoint.starts_with("http://") && !endpoint.starts_with("https://") {
-                return Err(format!(
-                    "[store]: expected an endpoint like http://10.77.0.5:9000, found {endpoint:?}"
-                ));
-            }
+        if let Some(store) = &self.store {
+            store.check()?;
         }
         dhcp::check(&self.interfaces, &self.networks, &self.reservations)?;
         self.boot_quirks()?;
@@ -345,7 +317,9 @@ mod tests {
         let counts = (config.networks.len(), config.reservations.len(), config.quirks.len());
         assert_eq!((counts, config.rules.len(), config.entries.len()), ((1, 1, 1), 1, 1));
         assert_eq!(config.quirks[0].file_in, Some(crate::boot::FilePlace::Field));
-        assert_eq!(config.store.unwrap().bucket, "gravure");
+        let store = config.store.unwrap();
+        assert_eq!(store.bucket.as_deref(), Some("gravure"));
+        assert_eq!((store.cache.as_deref(), store.copies.len()), (Some(Path::new("store-cache")), 1));
     }
 
     #[test]

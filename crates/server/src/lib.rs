@@ -31,8 +31,8 @@ mod x509;
 pub use boot::{ArchKind, Entry, EntryKind, FilePlace, FirmwareKind, Quirk, Rule};
 pub use client::{Client, ClientSettings};
 pub use config::{
-    Authority, Boot, CONFIG_NAME, Chain, Config, Dhcp, InterfaceConfig, Limits, NetworkConfig, Paths, Ports,
-    ProxyStyle, ReservationConfig, Site,
+    Authority, Boot, CONFIG_NAME, Chain, Config, CopyConfig, Dhcp, InterfaceConfig, Limits, NetworkConfig,
+    Paths, Ports, ProxyStyle, ReservationConfig, Site, StoreConfig,
 };
 pub use db::{AuditEntry, DbError};
 pub use error::{Error, ErrorKind};

@@ -158,17 +158,16 @@ impl Planner<'_> {
             return Ok(wait("no inventory yet", RETRY_SECONDS, false));
         };
         let mut job = job_for(&armed);
-        let settings = match db::jobs::settings(&mut transaction, &job.id, self.vault).await {
+        let captures = job.request.capture.is_some();
+        let secrets = match db::jobs::secrets(&mut transaction, &job.id, captures, self.vault).await {
             Err(Error::Vault(error)) => {
                 drop(transaction);
                 let cure = "put the key back from a backup, or cancel the job and make it again";
                 return self.refuse(machine, &armed, &error.to_string(), Some(cure.to_owned())).await;
             }
-            settings => settings?,
+            secrets => secrets?,
         };
-        if let Some(windows) = &mut job.request.windows {
-            windows.settings = settings;
-        }
+        secrets.put(&mut job.request);
         // Who is only captured keeps its name.
         let pattern = match job.request.capture {
             Some(_) => Ok(None),
@@ -228,6 +227,9 @@ impl Planner<'_> {
         if let Some(windows) = &mut plan.windows {
             windows.settings = None;
         }
+        if let Some(capture) = &mut plan.capture {
+            capture.keys.clear();
+        }
         if let Some(old) = machine.plan.as_ref().filter(|_| armed.again) {
             let report = failure("", "the machine was cut off and started again", None);
             db::plans::end(&mut transaction, old, Outcome::Failed, Some(&report), now).await?;
@@ -274,9 +276,15 @@ impl Planner<'_> {
         session: &SessionRow,
         image: &ReadyImage,
     ) -> Result<PlanAnswer, Error> {
-        if let Some(windows) = &mut plan.windows {
-            windows.settings = db::jobs::settings(conn, &plan.job, self.vault).await?;
-        } else if plan.capture.is_none() && session.assurance >= Assurance::Token {
+        let captures = plan.capture.is_some();
+        if plan.windows.is_some() || captures {
+            let secrets = db::jobs::secrets(conn, &plan.job, captures, self.vault).await?;
+            if let Some(windows) = &mut plan.windows {
+                windows.settings = secrets.settings;
+            } else if let Some(capture) = &mut plan.capture {
+                capture.keys = secrets.keys;
+            }
+        } else if session.assurance >= Assurance::Token {
             let token = new_secret()?;
             db::plans::set_confirm_hash(conn, &plan.id, &hash_of(&token)).await?;
             plan.personality.confirm = Some(Confirm { server: self.api_url.clone(), token });

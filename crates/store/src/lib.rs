@@ -10,6 +10,7 @@ mod error;
 mod files;
 mod objects;
 
+mod bounded;
 mod http;
 mod layers;
 mod local;
@@ -21,6 +22,7 @@ mod store;
 mod collect;
 mod writer;
 
+pub use bounded::BoundedObjects;
 pub use collect::{CollectOptions, CollectReport, ScrubReport};
 pub use error::{Error, ErrorKind};
 pub use files::{Files, Locked, SystemFiles};

@@ -36,6 +36,12 @@ impl Key {
         Self(Zeroizing::new(bytes.to_vec()))
     }
 
+    /// What a key file may mean: all of it, and where it ends with a line feed, as editors leave it, first what stands before that.
+    pub fn of_file(bytes: &[u8]) -> Vec<Self> {
+        let line = bytes.strip_suffix(b"\n").map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+        line.into_iter().chain([bytes]).map(Self::new).collect()
+    }
+
     fn bytes(&self) -> &[u8] {
         &self.0
     }
@@ -81,4 +87,24 @@ pub fn unlock(source: Arc<dyn ReadAt>, key: &Key, limits: &Limits) -> Result<Arc
         return Ok(Arc::new(BitLocker::open(source, key, limits)?));
     }
     Err(Error::corrupt("volume", 0, "a header of LUKS or BitLocker", "another"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_feed_at_the_end_of_a_key_file_may_be_an_editors() {
+        let cases: [(&[u8], &[&[u8]]); 5] = [
+            (b"1234", &[b"1234"]),
+            (b"1234\n", &[b"1234", b"1234\n"]),
+            (b"1234\r\n", &[b"1234", b"1234\r\n"]),
+            (b"\xff\n\n", &[b"\xff\n", b"\xff\n\n"]),
+            (b"", &[b""]),
+        ];
+        for (file, expected) in cases {
+            let keys = Key::of_file(file);
+            assert_eq!(keys.iter().map(Key::bytes).collect::<Vec<_>>(), expected);
+        }
+    }
 }

@@ -13,7 +13,6 @@ use gravure_imaging::{
     capture, capture_directory, capture_sources_to_pipe, read_text, read_text_file,
 };
 use gravure_model::Ctl;
-use gravure_unlock::Key;
 use gravure_wim::{Compression, Method};
 use serde::Serialize;
 
@@ -27,7 +26,7 @@ use crate::output::{self, bytes, rate};
 use crate::progress::Reporter;
 use crate::stored::{is_address, is_block_name};
 use crate::target::{ImageName, open};
-use crate::{Common, interrupt, limits};
+use crate::{Common, interrupt, keys, limits};
 
 /// Capture a directory or an NTFS volume into an image file
 #[derive(Debug, clap::Args)]
@@ -352,32 +351,6 @@ struct Captured {
     warnings: Vec<String>,
 }
 
-/// Longest key file; those of BitLocker have 156 bytes, `cryptsetup` takes 8 MiB at most.
-const MAX_KEY_FILE_BYTES: u64 = 8 << 20;
-
-/// What key files hold; of one that ends with a line feed, as editors leave it, also what stands before that.
-fn keys(files: &[PathBuf]) -> Result<Vec<Key>, Failure> {
-    let mut keys = Vec::new();
-    for path in files {
-        let name = path.display();
-        let read = std::fs::metadata(path).and_then(|facts| match facts.len() {
-            0..=MAX_KEY_FILE_BYTES => std::fs::read(path).map(Some),
-            _ => Ok(None),
-        });
-        let bytes =
-            read.map_err(|error| Failure::new(ErrorKind::Io, format!("cannot read {name}: {error}")))?;
-        let bytes = bytes.ok_or_else(|| {
-            let why = format!("{name}: a key file has at most {MAX_KEY_FILE_BYTES} bytes");
-            Failure::new(ErrorKind::Usage, why)
-        })?;
-        if let Some(line) = bytes.strip_suffix(b"\n") {
-            keys.push(Key::new(line.strip_suffix(b"\r").unwrap_or(line)));
-        }
-        keys.push(Key::new(&bytes));
-    }
-    Ok(keys)
-}
-
 pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failure> {
     let name = options.name.clone().unwrap_or_else(|| default_name(&options.source));
     if options.block || is_block_name(&options.image.to_string_lossy()) {
@@ -388,7 +361,7 @@ pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
             description: options.description.clone(),
             keep: if options.raw { Keep::Everything } else { Keep::Used },
             level: options.zstd,
-            keys: keys(&options.key_file)?,
+            keys: keys::keys(&options.key_file)?,
             replace: options.replace,
             threads: options.threads,
             created_unix_seconds: epoch()?,

@@ -12,7 +12,8 @@ use crate::Common;
 use crate::exit::Failure;
 use crate::output;
 
-/// Find out why machines do not boot from this server: ports, other DHCP servers, relays, IPv6, boot files, certificates, clock, space
+/// Find out why machines do not boot from this server: ports, other DHCP servers, relays, IPv6, boot files, certificates, clock, space,
+/// the store with its copies and cache
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   gravure doctor --site /srv/gravure

@@ -1,6 +1,7 @@
 //! `gravure machine`: the machines a site knows, and what became of their plans.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Subcommand;
@@ -14,9 +15,9 @@ use gravure_server::Client;
 use serde::Serialize;
 
 use super::site::{SiteOptions, print_table, table, time};
-use crate::Common;
 use crate::exit::Failure;
 use crate::output::{self, Format, Row, bytes};
+use crate::{Common, keys};
 
 /// Look at the machines a site knows, and vouch for them
 #[derive(Debug, clap::Args)]
@@ -119,11 +120,15 @@ struct Quarantine {
   gravure machine capture 52:54:00:12:34:56 golden --site /srv/gravure
   gravure machine capture 3fa8 golden --replace --description 'with the patches of May'
   gravure machine capture 52:54:00:12:34:56 lab-7 --disk serial=S4EVNX0 --raw
+  gravure machine capture 3fa8 golden --key-file recovery.txt      what BitLocker or LUKS keeps closed
   gravure plan create --machine 52:54:00:aa:bb:cc --image golden.gim --name 'pc-{serial}'      deploys it
 
 The disk is only read. What file systems use is kept, swap and page files are left out; a file system that was not shut down
 cleanly and whose journal does not say how to go on is refused unless --raw. Only what the store lacks travels: a capture that
-was cut off goes on where it was when the machine starts again.")]
+was cut off goes on where it was when the machine starts again.
+
+Encrypted volumes are refused, unless --raw, or --key-file opens them: then what is inside is imaged, plain. Keys are kept encrypted until
+the job is closed, go to this machine alone, once it was approved with the code on its screen, and are shown nowhere.")]
 struct Capture {
     /// Id or the start of one, MAC address, or UUID; a MAC address or UUID may be of a machine that was never seen
     machine: String,
@@ -138,6 +143,10 @@ struct Capture {
     /// Keep every byte, whatever stands there
     #[arg(long)]
     raw: bool,
+    /// Open encrypted volumes (LUKS, BitLocker) with what this file holds: passphrase, recovery password, key file; may be given several
+    /// times
+    #[arg(long, value_name = "FILE", conflicts_with = "raw")]
+    key_file: Vec<PathBuf>,
     /// Replace an image of this name
     #[arg(long)]
     replace: bool,
@@ -171,9 +180,9 @@ impl Capture {
         })
     }
 
-    fn request(&self, machine: MachineSelector) -> JobRequest {
+    fn request(&self, machine: MachineSelector) -> Result<JobRequest, Failure> {
         let name = self.image.strip_suffix(".gim").unwrap_or(&self.image);
-        JobRequest {
+        Ok(JobRequest {
             machine,
             image: format!("{name}.gim"),
             image_index: 0,
@@ -189,9 +198,10 @@ impl Capture {
                 description: self.description.clone(),
                 raw: self.raw,
                 replace: self.replace,
+                keys: keys::sent(&self.key_file)?,
             }),
             restore: None,
-        }
+        })
     }
 }
 
@@ -312,7 +322,7 @@ pub(crate) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
         }
         Command::Capture(capture) => {
             let client = capture.site.client()?;
-            let request = capture.request(capture.selector(&client)?);
+            let request = capture.request(capture.selector(&client)?)?;
             super::plan::print(common, &client.create_job(&request)?)?;
         }
         Command::Approve(approve) => {
@@ -463,11 +473,30 @@ mod tests {
         for image in ["golden", "golden.gim"] {
             let arguments = ["capture", "3fa8", image, "--replace", "--power-off", "--disk", "smallest"];
             let only = Only::try_parse_from(arguments).unwrap_or_else(|error| panic!("{error}"));
-            let request = only.capture.request(machine.clone());
+            let request = only.capture.request(machine.clone()).unwrap();
             assert_eq!((request.image.as_str(), request.name.as_str()), ("golden.gim", ""));
             assert_eq!((request.disk, request.then), (DiskRule::Smallest, Afterwards::PowerOff));
             let wanted = CaptureRequest { replace: true, ..CaptureRequest::default() };
             assert_eq!(request.capture, Some(wanted));
         }
+    }
+
+    #[test]
+    fn keys_of_a_capture_are_read_from_their_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key");
+        std::fs::write(&path, "111111-222222\n").unwrap();
+        let path = path.to_str().unwrap();
+        let parse = |more: &[&str]| {
+            let arguments = [&["capture", "3fa8", "golden", "--key-file", path][..], more].concat();
+            Only::try_parse_from(arguments)
+        };
+        let request = parse(&[]).unwrap().capture.request(MachineSelector::Uuid("u".to_owned())).unwrap();
+        let keys = request.capture.unwrap().keys;
+        assert_eq!(
+            keys.iter().map(|key| key.bytes().unwrap().to_vec()).collect::<Vec<_>>(),
+            [b"111111-222222\n"]
+        );
+        assert!(parse(&["--raw"]).is_err(), "nothing is opened then");
     }
 }

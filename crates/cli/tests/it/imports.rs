@@ -335,6 +335,78 @@ fn virtual_disks_come_and_go() {
 }
 
 #[test]
+fn an_encrypted_disk_is_taken_in_with_its_key_and_says_which_machine_it_is_of() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    if mkfs(dir, "fs.img", 24 * MIB).is_none() {
+        return;
+    }
+    let luks = [
+        "convert",
+        "-f",
+        "raw",
+        "-O",
+        "luks",
+        "--object",
+        "secret,id=s,data=1234",
+        "-o",
+        "key-secret=s,iter-time=10,cipher-alg=aes-256,cipher-mode=xts",
+        "fs.img",
+        "luks.img",
+    ];
+    let Some(mut qemu) = oracle("qemu-img") else { return };
+    qemu.args(luks).current_dir(dir);
+    // It measures the processor first, which a busy machine does not let it every time.
+    assert!((0..20).any(|_| qemu.status().unwrap().success()));
+    foreign(dir, "qemu-img", &["convert", "-f", "raw", "-O", "qcow2", "luks.img", "luks.qcow2"]);
+    std::fs::write(dir.join("key"), "1234\n").unwrap();
+    std::fs::write(dir.join("other"), "4321\n").unwrap();
+    crate::signatures::inventory(dir, "pc1.json", "A", 0x01_0802, "uefi");
+    for (source, kind) in [("luks.img", "raw"), ("luks.qcow2", "qcow2")] {
+        let (code, error) = fails(dir, &["image", "import", source, "x.gim"]);
+        assert!(code == 4 && error.contains("encrypted") && error.contains("--key-file"), "{error}");
+        let (code, error) = fails(dir, &["image", "import", source, "x.gim", "--key-file", "other"]);
+        assert!(code == 4 && error.contains("the key fits none of"), "{error}");
+        assert!(!dir.join("x.gim").exists());
+        let arguments = [
+            "image",
+            "import",
+            source,
+            "x.gim",
+            "--key-file",
+            "other",
+            "--key-file",
+            "key",
+            "--machine",
+            "lab/pc1.json",
+        ];
+        let imported = json(dir, &arguments);
+        assert_eq!(imported["kind"], kind);
+        assert!(imported["notes"].to_string().contains("the source is encrypted (LUKS)"), "{imported}");
+        let facts = &json(dir, &["info", "x.gim"])["facts"];
+        assert_eq!(
+            (&facts["volumes"][0]["content"], &facts["volumes"][0]["label"]),
+            (&"ext4".into(), &"data".into())
+        );
+        assert_eq!(
+            (&facts["hardware"]["firmware"], &facts["hardware"]["product"]),
+            (&"uefi".into(), &"A".into())
+        );
+        ok(dir, &["apply", "x.gim", "back.img", "--progress", "none"]);
+        foreign(dir, "e2fsck", &["-fn", "back.img"]);
+        assert_files(dir, "back.img", 0);
+        std::fs::remove_file(dir.join("back.img")).unwrap();
+        std::fs::remove_file(dir.join("x.gim")).unwrap();
+    }
+    let (code, error) = fails(dir, &["image", "import", "luks.img", "x.gim", "--key-file", "key", "--raw"]);
+    assert!(code == 2, "{error}");
+    // Files are of no machine.
+    ok(dir, &["capture", "tree", "files.wim", "--progress", "none"]);
+    let (code, error) = fails(dir, &["image", "import", "files.wim", "x.gim", "--machine", "lab/pc1.json"]);
+    assert!(code == 2 && error.contains("are for images of disks"), "{error}");
+}
+
+#[test]
 fn images_are_looked_into_without_being_restored() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();

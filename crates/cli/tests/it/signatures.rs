@@ -66,7 +66,7 @@ fn an_image_knows_what_it_was_made_after() {
     assert_eq!(json(dir, &["info", "x.gim"])["facts"]["parent"], second["id"]);
 }
 
-fn inventory(dir: &Path, name: &str, product: &str, class: u32, mode: &str) {
+pub(crate) fn inventory(dir: &Path, name: &str, product: &str, class: u32, mode: &str) {
     let document = serde_json::json!({
         "version": 1,
         "firmware": {"mode": mode, "secure_boot": null, "setup_mode": null},

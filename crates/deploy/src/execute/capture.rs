@@ -7,6 +7,8 @@ use gravure_imaging::{
 use gravure_linux::machine;
 use gravure_model::descriptor::Digest;
 use gravure_model::event::Known;
+use gravure_model::plan::{Plan, PlannedCapture};
+use gravure_unlock::Key;
 
 use super::Run;
 use crate::failure::{StepError, chain, code};
@@ -28,16 +30,8 @@ impl Run<'_> {
         self.compare_disk(&disk)?;
         self.refuse_uses(&disk)?;
         let source = BlockSource::open(&disk.device).map_err(failed)?;
-        let options = BlockPlanOptions {
-            name: wanted.name.clone(),
-            description: wanted.description.clone(),
-            // The server's clock: this machine's own may be wrong by years.
-            created_unix_seconds: Some(self.plan.created.seconds()),
-            keep: if wanted.raw { Keep::Everything } else { Keep::Used },
-            hardware: Some(hardware_of(&machine::collect(&self.machine.roots).inventory)),
-            parent: None,
-            keys: Vec::new(),
-        };
+        let hardware = Some(hardware_of(&machine::collect(&self.machine.roots).inventory));
+        let options = BlockPlanOptions { hardware, ..options(self.plan, wanted)? };
         let plan = BlockPlan::new(source, &options, self.ctl).map_err(unclean)?;
         let notes = plan.facts().volumes.iter().flat_map(|volume| {
             let name =
@@ -71,16 +65,39 @@ impl Run<'_> {
     }
 }
 
+/// How the disk is looked at, and what opens what is encrypted on it.
+fn options(plan: &Plan, wanted: &PlannedCapture) -> Result<BlockPlanOptions, StepError> {
+    let keys: Option<Vec<Vec<Key>>> =
+        wanted.keys.iter().map(|key| Some(Key::of_file(&key.bytes()?))).collect();
+    let keys = keys.ok_or_else(|| StepError::new(code::REFUSED, "a key of the plan is not base64"))?;
+    Ok(BlockPlanOptions {
+        name: wanted.name.clone(),
+        description: wanted.description.clone(),
+        // The server's clock: this machine's own may be wrong by years.
+        created_unix_seconds: Some(plan.created.seconds()),
+        keep: if wanted.raw { Keep::Everything } else { Keep::Used },
+        keys: keys.into_iter().flatten().collect(),
+        ..BlockPlanOptions::default()
+    })
+}
+
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 fn failed(error: gravure_imaging::Error) -> StepError {
     StepError::new(error.kind().exit_code(), chain(&error))
 }
 
-/// A file system that is not captured as it stands has a cure of its own.
+/// A file system that is not captured as it stands, and a volume that stays closed, have cures of their own.
 fn unclean(error: gravure_imaging::Error) -> StepError {
-    match error.kind() {
-        ErrorKind::Refused => failed(error)
-            .with_cure("start its system and shut it down cleanly, or capture every byte with --raw"),
+    let is_refused = error.kind() == ErrorKind::Refused;
+    let is_judged = matches!(error, gravure_imaging::Error::Refused { .. });
+    match (is_refused, is_judged) {
+        (true, true) => failed(error).with_cure(
+            "start its system and shut it down cleanly, give the key of an encrypted volume with --key-file, or capture every byte with --raw",
+        ),
+        (true, false) => failed(error).with_cure("give a key that opens the encrypted volume with --key-file"),
         _ => failed(error),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -50,6 +50,7 @@ pub fn plan_capture(
             description: wanted.description.clone(),
             raw: wanted.raw,
             replace: wanted.replace,
+            keys: wanted.keys.clone(),
         }),
         steps: vec![Step::CaptureDisk {}],
         then: job.request.then,

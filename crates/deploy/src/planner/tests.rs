@@ -215,7 +215,13 @@ fn a_capture_reads_the_disk_whatever_stands_on_it() {
     let made = plan_capture(&capture(|_| {}), "golden", &machine, digest, request()).unwrap();
     assert_eq!(made.steps, [Step::CaptureDisk {}]);
     assert_eq!((made.image.path.as_str(), made.image.descriptor), ("/store/images/golden.gim", digest));
-    let wanted = PlannedCapture { name: "golden".into(), description: None, raw: true, replace: false };
+    let wanted = PlannedCapture {
+        name: "golden".into(),
+        description: None,
+        raw: true,
+        replace: false,
+        keys: Vec::new(),
+    };
     assert_eq!(made.capture, Some(wanted));
     assert!(!made.disk.wipe && made.personality.confirm.is_none());
     // Neither kind of job passes for the other.

@@ -3,12 +3,14 @@
 
 use crate::support;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use gravure_fsmap::{
-    Basis, Class, Error, Excluded, Fallback, Kind, Options, Reason, State, UsedMap, map, probe,
+    Basis, Class, Error, Excluded, Fallback, Kind, ListKind, Options, Owner, Reason, State, UsedMap, map,
+    probe,
 };
 use gravure_io::ReadAt;
 use support::{
@@ -64,6 +66,59 @@ fn fat(lab: &Lab, args: &[&str], size: u64) -> (PathBuf, Files) {
     (image, content)
 }
 
+/// The clusters that are said to be of a file hold all of it and no more than its last one has room for: contents have no piece in common.
+fn assert_owners(image: &Path, content: &Files) {
+    let dev = open(image);
+    // Bytes that are said to be of a file, and sectors of these that hold a piece of it.
+    let mut found: BTreeMap<String, (u64, usize)> = BTreeMap::new();
+    for owned in gravure_fsmap::owners(&dev, &support::whole(dev.size()), &|| true).unwrap() {
+        assert_ne!(owned.owner, Owner::Unknown, "{owned:?}");
+        let Owner::File(names) = owned.owner else { continue };
+        let [name] = names.as_slice() else { panic!("{names:?}") };
+        let path = name.trim_start_matches('/').to_owned();
+        let Some(whole) = content.get(&path) else {
+            let is_directory =
+                name == "/" || content.keys().any(|other| other.starts_with(&format!("{path}/")));
+            assert!(is_directory, "{name}");
+            continue;
+        };
+        let (bytes, pieces) = found.entry(path).or_default();
+        *bytes += owned.range.end - owned.range.start;
+        for at in owned.range.step_by(512) {
+            let sector = dev.read_vec_at(at, 512).unwrap();
+            *pieces += usize::from(whole.chunks(512).any(|part| sector.starts_with(part)));
+        }
+    }
+    for (path, content) in content {
+        let (bytes, pieces) = found.get(path).copied().unwrap_or_default();
+        let len = content.len() as u64;
+        assert!(bytes >= len && bytes < len + 4096, "{path}: {bytes} of {len}");
+        assert!(pieces >= content.chunks(512).count(), "{path}: {pieces} pieces");
+    }
+}
+
+/// Directories and files by their paths.
+fn assert_listed(image: &Path, content: &Files) {
+    let dev = open(image);
+    let list = |path: &str| gravure_fsmap::list(&dev, path, &|| true).unwrap();
+    let dirs: BTreeSet<&str> = content.keys().filter_map(|path| Some(path.split_once('/')?.0)).collect();
+    let root: Vec<String> = list("/").unwrap().into_iter().map(|one| one.name).collect();
+    assert_eq!(root, dirs.iter().map(|dir| (*dir).to_owned()).collect::<Vec<_>>());
+    for dir in dirs {
+        let files: Vec<(String, u64)> = content
+            .iter()
+            .filter_map(|(path, content)| {
+                Some((path.strip_prefix(&format!("{dir}/"))?.to_owned(), content.len() as u64))
+            })
+            .collect();
+        let listed = list(dir).unwrap();
+        assert!(listed.iter().all(|one| one.kind == ListKind::File));
+        assert_eq!(listed.iter().map(|one| (one.name.clone(), one.size)).collect::<Vec<_>>(), files);
+        assert_eq!(list(&format!("/{}/{}", dir.to_uppercase(), files[0].0)).unwrap()[0], listed[0]);
+    }
+    assert_eq!(list("/dir0/nothing"), None);
+}
+
 #[test]
 fn fat_of_every_kind() {
     if !have(&["mkfs.fat", "mcopy", "mdel", "fsck.fat"]) {
@@ -93,6 +148,7 @@ fn fat_of_every_kind() {
         fs::create_dir(&out).unwrap();
         run(tool("mcopy").arg("-i").arg(&target).args(["-s", "-n", "::/*"]).arg(&out));
         assert_same_files(&read_tree(&out), &content);
+        assert_owners(&image, &content);
         // Partclone 0.3.23 takes other clusters than those in use where entries have 12 bits.
         if kind != Kind::Fat12
             && sampled(nth, 5)
@@ -179,6 +235,8 @@ fn exfat_with_files_put_there_by_another_driver() {
     if let Some(expected) = partclone(&lab, "partclone.exfat", &image) {
         assert_eq!(allocated(&map), expected);
     }
+    assert_owners(&image, &content);
+    assert_listed(&image, &content);
     write_at(&image, 106, &[2]);
     assert_eq!(refusal(&image), Reason::NotUnmounted);
     write_at(&image, 106, &[4]);

@@ -1,13 +1,13 @@
 //! Partition image or WIM for a group of machines? A partition image is the quicker way onto machines that are alike; a WIM takes in the
 //! drivers each of them needs. What decides is what would keep a copied system from starting.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use gravure_blockimg::facts::{Facts, Hardware, Scope};
 use gravure_model::inventory::Inventory;
 use serde::Serialize;
 
-use super::misfit::{hardware_of, misfits};
+use super::misfit::{driven_alike, drives, hardware_of, misfits};
 
 /// Kinds of images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -43,13 +43,14 @@ pub struct Advice {
     pub groups: Vec<Alike>,
 }
 
-/// What systems care about.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Likeness {
+/// Machines that one image starts on, as far as can be told without it.
+struct Group<'a> {
     architecture: String,
     firmware: String,
-    controllers: Vec<String>,
     sector_bytes: u32,
+    /// What all of them are driven by.
+    drives: BTreeSet<String>,
+    machines: Vec<&'a (String, Inventory)>,
 }
 
 /// The disk a system goes to: the smallest that is built in.
@@ -58,34 +59,46 @@ fn system_disk(inventory: &Inventory) -> Option<(u64, u32)> {
     built_in.map(|disk| (disk.size_bytes, disk.logical_sector_bytes)).min()
 }
 
-fn likeness(inventory: &Inventory) -> Likeness {
-    let Hardware { architecture, firmware, storage_controllers, .. } = hardware_of(inventory);
-    let mut controllers: Vec<String> =
-        storage_controllers.iter().map(|controller| super::misfit::driven_by(controller)).collect();
-    controllers.sort();
-    controllers.dedup();
-    let sector_bytes = system_disk(inventory).map_or(512, |(_, sector)| sector);
-    Likeness { architecture, firmware, controllers, sector_bytes }
+/// Puts machines together that are alike in what systems care about. Controllers are judged as a refusal would judge them.
+fn grouped(machines: &[(String, Inventory)]) -> Vec<Group<'_>> {
+    let mut groups: Vec<Group<'_>> = Vec::new();
+    for machine in machines {
+        let Hardware { architecture, firmware, storage_controllers, .. } = hardware_of(&machine.1);
+        let sector_bytes = system_disk(&machine.1).map_or(512, |(_, sector)| sector);
+        let own = drives(&storage_controllers);
+        let place = groups.iter_mut().find_map(|group| {
+            let is_alike = group.architecture == architecture
+                && group.firmware == firmware
+                && group.sector_bytes == sector_bytes;
+            let common = driven_alike(&group.drives, &own).filter(|_| is_alike)?;
+            Some((group, common))
+        });
+        match place {
+            Some((group, common)) => {
+                group.drives = common;
+                group.machines.push(machine);
+            }
+            None => {
+                let machines = vec![machine];
+                groups.push(Group { architecture, firmware, sector_bytes, drives: own, machines });
+            }
+        }
+    }
+    groups
 }
 
-impl std::fmt::Display for Likeness {
+impl std::fmt::Display for Group<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let controllers = if self.controllers.is_empty() {
-            "no known controller".to_owned()
-        } else {
-            self.controllers.join(" + ")
-        };
+        let drives: Vec<&str> = self.drives.iter().map(String::as_str).collect();
+        let drives = if drives.is_empty() { "no known controller".to_owned() } else { drives.join(" + ") };
         let Self { architecture, firmware, sector_bytes, .. } = self;
-        write!(f, "{architecture}, {firmware}, {controllers}, sectors of {sector_bytes} bytes")
+        write!(f, "{architecture}, {firmware}, {drives}, sectors of {sector_bytes} bytes")
     }
 }
 
 /// Advises on a group of machines, by name and inventory; with the facts of an image, whether that one serves them.
 pub fn advise(machines: &[(String, Inventory)], image: Option<&Facts>) -> Advice {
-    let mut groups: BTreeMap<Likeness, Vec<&(String, Inventory)>> = BTreeMap::new();
-    for machine in machines {
-        groups.entry(likeness(&machine.1)).or_default().push(machine);
-    }
+    let groups = grouped(machines);
     let mut kinds: BTreeMap<String, u64> = BTreeMap::new();
     for (_, inventory) in machines {
         let product = inventory.smbios.system.product.clone().unwrap_or_else(|| "unknown model".to_owned());
@@ -93,7 +106,8 @@ pub fn advise(machines: &[(String, Inventory)], image: Option<&Facts>) -> Advice
     }
     let (mut reasons, mut cautions) = (Vec::new(), Vec::new());
     let mut is_wim = false;
-    if groups.len() > 1 {
+    // An image that is there is held against each machine; how these are to each other does not matter then.
+    if groups.len() > 1 && image.is_none() {
         is_wim = true;
         reasons.push(format!(
             "{} machines are of {} kinds that do not start from the same blocks; a WIM gets the drivers and boot files of each",
@@ -135,22 +149,25 @@ pub fn advise(machines: &[(String, Inventory)], image: Option<&Facts>) -> Advice
         cautions.push(format!("no built-in disk was seen in: {}", without_disk.join(", ")));
     }
     if !is_wim && kinds.len() <= 1 {
-        let text = format!(
-            "{} machines are alike: a partition image is the quickest, and a re-deploy moves only what differs",
-            machines.len()
-        );
+        let alike = match (image, machines.len()) {
+            (Some(_), count) => format!("nothing keeps the image from {count} machines"),
+            (None, count) => format!("{count} machines are alike"),
+        };
+        let text =
+            format!("{alike}: a partition image is the quickest, and a re-deploy moves only what differs");
         reasons.insert(0, text);
     }
     let mut groups: Vec<Alike> = groups
         .into_iter()
-        .map(|(like, machines)| Alike {
-            like: like.to_string(),
-            smallest_disk_bytes: machines
+        .map(|group| Alike {
+            like: group.to_string(),
+            smallest_disk_bytes: group
+                .machines
                 .iter()
                 .filter_map(|(_, it)| Some(system_disk(it)?.0))
                 .min()
                 .unwrap_or(0),
-            machines: machines.iter().map(|(name, _)| name.clone()).collect(),
+            machines: group.machines.iter().map(|(name, _)| name.clone()).collect(),
         })
         .collect();
     groups.sort_by_key(|group| (std::cmp::Reverse(group.machines.len()), group.like.clone()));
@@ -287,5 +304,85 @@ mod tests {
             assert_eq!(advice.image, ImageKind::Wim, "{advice:?}");
             assert!(advice.reasons.iter().any(|reason| reason.starts_with("pc1: ")), "{advice:?}");
         }
+    }
+
+    /// What the advisor says of two machines, and of an image on a machine, is what a refusal would say when it is applied.
+    #[test]
+    fn advice_and_refusal_agree_on_controllers() {
+        const IDE: u32 = 0x010180;
+        const AHCI: u32 = 0x010601;
+        const NVME: u32 = 0x010802;
+        // Without a standard: only the same device is driven alike.
+        const RAID: u32 = 0x010400;
+        let with = |controllers: &[(u16, u32)]| {
+            let mut out = machine("A", AHCI, 256 << 30, 512);
+            let one = out.pci.remove(0);
+            let pci = controllers.iter().map(|(device, class)| PciDevice {
+                device: *device,
+                class: *class,
+                ..one.clone()
+            });
+            out.pci = pci.collect();
+            out
+        };
+        type Controllers = &'static [(u16, u32)];
+        let cases: [(Controllers, Controllers, bool); 11] = [
+            (&[(1, AHCI)], &[(1, AHCI)], true),
+            (&[(1, AHCI)], &[(2, AHCI)], true),
+            (&[(1, AHCI)], &[(2, NVME)], false),
+            (&[(1, AHCI)], &[(2, NVME), (3, AHCI)], true),
+            (&[(1, AHCI), (2, NVME)], &[(3, AHCI)], true),
+            (&[(1, AHCI), (2, NVME)], &[(3, IDE)], false),
+            (&[(1, IDE)], &[(2, IDE), (3, NVME)], true),
+            (&[(1, RAID)], &[(1, RAID)], true),
+            (&[(1, RAID)], &[(2, RAID)], false),
+            (&[(1, RAID)], &[(2, RAID), (3, AHCI)], false),
+            (&[(1, AHCI)], &[], true),
+        ];
+        for (source, target, is_alike) in cases {
+            let (source, target) = (with(source), with(target));
+            let pair = named(vec![source.clone(), target.clone()]);
+            let groups = advise(&pair, None);
+            assert_eq!(groups.groups.len() == 1, is_alike, "{groups:?}");
+            assert_eq!(groups.image == ImageKind::Partition, is_alike, "{groups:?}");
+            for content in ["ntfs", "ext4"] {
+                let volume =
+                    gravure_blockimg::facts::Volume { content: content.into(), ..Default::default() };
+                let hardware = Some(hardware_of(&source));
+                let mut facts =
+                    Facts { scope: Scope::Disk, hardware, volumes: vec![volume], ..Facts::default() };
+                facts.source.sector_bytes = 512;
+                let found = misfits(&facts, &hardware_of(&target));
+                assert_eq!(found.is_empty(), is_alike, "{found:?}");
+                let is_refused = found.iter().any(|misfit| misfit.is_fatal);
+                assert_eq!(is_refused, !is_alike && content == "ntfs", "{found:?}");
+                // On this machine alone, and among others that the image was made on.
+                for group in [named(vec![target.clone()]), pair.clone()] {
+                    let advice = advise(&group, Some(&facts));
+                    assert_eq!(advice.image == ImageKind::Wim, is_refused, "{advice:?}");
+                    let told = advice.reasons.iter().chain(&advice.cautions);
+                    assert_eq!(told.filter(|line| line.contains("storage controller")).count(), found.len());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_group_has_something_in_common_that_drives_all_of_it() {
+        let with = |classes: &[u32]| {
+            let mut out = machine("A", 0, 256 << 30, 512);
+            let one = out.pci.remove(0);
+            out.pci = classes.iter().map(|class| PciDevice { class: *class, ..one.clone() }).collect();
+            out
+        };
+        let (ahci, nvme) = (0x010601, 0x010802);
+        let advice = advise(&named(vec![with(&[ahci, nvme]), with(&[ahci]), with(&[nvme])]), None);
+        let groups: Vec<(&str, usize)> =
+            advice.groups.iter().map(|group| (group.like.as_str(), group.machines.len())).collect();
+        let expected = [
+            ("x86_64, uefi, AHCI, sectors of 512 bytes", 2),
+            ("x86_64, uefi, NVMe, sectors of 512 bytes", 1),
+        ];
+        assert_eq!(groups, expected);
     }
 }

@@ -1,6 +1,8 @@
 //! How far a machine is from the one an image was made on: what decides whether a system that is copied block by block starts there.
 //! Windows starts only where it has a boot driver for the storage controller, so its kind matters; Linux carries drivers for all.
 
+use std::collections::BTreeSet;
+
 use gravure_blockimg::facts::{Facts, Hardware};
 use gravure_model::inventory::{Inventory, PciDevice};
 
@@ -54,19 +56,38 @@ fn controllers(devices: &[PciDevice]) -> Vec<String> {
     out
 }
 
-/// How a controller is driven: those with a standard interface by class, others by vendor and device.
-pub(super) fn driven_by(controller: &str) -> String {
-    let (device, class) = controller.split_once(" class ").unwrap_or((controller, ""));
-    match class.get(..4) {
-        Some("0101") => "IDE".to_owned(),
-        Some("0106") => "AHCI".to_owned(),
-        Some("0108") => "NVMe".to_owned(),
-        _ => device.to_owned(),
-    }
+/// How controllers are driven: those with a standard interface by class, others by vendor and device.
+pub(super) fn drives(controllers: &[String]) -> BTreeSet<String> {
+    let driven_by = |controller: &String| {
+        let (device, class) = controller.split_once(" class ").unwrap_or((controller, ""));
+        match class.get(..4) {
+            Some("0101") => "IDE".to_owned(),
+            Some("0106") => "AHCI".to_owned(),
+            Some("0108") => "NVMe".to_owned(),
+            _ => device.to_owned(),
+        }
+    };
+    controllers.iter().map(driven_by).collect()
 }
 
-fn list(words: &[String]) -> String {
-    if words.is_empty() { "none".to_owned() } else { words.join(", ") }
+/// What machines with these controllers are driven by in common; `None` when a system that starts on one has no driver for what the other
+/// starts from. Of a machine whose controllers nobody knows, nothing is said against it. The one judgement on controllers: of refusals and
+/// of advice.
+pub(super) fn driven_alike(one: &BTreeSet<String>, other: &BTreeSet<String>) -> Option<BTreeSet<String>> {
+    if one.is_empty() || other.is_empty() {
+        return Some(one.union(other).cloned().collect());
+    }
+    let common: BTreeSet<String> = one.intersection(other).cloned().collect();
+    (!common.is_empty()).then_some(common)
+}
+
+/// Whether a system that needs a boot driver for its controller is in the image: Windows; Linux carries drivers for all.
+fn needs_boot_driver(facts: &Facts) -> bool {
+    facts.volumes.iter().any(|volume| volume.content.eq_ignore_ascii_case("ntfs"))
+}
+
+fn list(words: &BTreeSet<String>) -> String {
+    words.iter().cloned().collect::<Vec<_>>().join(", ")
 }
 
 /// Holds the machine an image was made on against another one.
@@ -85,20 +106,13 @@ pub fn misfits(facts: &Facts, target: &Hardware) -> Vec<Misfit> {
     differ("firmware", &source.firmware, &target.firmware, is_whole);
     let text = |value: &Option<String>| value.clone().unwrap_or_default();
     differ("model", &text(&source.product), &text(&target.product), false);
-    let kinds = |list: &[String]| {
-        let mut kinds: Vec<String> = list.iter().map(|controller| driven_by(controller)).collect();
-        kinds.sort();
-        kinds.dedup();
-        kinds
-    };
-    let (before, now) = (kinds(&source.storage_controllers), kinds(&target.storage_controllers));
-    if !before.is_empty() && !now.is_empty() && !now.iter().any(|kind| before.contains(kind)) {
-        let has_windows = facts.volumes.iter().any(|volume| volume.content.eq_ignore_ascii_case("ntfs"));
+    let (before, now) = (drives(&source.storage_controllers), drives(&target.storage_controllers));
+    if driven_alike(&before, &now).is_none() {
         out.push(Misfit {
             what: "storage controller",
             source: list(&before),
             target: list(&now),
-            is_fatal: has_windows,
+            is_fatal: needs_boot_driver(facts),
         });
     }
     out

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use crate::block_images::Failing;
 
 use gravure_imaging::{
-    BlockApplyOptions, BlockCapture, BlockCaptureOptions, BlockCaptureReport, BlockImage, BlockPlan,
-    BlockPlanOptions, BlockSource, ErrorKind, ExistingData, VolumeFile, apply_block_image,
+    BlockApplyOptions, BlockCapture, BlockCaptureOptions, BlockCaptureReport, BlockImage, BlockImageAt,
+    BlockPlan, BlockPlanOptions, BlockSource, ErrorKind, ExistingData, VolumeFile, apply_block_image,
 };
 use gravure_io::FileAt;
 use gravure_model::Ctl;
@@ -342,8 +342,30 @@ fn bad_sectors_are_named_by_the_files_that_they_hit() {
         run(oracle("ntfscp")?.arg("-q").arg(&volume).arg(tree.join("letters/secret.bin")).arg("secret.bin"));
         Some("secret.bin")
     };
-    // FAT keeps no way from a cluster to its file: there it is "unknown".
-    let kinds: [(&str, &dyn Fn() -> Option<&'static str>); 2] = [("ext4", &ext4), ("NTFS", &ntfs)];
+    let fat = || {
+        run(oracle("mkfs.fat")?.args(["-F", "32", "-s", "1"]).arg(&volume));
+        run(oracle("mcopy")?.arg("-i").arg(&volume).arg("-s").arg(tree.join("letters")).arg("::/"));
+        Some("letters/secret.bin")
+    };
+    let exfat = || {
+        run(oracle("mkfs.exfat")?.args(["-c", "4K"]).arg(&volume));
+        let (mut mount, mut losetup) = (oracle("mount.exfat-fuse")?, oracle("losetup")?);
+        let root = dir.path().join("mounted");
+        std::fs::create_dir(&root).unwrap();
+        // It mounts devices only; the device goes away by itself once it is unmounted.
+        let device = losetup.args(["--find", "--show"]).arg(&volume).output().unwrap().stdout;
+        let device = String::from_utf8(device).unwrap();
+        run(mount.arg(device.trim()).arg(&root));
+        run(Command::new("losetup").args(["--detach", device.trim()]));
+        std::fs::create_dir(root.join("letters")).unwrap();
+        for name in ["letters/other.bin", "letters/secret.bin"] {
+            std::fs::copy(tree.join(name), root.join(name)).unwrap();
+        }
+        run(Command::new("umount").arg(&root));
+        Some("letters/secret.bin")
+    };
+    let kinds: [(&str, &dyn Fn() -> Option<&'static str>); 4] =
+        [("ext4", &ext4), ("NTFS", &ntfs), ("FAT32", &fat), ("exFAT", &exfat)];
     for (kind, make) in kinds {
         sparse(&volume, 72 * MIB);
         let Some(name) = make() else { return };
@@ -372,6 +394,15 @@ fn bad_sectors_are_named_by_the_files_that_they_hit() {
         assert_eq!((place.offset_bytes, place.size_bytes), (at, 1024), "{kind}");
         let [hit] = place.hits.as_slice() else { panic!("{kind}: {:?}", place.hits) };
         assert_eq!(hit.trim_start_matches('/'), name, "{kind}");
+        if kind != "NTFS" {
+            // What can be read of it can be looked at, too.
+            let image = Arc::new(BlockImageAt::new(open(&image)));
+            let listed = image.list(None, "/letters", &Ctl::default()).unwrap();
+            let listed: Vec<(&str, u64)> = listed.iter().map(|one| (one.name.as_str(), one.size)).collect();
+            assert_eq!(listed, [("other.bin", 200_000), ("secret.bin", 200_000)], "{kind}");
+            let missing = image.list(None, "/letters/nothing", &Ctl::default()).unwrap_err();
+            assert_eq!(missing.kind(), ErrorKind::NotFound, "{kind}");
+        }
     }
 }
 

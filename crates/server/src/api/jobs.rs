@@ -15,6 +15,7 @@ use super::Problem;
 use super::operator::{Operator, Scope};
 use super::state::App;
 use crate::bundles::check_request;
+use crate::db::jobs::Secrets;
 use crate::db::{self, Conn, JobRow};
 use crate::images::{ImageListing, Images};
 use crate::names::NameTable;
@@ -83,6 +84,7 @@ pub(super) async fn create(
     app.images.look_for(&request.image).await?;
     if request.capture.is_some() {
         check_capture(&app, &request)?;
+        check_keys(&mut request)?;
     }
     check(&request, now)?;
     check_windows(&app, &mut request)?;
@@ -103,8 +105,12 @@ pub(super) async fn create(
     };
     let detail = match &request.capture {
         Some(capture) => format!(
-            "image {} of {}, assurance {}, replace {}{limits}",
-            request.image, request.machine, request.assurance, capture.replace
+            "image {} of {}, assurance {}, replace {}{}{limits}",
+            request.image,
+            request.machine,
+            request.assurance,
+            capture.replace,
+            if capture.keys.is_empty() { "" } else { ", with keys of encrypted volumes" }
         ),
         None => format!(
             "{} to {} as {}, assurance {}, wipe {}{limits}",
@@ -113,6 +119,8 @@ pub(super) async fn create(
     };
     db::audit::add(&mut transaction, &operator.actor(), "job created", &job.id, &detail).await?;
     transaction.commit().await?;
+    let mut job = job;
+    drop(Secrets::take(&mut job.request));
     if job.request.capture.is_some() {
         return Ok((StatusCode::CREATED, Json(JobReport { job, plans: Vec::new(), closed: false })));
     }
@@ -123,10 +131,6 @@ pub(super) async fn create(
             tracing::warn!(image = name, %error, "image cannot be used");
         }
     });
-    let mut job = job;
-    if let Some(windows) = &mut job.request.windows {
-        windows.settings = None;
-    }
     Ok((StatusCode::CREATED, Json(JobReport { job, plans: Vec::new(), closed: false })))
 }
 
@@ -141,6 +145,9 @@ fn check_capture(app: &App, request: &JobRequest) -> Result<(), Problem> {
             "image {:?}: expected a name like debian.gim, of at most 100 letters, digits, dots, dashes and underscores",
             request.image
         )));
+    }
+    if let Some(why) = app.captures.closed() {
+        return Err(Problem::conflict(why).cure("capture at the site whose store that is"));
     }
     if request.machine == MachineSelector::Any {
         return Err(Problem::invalid("an image is made of one machine's disk").cure("name the machine"));
@@ -172,6 +179,40 @@ fn check_capture(app: &App, request: &JobRequest) -> Result<(), Problem> {
         ))
         .cure("choose another name")),
     }
+}
+
+/// Keys that a job brings, and bytes of each: key files of `cryptsetup` have up to 4 KiB as a rule, those of BitLocker 156 bytes. All
+/// together have room in a request.
+const MAX_KEYS: usize = 16;
+const MAX_KEY_BYTES: usize = 64 << 10;
+
+/// Keys of encrypted volumes are secrets: they raise what the machine must have proven.
+fn check_keys(request: &mut JobRequest) -> Result<(), Problem> {
+    let Some(capture) = &request.capture else { return Ok(()) };
+    if capture.keys.is_empty() {
+        return Ok(());
+    }
+    if capture.raw {
+        return Err(Problem::invalid("keys: every byte is kept as it stands, so nothing is opened")
+            .cure("leave out --raw, or --key-file"));
+    }
+    if capture.keys.len() > MAX_KEYS {
+        return Err(Problem::invalid(format!(
+            "keys: expected at most {MAX_KEYS}, found {}",
+            capture.keys.len()
+        )));
+    }
+    for (number, key) in (1..).zip(&capture.keys) {
+        let len = key.bytes().map(|bytes| bytes.len());
+        if !len.is_some_and(|len| (1..=MAX_KEY_BYTES).contains(&len)) {
+            let found = len.map_or("no base64".to_owned(), |len| format!("{len} bytes"));
+            return Err(Problem::invalid(format!(
+                "key {number}: expected 1 to {MAX_KEY_BYTES} bytes as base64, found {found}"
+            )));
+        }
+    }
+    request.assurance = request.assurance.max(Assurance::Approved);
+    Ok(())
 }
 
 /// What goes into a Windows image is checked now, not when the first machine stands there. Secrets raise what the machine must have

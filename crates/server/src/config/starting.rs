@@ -130,6 +130,11 @@ pub(crate) fn starting_text(
          # The store in an S3-compatible bucket; machines read from there themselves, by signed addresses.\n\
          # [store]\n# bucket = \"gravure\"\n# endpoint = \"http://10.77.0.5:9000\"\n\
          # credentials = \"keys/store.toml\"   # access_key = \"...\", secret_key = \"...\"; or AWS_ACCESS_KEY_ID and so on\n\
+         # In place of a bucket, url = \"http://10.77.0.2/store\": the store of another site, or on any web server, read alone.\n\
+         # With a cache machines get everything from this server, which keeps what they asked for, up to cache_gib.\n\
+         # cache = \"store-cache\"\n# cache_gib = 100\n\
+         # Where else the same store is: a directory, a url, or a bucket as above. Read while the store cannot be reached.\n\
+         # [[store.copy]]\n# directory = \"/mnt/copy/store\"\n\
          \n\
          [limits]\n\
          # How long a boot token may wait until the machine has started.\n\

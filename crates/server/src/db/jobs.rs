@@ -1,6 +1,6 @@
 //! Jobs.
 
-use gravure_model::job::Job;
+use gravure_model::job::{Job, JobRequest};
 use gravure_model::{Secret, Timestamp};
 use sqlx::Row;
 use sqlx::any::AnyRow;
@@ -34,16 +34,62 @@ impl JobRow {
     }
 }
 
+/// What of a job is not shown, and forgotten when it is closed. A job has one of them: it deploys or it captures.
+#[derive(Debug, Default)]
+pub(crate) struct Secrets {
+    /// Settings for the answer file.
+    pub(crate) settings: Option<Secret>,
+    /// Keys of encrypted volumes.
+    pub(crate) keys: Vec<Secret>,
+}
+
+impl Secrets {
+    /// Takes them out of what is shown.
+    pub(crate) fn take(request: &mut JobRequest) -> Self {
+        Self {
+            settings: request.windows.as_mut().and_then(|windows| windows.settings.take()),
+            keys: request
+                .capture
+                .as_mut()
+                .map(|capture| std::mem::take(&mut capture.keys))
+                .unwrap_or_default(),
+        }
+    }
+
+    /// Puts them where they were.
+    pub(crate) fn put(self, request: &mut JobRequest) {
+        if let Some(windows) = &mut request.windows {
+            windows.settings = self.settings;
+        }
+        if let Some(capture) = &mut request.capture {
+            capture.keys = self.keys;
+        }
+    }
+
+    fn seal(&self, job: &str, vault: &Vault) -> Result<Option<String>, Error> {
+        if self.keys.is_empty() {
+            return self.settings.as_ref().map(|settings| vault.seal(&owner(job), settings)).transpose();
+        }
+        let keys = serde_json::to_string(&self.keys);
+        let keys = keys.map_err(|source| DbError::Document { what: "keys", source })?;
+        vault.seal(&keys_of(job), &Secret::new(keys)).map(Some)
+    }
+}
+
 /// What the settings of a job are sealed as.
 fn owner(job: &str) -> String {
     format!("job {job}")
 }
 
-/// Enters a job. Its settings, which may be secret, are kept apart from what is shown of it, and sealed.
+/// What the keys of a job are sealed as.
+fn keys_of(job: &str) -> String {
+    format!("keys of job {job}")
+}
+
+/// Enters a job. What of it is secret is kept apart from what is shown of it, and sealed.
 pub(crate) async fn add(conn: &mut Conn, job: &Job, vault: &Vault) -> Result<(), Error> {
     let mut request = job.request.clone();
-    let settings = request.windows.as_mut().and_then(|windows| windows.settings.take());
-    let settings = settings.map(|settings| vault.seal(&owner(&job.id), &settings)).transpose()?;
+    let settings = Secrets::take(&mut request).seal(&job.id, vault)?;
     let sql =
         "INSERT INTO jobs (id, request, seed, created, expires, settings) VALUES ($1, $2, $3, $4, $5, $6)";
     let query = sqlx::query(sql).bind(&job.id).bind(to_json("request", &request)?).bind(&job.seed);
@@ -52,16 +98,27 @@ pub(crate) async fn add(conn: &mut Conn, job: &Job, vault: &Vault) -> Result<(),
     Ok(())
 }
 
-/// The settings of a job; none once it is closed.
-pub(crate) async fn settings(conn: &mut Conn, id: &str, vault: &Vault) -> Result<Option<Secret>, Error> {
+/// What of a job is secret; nothing once it is closed. `captures` says which kind of job it is.
+pub(crate) async fn secrets(
+    conn: &mut Conn,
+    id: &str,
+    captures: bool,
+    vault: &Vault,
+) -> Result<Secrets, Error> {
     let row = sqlx::query("SELECT settings FROM jobs WHERE id = $1").bind(id).fetch_optional(conn).await;
     let row = row.map_err(DbError::from)?;
     let text = row.map(|row| row.try_get("settings")).transpose().map_err(DbError::from)?;
     let text: Option<String> = text.flatten();
-    Ok(text.map(|text| vault.unseal(&owner(id), &text)).transpose()?)
+    let Some(text) = text else { return Ok(Secrets::default()) };
+    if !captures {
+        return Ok(Secrets { settings: Some(vault.unseal(&owner(id), &text)?), keys: Vec::new() });
+    }
+    let keys = vault.unseal(&keys_of(id), &text)?;
+    let keys = serde_json::from_str(keys.reveal());
+    Ok(Secrets { settings: None, keys: keys.map_err(|source| DbError::Document { what: "keys", source })? })
 }
 
-/// Whether settings of any job are sealed.
+/// Whether secrets of any job are sealed.
 pub(crate) async fn any_sealed(conn: &mut Conn) -> Result<bool, DbError> {
     let sql = "SELECT id FROM jobs WHERE settings LIKE $1 LIMIT 1";
     Ok(sqlx::query(sql).bind(format!("{MARK}%")).fetch_optional(conn).await?.is_some())
@@ -104,7 +161,7 @@ pub(crate) async fn by_id(conn: &mut Conn, id: &str) -> Result<Option<JobRow>, D
     row.as_ref().map(JobRow::of).transpose()
 }
 
-/// Closes a job, whose settings are forgotten; false when it was closed already or does not exist.
+/// Closes a job, whose secrets are forgotten; false when it was closed already or does not exist.
 pub(crate) async fn close(conn: &mut Conn, id: &str, now: Timestamp) -> Result<bool, DbError> {
     let sql = "UPDATE jobs SET closed = $2, settings = NULL WHERE id = $1 AND closed IS NULL";
     let done = sqlx::query(sql).bind(id).bind(now.0).execute(conn).await?;

@@ -11,6 +11,7 @@ mod machines;
 mod network;
 mod relays;
 mod snippets;
+mod store;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -90,6 +91,7 @@ pub fn examine(options: &DoctorOptions) -> Vec<Check> {
     checks.extend(files::keys(&config));
     checks.extend(certificates::authorities(&config));
     checks.extend(files::space(&config));
+    checks.extend(store::store(&config));
     checks.extend(files::clock(&config));
     checks.push(files::buffers());
     checks.extend(machines::same_sids(&config));

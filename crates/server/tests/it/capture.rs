@@ -37,8 +37,13 @@ fn capture_job(machine: &Machine, image: &str) -> JobRequest {
 
 /// Content that does not get smaller, different everywhere.
 fn disk(seed: u8) -> Vec<u8> {
-    let mut out = Vec::with_capacity(DISK_BYTES);
-    for block in 0..DISK_BYTES / 64 {
+    disk_of(seed, DISK_BYTES)
+}
+
+/// The same, so many bytes of it.
+pub(crate) fn disk_of(seed: u8, len: usize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(len);
+    for block in 0..len / 64 {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&[seed]).update(&block.to_le_bytes());
         let mut bytes = [0; 64];
@@ -121,7 +126,7 @@ impl CaptureTarget for Upload<'_> {
     }
 }
 
-fn facts(size: usize) -> Facts {
+pub(crate) fn facts(size: usize) -> Facts {
     Facts {
         version: FACTS_VERSION,
         name: "golden".into(),
@@ -338,6 +343,81 @@ fn an_image_is_replaced_on_the_operators_word() {
         trees.push(report.tree);
     }
     assert_ne!(trees[0], trees[1]);
+}
+
+/// Keys of encrypted volumes go to the machine that was approved, with its plan, and are nowhere else: not in what is shown, not in the
+/// database, and gone when the job is.
+#[test]
+fn keys_go_to_the_machine_alone_and_are_forgotten_with_the_job() {
+    let mut site = TestSite::new();
+    let machine = Machine { number: 1 };
+    let operator = site.operator();
+    let keys = [&b"hunter2-hunter2"[..], &[0, 255, 7, 10]];
+    let with = |raw, keys: &[&[u8]]| {
+        let keys = keys.iter().map(|key| Secret::of_bytes(key)).collect();
+        let capture = Some(CaptureRequest { raw, keys, ..CaptureRequest::default() });
+        JobRequest { capture, ..capture_job(&machine, "golden.gim") }
+    };
+    for (request, expected) in [
+        (with(true, &keys), "every byte is kept as it stands"),
+        (with(false, &[&b"a"[..]; 17]), "expected at most 16, found 17"),
+        (with(false, &[&b"a"[..], b""]), "key 2: expected 1 to 65536 bytes as base64, found 0 bytes"),
+        (with(false, &[&[1; 65537][..]]), "key 1: expected 1 to 65536 bytes as base64, found 65537 bytes"),
+    ] {
+        let error = operator.create_job(&request).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+    let created = operator.create_job(&with(false, &keys)).unwrap();
+    assert_eq!(created.job.request.assurance, Assurance::Approved);
+    let secret = Secret::of_bytes(keys[0]).reveal().to_owned();
+    let hidden = |text: &str| !text.contains(&secret) && !text.contains("hunter2");
+    let shown = serde_json::to_string(&(&created, operator.jobs().unwrap())).unwrap();
+    assert!(hidden(&shown) && !shown.contains("keys"), "{shown}");
+
+    let boot = Boot::new(&site.ca_pem());
+    let welcome = boot.hello_with(&site, &machine, site.boot_token(&machine), |inventory| {
+        inventory.disks[0].size_bytes = DISK_BYTES as u64;
+    });
+    let welcome = welcome.unwrap();
+    let PlanAnswer::Wait { reason, .. } = boot.plan(&site).unwrap() else { panic!("not approved yet") };
+    assert!(reason.contains("needs assurance \"approved\""), "{reason}");
+    operator.approve(&welcome.machine, &welcome.approval_code).unwrap();
+    // A payload that lost the answer asks again.
+    let mut plans =
+        (0..2).map(|_| judge(&site, &machine, &boot.nonce, &boot.plan(&site).unwrap()).unwrap().plan);
+    let (plan, again) = (plans.next().unwrap(), plans.next().unwrap());
+    assert_eq!(plan.id, again.id);
+    for plan in [&plan, &again] {
+        let planned = &plan.capture.as_ref().unwrap().keys;
+        let planned: Vec<_> = planned.iter().map(|key| key.bytes().unwrap().to_vec()).collect();
+        assert_eq!(planned, keys);
+        assert!(hidden(&format!("{plan:?}")));
+    }
+    let report = operator.machine(&machine.mac().to_string()).unwrap();
+    let told = serde_json::to_string(&(report, operator.audit().unwrap())).unwrap();
+    assert!(hidden(&told) && told.contains("with keys of encrypted volumes"), "{told}");
+
+    // On disk there is nothing of them but what is sealed, and not even that once the image is there.
+    let stored = |site: &TestSite| -> Vec<u8> {
+        let files = std::fs::read_dir(site.dir.join("db")).unwrap();
+        files.flat_map(|file| std::fs::read(file.unwrap().path()).unwrap()).collect()
+    };
+    let has = |bytes: &[u8], text: &str| bytes.windows(text.len()).any(|part| part == text.as_bytes());
+    let is_sqlite = site.dir.join("db/gravure.sqlite3").exists();
+    site.stop();
+    let bytes = stored(&site);
+    assert!(!has(&bytes, &secret) && !has(&bytes, "hunter2"));
+    assert!(!is_sqlite || has(&bytes, "sealed:1:"));
+    site.start();
+    let content = disk(6);
+    let report = send(&Upload::new(&boot, &site, u64::MAX), &content).unwrap();
+    boot.events(&site, &plan.id, &[(1, captured(&plan, &report))]).unwrap();
+    assert_eq!(state(&site, &machine), MachineState::Captured);
+    let PlanAnswer::Wait { reason, .. } = boot.plan(&site).unwrap() else { panic!("handed out again") };
+    assert!(reason.contains("has ended"), "{reason}");
+    site.stop();
+    assert!(!has(&stored(&site), "sealed:1:"), "forgotten");
+    site.start();
 }
 
 #[test]

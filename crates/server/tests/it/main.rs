@@ -7,4 +7,5 @@ mod generations;
 mod identities;
 mod machines;
 mod menus;
+mod store;
 mod windows;

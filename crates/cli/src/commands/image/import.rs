@@ -6,18 +6,19 @@ use std::process::ExitCode;
 use gravure_blockimg::facts::Source;
 use gravure_imaging::{
     BlockCapture, BlockCaptureOptions, BlockCaptureReport, BlockPlan, BlockPlanOptions, BlockSource,
-    ErrorKind, Expanded, FilesImport, FilesImportOptions, ImportKind, Keep, expand, open_disk,
+    ErrorKind, Expanded, FilesImport, FilesImportOptions, ImportKind, Keep, expand, hardware_of, open_disk,
 };
 use gravure_io::FileAt;
 use gravure_store::OnExisting;
 use serde::Serialize;
 
+use super::advise::read_inventory;
 use crate::exit::{Failure, done_or_partial};
 use crate::output::{self, bytes, rate};
 use crate::progress::Reporter;
 use crate::stored::{is_block_name, is_store, open_store, split};
 use crate::target::ImageName;
-use crate::{Common, interrupt};
+use crate::{Common, interrupt, keys};
 
 /// Take an image of another kind into a store, or into a .gim file
 #[derive(Debug, clap::Args)]
@@ -36,7 +37,8 @@ Examples:
   gravure image import install.esd win11.gim                 into a file of its own
   gravure image import /images/lab-pc /srv/store.gim/        a folder of FOG or Clonezilla
   gravure image import sda2.ext4-ptcl-img.gz.aa data.gim     an image of partclone with all its pieces
-  gravure image import pc.vhdx /srv/store.gim/#pc"
+  gravure image import pc.vhdx /srv/store.gim/#pc --machine pc.json      and which machine it belongs to
+  gravure image import laptop.qcow2 laptop.gim --key-file recovery.txt   an encrypted one"
 )]
 pub(super) struct Options {
     /// Image file or folder
@@ -58,6 +60,13 @@ pub(super) struct Options {
     /// Disks: keep every byte, whatever file systems use; an encrypted or unclean one can only be kept so
     #[arg(long)]
     raw: bool,
+    /// Disks: open encrypted volumes (LUKS, BitLocker) with what this file holds: passphrase, recovery password, key file; may be given
+    /// several times. What is inside is taken in, not encrypted
+    #[arg(long, value_name = "FILE", conflicts_with = "raw")]
+    key_file: Vec<PathBuf>,
+    /// Disks: inventory (JSON) of the machine that the image is of; a machine too unlike it is refused when the image is applied
+    #[arg(long, value_name = "FILE")]
+    machine: Option<PathBuf>,
     /// Where the scratch file is made [default: beside the target]
     #[arg(long, value_name = "DIR")]
     scratch: Option<PathBuf>,
@@ -158,6 +167,10 @@ fn refused(error: gravure_imaging::Error) -> Failure {
 }
 
 fn import_wim(options: &Options, place: &Place, common: &Common) -> Result<ExitCode, Failure> {
+    if !options.key_file.is_empty() || options.machine.is_some() {
+        let message = "--key-file and --machine are for images of disks";
+        return Err(Failure::new(ErrorKind::Usage, message).with_cure("leave them out for files"));
+    }
     let ctl = interrupt::ctl();
     let reporter = Reporter::new(common.progress);
     let Ok(name) = options.source.to_string_lossy().parse::<ImageName>();
@@ -203,6 +216,9 @@ fn import_disk(
 ) -> Result<ExitCode, Failure> {
     let ctl = interrupt::ctl();
     let reporter = Reporter::new(common.progress);
+    // Read before anything is expanded, which may take long.
+    let keys = keys::keys(&options.key_file)?;
+    let hardware = options.machine.as_deref().map(read_inventory).transpose()?;
     let mut expanded = Expanded::default();
     let source = if kind.needs_scratch() {
         let file = scratch_file(options, place)?;
@@ -221,15 +237,15 @@ fn import_disk(
         description: options.description.clone(),
         created_unix_seconds: super::epoch()?.or_else(crate::commands::block::now),
         keep: if options.raw { Keep::Everything } else { Keep::Used },
-        hardware: None,
+        hardware: hardware.as_ref().map(hardware_of),
         parent: None,
-        keys: Vec::new(),
+        keys,
     };
     let plan = BlockPlan::new(source, &how, &ctl).map_err(|error| {
         let is_refused = error.kind() == ErrorKind::Refused;
         let failure = Failure::from(error);
         let cure =
-            "capture the machine anew after a clean shutdown, or keep every byte of the image with --raw";
+            "capture the machine anew after a clean shutdown, open what is encrypted with --key-file, or keep every byte of the image with --raw";
         if is_refused { failure.with_cure(cure) } else { failure }
     })?;
     let stale = plan.facts().volumes.iter().find(|volume| volume.replayed_bytes > 0 && expanded.is_partial);
