@@ -276,7 +276,10 @@ impl Planner<'_> {
     ) -> Result<PlanAnswer, Error> {
         if let Some(windows) = &mut plan.windows {
             windows.settings = db::jobs::settings(conn, &plan.job, self.vault).await?;
-        } else if plan.capture.is_none() && session.assurance >= Assurance::Token {
+        }
+        // A Windows reports nothing; beside one on a disk may be a system that does.
+        let may_report = plan.capture.is_none() && (plan.windows.is_none() || plan.restores_disk());
+        if may_report && session.assurance >= Assurance::Token {
             let token = new_secret()?;
             db::plans::set_confirm_hash(conn, &plan.id, &hash_of(&token)).await?;
             plan.personality.confirm = Some(Confirm { server: self.api_url.clone(), token });

@@ -69,6 +69,20 @@ fn list(words: &[String]) -> String {
     if words.is_empty() { "none".to_owned() } else { words.join(", ") }
 }
 
+fn kinds(hardware: &Hardware) -> Vec<String> {
+    let mut kinds: Vec<String> =
+        hardware.storage_controllers.iter().map(|controller| driven_by(controller)).collect();
+    kinds.sort();
+    kinds.dedup();
+    kinds
+}
+
+/// Whether the machine an image was made on is known to have had a storage controller that is driven like one of this machine's.
+pub fn is_driven_alike(facts: &Facts, target: &Hardware) -> bool {
+    let before = facts.hardware.as_ref().map(kinds).unwrap_or_default();
+    kinds(target).iter().any(|kind| before.contains(kind))
+}
+
 /// Holds the machine an image was made on against another one.
 pub fn misfits(facts: &Facts, target: &Hardware) -> Vec<Misfit> {
     let Some(source) = &facts.hardware else { return Vec::new() };
@@ -85,13 +99,7 @@ pub fn misfits(facts: &Facts, target: &Hardware) -> Vec<Misfit> {
     differ("firmware", &source.firmware, &target.firmware, is_whole);
     let text = |value: &Option<String>| value.clone().unwrap_or_default();
     differ("model", &text(&source.product), &text(&target.product), false);
-    let kinds = |list: &[String]| {
-        let mut kinds: Vec<String> = list.iter().map(|controller| driven_by(controller)).collect();
-        kinds.sort();
-        kinds.dedup();
-        kinds
-    };
-    let (before, now) = (kinds(&source.storage_controllers), kinds(&target.storage_controllers));
+    let (before, now) = (kinds(source), kinds(target));
     if !before.is_empty() && !now.is_empty() && !now.iter().any(|kind| before.contains(kind)) {
         let has_windows = facts.volumes.iter().any(|volume| volume.content.eq_ignore_ascii_case("ntfs"));
         out.push(Misfit {
@@ -132,9 +140,13 @@ mod tests {
             misfits(facts, target).iter().map(|misfit| (misfit.what, misfit.is_fatal)).collect()
         };
         // Another AHCI controller is driven alike.
-        assert_eq!(names(&windows, &hardware("uefi", &["pci:1022:7901 class 010601"])), []);
+        let other = hardware("uefi", &["pci:1022:7901 class 010601"]);
+        assert_eq!((names(&windows, &other), is_driven_alike(&windows, &other)), (vec![], true));
         let nvme = hardware("uefi", &["pci:144d:a808 class 010802"]);
         assert_eq!(names(&windows, &nvme), [("storage controller", true)]);
+        assert!(!is_driven_alike(&windows, &nvme));
+        // Nobody knows of what machine an image is that others made.
+        assert!(!is_driven_alike(&Facts::default(), &nvme));
         assert_eq!(names(&facts("ext4", Scope::Disk), &nvme), [("storage controller", false)]);
         let both = hardware("uefi", &["pci:144d:a808 class 010802", "pci:8086:a282 class 010601"]);
         assert_eq!(names(&windows, &both), []);
