@@ -11,6 +11,8 @@ mod capture;
 mod confirm;
 mod disk;
 mod firmware;
+#[cfg(test)]
+mod fixtures;
 mod grub;
 mod image;
 mod loaders;
@@ -131,6 +133,8 @@ struct Change {
 enum Expected {
     /// A file with this content.
     Bytes(Vec<u8>),
+    /// A file of this length and BLAKE3, which may be large.
+    Hash { bytes: u64, blake3: [u8; 32] },
     /// A directory or link, whose place alone is ours.
     Any,
     /// Nothing.
@@ -156,7 +160,9 @@ struct Run<'a> {
     compared: Option<verify::Compared>,
     captured: Option<capture::Captured>,
     serviced: Option<windows::Serviced>,
-    /// What the server is told of each Windows that was restored with its disk.
+    /// What Windows get that are restored with their disk.
+    servicing: Option<Arc<restored::Servicing>>,
+    /// What the server is told of each of them.
     restored_windows: Vec<Known>,
     warnings: Vec<String>,
 }
@@ -201,6 +207,7 @@ impl<'a> Run<'a> {
             compared: None,
             captured: None,
             serviced: None,
+            servicing: None,
             restored_windows: Vec::new(),
             warnings: Vec::new(),
         })

@@ -121,6 +121,14 @@ pub enum Refusal {
         /// Image file.
         path: String,
     },
+    /// The job gives a Windows what comes with the image of a disk.
+    #[error("{path} is an image of a disk, which brings its own {what}")]
+    NotForDisk {
+        /// Image file.
+        path: String,
+        /// What was given.
+        what: &'static str,
+    },
     /// No disk fits the rule.
     #[error("no disk can be taken: {}", if .reasons.is_empty() { "the machine has none".to_owned() } else { .reasons.join("; ") })]
     NoDisk {
@@ -199,6 +207,7 @@ impl Refusal {
             | Self::SectorSize { .. }
             | Self::Firmware { .. }
             | Self::NotForLinux { .. }
+            | Self::NotForDisk { .. }
             | Self::NotOfDisk { .. } => 9,
             Self::Seed { .. } | Self::OtherKind { .. } => 1,
             _ => 4,
@@ -218,6 +227,7 @@ impl Refusal {
             Self::NotForLinux { .. } => {
                 "make the job without --settings, --layer, --publish-drivers and --boot-code".into()
             }
+            Self::NotForDisk { .. } => "make the job without --boot-code".into(),
             Self::NotOfDisk { .. } => "make the job without --keep-ids, --no-grow and --any-hardware".into(),
             Self::NoDisk { .. } => {
                 "free or attach a disk; removable disks must be named with --disk serial=...".into()
@@ -258,8 +268,7 @@ pub fn plan(
     let is_disk = blocks::is_block_image(&image.descriptor);
     let is_windows = match described.system {
         SystemKind::Linux => false,
-        // The blocks of a disk need no servicing to start again.
-        SystemKind::Windows => !is_disk,
+        SystemKind::Windows => true,
         SystemKind::Unknown => {
             let (path, system) = (image.path.clone(), "no system that is known");
             return Err(Refusal::UnsupportedSystem { path, index, system });
@@ -272,14 +281,17 @@ pub fn plan(
     if !is_windows {
         windows::check_unwanted(image, index, job)?;
     }
+    if is_disk {
+        blocks::check_unwanted(image, job)?;
+    }
     let disk = target::choose(job, inventory, firmware)?;
-    if is_windows {
+    if is_windows && !is_disk {
         windows::check_firmware(image, index, firmware, job, &disk)?;
     }
     let seed = seed(job, &request.identity)?;
     let facts = host_name::Facts { inventory, identity: &request.identity, table: &request.table };
     let name = host_name::fill(&job.request.name, facts, request.number)?;
-    if described.system == SystemKind::Windows {
+    if is_windows {
         windows::check_name(&job.request.name, &name)?;
     }
     let steps = if is_disk {
@@ -301,11 +313,12 @@ pub fn plan(
         expires: request.now.plus_seconds(request.lifetime_seconds),
         assurance: job.request.assurance,
         firmware,
-        // Windows has no program of ours that could report; what was verified is the last that is known of it.
+        // Windows has no program of ours that could report; what was verified is the last that is known of it. Beside it on a disk may be a
+        // Linux that has.
         personality: Personality {
             host_name: name,
             machine_id: machine_id(&seed),
-            confirm: request.confirm.filter(|_| !is_windows),
+            confirm: request.confirm.filter(|_| !is_windows || is_disk),
         },
         windows,
         capture: None,

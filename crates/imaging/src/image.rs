@@ -10,7 +10,7 @@ use gravure_wim::{BlobSet, ImageIndex, Limits, Wim, WimInfo, check_split_set};
 
 use crate::archive::{Archive, Archives};
 use crate::described::{DescribedAt, check_descriptor};
-use crate::{ContentReader, Error};
+use crate::{ContentReader, Error, bundles};
 
 /// An opened WIM file, with the other parts of its set and the files its content may lie in.
 #[derive(Debug, Clone)]
@@ -187,21 +187,10 @@ impl ImageFile {
         name: &str,
         descriptor: Option<&ImageDescriptor>,
     ) -> Result<Tree, Error> {
-        descriptor.map(|descriptor| check_descriptor(name, descriptor)).transpose()?;
-        let (mut archive, warnings) = Archive::open(source, name, &self.limits())?;
-        if descriptor.is_some_and(|descriptor| descriptor.contents_checked) {
-            archive.set_described();
-        }
-        let mut blobs = BlobSet::default();
-        blobs.push(Archives::source_id(self.archives.iter().count()), archive.wim());
-        let not_found = || Error::NotFound { what: "image", which: format!("1 of {name}") };
-        let first = ImageIndex::from_number(1).filter(|_| archive.wim().image_count() > 0);
-        let first = first.ok_or_else(not_found)?;
-        let opened = archive.wim().read_image_with(archive.source(), first, &blobs, archive.limits());
-        let opened = opened.map_err(Error::wim(format_args!("{name}, image 1")))?;
-        self.archives.push(archive);
+        let limits = self.limits();
+        let (tree, warnings) = bundles::add(&mut self.archives, &limits, source, name, descriptor)?;
         self.warnings.extend(warnings);
-        Ok(opened.value)
+        Ok(tree)
     }
 
     /// What gives the contents of images and bundles, as a whole and from any place.

@@ -19,6 +19,7 @@ mod stage;
 mod archive;
 mod blob_reader;
 mod block;
+mod bundles;
 mod damage;
 mod described;
 mod image;
@@ -57,9 +58,10 @@ pub use block::{
     FittedPartition, Growth, ImageKind, Keep, Misfit, Mountable, Mountables, NameHits, UPLOAD_BATCH_BYTES,
     advise, apply_block_image, apply_block_stream, apply_volume_anew, describe_block_image,
     describe_stored_image, finish_file_systems, hardware_of, has_to_be_fitted, is_block_image,
-    is_described_block_image, is_laid_out_anew, least_disk_bytes, misfits, mountables, no_hits,
-    store_error_kind, verify_block_image, whole_device,
+    is_described_block_image, is_driven_alike, is_laid_out_anew, least_disk_bytes, misfits, mountables,
+    no_hits, store_error_kind, verify_block_image, whole_device,
 };
+pub use bundles::Bundles;
 pub use capture::{
     AppendOptions, CaptureForm, CaptureOptions, CaptureReport, CaptureSource, Earlier, Integrity, append,
     append_directory, capture, capture_directory, capture_sources_to_pipe, capture_to_pipe,
@@ -97,10 +99,10 @@ pub use ntfs_source::{UncleanVolumes, is_ntfs_volume};
 pub use pipe::PipedFile;
 pub use remote::{HttpAt, RemoteOptions, agent};
 pub use rewrite::{
-    Boot, CompressionChange, ContentReader, DeleteRule, Deletion, DirectoryReader, EditOptions,
-    ExportOptions, FormChange, ImageRules, InfoChange, ReadBack, Recompress, RewriteOptions, RewriteReport,
-    Selection, ServicedDirectory, ServicedImage, SplitReport, Target, TreeChange, Unfinished, delete, edit,
-    export, export_to_pipe, join, optimize, split,
+    Boot, CompressionChange, ContentReader, DeleteRule, Deletion, EditOptions, Elsewhere, ExportOptions,
+    FormChange, ImageRules, InfoChange, PartialTree, ReadBack, Recompress, RewriteOptions, RewriteReport,
+    Rewriting, Round, Selection, ServicedDirectory, ServicedImage, SplitReport, Target, TreeChange,
+    Unfinished, WrittenDirectory, WrittenFile, delete, edit, export, export_to_pipe, join, optimize, split,
 };
 pub use text::{read_text, read_text_file};
 pub use verify::{

@@ -120,7 +120,7 @@ pub struct DescribedImage {
     pub least_disk_bytes: Option<u64>,
 }
 
-/// A Windows system as the image's XML document names it.
+/// A Windows system as the image's XML document names it, or the registry of one on the image of a disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DescribedWindows {
     /// Version, `major.minor.build`.

@@ -43,7 +43,7 @@ pub struct Plan {
     pub disk: PlannedDisk,
     /// Name, accounts and such.
     pub personality: Personality,
-    /// What is put into a Windows system; `None` for others.
+    /// What is put into a Windows system, of an image of files or on a disk that is restored; `None` for others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub windows: Option<PlannedWindows>,
     /// The image that is made of the disk, which is only read then; `None` in plans that deploy. `image` names the place where it
@@ -54,6 +54,13 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// After the report.
     pub then: Afterwards,
+}
+
+impl Plan {
+    /// Whether it puts the image of a whole disk back, with whatever systems are on it.
+    pub fn restores_disk(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step, Step::RestoreDisk { .. }))
+    }
 }
 
 /// The image a plan applies.

@@ -33,6 +33,7 @@ pub use layout::{
 };
 pub use map::{UsedRun, UsedRuns};
 pub use read::{
-    BootSector, Contents, Decoders, Hibernation, LogState, Scan, ScanGuide, Unclean, Volume, VolumeState,
+    BootSector, Contents, Decoders, Hibernation, ListedName, LogState, Scan, ScanGuide, Unclean, Volume,
+    VolumeState,
 };
 pub use rule::{Rule, Severity};

@@ -27,7 +27,7 @@ const SETUP_COMPLETE: &str = "Windows\\Setup\\Scripts\\SetupComplete.cmd";
 /// Where ours goes.
 pub const ANSWER_PATH: &str = "Windows\\Panther\\unattend.xml";
 /// Where Windows looks, in its order, on the volume itself.
-pub(crate) const SEARCHED: [&str; 3] =
+const SEARCHED: [&str; 3] =
     ["Windows\\Panther\\Unattend\\Unattend.xml", ANSWER_PATH, "Windows\\System32\\Sysprep\\Unattend.xml"];
 
 /// When settings take effect.

@@ -9,8 +9,8 @@ use gravure_model::inventory::InstalledWindows;
 use gravure_nttypes::Sid;
 
 use crate::Error;
-use crate::answer::{AnswerSettings, SEARCHED};
-use crate::image::{HiveFile, WindowsImage, log_paths};
+use crate::answer::AnswerSettings;
+use crate::image::{HiveFile, WindowsImage};
 use crate::names::check_computer_name;
 use crate::system::{SetupState, System, computer_name_keys};
 
@@ -81,15 +81,19 @@ impl WindowsImage<'_> {
     }
 }
 
-/// Files of a volume that are read to know its system and its SID, and changed to give it another name; all of them may be missing but SYSTEM.
-pub fn naming_files() -> Vec<String> {
-    let hives = [HiveFile::System, HiveFile::Software, HiveFile::Sam, HiveFile::Security];
-    let hives = hives.iter().flat_map(|hive| {
-        let path = hive.path();
-        std::iter::once(path.to_owned()).chain(log_paths(path))
-    });
-    hives.chain(SEARCHED.iter().map(|path| (*path).to_owned())).collect()
-}
+/// Directories that servicing looks into on every Windows, where they are: hives, drivers, answer files, our own. Who reads them before
+/// ([`WindowsImage::open_partial`]) is seldom asked for more.
+pub const SERVICED_DIRECTORIES: [&str; 9] = [
+    "Windows\\System32\\config",
+    "Windows\\System32\\drivers",
+    "Windows\\System32\\Sysprep",
+    "Windows\\INF",
+    "Windows\\Panther\\Unattend",
+    "Windows\\Setup\\Scripts",
+    "Windows\\Gravure\\changes",
+    "Windows\\Gravure\\Drivers",
+    "Users\\Default",
+];
 
 /// The Windows installed on a volume, by what its hives say as they stand: logs are not applied, as neither name nor SID change in
 /// daily use. `None` when there is no NTFS or no Windows on it. `partition` is how the volume is called in the answer.

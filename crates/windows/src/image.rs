@@ -12,10 +12,9 @@ use std::path::PathBuf;
 
 use gravure_hive::Editor;
 use gravure_nttypes::FileTime;
-use gravure_tree::{ContentRef, Tree};
+use gravure_tree::{ContentRef, NodeId, Tree};
 
 pub use hives::HiveFile;
-pub(crate) use hives::log_paths;
 
 use crate::Error;
 use crate::journal::{Change, RECORD_VERSION, RECORDS, Record};
@@ -25,6 +24,9 @@ pub type ContentResult = Result<Vec<u8>, Box<dyn std::error::Error + Send + Sync
 
 /// Gives the bytes of a content that the tree refers to.
 pub type ReadContent<'a> = dyn Fn(&ContentRef) -> ContentResult + 'a;
+
+/// Is told of every directory whose entries count.
+pub type LooksInto<'a> = dyn Fn(NodeId) + 'a;
 
 /// A file of this machine that belongs into the image: who writes the image adds it, so that large packages need not be held
 /// in memory.
@@ -49,6 +51,7 @@ pub struct Finished {
 pub struct WindowsImage<'a> {
     tree: &'a mut Tree,
     read: &'a ReadContent<'a>,
+    looks_into: Option<&'a LooksInto<'a>>,
     now: FileTime,
     hives: BTreeMap<HiveFile, OpenHive>,
     outside: Vec<OutsideFile>,
@@ -73,9 +76,30 @@ impl std::fmt::Debug for WindowsImage<'_> {
 impl<'a> WindowsImage<'a> {
     /// Takes the tree of a Windows volume. `now` becomes the time of what changes.
     pub fn open(tree: &'a mut Tree, read: &'a ReadContent<'a>, now: FileTime) -> Result<Self, Error> {
+        Self::start(tree, read, None, now)
+    }
+
+    /// As [`WindowsImage::open`] for a tree of which not all directories were read: `looks_into` is told of each that is looked into,
+    /// whatever comes of it. Who gave the tree does it all once more when one of them was not read yet.
+    pub fn open_partial(
+        tree: &'a mut Tree,
+        read: &'a ReadContent<'a>,
+        looks_into: &'a LooksInto<'a>,
+        now: FileTime,
+    ) -> Result<Self, Error> {
+        Self::start(tree, read, Some(looks_into), now)
+    }
+
+    fn start(
+        tree: &'a mut Tree,
+        read: &'a ReadContent<'a>,
+        looks_into: Option<&'a LooksInto<'a>>,
+        now: FileTime,
+    ) -> Result<Self, Error> {
         let mut out = Self {
             tree,
             read,
+            looks_into,
             now,
             hives: BTreeMap::new(),
             outside: Vec::new(),
@@ -135,7 +159,7 @@ impl<'a> WindowsImage<'a> {
     fn record_numbers(&self) -> Vec<u32> {
         let Some(dir) = self.find(RECORDS) else { return Vec::new() };
         let number = |name: String| name.strip_suffix(".json").and_then(|stem| stem.parse().ok());
-        let names = self.tree.children(dir).iter().map(|entry| entry.name.to_string());
+        let names = self.entries(dir).iter().map(|entry| entry.name.to_string());
         let mut out: Vec<u32> = names.filter_map(number).collect();
         out.sort_unstable();
         out

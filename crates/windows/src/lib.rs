@@ -24,8 +24,8 @@ pub mod layers;
 pub mod fuzz;
 
 pub use error::Error;
-pub use identity::{installed_on, naming_files};
-pub use image::{ContentResult, Finished, HiveFile, OutsideFile, ReadContent, WindowsImage};
+pub use identity::{SERVICED_DIRECTORIES, installed_on};
+pub use image::{ContentResult, Finished, HiveFile, LooksInto, OutsideFile, ReadContent, WindowsImage};
 pub use journal::{Change, Record, StoredData};
 pub use linux_image::LinuxImage;
 pub use names::{MAX_COMPUTER_NAME, check_computer_name};

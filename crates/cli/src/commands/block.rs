@@ -250,7 +250,8 @@ impl Conditions<'_> {
         }
         let message = format!("refused: the system in this image would not start here: {}", fatal.join("; "));
         Err(Failure::new(ErrorKind::Refused, message).with_cure(
-            "take a WIM, which gets the drivers of each machine (`gravure image advise`), or insist with --any-hardware",
+            "deploy it by a plan, which puts drivers into its Windows (`gravure plan create`), take a WIM (`gravure image advise`), or insist \
+             with --any-hardware and put them in where its volume is mounted (`gravure image service DIR`)",
         ))
     }
 }

@@ -40,6 +40,7 @@ enum Command {
   gravure plan create --machine 52:54:00:12:34:56 --image debian.wim --name lab-1 --disk serial=S4EVNX0 --wipe
   gravure plan create --machine 52:54:00:12:34:56 --image golden.gim --name 'pc-{serial}' --wipe
   gravure plan create --machine 52:54:00:12:34:56 --image old-pc.gim --name pc-1 --wipe --keep-ids   gives back what the machine had
+  gravure plan create --machine 52:54:00:12:34:56 --image windows.gim --name 'pc-{serial:-8}' --wipe --layer school --set ROOM=B7
   gravure plan create --machine any --image debian.wim --name 'room7-{n}' --expires 2h --max-machines 24
 
   gravure plan create --machine 52:54:00:12:34:56 --image install.wim:6 --name 'pc-{serial:-8}' --settings school.toml
@@ -50,7 +51,9 @@ Windows images: drivers that fit the machine come from the server's repository (
 directory; ${COMPUTER_NAME}, ${SERIAL}, ${UUID}, ${MAC}, ${MANUFACTURER}, ${MODEL}, ${SKU} and ${ASSET} in them are the machine's. Settings with
 passwords, keys or a join need an approved machine and are forgotten when the job is done.
 Images of disks (.gim): disk and partitions get identifiers of their own, boot stores and tables of file systems name them, the largest file
-system fills the disk; the system gets the name, SSH host keys and machine id are made anew.
+system fills the disk; the system gets the name, SSH host keys and machine id are made anew. A Windows on it gets what a Windows image
+gets: drivers that fit the machine, settings where its setup goes on, layers. Before the disk is overwritten it is tried on the Windows in the
+image: a machine with another storage controller is refused unless image or repository have its driver, or --any-hardware is given.
 A target disk that holds data is refused unless --wipe is given; removable disks are never taken unless named.")]
 struct Create {
     /// MAC address, SMBIOS UUID, or `any` (which needs --expires and --max-machines)
@@ -98,7 +101,8 @@ pub(super) struct RestoreOptions {
     /// File systems keep their size on a larger disk
     #[arg(long)]
     no_grow: bool,
-    /// Restore onto a machine that is unlike the source in ways that keep most systems from starting
+    /// Restore onto a machine that is unlike the source in ways that keep most systems from starting; another storage controller is none
+    /// when the Windows on the disk has a driver for it or gets one
     #[arg(long)]
     any_hardware: bool,
 }
@@ -112,9 +116,9 @@ impl RestoreOptions {
     }
 }
 
-/// What goes into a Windows image
+/// What goes into a Windows, in an image of files or on an image of a disk
 #[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Windows images")]
+#[command(next_help_heading = "Windows")]
 struct WindowsOptions {
     /// Settings for the answer file (TOML), as for `gravure image service`; the name comes from --name
     #[arg(long, value_name = "FILE")]
@@ -134,7 +138,8 @@ struct WindowsOptions {
     /// Let unsigned drivers start the machine, for machines with test signing
     #[arg(long, conflicts_with = "no_drivers")]
     allow_unsigned: bool,
-    /// Deploy an image of a system in use, which was not generalised, for a machine that gets back what it had
+    /// Deploy an image of a system in use, which was not generalised, for a machine that gets back what it had; images of disks are deployed
+    /// without it, and the report warns of it
     #[arg(long)]
     accept_in_use: bool,
     /// Deploy even when nothing drives what the machine starts from

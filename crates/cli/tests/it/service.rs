@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -348,6 +349,10 @@ fn a_mounted_volume_is_changed_where_it_is_and_back() {
     fs::create_dir_all(dir.join("c/Windows/Panther")).unwrap();
     let answers = "<unattend xmlns=\"urn:schemas-microsoft-com:unattend\"/>\n";
     fs::write(dir.join("c/Windows/Panther/unattend.xml"), answers).unwrap();
+    // What nobody asks for is not looked at: a name that is none would be refused.
+    let odd = dir.join("c/Windows/WinSxS");
+    fs::create_dir_all(&odd).unwrap();
+    fs::write(odd.join(std::ffi::OsStr::from_bytes(b"\xff")), "odd").unwrap();
     let before = contents(&dir.join("c"));
     let all = ["image", "service", "c", "--drivers", "drivers", "--inventory", "pc.json"];
     assert_eq!(gravure(dir, &[&all[..], &["-o", "y.wim"]].concat()).status.code(), Some(2));

@@ -3,11 +3,13 @@
 //!
 //! The table is written when every partition was read back and found right; should anything fail afterwards, it is erased again.
 
+use std::sync::Arc;
+
 use gravure_disk::fat::FatVolume;
 use gravure_disk::{Partition, guid};
 use gravure_imaging::{
-    BlockApplyOptions, ExistingData, FitOptions, FitPlan, Growth, Misfit, VolumeFile, finish_file_systems,
-    hardware_of, is_described_block_image, misfits,
+    BlockApplyOptions, BlockImage, ExistingData, FitOptions, FitPlan, Growth, VolumeFile,
+    finish_file_systems, hardware_of, is_described_block_image, is_driven_alike, misfits,
 };
 use gravure_io::Window;
 use gravure_linux::{BlockDevice, machine, partition};
@@ -16,6 +18,7 @@ use gravure_model::job::RestoreRequest;
 
 use super::image::from_imaging;
 use super::loaders::{self, Loader};
+use super::restored::{Judgement, Likeness, judge};
 use super::verify::Compared;
 use super::{Run, disk};
 use crate::failure::{StepError, chain, code};
@@ -40,8 +43,8 @@ impl Run<'_> {
             return Err(StepError::new(code::INTEGRITY, message)
                 .with_cure("the image on the server was changed since it was described: plan again"));
         }
-        let here = hardware_of(&machine::collect(&self.machine.roots).inventory);
-        let odd = accept_hardware(misfits(image.facts(), &here), restore.any_hardware)?;
+        let judged = self.judge_hardware(&image, restore, stage)?;
+        let target = self.target()?;
         partition::delete_all(&target.device)?;
         let path = target.disk.device.clone();
         let device = VolumeFile::open(&path, None).map_err(from_imaging)?;
@@ -68,7 +71,7 @@ impl Run<'_> {
         });
         // Each was told when it was met.
         self.warnings.extend(report.apply.warnings.iter().cloned());
-        odd.iter().for_each(|misfit| self.warn(stage, misfit.to_string()));
+        judged.odd.iter().for_each(|misfit| self.warn(stage, misfit.to_string()));
         for message in report.notes.iter().cloned() {
             self.tell(Known::Note { stage: Some(stage.to_owned()), message });
         }
@@ -82,6 +85,36 @@ impl Run<'_> {
         let bytes = report.apply.verified_bytes;
         self.compared = Some(Compared { files: u64::try_from(self.changes.len()).unwrap_or(0), bytes });
         Ok(bytes)
+    }
+
+    /// Whether the systems of the image would start on this machine, with what its Windows gets. Nothing is written by then.
+    fn judge_hardware(
+        &mut self,
+        image: &BlockImage,
+        restore: &RestoreRequest,
+        stage: &str,
+    ) -> Result<Judgement, StepError> {
+        let here = hardware_of(&machine::collect(&self.machine.roots).inventory);
+        let found = misfits(image.facts(), &here);
+        let mut servicing = self.open_servicing()?;
+        let foreseen = servicing.foresee(image, self.ctl)?;
+        let likeness = match (restore.any_hardware, is_driven_alike(image.facts(), &here)) {
+            (true, _) => Likeness::AnyAccepted,
+            (false, true) => Likeness::SameController,
+            (false, false) => Likeness::Unknown,
+        };
+        let judged = judge(found, likeness, foreseen, &servicing)?;
+        servicing.is_needed = judged.is_needed;
+        servicing.accepts_missing = likeness != Likeness::Unknown;
+        self.servicing = Some(Arc::new(servicing));
+        for misfit in &judged.served {
+            let message = format!("{misfit}; Windows gets or has a driver for it");
+            self.tell(Known::Note { stage: Some(stage.to_owned()), message });
+        }
+        for warning in judged.warnings.clone() {
+            self.warn(stage, warning);
+        }
+        Ok(judged)
     }
 
     /// System partition and loader of the system that was restored.
@@ -101,18 +134,6 @@ impl Run<'_> {
         })?;
         Ok((partition.clone(), loader))
     }
-}
-
-/// What is told of hardware that is not like the image's source; refuses what keeps most systems from starting.
-fn accept_hardware(found: Vec<Misfit>, any_hardware: bool) -> Result<Vec<Misfit>, StepError> {
-    let fatal: Vec<String> = found.iter().filter(|misfit| misfit.is_fatal).map(ToString::to_string).collect();
-    if fatal.is_empty() || any_hardware {
-        return Ok(found);
-    }
-    let message = format!("the system in this image would not start here: {}", fatal.join("; "));
-    Err(StepError::new(code::REFUSED, message).with_cure(
-        "take a WIM, which gets the drivers of each machine (`gravure image advise`), or make the plan with --any-hardware",
-    ))
 }
 
 /// What becomes of the image's layout here. Identifiers derive from the plan's seed, so that a restore that goes on has the same.
@@ -139,16 +160,5 @@ mod tests {
         let options = fit_options(&kept, &seed).unwrap();
         assert_eq!((options.growth, options.identity), (Growth::None, None));
         assert_eq!(fit_options(&kept, "seed").unwrap_err().code, code::REFUSED);
-    }
-
-    #[test]
-    fn hardware_that_keeps_systems_from_starting_needs_a_word() {
-        let misfit =
-            |is_fatal| Misfit { what: "firmware", source: "uefi".into(), target: "bios".into(), is_fatal };
-        let refused = accept_hardware(vec![misfit(true), misfit(false)], false).unwrap_err();
-        assert_eq!(refused.code, code::REFUSED);
-        assert!(refused.cure.unwrap().contains("--any-hardware"));
-        assert_eq!(accept_hardware(vec![misfit(true), misfit(false)], true).unwrap().len(), 2);
-        assert_eq!(accept_hardware(vec![misfit(false)], false).unwrap().len(), 1);
     }
 }

@@ -56,3 +56,9 @@ pub(super) fn from_imaging(error: gravure_imaging::Error) -> StepError {
         _ => failure,
     }
 }
+
+impl From<gravure_imaging::Error> for StepError {
+    fn from(error: gravure_imaging::Error) -> Self {
+        from_imaging(error)
+    }
+}

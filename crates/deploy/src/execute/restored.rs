@@ -1,9 +1,14 @@
 //! The systems on a disk that was restored from an image become this machine's: name, machine id, first-boot report, SSH host keys of Linux
-//! (`restored/linux.rs`), the name of Windows (`restored/windows.rs`). All of it is read back.
+//! (`restored/linux.rs`), the name of Windows and all that a Windows in an image of files gets but what it starts from (`restored/windows.rs`). All
+//! of it is read back.
 //!
 //! The disk is restored and right before. A system that cannot be reached here is told, and keeps the name it has.
 
+#[cfg(test)]
+mod fixtures;
+mod foresight;
 mod linux;
+mod servicing;
 mod windows;
 
 use std::path::{Path, PathBuf};
@@ -16,6 +21,9 @@ use super::Run;
 use super::image::from_imaging;
 use super::root::RootEditor;
 use crate::failure::{StepError, chain, code};
+
+pub(super) use foresight::{Judgement, Likeness, judge};
+pub(super) use servicing::Servicing;
 
 /// A file system that a system may stand on.
 struct Candidate<'a> {
@@ -63,6 +71,11 @@ impl Run<'_> {
             }
         }
         self.changes = changed;
+        if self.restored_windows.is_empty()
+            && let Some(servicing) = self.servicing.as_ref().filter(|servicing| servicing.is_needed)
+        {
+            return Err(servicing.undone("the disk", "no Windows was found on it"));
+        }
         if !is_named {
             let name = &self.plan.personality.host_name;
             let message = format!("no system on the disk was given the name {name}: it keeps the one it has");

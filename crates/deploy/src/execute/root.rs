@@ -86,6 +86,15 @@ impl RootEditor {
         Ok(Some(bytes))
     }
 
+    /// Length and BLAKE3 of `path`, of whatever size; `None` when it is not there.
+    pub(super) fn hash(&self, path: &str) -> Result<Option<(u64, [u8; 32])>, StepError> {
+        let Ok(mut file) = self.root.open_file_in_root(Path::new(path)) else { return Ok(None) };
+        let mut hasher = blake3::Hasher::new();
+        let bytes = std::io::copy(&mut file, &mut hasher)
+            .map_err(|error| StepError::new(code::IO, format!("read {path}: {error}")))?;
+        Ok(Some((bytes, *hasher.finalize().as_bytes())))
+    }
+
     /// Replaces `path` (without leading slash) by a new file, owned by root. Missing directories are made.
     pub(super) fn write(&mut self, path: &str, content: &[u8], mode: u32) -> Result<(), StepError> {
         let (dir, name) = self.parent(path)?;

@@ -67,27 +67,44 @@ impl Run<'_> {
 
     /// The same in a system that is not all of a file system.
     pub(super) fn verify_changes_in(&self, root: &RootEditor) -> Result<u64, StepError> {
-        let mut count = 0u64;
-        for change in &self.changes {
-            let wanted = match &change.content {
-                Expected::Bytes(wanted) => wanted,
-                Expected::Gone if root.has(&change.path)? => {
-                    let message =
-                        format!("/{}: expected nothing, as it was removed; it is there", change.path);
-                    return Err(StepError::new(code::INTEGRITY, message));
-                }
-                Expected::Any | Expected::Gone => continue,
-            };
-            let found = root.read(&change.path)?;
-            if found.as_ref() != Some(wanted) {
-                let found = found
-                    .map_or_else(|| "nothing".to_owned(), |bytes| format!("{} other bytes", bytes.len()));
-                let message =
-                    format!("/{}: expected {} bytes as written, found {found}", change.path, wanted.len());
+        compare(&self.changes, root)
+    }
+}
+
+/// Holds what stands in a system against what was written; how many files were compared.
+pub(super) fn compare(changes: &[Change], root: &RootEditor) -> Result<u64, StepError> {
+    let mut count = 0u64;
+    for Change { path, content } in changes {
+        let (wanted, found) = match content {
+            Expected::Gone if root.has(path)? => {
+                let message = format!("/{path}: expected nothing, as it was removed; it is there");
                 return Err(StepError::new(code::INTEGRITY, message));
             }
-            count = count.saturating_add(1);
-        }
-        Ok(count)
+            Expected::Any | Expected::Gone => continue,
+            Expected::Bytes(wanted) => {
+                let found = root.read(path)?;
+                if found.as_ref() == Some(wanted) {
+                    count = count.saturating_add(1);
+                    continue;
+                }
+                (len_of(wanted), found.map(|bytes| len_of(&bytes)))
+            }
+            Expected::Hash { bytes, blake3 } => {
+                let found = root.hash(path)?;
+                if found == Some((*bytes, *blake3)) {
+                    count = count.saturating_add(1);
+                    continue;
+                }
+                (*bytes, found.map(|(bytes, _)| bytes))
+            }
+        };
+        let found = found.map_or_else(|| "nothing".to_owned(), |bytes| format!("{bytes} other bytes"));
+        let message = format!("/{path}: expected {wanted} bytes as written, found {found}");
+        return Err(StepError::new(code::INTEGRITY, message));
     }
+    Ok(count)
+}
+
+fn len_of(bytes: &[u8]) -> u64 {
+    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
 }

@@ -1,7 +1,8 @@
 //! Windows: the image is serviced in memory before the disk is touched, laid out as an NTFS volume, and made to start.
 
 mod boot;
-mod sources;
+pub(super) mod changes;
+pub(super) mod sources;
 
 use gravure_disk::boot_code::{BootCode, VOLUME_BYTES};
 use gravure_disk::identity::print_uuid;
@@ -13,12 +14,7 @@ use gravure_model::event::Known;
 use gravure_model::inventory::FirmwareMode;
 use gravure_model::plan::{PartitionRole, PlannedWindows};
 use gravure_nttypes::{FileTime, NtName};
-use gravure_windows::answer::AnswerSettings;
 use gravure_windows::boot::BootFile;
-use gravure_windows::drivers::{
-    BundledPackages, DeviceReport, InjectOptions, InjectReport, Level, Publish, Served, Unsigned, inject,
-};
-use gravure_windows::layers::Layer;
 use gravure_windows::{ContentResult, SetupState, System, WindowsImage};
 
 use super::boot_uefi::EspFile;
@@ -26,6 +22,7 @@ use super::image::from_imaging;
 use super::verify::Compared;
 use super::{Run, partition_index};
 use crate::failure::{StepError, chain, code};
+use changes::{check_start, describe, put_drivers, put_layers, put_settings, settings_of, tell};
 use sources::Sources;
 
 /// BLAKE3 context of what a volume's serial number derives from.
@@ -95,30 +92,19 @@ impl Run<'_> {
         };
         let known_by = Known::Windows { machine_sid, computer_name };
 
-        let mut packages = BundledPackages::new(&read);
-        for (name, tree) in &sources.drivers {
-            packages.add(name, tree)?;
-        }
         let devices = machine::collect(&self.machine.roots).inventory.devices;
-        let report = inject(&mut windows, &packages, &devices, inject_options(&planned))?;
+        let report = put_drivers(&mut windows, &read, &sources.drivers, &devices, &planned)?;
         notes.extend(report.devices.iter().map(tell));
         let unchecked = check_start(&report, &self.target()?.disk.name, &planned)?;
         let mut not_done = report.not_done;
         not_done.extend(unchecked);
 
-        let settings = self.settings(&planned)?;
+        let settings = settings_of(&planned, &self.plan.personality.host_name)?;
         let locale = settings.ui_language.clone().unwrap_or_else(|| "en-US".to_owned());
         not_done.extend(put_settings(&mut windows, &settings, &system, &planned)?);
-        for (name, tree) in &sources.layers {
-            let layer = Layer::of_bundle(tree, &read, &planned.facts);
-            let done = layer.and_then(|layer| layer.apply(&mut windows, &system)).map_err(|error| {
-                let failure = StepError::from(error);
-                StepError { message: format!("layer {name}: {}", failure.message), ..failure }
-            })?;
-            let word = if done.applied { "applied" } else { "there already" };
-            notes.push(format!("layer {} {}: {word}", done.id, done.version));
-            not_done.extend(done.not_done);
-        }
+        let told = put_layers(&mut windows, &read, &sources.layers, &system, &planned)?;
+        notes.extend(told.notes);
+        not_done.extend(told.not_done);
 
         let boot_code = planned.boot_code.as_deref().map(BootCode::from_text).transpose()?;
         windows.settle_on_disk(&system, &self.boot_device(PartitionRole::Windows)?)?;
@@ -168,16 +154,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// The plan's settings with the name that the plan gives.
-    fn settings(&self, planned: &PlannedWindows) -> Result<AnswerSettings, StepError> {
-        let text = planned.settings.as_ref().map_or("", |settings| settings.reveal());
-        let mut settings = AnswerSettings::from_toml(text)?;
-        settings.computer_name = Some(self.plan.personality.host_name.clone());
-        Ok(settings)
-    }
-
     /// Of the plan, so that a retry is identical.
-    fn now(&self) -> FileTime {
+    pub(super) fn now(&self) -> FileTime {
         FileTime::from_unix(self.plan.created.seconds(), 0)
     }
 
@@ -300,12 +278,6 @@ impl Run<'_> {
     }
 }
 
-/// What the image is, in a line.
-fn describe(system: &System) -> String {
-    let name = system.product_name.as_deref().unwrap_or("Windows");
-    format!("{name} {} {}", system.version, system.arch)
-}
-
 /// A system in use keeps its identity and runs no setup: it takes no name, no settings, and makes two machines out of one.
 fn gate(system: &System, planned: &PlannedWindows) -> Result<Option<String>, StepError> {
     match system.setup {
@@ -325,88 +297,6 @@ fn gate(system: &System, planned: &PlannedWindows) -> Result<Option<String>, Ste
              what it had",
         )),
     }
-}
-
-/// Puts the settings in; says what was not done. A system in use runs no setup that would read them.
-fn put_settings(
-    windows: &mut WindowsImage<'_>,
-    settings: &AnswerSettings,
-    system: &System,
-    planned: &PlannedWindows,
-) -> Result<Option<String>, StepError> {
-    if system.setup != SetupState::InUse || settings.has_secrets() {
-        return match windows.apply_settings(settings, system) {
-            Ok(_) => Ok(None),
-            Err(error @ gravure_windows::Error::Refused { .. }) => Err(StepError::from(error).with_cure(
-                "make the plan without --settings, or of an image that was generalised (sysprep /generalize)",
-            )),
-            Err(error) => Err(error.into()),
-        };
-    }
-    let what =
-        "the settings are not in it: the image is of a system in use and runs no setup that would read them";
-    Ok(planned.settings.is_some().then(|| what.to_owned()))
-}
-
-fn inject_options(planned: &PlannedWindows) -> InjectOptions {
-    InjectOptions {
-        publish: if planned.publish_drivers { Publish::WhereSimple } else { Publish::Never },
-        unsigned: if planned.allow_unsigned { Unsigned::Allow } else { Unsigned::Refuse },
-    }
-}
-
-/// The controller of the disk, or what it hangs on, without a driver that starts with Windows is a machine that does not start, which is
-/// better known before the disk is overwritten. `Some` is what could not be checked.
-fn check_start(
-    report: &InjectReport,
-    disk: &str,
-    planned: &PlannedWindows,
-) -> Result<Option<String>, StepError> {
-    let found = above(&report.devices, disk);
-    if found.is_empty() {
-        return Ok(Some(format!(
-            "what {disk} hangs on is not known: whether Windows has a driver for it was not checked"
-        )));
-    }
-    let stops = found.iter().find_map(|device| Some((&device.device, device.cannot_start.as_ref()?)));
-    let Some((device, why)) = stops.filter(|_| !planned.accept_missing_drivers) else { return Ok(None) };
-    let ids = device.hardware_ids.first().map_or("", String::as_str);
-    let message = format!("{} {ids}: Windows cannot start from it: {why}", device.place);
-    Err(StepError::new(code::REFUSED, message)
-        .with_cure("add its driver to the server's repository: gravure driver add, or make the plan with --accept-missing-drivers"))
-}
-
-/// What a disk hangs on, from its controller up.
-fn above<'d>(devices: &'d [DeviceReport], disk: &str) -> Vec<&'d DeviceReport> {
-    let at = |place: &str| devices.iter().find(|known| known.device.place == place);
-    let mut found: Vec<&DeviceReport> = Vec::new();
-    let mut next = at(disk).and_then(|disk| disk.device.parent.as_deref());
-    // A circle in what the kernel says ends.
-    while let Some(device) = next.and_then(at).filter(|device| !found.contains(device)) {
-        found.push(device);
-        next = device.device.parent.as_deref();
-    }
-    found
-}
-
-/// A device and what serves it, in a line.
-fn tell(report: &DeviceReport) -> String {
-    let device = &report.device;
-    let name = device.name.as_deref().or(device.hardware_ids.first().map(String::as_str)).unwrap_or("-");
-    let served = match &report.served {
-        Served::Image { driver } => format!("Windows' own {}", driver.inf),
-        Served::Repository { candidate, level } => {
-            let version = candidate.driver_version.as_deref().unwrap_or("-");
-            let level = match level {
-                Level::Staged => "staged",
-                Level::BootCritical => "boot-critical",
-                Level::Published => "published",
-            };
-            format!("{} {version} ({level})", candidate.inf)
-        }
-        Served::Nothing => "no driver".to_owned(),
-    };
-    format!("{} {name}: {served}", device.place)
 }
 
 impl From<gravure_windows::Error> for StepError {

@@ -2,15 +2,23 @@
 
 use gravure_model::descriptor::{DescribedImage, ImageDescriptor};
 use gravure_model::inventory::FirmwareMode;
-use gravure_model::job::RestoreRequest;
+use gravure_model::job::{Job, RestoreRequest};
 use gravure_model::plan::{PlannedDisk, Step};
 
-use super::Refusal;
 use super::target::describe_parts;
+use super::{CatalogImage, Refusal};
 
 /// Whether a descriptor is that of a block image.
 pub(super) fn is_block_image(descriptor: &ImageDescriptor) -> bool {
     descriptor.format == gravure_imaging::BLOCK_FORMAT
+}
+
+/// What a disk has of itself is not given to it. All else that a job may say for Windows is put into the one that stands on the disk.
+pub(super) fn check_unwanted(image: &CatalogImage, job: &Job) -> Result<(), Refusal> {
+    match job.request.windows.as_ref().is_some_and(|windows| windows.boot_code.is_some()) {
+        true => Err(Refusal::NotForDisk { path: image.path.clone(), what: "boot code" }),
+        false => Ok(()),
+    }
 }
 
 /// The steps. What the image's partitions need at least was worked out when it was described; descriptors of earlier versions say only how

@@ -181,6 +181,73 @@ fn a_restored_disk_gets_identifiers_of_its_own_unless_the_job_says_otherwise() {
 }
 
 #[test]
+fn a_windows_on_the_image_of_a_disk_gets_what_one_of_files_gets() {
+    let mut blocks = image(SystemKind::Windows);
+    blocks.descriptor.format = "gim".into();
+    let bundle = |name: &str| PlannedBundle {
+        name: name.to_owned(),
+        path: format!("/bundles/{name}.wim"),
+        descriptor: blocks.descriptor.clone(),
+    };
+    let given = PlanRequest {
+        drivers: vec![bundle("vblk.inf")],
+        layers: vec![bundle("school")],
+        confirm: Some(Confirm { server: "https://s".into(), token: gravure_model::Secret::new("t") }),
+        ..request()
+    };
+    let asked = |change: fn(&mut WindowsRequest)| {
+        let mut windows = WindowsRequest {
+            layers: vec!["school".into()],
+            facts: [("ROOM".to_owned(), "B7".to_owned())].into(),
+            settings: Some(gravure_model::Secret::new("owner = \"x\"")),
+            publish_drivers: true,
+            allow_unsigned: true,
+            accept_in_use: true,
+            accept_missing_drivers: true,
+            ..WindowsRequest::default()
+        };
+        change(&mut windows);
+        job(|job| job.windows = Some(windows))
+    };
+    for mode in [FirmwareMode::Uefi, FirmwareMode::Bios] {
+        let mut machine = inventory(vec![disk("vda", 20 * GIB)]);
+        machine.firmware.mode = mode;
+        let made = plan(&asked(|_| {}), &machine, &blocks, given.clone()).unwrap();
+        assert!(made.restores_disk());
+        let windows = made.windows.unwrap();
+        assert_eq!(
+            (windows.drivers[0].name.as_str(), windows.layers[0].name.as_str()),
+            ("vblk.inf", "school")
+        );
+        assert_eq!(windows.facts["ROOM"], "B7");
+        assert_eq!(
+            (windows.facts["COMPUTER_NAME"].as_str(), windows.facts["SERIAL"].as_str()),
+            ("pc-xy12", "XY12")
+        );
+        assert_eq!(windows.settings.unwrap().reveal(), "owner = \"x\"");
+        assert!(windows.publish_drivers && windows.allow_unsigned);
+        assert!(windows.accept_in_use && windows.accept_missing_drivers);
+        assert!(made.personality.confirm.is_some(), "a Linux beside it may report");
+    }
+    // Drivers come without a word, and stay away on one.
+    let machine = inventory(vec![disk("vda", 20 * GIB)]);
+    let made = plan(&job(|_| {}), &machine, &blocks, given.clone()).unwrap();
+    assert_eq!(made.windows.unwrap().drivers.len(), 1);
+    let none = asked(|windows| windows.drivers = gravure_model::job::DriverRule::None);
+    assert_eq!(plan(&none, &machine, &blocks, given.clone()).unwrap().windows.unwrap().drivers, []);
+    // What the disk has of itself, and what a Linux does not take.
+    let boot_code = asked(|windows| windows.boot_code = Some("00".into()));
+    let refused = plan(&boot_code, &machine, &blocks, given.clone()).unwrap_err();
+    assert_eq!((refused.code(), refused.cure()), (9, "make the job without --boot-code".to_owned()));
+    assert_eq!(refused.to_string(), "/images/x.wim is an image of a disk, which brings its own boot code");
+    let mut linux = image(SystemKind::Linux);
+    linux.descriptor.format = "gim".into();
+    assert_eq!(plan(&job(|_| {}), &machine, &linux, given.clone()).unwrap().windows, None);
+    let refused = plan(&asked(|_| {}), &machine, &linux, given).unwrap_err();
+    assert!(refused.to_string().ends_with("holds a Linux system, which takes no answer file"), "{refused}");
+}
+
+#[test]
 fn a_disk_is_judged_by_what_the_partitions_need() {
     let mut blocks = image(SystemKind::Windows);
     blocks.descriptor.format = "gim".into();

@@ -123,7 +123,7 @@ pub fn advise(machines: &[(String, Inventory)], image: Option<&Facts>) -> Advice
         );
         reasons.push(text);
         cautions.push(
-            "drivers of other devices differ between models: put them into the image, or take a WIM"
+            "drivers of other devices differ between models: have plans put them into the restored Windows, or take a WIM"
                 .to_owned(),
         );
         is_wim = models > 3;

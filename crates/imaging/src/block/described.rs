@@ -16,6 +16,7 @@ use gravure_store::{LocalObjects, Store};
 
 use super::at::BlockImageAt;
 use super::{BlockImage, blockimg, least_disk_bytes, store_error, verify_block_image};
+use crate::capture::windows_of_volume;
 use crate::{Error, ErrorKind};
 
 /// What every Windows has.
@@ -71,9 +72,14 @@ fn described(
         found => found.unwrap_or(None),
     };
     let read = BlockImageAt::new(image.clone());
-    let system = system_of_disk(facts, |volume| {
-        holds_windows(&Window::new(&read, volume.offset_bytes, volume.size_bytes))
-    });
+    let window = |volume: &Volume| Window::new(&read, volume.offset_bytes, volume.size_bytes);
+    let system = system_of_disk(facts, |volume| holds_windows(&window(volume)));
+    let mut volumes = facts.volumes.iter().filter(|volume| volume.content == "NTFS");
+    let windows = match system {
+        // Of several, the first one is what drivers are looked for.
+        SystemKind::Windows => volumes.find_map(|volume| windows_of_volume(&window(volume))),
+        _ => None,
+    };
     Ok(ImageDescriptor {
         version: DESCRIPTOR_VERSION,
         format: BLOCK_FORMAT.to_owned(),
@@ -89,7 +95,7 @@ fn described(
             file_count: 0,
             directory_count: 0,
             content_bytes: image.root().data_bytes(),
-            windows: None,
+            windows,
             least_disk_bytes,
         }],
     })
@@ -139,7 +145,10 @@ fn holds_windows(volume: &dyn ReadAt) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use gravure_hive::{CreateOptions, Data, Editor, Hive};
+    use gravure_model::descriptor::DescribedWindows;
     use gravure_model::event::Silent;
+    use gravure_nttypes::{FileTime, NtName, SecurityDescriptor};
 
     use super::*;
     use crate::volume::{ExistingData, VolumeApplyOptions, VolumeFile, apply_to_volume};
@@ -169,23 +178,79 @@ mod tests {
         }
     }
 
+    /// An NTFS volume of these files.
+    fn volume(dir: &Path, files: &[(&str, Vec<u8>)]) -> std::path::PathBuf {
+        let (source, ctl) = (dir.join("source"), Ctl::default());
+        for (file, content) in files {
+            std::fs::create_dir_all(source.join(file).parent().unwrap()).unwrap();
+            std::fs::write(source.join(file), content).unwrap();
+        }
+        let (wim, volume) = (dir.join("x.wim"), dir.join("x.ntfs"));
+        capture_directory(&source, &wim, &CaptureOptions::default(), &ctl, &Silent).unwrap();
+        let wim = ImageFile::open_path(&wim).unwrap();
+        let image = wim.image(wim.find(&Which::Only).unwrap()).unwrap();
+        let device = VolumeFile::open(&volume, Some(8 << 20)).unwrap();
+        let options = VolumeApplyOptions { existing: ExistingData::Destroy, ..VolumeApplyOptions::default() };
+        apply_to_volume(&image, &device, &options, &ctl, &Silent).unwrap();
+        volume
+    }
+
     #[test]
     fn a_volume_has_a_windows_when_it_has_its_registry() {
         for (file, expected) in [("Windows/System32/config/SYSTEM", true), ("Films/SYSTEM", false)] {
             let dir = tempfile::tempdir().unwrap();
-            let (source, ctl) = (dir.path().join("source"), Ctl::default());
-            std::fs::create_dir_all(source.join(file).parent().unwrap()).unwrap();
-            std::fs::write(source.join(file), vec![7; 9000]).unwrap();
-            let (wim, volume) = (dir.path().join("x.wim"), dir.path().join("x.ntfs"));
-            capture_directory(&source, &wim, &CaptureOptions::default(), &ctl, &Silent).unwrap();
-            let wim = ImageFile::open_path(&wim).unwrap();
-            let image = wim.image(wim.find(&Which::Only).unwrap()).unwrap();
-            let device = VolumeFile::open(&volume, Some(8 << 20)).unwrap();
-            let options =
-                VolumeApplyOptions { existing: ExistingData::Destroy, ..VolumeApplyOptions::default() };
-            apply_to_volume(&image, &device, &options, &ctl, &Silent).unwrap();
-            assert_eq!(holds_windows(&FileAt::open(&volume).unwrap()), expected, "{file}");
+            let volume = FileAt::open(&volume(dir.path(), &[(file, vec![7; 9000])])).unwrap();
+            assert_eq!(holds_windows(&volume), expected, "{file}");
+            assert_eq!(windows_of_volume(&volume), None, "its registry says nothing");
         }
         assert!(holds_windows(&vec![0; 4096]), "what cannot be looked into");
+    }
+
+    fn hive(values: &[(&str, &str, Data)]) -> Vec<u8> {
+        let options = CreateOptions {
+            minor: 5,
+            root_name: "ROOT".into(),
+            security: SecurityDescriptor::from_sddl("O:BAG:BAD:(A;CI;KA;;;BA)").unwrap(),
+            now: FileTime(1),
+        };
+        let mut editor = Editor::new(Hive::create(&options).unwrap(), FileTime(1)).unwrap();
+        for (key, name, data) in values {
+            let id = editor.create(key).unwrap();
+            editor.set_value(id, &NtName::from(*name), data).unwrap();
+        }
+        editor.finish().unwrap()
+    }
+
+    #[test]
+    fn what_drivers_are_chosen_by_stands_in_the_registry_of_the_volume() {
+        let dir = tempfile::tempdir().unwrap();
+        let system = hive(&[
+            ("Select", "Default", Data::dword(2)),
+            (
+                "ControlSet002\\Control\\Session Manager\\Environment",
+                "PROCESSOR_ARCHITECTURE",
+                Data::sz("ARM64"),
+            ),
+            ("ControlSet002\\Control\\ProductOptions", "ProductType", Data::sz("ServerNT")),
+        ]);
+        let current = "Microsoft\\Windows NT\\CurrentVersion";
+        let software = hive(&[
+            (current, "CurrentMajorVersionNumber", Data::dword(10)),
+            (current, "CurrentMinorVersionNumber", Data::dword(0)),
+            (current, "CurrentBuild", Data::sz("20348")),
+        ]);
+        let files = [
+            ("Windows/System32/config/SYSTEM", system),
+            ("Windows/System32/config/SOFTWARE", software),
+            ("Windows/System32/Recovery/Winre.wim", b"recovery".to_vec()),
+        ];
+        let volume = FileAt::open(&volume(dir.path(), &files)).unwrap();
+        let wanted = DescribedWindows {
+            version: "10.0.20348".into(),
+            arch: "arm64".into(),
+            server: true,
+            has_recovery: true,
+        };
+        assert_eq!(windows_of_volume(&volume), Some(wanted));
     }
 }

@@ -90,6 +90,14 @@ fn list(words: &BTreeSet<String>) -> String {
     words.iter().cloned().collect::<Vec<_>>().join(", ")
 }
 
+/// Whether the machine an image was made on is known to have had a storage controller that is driven like one of this machine's.
+pub fn is_driven_alike(facts: &Facts, target: &Hardware) -> bool {
+    let before =
+        facts.hardware.as_ref().map(|source| drives(&source.storage_controllers)).unwrap_or_default();
+    let now = drives(&target.storage_controllers);
+    !before.is_empty() && !now.is_empty() && driven_alike(&before, &now).is_some()
+}
+
 /// Holds the machine an image was made on against another one.
 pub fn misfits(facts: &Facts, target: &Hardware) -> Vec<Misfit> {
     let Some(source) = &facts.hardware else { return Vec::new() };
@@ -146,9 +154,13 @@ mod tests {
             misfits(facts, target).iter().map(|misfit| (misfit.what, misfit.is_fatal)).collect()
         };
         // Another AHCI controller is driven alike.
-        assert_eq!(names(&windows, &hardware("uefi", &["pci:1022:7901 class 010601"])), []);
+        let other = hardware("uefi", &["pci:1022:7901 class 010601"]);
+        assert_eq!((names(&windows, &other), is_driven_alike(&windows, &other)), (vec![], true));
         let nvme = hardware("uefi", &["pci:144d:a808 class 010802"]);
         assert_eq!(names(&windows, &nvme), [("storage controller", true)]);
+        assert!(!is_driven_alike(&windows, &nvme));
+        // Nobody knows of what machine an image is that others made.
+        assert!(!is_driven_alike(&Facts::default(), &nvme));
         assert_eq!(names(&facts("ext4", Scope::Disk), &nvme), [("storage controller", false)]);
         let both = hardware("uefi", &["pci:144d:a808 class 010802", "pci:8086:a282 class 010601"]);
         assert_eq!(names(&windows, &both), []);

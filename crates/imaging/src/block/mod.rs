@@ -45,7 +45,7 @@ pub use fit::{
 pub use gravure_disk::transfer::Growth;
 pub use gravure_fsmap::Kind as FileSystemKind;
 pub use image::BlockImage;
-pub use misfit::{Misfit, hardware_of, misfits};
+pub use misfit::{Misfit, hardware_of, is_driven_alike, misfits};
 pub(crate) use plan::find_partition;
 pub use plan::{BlockPlan, BlockPlanOptions, Keep};
 pub use source::BlockSource;

@@ -36,7 +36,7 @@ pub(crate) use hash::hash_all;
 pub(crate) use known::Known;
 pub(crate) use pipable::store as store_pipable;
 pub(crate) use solid::names;
-pub(crate) use windows::describe_windows;
+pub(crate) use windows::{describe_windows, windows_of_volume};
 pub(crate) use write::{
     BlobOutput, Missing, Placing, Reuse, StoreOptions, chain, encode_contents, settle, store,
 };

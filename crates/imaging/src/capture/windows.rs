@@ -5,6 +5,8 @@
 //! Nothing here ends a capture: what cannot be read or understood is a warning, and stays unsaid.
 
 use gravure_hive::{Hive, Key, recover};
+use gravure_io::ReadAt;
+use gravure_model::descriptor::DescribedWindows;
 use gravure_tree::Tree;
 use gravure_wim::ImageInfo;
 
@@ -217,6 +219,27 @@ impl Source<'_> {
     }
 }
 
+/// What the Windows of an NTFS volume is, by its hives as they stand: logs are not applied, as none of this changes in daily use. `None` when
+/// there is none, or it does not say.
+pub(crate) fn windows_of_volume(volume: &dyn ReadAt) -> Option<DescribedWindows> {
+    let ntfs = gravure_ntfs::Volume::open(volume).ok()?;
+    let hive = |name: &str| {
+        let path = format!("Windows\\System32\\config\\{name}");
+        let bytes = ntfs.read_file(volume, &path, MAX_HIVE_BYTES).ok()??;
+        Hive::parse(bytes).ok()
+    };
+    let system = System::read(&hive("SYSTEM")?);
+    let software = Software::read(&hive("SOFTWARE")?);
+    // More than no bytes are refused: it is there.
+    let recovery = ntfs.read_file(volume, "Windows\\System32\\Recovery\\Winre.wim", 0);
+    Some(DescribedWindows {
+        version: format!("{}.{}.{}", software.major?, software.minor?, software.build?),
+        arch: system.processor?.to_lowercase(),
+        server: system.product_type.is_some_and(|kind| !kind.eq_ignore_ascii_case("WinNT")),
+        has_recovery: !matches!(recovery, Ok(None)),
+    })
+}
+
 /// The processor that a program is for.
 fn machine(bytes: &[u8]) -> Option<u64> {
     let part = |at: usize, len: usize| bytes.get(at..at.checked_add(len)?);
@@ -294,6 +317,8 @@ impl Software {
 #[derive(Default)]
 struct System {
     hal: Option<String>,
+    /// As its environment has it: `AMD64`.
+    processor: Option<String>,
     product_type: Option<String>,
     product_suite: Option<String>,
     languages: Vec<String>,
@@ -328,6 +353,8 @@ impl System {
         let suite = suite.and_then(|data| data.as_multi()).unwrap_or_default();
         Self {
             hal: below(COMPUTER).and_then(|computer| text(&computer, "MatchingDeviceId")),
+            processor: below("Control\\Session Manager\\Environment")
+                .and_then(|environment| text(&environment, "PROCESSOR_ARCHITECTURE")),
             product_type: products.as_ref().and_then(|key| text(key, "ProductType")),
             product_suite: suite.iter().map(ToString::to_string).find(|suite| !suite.is_empty()),
             languages: languages.into_iter().map(|(name, _)| name).collect(),

@@ -5,22 +5,21 @@
 //! for the record moves, new files get their names, what goes is removed. A crash in the middle leaves some files old and some new, each of
 //! them whole.
 
-use std::collections::{HashMap, HashSet};
-use std::ffi::{OsStr, OsString};
+use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use gravure_linux::{Dir, NodeKind};
 use gravure_model::Ctl;
-use gravure_nttypes::{FileAttributes, FileTime, NtName};
-use gravure_tree::{ContentRef, Node, NodeId, Origin, SourceId, Times, Tree};
+use gravure_tree::{ContentRef, NodeId, Origin, Tree};
 
+use super::partial::{PartialTree, Round};
 use crate::Error;
 
-/// Deepest directory that is looked into; Windows' own go to some thirty.
-const MAX_DEPTH: usize = 200;
 /// Mode of what is made, where the file system has modes.
 const FILE_MODE: u32 = 0o644;
 const DIRECTORY_MODE: u32 = 0o755;
@@ -29,44 +28,53 @@ const SECURITY: [&str; 2] = ["system.ntfs_security", "system.ntfs_acl"];
 const ATTRIBUTES: &str = "system.ntfs_attrib";
 /// Start of names that new contents have until they take their places.
 const NEW: &str = ".gravure-new-";
+/// Bytes hashed at once.
+const READ_BYTES: usize = 1 << 20;
 
 /// Names from the root down.
-type Names = Vec<OsString>;
+pub(super) type Names = Vec<String>;
 
-/// A directory that is to be changed.
+/// Gives contents that are not of the directory.
+pub type Elsewhere<'a> = dyn Fn(&ContentRef) -> Result<Vec<u8>, Error> + 'a;
+
+/// A directory that is to be changed. Of it is read what somebody looks into.
 #[derive(Debug)]
 pub struct ServicedDirectory {
     root: Arc<Dir>,
-    /// Its structure, to change as one likes: names, contents, access. Links are in it as what they are, and are not followed.
-    pub tree: Tree,
-    files: Arc<Vec<Names>>,
-    before: HashMap<NodeId, (Names, Option<ContentRef>)>,
+    read: PartialTree,
+    changed: Option<Tree>,
 }
 
-/// Gives the contents of files as they were when the directory was looked at.
-#[derive(Debug, Clone)]
-pub struct DirectoryReader {
-    root: Arc<Dir>,
-    files: Arc<Vec<Names>>,
+/// How a file that is there gets another content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Rewriting {
+    /// By another file that takes its place when it is complete: old or new it is, whatever happens.
+    #[default]
+    Replace,
+    /// Where it lies, so that it keeps all that it has. For directories that nobody uses when this does not come to its end.
+    InPlace,
 }
 
-impl DirectoryReader {
-    /// All bytes of a content.
-    pub fn read(&self, content: &ContentRef) -> Result<Vec<u8>, Error> {
-        match &content.origin {
-            Origin::Empty => Ok(Vec::new()),
-            Origin::Inline(bytes) => Ok(bytes.to_vec()),
-            Origin::Source { key, .. } => {
-                let names = usize::try_from(*key).ok().and_then(|at| self.files.get(at));
-                let names = names.ok_or_else(|| missing("content"))?;
-                let mut out = Vec::new();
-                let mut file = open_file(&self.root, names)?;
-                file.read_to_end(&mut out).map_err(Error::io("read", shown(names)))?;
-                Ok(out)
-            }
-            _ => Err(missing("content")),
-        }
-    }
+/// What was written.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct WrittenDirectory {
+    /// Files that are new, moved, or have another content.
+    pub files: Vec<WrittenFile>,
+    /// Files and directories that are not there any more, from the root with strokes between.
+    pub gone: Vec<String>,
+    /// What could not be done.
+    pub not_done: Vec<String>,
+}
+
+/// A file that was written, for who reads it back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WrittenFile {
+    /// From the root, with strokes between.
+    pub path: String,
+    /// Length.
+    pub bytes: u64,
+    /// BLAKE3 of its content.
+    pub blake3: [u8; 32],
 }
 
 /// What is to be done, in this order.
@@ -75,6 +83,7 @@ struct Plan {
     directories: Vec<Names>,
     contents: Vec<(Names, New)>,
     moves: Vec<(Names, Names)>,
+    in_place: Vec<(Names, ContentRef)>,
     removals: Vec<(Names, Kind)>,
     descriptors: Vec<(Names, Arc<[u8]>)>,
 }
@@ -93,76 +102,50 @@ enum Kind {
 }
 
 impl ServicedDirectory {
-    /// Looks at everything in `path`.
-    pub fn open(path: &Path, ctl: &Ctl) -> Result<Self, Error> {
-        let root = Dir::open_root(path).map_err(Error::linux(path.display()))?;
-        let directory =
-            || Node { attributes: FileAttributes::DIRECTORY, children: Some(Vec::new()), ..Node::default() };
-        let mut out = Self {
-            root: Arc::new(root),
-            tree: Tree::new(directory()),
-            files: Arc::new(Vec::new()),
-            before: HashMap::new(),
+    /// Takes `path`; of what is in it nothing is read yet.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let root = Arc::new(Dir::open_root(path).map_err(Error::linux(path.display()))?);
+        Ok(Self { read: PartialTree::of_directory(root.clone()), root, changed: None })
+    }
+
+    /// As [`PartialTree::read_ahead`].
+    pub fn read_ahead(&mut self, paths: &[&str], ctl: &Ctl) -> Result<(), Error> {
+        self.read.read_ahead(paths, ctl)
+    }
+
+    /// As [`PartialTree::service`]; the last run's tree is what [`ServicedDirectory::write`] makes of the directory. It starts from what is
+    /// there, whatever an earlier call did.
+    pub fn service<T, E: From<Error>>(
+        &mut self,
+        ctl: &Ctl,
+        work: impl FnMut(Round<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let (done, tree) = self.read.service(ctl, work)?;
+        self.changed = Some(tree);
+        Ok(done)
+    }
+
+    /// Makes the directory what the tree says, with files of this machine at `additions` (paths with `/`). Contents that are not of the
+    /// directory come from `elsewhere`.
+    pub fn write(
+        self,
+        additions: &[(PathBuf, String)],
+        elsewhere: &Elsewhere<'_>,
+        rewriting: Rewriting,
+    ) -> Result<WrittenDirectory, Error> {
+        let Some(tree) = &self.changed else { return Ok(WrittenDirectory::default()) };
+        let plan = self.plan(tree, additions, rewriting);
+        let content = |content: &ContentRef| match PartialTree::is_own(content) {
+            true => self.read.read(content),
+            false => match &content.origin {
+                Origin::Empty => Ok(Vec::new()),
+                Origin::Inline(bytes) => Ok(bytes.to_vec()),
+                _ => elsewhere(content),
+            },
         };
-        let mut files = Vec::new();
-        let mut open: Vec<(NodeId, Names)> = vec![(out.tree.root(), Vec::new())];
-        while let Some((id, names)) = open.pop() {
-            ctl.check()?;
-            if names.len() > MAX_DEPTH {
-                let value = format!("{}: deeper than {MAX_DEPTH}", shown(&names));
-                return Err(Error::Unsupported { what: "directory", value });
-            }
-            let dir = open_dir(&out.root, &names)?;
-            for entry in dir.entries().map_err(Error::linux(shown(&names)))? {
-                let path: Names = names.iter().cloned().chain([entry.name.clone()]).collect();
-                let Some(name) = entry.name.to_str() else {
-                    return Err(Error::Unsupported { what: "name that is not UTF-8", value: shown(&path) });
-                };
-                let stat = dir.stat_entry(&entry.name).map_err(Error::linux(shown(&path)))?;
-                let written = FileTime::from_unix(stat.modified.seconds, stat.modified.nanos);
-                let times = Times { created: written, accessed: written, written };
-                let node = match stat.kind {
-                    NodeKind::Directory => Node { times, ..directory() },
-                    NodeKind::File => {
-                        let key = u64::try_from(files.len()).unwrap_or(u64::MAX);
-                        files.push(path.clone());
-                        let origin = if stat.size == 0 {
-                            Origin::Empty
-                        } else {
-                            Origin::Source { source: SourceId(0), key }
-                        };
-                        let data = Some(ContentRef { size: stat.size, sha1: None, origin });
-                        Node { times, data, ..Node::default() }
-                    }
-                    _ => Node { times, ..Node::default() },
-                };
-                let data = node.data.clone();
-                let added = out.tree.add(id, NtName::from(name), node);
-                let added = added.map_err(|error| Error::Unsupported {
-                    what: "name",
-                    value: format!("{}: {error}", shown(&path)),
-                })?;
-                if stat.kind == NodeKind::Directory {
-                    open.push((added, path.clone()));
-                }
-                out.before.insert(added, (path, data));
-            }
-        }
-        out.files = Arc::new(files);
-        Ok(out)
-    }
-
-    /// What gives the contents of the tree.
-    pub fn reader(&self) -> DirectoryReader {
-        DirectoryReader { root: self.root.clone(), files: self.files.clone() }
-    }
-
-    /// Makes the directory what the tree says, with files of this machine at `additions` (paths with `/`). Says what could not be done.
-    pub fn write(self, additions: &[(PathBuf, String)]) -> Result<Vec<String>, Error> {
-        let plan = self.plan(additions);
-        let reader = self.reader();
+        let mut out = WrittenDirectory::default();
         let mut made = Vec::new();
-        let prepared = prepare(&self.root, &reader, &plan, &mut made);
+        let prepared = prepare(&self.root, &content, &plan, &mut made, &mut out.files);
         let new = match prepared {
             Ok(new) => new,
             Err(error) => {
@@ -179,30 +162,38 @@ impl ServicedDirectory {
         for (from, to) in &new {
             rename(&self.root, from, to)?;
         }
+        for (names, new) in &plan.in_place {
+            let bytes = content(new)?;
+            write_in_place(&self.root, names, &bytes)?;
+            out.files.push(WrittenFile::of(names, &bytes));
+        }
         for (names, kind) in &plan.removals {
             remove(&self.root, names, *kind)?;
+            out.gone.push(names.join("/"));
         }
-        let mut not_done = Vec::new();
         for (names, descriptor) in &plan.descriptors {
             if let Err(why) = set_descriptor(&self.root, names, descriptor)? {
-                not_done.push(format!("{}: access is not set: {why}", shown(names)));
+                out.not_done.push(format!("{}: access is not set: {why}", shown(names)));
             }
         }
+        for (_, to) in &plan.moves {
+            out.files.push(hashed(&self.root, to)?);
+        }
         self.root.sync_volume().map_err(Error::linux("directory"))?;
-        Ok(not_done)
+        Ok(out)
     }
 
     /// What is different between directory and tree.
-    fn plan(&self, additions: &[(PathBuf, String)]) -> Plan {
+    fn plan(&self, tree: &Tree, additions: &[(PathBuf, String)], rewriting: Rewriting) -> Plan {
         let mut plan = Plan::default();
         let mut seen: HashSet<NodeId> = HashSet::new();
-        let descriptors = self.tree.security_descriptors();
-        for step in self.tree.walk() {
+        let descriptors = tree.security_descriptors();
+        for step in tree.walk() {
             let id = step.entry.node;
-            let node = self.tree.node(id);
-            let path: Names = step.path.iter().map(|name| OsString::from(name.to_string())).collect();
+            let node = tree.node(id);
+            let path: Names = step.path.iter().map(ToString::to_string).collect();
             seen.insert(id);
-            let before = self.before.get(&id);
+            let before = self.read.before.get(&id);
             if let Some((old, _)) = before
                 && *old != path
                 && !node.is_directory()
@@ -214,16 +205,19 @@ impl ServicedDirectory {
             match (before, &node.data) {
                 (None, None) if node.is_directory() => plan.directories.push(path),
                 (Some((_, old)), Some(new)) if old.as_ref() == Some(new) => {}
+                (Some((old, _)), Some(new)) if rewriting == Rewriting::InPlace && *old == path => {
+                    plan.in_place.push((path, new.clone()));
+                }
                 (_, Some(new)) => plan.contents.push((path, New::Content(new.clone()))),
                 (_, None) => {}
             }
         }
         for (source, to) in additions {
-            let path: Names = to.split('/').filter(|part| !part.is_empty()).map(OsString::from).collect();
+            let path: Names = to.split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect();
             plan.contents.push((path, New::File(source.clone())));
         }
         let kind = |data: &Option<ContentRef>| if data.is_some() { Kind::File } else { Kind::Directory };
-        let gone = self.before.iter().filter(|(id, _)| !seen.contains(id));
+        let gone = self.read.before.iter().filter(|(id, _)| !seen.contains(id));
         let mut gone: Vec<(Names, Kind)> = gone.map(|(_, (path, data))| (path.clone(), kind(data))).collect();
         // What another file takes the place of needs no removing; directories go after what is in them.
         gone.retain(|(path, _)| {
@@ -239,9 +233,10 @@ impl ServicedDirectory {
 /// now, also after a failure.
 fn prepare(
     root: &Dir,
-    reader: &DirectoryReader,
+    content: &Elsewhere<'_>,
     plan: &Plan,
     made: &mut Vec<(Names, Kind)>,
+    files: &mut Vec<WrittenFile>,
 ) -> Result<Vec<(Names, Names)>, Error> {
     for names in &plan.directories {
         let (dir, name) = parent(root, names)?;
@@ -251,22 +246,27 @@ fn prepare(
     let mut out = Vec::new();
     for (number, (names, new)) in plan.contents.iter().enumerate() {
         let (dir, name) = parent(root, names)?;
-        let own = OsString::from(format!("{NEW}{number}"));
+        let own = format!("{NEW}{number}");
         let mut place = names.clone();
         place.pop();
         place.push(own.clone());
-        let mut file = dir.create_file(&own, FILE_MODE).map_err(Error::linux(shown(&place)))?;
+        let own = OsStr::new(&own);
+        let mut file = dir.create_file(own, FILE_MODE).map_err(Error::linux(shown(&place)))?;
         made.push((place.clone(), Kind::File));
         match new {
-            New::Content(content) => {
-                file.write_all(&reader.read(content)?).map_err(Error::io("write", shown(&place)))?;
+            New::Content(new) => {
+                let bytes = content(new)?;
+                file.write_all(&bytes).map_err(Error::io("write", shown(&place)))?;
+                files.push(WrittenFile::of(names, &bytes));
             }
             New::File(source) => {
-                let mut from = File::open(source).map_err(Error::io("open", source.display()))?;
-                std::io::copy(&mut from, &mut file).map_err(Error::io("write", shown(&place)))?;
+                let from = File::open(source).map_err(Error::io("open", source.display()))?;
+                let copy = |part: &[u8]| file.write_all(part);
+                let (bytes, blake3) = hash(from, copy).map_err(Error::io("write", shown(&place)))?;
+                files.push(WrittenFile { path: names.join("/"), bytes, blake3 });
             }
         }
-        take_access(&dir, name, &own, names)?;
+        take_access(&dir, name, own, names)?;
         file.sync_all().map_err(Error::io("flush", shown(&place)))?;
         out.push((place, names.clone()));
     }
@@ -275,7 +275,7 @@ fn prepare(
 
 /// A new file gets security descriptor and attributes of the one whose place it takes, or the descriptor of one beside it: nobody works out
 /// inherited entries for it later.
-fn take_access(dir: &Dir, name: &OsStr, own: &OsStr, names: &[OsString]) -> Result<(), Error> {
+fn take_access(dir: &Dir, name: &OsStr, own: &OsStr, names: &[String]) -> Result<(), Error> {
     let failed = || Error::linux(shown(names));
     // Nothing has moved by now: what is kept for the record is still here.
     let replaced = dir.has_entry(name).map_err(failed())?;
@@ -298,7 +298,7 @@ fn take_access(dir: &Dir, name: &OsStr, own: &OsStr, names: &[OsString]) -> Resu
 }
 
 /// `Ok(Err(why))` when the file system has no security descriptors.
-fn set_descriptor(root: &Dir, names: &[OsString], descriptor: &[u8]) -> Result<Result<(), String>, Error> {
+fn set_descriptor(root: &Dir, names: &[String], descriptor: &[u8]) -> Result<Result<(), String>, Error> {
     let (dir, name) = parent(root, names)?;
     for key in SECURITY.map(OsStr::new) {
         if dir.xattr(name, key).map_err(Error::linux(shown(names)))?.is_some() {
@@ -309,28 +309,30 @@ fn set_descriptor(root: &Dir, names: &[OsString], descriptor: &[u8]) -> Result<R
     Ok(Err("the directory is on a file system without Windows' access rules".to_owned()))
 }
 
-fn open_dir(root: &Dir, names: &[OsString]) -> Result<Dir, Error> {
+pub(super) fn open_dir(root: &Dir, names: &[String]) -> Result<Dir, Error> {
     let start = root.try_clone().map_err(Error::linux("directory"))?;
-    names.iter().try_fold(start, |dir, name| dir.open_dir(name)).map_err(Error::linux(shown(names)))
+    let opened = names.iter().try_fold(start, |dir, name| dir.open_dir(OsStr::new(name)));
+    opened.map_err(Error::linux(shown(names)))
 }
 
 /// Directory and name of a path.
-fn parent<'n>(root: &Dir, names: &'n [OsString]) -> Result<(Dir, &'n OsStr), Error> {
-    let (name, above) = names.split_last().ok_or_else(|| missing("name"))?;
-    Ok((open_dir(root, above)?, name))
+fn parent<'n>(root: &Dir, names: &'n [String]) -> Result<(Dir, &'n OsStr), Error> {
+    let no_name = || Error::NotFound { what: "name", which: "of the directory itself".to_owned() };
+    let (name, above) = names.split_last().ok_or_else(no_name)?;
+    Ok((open_dir(root, above)?, OsStr::new(name)))
 }
 
-fn open_file(root: &Dir, names: &[OsString]) -> Result<File, Error> {
+pub(super) fn open_file(root: &Dir, names: &[String]) -> Result<File, Error> {
     let (dir, name) = parent(root, names)?;
     dir.open_file(name).map_err(Error::linux(shown(names)))
 }
 
-fn rename(root: &Dir, from: &[OsString], to: &[OsString]) -> Result<(), Error> {
+fn rename(root: &Dir, from: &[String], to: &[String]) -> Result<(), Error> {
     let ((old, name), (new, new_name)) = (parent(root, from)?, parent(root, to)?);
     old.rename(name, &new, new_name).map_err(Error::linux(shown(to)))
 }
 
-fn remove(root: &Dir, names: &[OsString], kind: Kind) -> Result<(), Error> {
+fn remove(root: &Dir, names: &[String], kind: Kind) -> Result<(), Error> {
     let (dir, name) = parent(root, names)?;
     let done = match kind {
         Kind::File => dir.remove_file(name),
@@ -339,17 +341,58 @@ fn remove(root: &Dir, names: &[OsString], kind: Kind) -> Result<(), Error> {
     done.map_err(Error::linux(shown(names)))
 }
 
-fn shown(names: &[OsString]) -> String {
-    names.iter().map(|name| format!("/{}", name.to_string_lossy())).collect()
+/// Gives a file this content; all else of it stays: who may read it, its attributes, its other names.
+fn write_in_place(root: &Dir, names: &[String], content: &[u8]) -> Result<(), Error> {
+    let (dir, name) = parent(root, names)?;
+    let file = dir.open_file_rw(name).map_err(Error::linux(shown(names)))?;
+    let len = u64::try_from(content.len()).unwrap_or(u64::MAX);
+    let written =
+        file.write_all_at(content, 0).and_then(|()| file.set_len(len)).and_then(|()| file.sync_all());
+    written.map_err(Error::io("write", shown(names)))
 }
 
-fn missing(what: &'static str) -> Error {
-    Error::NotFound { what, which: "in the directory".to_owned() }
+fn hashed(root: &Dir, names: &[String]) -> Result<WrittenFile, Error> {
+    let found = hash(open_file(root, names)?, |_| Ok(()));
+    let (bytes, blake3) = found.map_err(Error::io("read", shown(names)))?;
+    Ok(WrittenFile { path: names.join("/"), bytes, blake3 })
+}
+
+/// Length and hash of all that is left in `file`, each part of which `each` gets.
+fn hash(
+    mut file: File,
+    mut each: impl FnMut(&[u8]) -> std::io::Result<()>,
+) -> std::io::Result<(u64, [u8; 32])> {
+    let mut hasher = blake3::Hasher::new();
+    let mut part = vec![0; READ_BYTES];
+    loop {
+        match file.read(&mut part)? {
+            0 => return Ok((hasher.count(), *hasher.finalize().as_bytes())),
+            len => {
+                hasher.update(&part[..len]);
+                each(&part[..len])?;
+            }
+        }
+    }
+}
+
+impl WrittenFile {
+    fn of(names: &[String], content: &[u8]) -> Self {
+        let bytes = u64::try_from(content.len()).unwrap_or(u64::MAX);
+        Self { path: names.join("/"), bytes, blake3: *blake3::hash(content).as_bytes() }
+    }
+}
+
+pub(super) fn shown(names: &[String]) -> String {
+    names.iter().map(|name| format!("/{name}")).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::os::unix::fs::MetadataExt as _;
+
+    use gravure_nttypes::{FileAttributes, NtName};
+    use gravure_tree::Node;
 
     use super::*;
 
@@ -371,6 +414,14 @@ mod tests {
         out
     }
 
+    fn folder() -> Node {
+        Node { attributes: FileAttributes::DIRECTORY, children: Some(Vec::new()), ..Node::default() }
+    }
+
+    fn file(text: &str) -> Node {
+        Node { data: Some(ContentRef::inline(text.as_bytes().to_vec())), ..Node::default() }
+    }
+
     /// A directory in which one file is replaced and kept, one goes, one comes in a new directory, one is changed.
     fn changed(dir: &Path) -> ServicedDirectory {
         fs::create_dir_all(dir.join("a/b")).unwrap();
@@ -379,64 +430,108 @@ mod tests {
         {
             fs::write(dir.join(name), content).unwrap();
         }
-        let mut serviced = ServicedDirectory::open(dir, &Ctl::default()).unwrap();
-        let tree = &mut serviced.tree;
-        let (a, b) = (tree.lookup("/a").unwrap(), tree.lookup("/a/b").unwrap());
-        let folder =
-            || Node { attributes: FileAttributes::DIRECTORY, children: Some(Vec::new()), ..Node::default() };
-        let file =
-            |text: &str| Node { data: Some(ContentRef::inline(text.as_bytes().to_vec())), ..Node::default() };
-        let kept = tree.add(a, NtName::from("kept"), folder()).unwrap();
-        tree.rename(a, &NtName::from("old"), kept, NtName::from("0")).unwrap();
-        tree.add(a, NtName::from("old"), file("new")).unwrap();
-        tree.remove(b, &NtName::from("gone")).unwrap();
-        tree.remove(a, &NtName::from("b")).unwrap();
-        let hive = tree.lookup("/a/hive").unwrap();
-        tree.node_mut(hive).data = Some(ContentRef::inline(b"changed".to_vec()));
+        let mut serviced = ServicedDirectory::open(dir).unwrap();
+        serviced.read_ahead(&["A\\B"], &Ctl::default()).unwrap();
+        let change = |Round { tree, .. }: Round<'_>| -> Result<(), Error> {
+            let (a, b) = (tree.lookup("/a").unwrap(), tree.lookup("/a/b").unwrap());
+            let kept = tree.add(a, NtName::from("kept"), folder()).unwrap();
+            tree.rename(a, &NtName::from("old"), kept, NtName::from("0")).unwrap();
+            tree.add(a, NtName::from("old"), file("new")).unwrap();
+            tree.remove(b, &NtName::from("gone")).unwrap();
+            tree.remove(a, &NtName::from("b")).unwrap();
+            let hive = tree.lookup("/a/hive").unwrap();
+            tree.node_mut(hive).data = Some(ContentRef::inline(b"changed".to_vec()));
+            Ok(())
+        };
+        serviced.service(&Ctl::default(), change).unwrap();
         serviced
+    }
+
+    fn nothing(_: &ContentRef) -> Result<Vec<u8>, Error> {
+        Err(Error::NotFound { what: "content", which: "of these tests".to_owned() })
     }
 
     #[test]
     fn the_directory_becomes_what_the_tree_says() {
         let temp = tempfile::tempdir().unwrap();
-        let (dir, source) = (temp.path().join("root"), temp.path().join("driver"));
-        fs::write(&source, "driver").unwrap();
-        let serviced = changed(&dir);
-        let reader = serviced.reader();
-        let content = |path: &str| {
-            let node = serviced.tree.node(serviced.tree.lookup(path).unwrap());
-            reader.read(node.data.as_ref().unwrap()).unwrap()
+        for (rewriting, same_file) in [(Rewriting::Replace, false), (Rewriting::InPlace, true)] {
+            let (dir, source) = (temp.path().join(format!("{rewriting:?}")), temp.path().join("driver"));
+            fs::write(&source, "driver").unwrap();
+            let serviced = changed(&dir);
+            let inode = fs::metadata(dir.join("a/hive")).unwrap().ino();
+            let additions = [(source, "a/kept/driver".to_owned())];
+            let written = serviced.write(&additions, &nothing, rewriting).unwrap();
+            let text = |content: &Option<Vec<u8>>| {
+                content
+                    .as_ref()
+                    .map_or_else(|| "/".to_owned(), |bytes| String::from_utf8_lossy(bytes).into_owned())
+            };
+            let found: Vec<String> =
+                listing(&dir).iter().map(|(name, content)| format!("{name} {}", text(content))).collect();
+            let expected = [
+                "a /",
+                "a/hive changed",
+                "a/kept /",
+                "a/kept/0 old",
+                "a/kept/driver driver",
+                "a/old new",
+                "a/stays stays",
+            ];
+            assert_eq!(found, expected);
+            assert_eq!(fs::metadata(dir.join("a/hive")).unwrap().ino() == inode, same_file);
+            // What is told is what is there.
+            let mut told = written.files.clone();
+            told.sort_by(|a, b| a.path.cmp(&b.path));
+            let names =
+                [("a/hive", "changed"), ("a/kept/0", "old"), ("a/kept/driver", "driver"), ("a/old", "new")];
+            let wanted = names.map(|(name, content)| WrittenFile::of(&[name.to_owned()], content.as_bytes()));
+            assert_eq!(told, wanted);
+            assert_eq!(
+                (written.gone, written.not_done),
+                (vec!["a/b/gone".to_owned(), "a/b".to_owned()], vec![])
+            );
+        }
+    }
+
+    #[test]
+    fn contents_of_elsewhere_are_asked_for_and_nothing_is_written_unless_something_was_changed() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path();
+        fs::write(dir.join("a"), "a").unwrap();
+        let mut serviced = ServicedDirectory::open(dir).unwrap();
+        let foreign = ContentRef {
+            size: 7,
+            sha1: None,
+            origin: Origin::Source { source: gravure_tree::SourceId(0), key: 3 },
         };
-        assert_eq!((content("/a/kept/0"), content("/a/old")), (b"old".to_vec(), b"new".to_vec()));
-        assert_eq!(serviced.write(&[(source, "a/kept/driver".to_owned())]).unwrap(), [""; 0]);
-        let text = |content: &Option<Vec<u8>>| {
-            content
-                .as_ref()
-                .map_or_else(|| "/".to_owned(), |bytes| String::from_utf8_lossy(bytes).into_owned())
+        let change = |part: Round<'_>| -> Result<(), Error> {
+            let node = Node { data: Some(foreign.clone()), ..Node::default() };
+            part.tree.add(part.tree.root(), NtName::from("b"), node).map(drop).unwrap();
+            Ok(())
         };
-        let found: Vec<String> =
-            listing(&dir).iter().map(|(name, content)| format!("{name} {}", text(content))).collect();
-        let expected = [
-            "a /",
-            "a/hive changed",
-            "a/kept /",
-            "a/kept/0 old",
-            "a/kept/driver driver",
-            "a/old new",
-            "a/stays stays",
-        ];
-        assert_eq!(found, expected);
+        serviced.service(&Ctl::default(), change).unwrap();
+        let elsewhere = |content: &ContentRef| {
+            assert_eq!(*content, foreign);
+            Ok(b"foreign".to_vec())
+        };
+        serviced.write(&[], &elsewhere, Rewriting::Replace).unwrap();
+        assert_eq!(fs::read(dir.join("b")).unwrap(), b"foreign");
+        let untouched = ServicedDirectory::open(dir).unwrap();
+        assert_eq!(untouched.write(&[], &nothing, Rewriting::InPlace).unwrap(), WrittenDirectory::default());
     }
 
     #[test]
     fn a_failure_before_files_take_their_places_leaves_everything_as_it_was() {
         let temp = tempfile::tempdir().unwrap();
         let dir = temp.path().join("root");
-        let serviced = changed(&dir);
-        let before = listing(&dir);
-        let nothing = temp.path().join("nothing");
-        let error = serviced.write(&[(nothing, "a/kept/driver".to_owned())]).unwrap_err();
-        assert!(matches!(error, Error::Io { what: "open", .. }), "{error}");
-        assert_eq!(listing(&dir), before);
+        for rewriting in [Rewriting::Replace, Rewriting::InPlace] {
+            let serviced = changed(&dir);
+            let before = listing(&dir);
+            let missing = temp.path().join("nothing");
+            let additions = [(missing, "a/kept/driver".to_owned())];
+            let error = serviced.write(&additions, &nothing, rewriting).unwrap_err();
+            assert!(matches!(error, Error::Io { what: "open", .. }), "{error}");
+            assert_eq!(listing(&dir), before);
+        }
     }
 }

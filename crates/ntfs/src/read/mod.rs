@@ -26,5 +26,5 @@ pub use boot::BootSector;
 pub use contents::Contents;
 pub use scan::{Scan, ScanGuide};
 pub use state::{Hibernation, LogState, Unclean, VolumeState};
-pub use volume::Volume;
+pub use volume::{ListedName, Volume};
 pub use wof::Decoders;

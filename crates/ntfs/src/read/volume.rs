@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use gravure_io::ReadAt;
-use gravure_nttypes::NtName;
+use gravure_nttypes::{FileAttributes as Attributes, NtName, ReparseTag};
 use zerocopy::FromBytes;
 
 use super::boot::{BOOT_SECTOR_BYTES, BootSector};
@@ -19,14 +19,27 @@ use super::state::{
 };
 use crate::Error;
 use crate::disk::{
-    RECORD_IN_USE, RecordDisk, UPCASE, UPCASE_BYTES, UpCase, VolumeInformationDisk, attribute_type as types,
-    numbers,
+    NAME_IS_DIRECTORY, RECORD_IN_USE, RecordDisk, UPCASE, UPCASE_BYTES, UpCase, VolumeInformationDisk,
+    attribute_type as types, namespace, numbers,
 };
 
 /// Name of the index of names.
 pub(crate) const NAME_INDEX: [u16; 4] = [0x24, 0x49, 0x33, 0x30];
 /// Largest bitmap of an index that is read: blocks of a directory with more names than an MFT has records.
 pub(crate) const MAX_INDEX_BITMAP_BYTES: u64 = 64 << 20;
+
+/// An entry of a directory, by what its index says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedName {
+    /// The long name.
+    pub name: NtName,
+    /// It is a directory.
+    pub is_directory: bool,
+    /// It is a symbolic link or a junction, which is not followed.
+    pub is_link: bool,
+    /// Bytes of the unnamed stream. Windows brings the index up to date late, so it may be what the file had before.
+    pub size: u64,
+}
 
 /// A volume whose boot sector and MFT were found.
 #[derive(Debug)]
@@ -203,6 +216,57 @@ impl Volume {
             value: format!("{path}: {} bytes, more than {max}", data.size()),
         };
         data.read(source, max)?.ok_or_else(too_large).map(Some)
+    }
+
+    /// The entries of the directory at `path` (names parted by strokes, in any case; none for the root), as its index has them, without
+    /// those of the file system itself; `None` when there is no such directory. At most `max` are taken in.
+    pub fn list(
+        &self,
+        source: &dyn ReadAt,
+        path: &str,
+        max: usize,
+    ) -> Result<Option<Vec<ListedName>>, Error> {
+        struct Lister {
+            max: usize,
+            found: Vec<ListedName>,
+            is_full: bool,
+        }
+        impl Visitor for Lister {
+            fn entry(&mut self, entry: &Entry<'_>) {
+                let Some(key) = FileName::parse(entry.key) else { return };
+                let is_own = split_reference(entry.reference).0 < u64::from(numbers::FIRST_FREE);
+                if key.head.namespace == namespace::DOS || is_own {
+                    return;
+                }
+                if self.found.len() >= self.max {
+                    self.is_full = true;
+                    return;
+                }
+                let attributes = key.head.attributes.get();
+                let has_reparse = attributes & Attributes::REPARSE_POINT.0 != 0;
+                let tag = ReparseTag(key.head.extra.get());
+                self.found.push(ListedName {
+                    name: NtName::from_units(&key.units()),
+                    is_directory: attributes & NAME_IS_DIRECTORY != 0,
+                    is_link: has_reparse && matches!(tag, ReparseTag::SYMLINK | ReparseTag::MOUNT_POINT),
+                    size: key.head.size.get(),
+                });
+            }
+            // A damaged index is the checker's business; what is found is found.
+            fn fault(&mut self, _: u64, _: Fault) {}
+        }
+        let Some(number) = self.find(source, path)? else { return Ok(None) };
+        let (_, directory) = self.file(source, number)?;
+        if directory.get(types::INDEX_ROOT, &NAME_INDEX).is_none() {
+            return Ok(None);
+        }
+        let mut lister = Lister { max, found: Vec::new(), is_full: false };
+        self.walk(source, &directory, &NAME_INDEX, IndexKind::Names, &mut lister)?;
+        if lister.is_full {
+            let value = format!("{path}: more than {max} names");
+            return Err(Error::Unsupported { what: "size of a directory that is listed", value });
+        }
+        Ok(Some(lister.found))
     }
 
     /// Where the bytes of that stream stand on the volume, in its order, so that they can be changed in place; `None` when there is no such

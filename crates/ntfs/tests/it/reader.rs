@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::io::Cursor;
 
 use crate::support::{Builder, options, shapes, volume, windows_tree};
-use gravure_ntfs::{Collisions, Error, Volume, VolumeOptions};
+use gravure_ntfs::{Collisions, Error, ListedName, Volume, VolumeOptions};
+use gravure_nttypes::ReparseTag;
 use gravure_tree::{ContentRef, NodeId, Origin, Tree};
 use ntfs::indexes::NtfsFileNameIndex;
 use ntfs::structured_values::{NtfsFileNamespace, NtfsStandardInformation};
@@ -155,6 +156,57 @@ fn names_that_differ_in_case_only_are_found_each() {
         }
     }
     assert_eq!(found, ["A.TXT", "A.txt", "a.txt", "FAQ.html", "Faq.html", "faq.html", "other"]);
+}
+
+/// Our own reader, one directory at a time.
+#[test]
+fn single_directories_are_listed_by_their_path_in_any_case() {
+    let tree = windows_tree(500);
+    let (bytes, _) = volume(&tree, &options(64 << 20));
+    let ours = Volume::open(&bytes).unwrap();
+    let whole = |path: &str| ours.list(&bytes, path, 1 << 20).unwrap();
+    let mut directories = vec![(tree.root(), String::new())];
+    let inner = tree.walk().filter(|step| tree.node(step.entry.node).is_directory());
+    directories.extend(inner.map(|step| (step.entry.node, step.display_path().to_string())));
+    let (mut count, mut links) = (0, 0);
+    for (id, path) in directories.iter().filter(|(_, path)| !path.contains('\u{fffd}')) {
+        let mut found = whole(&path.to_uppercase()).unwrap();
+        let mut wanted: Vec<ListedName> = tree
+            .children(*id)
+            .iter()
+            .map(|entry| {
+                let node = tree.node(entry.node);
+                let tag = node.reparse.as_ref().map(|reparse| reparse.tag);
+                ListedName {
+                    name: entry.name.clone(),
+                    is_directory: node.is_directory(),
+                    is_link: matches!(tag, Some(ReparseTag::SYMLINK | ReparseTag::MOUNT_POINT)),
+                    size: node.data.as_ref().map_or(0, |data| data.size),
+                }
+            })
+            .collect();
+        let by_name = |a: &ListedName, b: &ListedName| a.name.units().cmp(b.name.units());
+        found.sort_by(by_name);
+        wanted.sort_by(by_name);
+        assert_eq!(found, wanted, "{path}");
+        count += found.len();
+        links += found.iter().filter(|entry| entry.is_link).count();
+    }
+    assert!(count > 500 && links > 0, "{count}, {links} links");
+    assert_eq!((whole("no-such-directory"), whole("no/such")), (None, None));
+    let file = tree.walk().find(|step| tree.node(step.entry.node).data.is_some()).unwrap();
+    assert_eq!(whole(&file.display_path().to_string()), None, "a file has no entries");
+    let fullest = directories.iter().max_by_key(|(id, _)| tree.children(*id).len()).unwrap();
+    let error = ours.list(&bytes, &fullest.1, tree.children(fullest.0).len() - 1).unwrap_err();
+    assert!(matches!(error, Error::Unsupported { .. }), "{error}");
+    // A damaged volume is an error or another answer, never a panic.
+    for at in (0..bytes.len()).step_by(800_011) {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 0xff;
+        if let Ok(volume) = Volume::open(&damaged) {
+            let _ = volume.list(&damaged, &fullest.1, 1 << 20);
+        }
+    }
 }
 
 /// Our own reader, one file at a time.

@@ -129,6 +129,40 @@ fn a_machine_gets_the_drivers_and_layers_that_are_for_it() {
 }
 
 #[test]
+fn a_windows_on_the_image_of_a_disk_gets_them_too_and_a_linux_beside_it_may_report() {
+    let site = site();
+    std::fs::write(site.dir.join("images/windows.gim"), vec![7; 1000]).unwrap();
+    let machine = Machine { number: 1 };
+    let windows = WindowsRequest {
+        layers: vec!["school".into()],
+        facts: [("ROOM".to_owned(), "B7".to_owned())].into(),
+        settings: Some(Secret::new("owner = \"School\"\n")),
+        ..WindowsRequest::default()
+    };
+    let request =
+        JobRequest { image: "windows.gim".into(), ..job(MachineSelector::Mac(machine.mac()), windows) };
+    site.operator().create_job(&request).unwrap();
+    let boot = Boot::new(&site.ca_pem());
+    boot.hello_with(&site, &machine, site.boot_token(&machine), |inventory| inventory.devices = devices())
+        .unwrap();
+    for _ in 0..2 {
+        // Asked for again, the answer is the same but for the token.
+        let plan = plan(&site, &machine, &boot).unwrap();
+        assert!(plan.restores_disk());
+        assert!(plan.personality.confirm.is_some());
+        let windows = plan.windows.unwrap();
+        let names = |list: &[gravure_model::plan::PlannedBundle]| -> Vec<String> {
+            list.iter().map(|bundle| bundle.name.clone()).collect()
+        };
+        assert_eq!(
+            (names(&windows.drivers), names(&windows.layers)),
+            (vec!["fits.inf".to_owned()], vec!["school".to_owned()])
+        );
+        assert_eq!(windows.settings.unwrap().reveal(), "owner = \"School\"\n");
+    }
+}
+
+#[test]
 fn secrets_need_an_approved_machine_and_are_told_to_nobody_else() {
     let site = site();
     let machine = Machine { number: 1 };

@@ -29,8 +29,7 @@ impl WindowsImage<'_> {
     /// Names in a directory; none when there is no such directory.
     pub fn names(&self, path: &str) -> Vec<String> {
         let Some(dir) = self.find(path) else { return Vec::new() };
-        let inside: Vec<String> =
-            self.tree.children(dir).iter().map(|entry| entry.name.to_string()).collect();
+        let inside: Vec<String> = self.entries(dir).iter().map(|entry| entry.name.to_string()).collect();
         let outside = self.outside.iter().filter_map(|file| {
             let (above, name) = split(&file.to)?;
             is_same_path(above, path).then(|| name.to_owned())
@@ -207,10 +206,19 @@ impl WindowsImage<'_> {
         names.collect::<Vec<_>>().join("\\")
     }
 
+    /// What is in a directory. All looking goes through here.
+    pub(super) fn entries(&self, dir: NodeId) -> &[Entry] {
+        if let Some(looks_into) = self.looks_into {
+            looks_into(dir);
+        }
+        self.tree.children(dir)
+    }
+
     pub(super) fn entry(&self, dir: NodeId, name: &str) -> Option<&Entry> {
         let name = NtName::from(name);
-        let exact = self.tree.child(dir, &name);
-        exact.or_else(|| self.tree.children(dir).iter().find(|entry| entry.name.folded().eq(name.folded())))
+        let entries = self.entries(dir);
+        let exact = entries.iter().find(|entry| entry.name == name);
+        exact.or_else(|| entries.iter().find(|entry| entry.name.folded().eq(name.folded())))
     }
 
     /// Paths of the directories that were made.
@@ -261,7 +269,7 @@ impl WindowsImage<'_> {
     /// What a file beside the new one has: directories give their files inherited entries, which nobody will work out
     /// for it later.
     fn security_of_neighbour(&self, dir: NodeId) -> Option<SecurityId> {
-        let files = self.tree.children(dir).iter().map(|entry| self.tree.node(entry.node));
+        let files = self.entries(dir).iter().map(|entry| self.tree.node(entry.node));
         files.filter(|node| !node.is_directory()).find_map(|node| node.security)
     }
 

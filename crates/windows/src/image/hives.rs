@@ -300,6 +300,6 @@ impl WindowsImage<'_> {
     }
 }
 
-pub(crate) fn log_paths(path: &str) -> [String; 3] {
+fn log_paths(path: &str) -> [String; 3] {
     [".LOG", ".LOG1", ".LOG2"].map(|suffix| format!("{path}{suffix}"))
 }

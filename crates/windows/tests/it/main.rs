@@ -11,6 +11,7 @@ mod inject;
 mod layers;
 mod layers_more;
 mod linux_layers;
+mod partial;
 mod repository;
 mod support;
 mod vendors;

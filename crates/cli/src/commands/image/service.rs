@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-use gravure_imaging::{ErrorKind, Overlay, ScanOptions, ServicedDirectory, ServicedImage, TreeChange};
+use gravure_imaging::{
+    ErrorKind, Overlay, Rewriting, ScanOptions, ServicedDirectory, ServicedImage, TreeChange,
+};
 use gravure_model::inventory::machine_facts;
 use gravure_nttypes::{FileTime, NtName};
 use gravure_tree::Tree;
@@ -14,7 +16,8 @@ use gravure_windows::answer::AnswerSettings;
 use gravure_windows::drivers::{InjectOptions, InjectReport, Publish, Repository, Served, Unsigned, inject};
 use gravure_windows::layers::{Layer, LayerReport, Platform};
 use gravure_windows::{
-    Change, ContentResult, Finished, HiveFile, LinuxImage, OutsideFile, ReadContent, System, WindowsImage,
+    Change, ContentResult, Finished, HiveFile, LinuxImage, OutsideFile, ReadContent, SERVICED_DIRECTORIES,
+    System, WindowsImage,
 };
 use serde::Serialize;
 
@@ -36,7 +39,8 @@ disk controller that Windows does not know gets what it needs to be started from
 the image, and --undo takes the last run back. Something that could not be done is told, and the exit code is 10.
 Images without Windows take layers of directories, files, text, INI files and first-boot commands (where systemd is); a layer
 with any other rule is refused by the rule's name. A directory is taken for the volume that is mounted there, with the kernel's ntfs3 or ntfs-3g for
-Windows, and is changed in place: new contents are written and flushed first, then files take their places.
+Windows, and is changed in place: of its directories those are read that are changed or asked about, new contents are written and
+flushed first, then files take their places.
 
 Examples:
   gravure image service install.wim:1 --drivers /srv/drivers --inventory pc.json -o pc.wim
@@ -140,7 +144,7 @@ pub(super) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
     let reader = serviced.reader();
     let read = |content: &gravure_tree::ContentRef| -> ContentResult { Ok(reader.read(content)?) };
     let Done { mut report, outside } = if has_windows(&serviced.tree) {
-        service_windows(&mut serviced.tree, &read, options, settings.as_ref())?
+        service_windows(WindowsImage::open(&mut serviced.tree, &read, now())?, options, settings.as_ref())?
     } else {
         service_linux(&mut serviced.tree, &read, options)?
     };
@@ -174,20 +178,31 @@ fn run_in_place(
         let message = format!("-o {}: a directory is changed where it is", output.display());
         return Err(Failure::new(ErrorKind::Usage, message).with_cure("leave -o out"));
     }
-    let mut serviced = ServicedDirectory::open(directory, &interrupt::ctl())?;
-    let reader = serviced.reader();
-    let read = |content: &gravure_tree::ContentRef| -> ContentResult { Ok(reader.read(content)?) };
-    if !has_windows(&serviced.tree) {
-        let message = format!("{}: there is no Windows in it", directory.display());
-        return Err(Failure::new(ErrorKind::NotFound, message)
-            .with_cure("only Windows is serviced where it is mounted; of Linux an image is"));
-    }
-    let Done { mut report, outside } = service_windows(&mut serviced.tree, &read, options, settings)?;
+    let (ctl, now) = (interrupt::ctl(), now());
+    let mut serviced = ServicedDirectory::open(directory)?;
+    serviced.read_ahead(&SERVICED_DIRECTORIES, &ctl)?;
+    let Done { mut report, outside } = serviced.service(&ctl, |round| {
+        let read = |content: &gravure_tree::ContentRef| -> ContentResult { Ok((round.read)(content)?) };
+        let image = WindowsImage::open_partial(round.tree, &read, round.looks_into, now);
+        let image = image.map_err(|error| match error {
+            gravure_windows::Error::NotFound { what: "Windows", .. } => {
+                let message = format!("{}: there is no Windows in it", directory.display());
+                Failure::new(ErrorKind::NotFound, message)
+                    .with_cure("only Windows is serviced where it is mounted; of Linux an image is")
+            }
+            other => other.into(),
+        })?;
+        service_windows(image, options, settings)
+    })?;
     report.file = Some(directory.display().to_string());
     if !options.dry_run {
         let additions: Vec<(PathBuf, String)> =
             outside.into_iter().map(|file| (file.source, file.to.replace('\\', "/"))).collect();
-        report.not_done.extend(serviced.write(&additions)?);
+        let elsewhere = |_: &gravure_tree::ContentRef| {
+            Err(gravure_imaging::Error::NotFound { what: "content", which: "of a package".to_owned() })
+        };
+        let written = serviced.write(&additions, &elsewhere, Rewriting::Replace)?;
+        report.not_done.extend(written.not_done);
     }
     let code = done_or_partial(u64::try_from(report.not_done.len()).unwrap_or(u64::MAX));
     output::document(common.format, &report, |report| text(report, options))?;
@@ -213,14 +228,12 @@ fn has_windows(tree: &Tree) -> bool {
 }
 
 fn service_windows(
-    tree: &mut Tree,
-    read: &ReadContent<'_>,
+    mut image: WindowsImage<'_>,
     options: &Options,
     settings: Option<&AnswerSettings>,
 ) -> Result<Done, Failure> {
     let name = settings.and_then(|settings| settings.computer_name.as_deref());
     let layers = read_layers(options, Platform::Windows, name)?;
-    let mut image = WindowsImage::open(tree, read, now())?;
     let system = image.system()?;
     let drivers = options.drivers.as_deref().map(|dir| add_drivers(&mut image, dir, options)).transpose()?;
     let mut not_done = drivers.as_ref().map(|report| report.not_done.clone()).unwrap_or_default();

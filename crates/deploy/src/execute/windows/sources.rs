@@ -1,6 +1,9 @@
 //! The files a Windows deployment draws from: the image, driver packages, layers.
 
-use gravure_imaging::{Image, ImageFile, Which};
+use std::sync::Arc;
+
+use gravure_imaging::{Bundles, Image, ImageFile, Which};
+use gravure_io::ReadAt;
 use gravure_model::descriptor::ImageDescriptor;
 use gravure_model::plan::{Plan, PlannedBundle, PlannedWindows};
 use gravure_tree::Tree;
@@ -9,15 +12,18 @@ use crate::execute::Machine;
 use crate::execute::image::from_imaging;
 use crate::failure::{StepError, code};
 
+/// Names and trees of bundles.
+type Named = Vec<(String, Tree)>;
+
 /// All of them, opened. Contents of bundles are fetched when something of them goes onto the disk.
 pub(super) struct Sources {
     pub(super) file: ImageFile,
     /// The planned image, whose contents and those of bundles come from `file`.
     pub(super) image: Image,
     /// Name and tree of each driver package.
-    pub(super) drivers: Vec<(String, Tree)>,
+    pub(super) drivers: Named,
     /// The same of each layer, in their order.
-    pub(super) layers: Vec<(String, Tree)>,
+    pub(super) layers: Named,
 }
 
 impl Sources {
@@ -27,25 +33,57 @@ impl Sources {
         descriptor: &ImageDescriptor,
         machine: &Machine,
     ) -> Result<Self, StepError> {
-        let open = |path: &str, descriptor: &ImageDescriptor| {
-            let source = machine.images.open(path, descriptor);
-            source.map_err(|why| StepError::new(code::IO, format!("open {path}: {why}")))
-        };
         let path = &plan.image.path;
-        let mut file =
-            ImageFile::open_verified(open(path, descriptor)?, path, descriptor).map_err(from_imaging)?;
+        let source = open(machine, path, descriptor)?;
+        let mut file = ImageFile::open_verified(source, path, descriptor).map_err(from_imaging)?;
         let mut add = |bundles: &[PlannedBundle]| {
-            let trees = bundles.iter().map(|bundle| {
-                let source = open(&bundle.path, &bundle.descriptor)?;
-                let tree =
-                    file.add_bundle(source, &bundle.path, Some(&bundle.descriptor)).map_err(from_imaging)?;
-                Ok((bundle.name.clone(), tree))
-            });
-            trees.collect::<Result<Vec<_>, StepError>>()
+            each(machine, bundles, |source, bundle| {
+                file.add_bundle(source, &bundle.path, Some(&bundle.descriptor))
+            })
         };
         let (drivers, layers) = (add(&planned.drivers)?, add(&planned.layers)?);
         let index = file.find(&Which::Number(plan.image.index.saturating_add(1))).map_err(from_imaging)?;
         let image = file.image(index).map_err(from_imaging)?;
         Ok(Self { file, image, drivers, layers })
     }
+}
+
+/// The bundles alone, for a Windows that is on a disk.
+#[derive(Default)]
+pub(in crate::execute) struct BundleSources {
+    pub(in crate::execute) bundles: Bundles,
+    /// Name and tree of each driver package.
+    pub(in crate::execute) drivers: Named,
+    /// The same of each layer, in their order.
+    pub(in crate::execute) layers: Named,
+}
+
+impl BundleSources {
+    pub(in crate::execute) fn open(planned: &PlannedWindows, machine: &Machine) -> Result<Self, StepError> {
+        let mut bundles = Bundles::default();
+        let mut add = |planned: &[PlannedBundle]| {
+            each(machine, planned, |source, bundle| {
+                bundles.add(source, &bundle.path, Some(&bundle.descriptor))
+            })
+        };
+        let (drivers, layers) = (add(&planned.drivers)?, add(&planned.layers)?);
+        Ok(Self { bundles, drivers, layers })
+    }
+}
+
+fn open(machine: &Machine, path: &str, descriptor: &ImageDescriptor) -> Result<Arc<dyn ReadAt>, StepError> {
+    let source = machine.images.open(path, descriptor);
+    source.map_err(|why| StepError::new(code::IO, format!("open {path}: {why}")))
+}
+
+fn each(
+    machine: &Machine,
+    bundles: &[PlannedBundle],
+    mut add: impl FnMut(Arc<dyn ReadAt>, &PlannedBundle) -> Result<Tree, gravure_imaging::Error>,
+) -> Result<Named, StepError> {
+    let trees = bundles.iter().map(|bundle| {
+        let source = open(machine, &bundle.path, &bundle.descriptor)?;
+        Ok((bundle.name.clone(), add(source, bundle).map_err(from_imaging)?))
+    });
+    trees.collect()
 }

@@ -4,8 +4,12 @@ mod start;
 
 use gravure_inf::{Arch, OsVersion, ProductType};
 use gravure_tree::ContentRef;
+use gravure_windows::answer::AnswerSettings;
+use gravure_windows::drivers::inject;
 
+use super::changes::inject_options;
 use super::*;
+use crate::execute::fixtures::planned;
 
 fn system(setup: SetupState) -> System {
     System {
@@ -18,20 +22,6 @@ fn system(setup: SetupState) -> System {
         computer_name: None,
         domain: None,
         setup,
-    }
-}
-
-fn planned() -> PlannedWindows {
-    PlannedWindows {
-        drivers: Vec::new(),
-        publish_drivers: false,
-        allow_unsigned: false,
-        layers: Vec::new(),
-        facts: std::collections::BTreeMap::new(),
-        settings: None,
-        accept_in_use: false,
-        accept_missing_drivers: false,
-        boot_code: None,
     }
 }
 

@@ -165,9 +165,11 @@ pub fn file_in(archive: &[u8], wanted: &str) -> Option<Vec<u8>> {
     }
 }
 
-/// Describes a file as one range; what a WIM holds is not this test's matter. Images of the store are described as they are.
+/// Describes a file as one range; what a WIM holds is not this test's matter. Images of the store are described as they are, but for the one
+/// that stands for a disk with Windows.
 fn describe(path: &Path) -> Result<ImageDescriptor, String> {
-    if path.extension().is_some_and(|extension| extension == "gim") {
+    let is_disk = path.file_name().is_some_and(|name| name == "windows.gim");
+    if !is_disk && path.extension().is_some_and(|extension| extension == "gim") {
         let described =
             gravure_imaging::describe(path, &gravure_model::Ctl::default(), &gravure_model::event::Silent);
         return described.map_err(|error| error.to_string());
@@ -176,12 +178,12 @@ fn describe(path: &Path) -> Result<ImageDescriptor, String> {
     if bytes.first() != Some(&7) {
         return Err(format!("WIM header at 0x0: expected 7, found {:?}", bytes.first()));
     }
-    let is_windows = path.file_name().is_some_and(|name| name == "windows.wim");
+    let is_windows = is_disk || path.file_name().is_some_and(|name| name == "windows.wim");
     let ranges =
         bytes.chunks(RANGE_BYTES as usize).map(|range| Digest(*blake3::hash(range).as_bytes())).collect();
     Ok(ImageDescriptor {
         version: DESCRIPTOR_VERSION,
-        format: "wim".into(),
+        format: if is_disk { "gim" } else { "wim" }.into(),
         size_bytes: bytes.len() as u64,
         range_bytes: RANGE_BYTES,
         ranges,
