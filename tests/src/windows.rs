@@ -1,13 +1,20 @@
 //! An image in the shape of a generalised Windows whose boot manager is a stand-in: a GRUB with an NTFS driver of its own, which says
 //! on the serial line what it finds. Beside it a signed driver package for the disk controller of the virtual machines.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use gravure_disk::fat::{FatBuilder, FatOptions, FatTime};
 use gravure_hive::{CreateOptions, Data, Editor, Hive, ValueType};
+use gravure_io::MemoryDisk;
+use gravure_model::inventory::{FirmwareMode, Inventory, PciDevice};
 use gravure_nttypes::{FileTime, NtName, SecurityDescriptor};
 use gravure_testkit::signing::{Authority, program};
+
+use crate::partition_start;
 
 /// virtio-blk as QEMU's machines have it, in its transitional and its modern form.
 const CONTROLLERS: [&str; 2] = ["PCI\\VEN_1AF4&DEV_1001", "PCI\\VEN_1AF4&DEV_1042"];
@@ -160,6 +167,71 @@ pub fn capture_arguments(files: &Path, image: &Path) -> Vec<String> {
         out.extend(["--image-property".to_owned(), format!("WINDOWS/{property}")]);
     }
     out
+}
+
+/// Sizes of the disk below and of what is on it, bytes.
+const DISK_BYTES: u64 = 512 << 20;
+const SYSTEM_BYTES: u64 = 64 << 20;
+const RESERVED_BYTES: u64 = 16 << 20;
+
+/// Makes the image of a whole disk that Windows stands on: a system partition with the stand-in, a reserved one, an NTFS volume with the files
+/// of the WIM. It says that its machine had an AHCI controller, which none of the virtual machines has.
+pub fn disk_image(program: &Path, dir: &Path, files: &Path, wim: &Path) -> Result<PathBuf> {
+    let gravure = |args: &[&str]| -> Result<()> {
+        let made = Command::new(program).args(args).output().context("cannot start gravure")?;
+        ensure!(made.status.success(), "gravure {args:?}: {}", String::from_utf8_lossy(&made.stderr));
+        Ok(())
+    };
+    let paths = ["source.img", "volume.ntfs", "source.json", "windows.gim"].map(|name| dir.join(name));
+    let [disk, volume, inventory, image] = &paths;
+    let [disk_name, volume_name, inventory_name, image_name] =
+        [disk, volume, inventory, image].map(|path| path.display().to_string());
+    let file = File::create_new(disk).context("cannot create the disk")?;
+    file.set_len(DISK_BYTES).context("cannot size the disk")?;
+    let made = Command::new("sgdisk")
+        .args(["--new=1:2048:+64M", "--typecode=1:EF00", "--new=2:0:+16M", "--typecode=2:0C01"])
+        .args(["--new=3:0:0", "--typecode=3:0700"])
+        .arg(disk)
+        .output()
+        .context("cannot start sgdisk")?;
+    ensure!(made.status.success(), "sgdisk: {}", String::from_utf8_lossy(&made.stdout));
+    let (system_start, volume_start) = (partition_start(disk, 1)?, partition_start(disk, 3)?);
+
+    let loader =
+        std::fs::read(files.join("Windows/Boot/EFI/bootmgfw.efi")).context("cannot read the stand-in")?;
+    let store = hive(&[("Description", "KeyName", Data::sz("BCD00000000"))])?;
+    let mut system = FatBuilder::new(FatOptions {
+        size_bytes: SYSTEM_BYTES,
+        sector_bytes: 512,
+        hidden_sectors: system_start / 512,
+        serial: 7,
+        label: "ESP".into(),
+        time: FatTime::from_unix(1_700_000_000),
+    })?;
+    for path in ["EFI/Microsoft/Boot/bootmgfw.efi", "EFI/Boot/bootx64.efi"] {
+        system.add_file(path, &loader)?;
+    }
+    system.add_file("EFI/Microsoft/Boot/BCD", &store)?;
+    let memory = MemoryDisk::from_bytes(vec![0; usize::try_from(SYSTEM_BYTES)?]);
+    system.finish()?.write(&memory)?;
+    file.write_all_at(&memory.to_vec(), system_start).context("cannot write the system partition")?;
+
+    // The backup of the table has the last 33 sectors, and sgdisk aligns to 1 MiB.
+    let size = DISK_BYTES - volume_start - (1 << 20);
+    ensure!(volume_start >= system_start + SYSTEM_BYTES + RESERVED_BYTES, "partitions overlap");
+    let wim = format!("{}:1", wim.display());
+    gravure(&["apply", &wim, &volume_name, "--size", &size.to_string()])?;
+    let content = std::fs::read(volume).context("cannot read the volume")?;
+    file.write_all_at(&content, volume_start).context("cannot write the volume")?;
+    file.sync_all().context("cannot flush the disk")?;
+
+    let mut source = Inventory::default();
+    "x86_64".clone_into(&mut source.cpu.architecture);
+    source.firmware.mode = FirmwareMode::Uefi;
+    source.pci = vec![PciDevice { vendor: 0x8086, device: 0xa102, class: 0x01_0601, ..PciDevice::default() }];
+    std::fs::write(inventory, serde_json::to_vec(&source)?).context("cannot write the inventory")?;
+    gravure(&["capture", &disk_name, &image_name, "--machine", &inventory_name])?;
+    Ok(image.clone())
 }
 
 /// A signed driver package for the disk controller, and the certificate that its signer leads to.

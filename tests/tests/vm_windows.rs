@@ -1,22 +1,24 @@
 //! A Windows-shaped image made at home on the machine in front of it: deployed by network boot with drivers, settings and a layer, it
 //! starts from its system partition by the firmware's entry and by the fallback path, and what starts there reads the volume with
-//! a foreign NTFS driver.
+//! a foreign NTFS driver. The same for the image of a whole disk, which is changed where it was put back.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use gravure_disk::Table;
 use gravure_e2e::windows::{self, READ_BY_STAND_IN, STAND_IN};
-use gravure_e2e::{APPLY_PATIENCE, BOOT_PATIENCE, Scene, copy_partition, partition_start};
+use gravure_e2e::{APPLY_PATIENCE, BOOT_PATIENCE, Scene, copy_partition, looks_blank, partition_start};
 use gravure_model::api::MachineState;
 use gravure_testkit::{BootOrder, Firmware, VmOptions, in_full_run, oracle, windows_boot_code};
 
 /// Large enough for a recovery partition.
 const DISK_BYTES: u64 = 33 << 30;
 const NAME: &str = "pc-win-1";
+/// For the image of a disk, which is smaller.
+const RESTORED_BYTES: u64 = 1 << 30;
 
 /// What the stand-in told: where it was started from, SHA-256 of each file it read, and all of its text.
 struct Told {
@@ -77,6 +79,43 @@ fn read_fat(disk: &Path, offset: u64, path: &str) -> Result<Vec<u8>> {
     Ok(said.stdout)
 }
 
+/// Puts the driver of the machine's disk into the site's repository; gives the directory of the package.
+fn add_driver(scene: &Scene, dir: &Path) -> Result<PathBuf> {
+    let package = windows::driver_package(dir)?;
+    let repository = scene.site.dir().join("drivers").display().to_string();
+    let (place, certificate) = (package.dir.display().to_string(), package.certificate.display().to_string());
+    scene.site.run(&["driver", "add", &place, "--repository", &repository, "--trust", &certificate])?;
+    Ok(package.dir)
+}
+
+/// Gives the site a layer.
+fn add_layer(scene: &Scene) -> Result<()> {
+    let layer = scene.site.dir().join("layers/school");
+    std::fs::create_dir_all(&layer)?;
+    std::fs::write(
+        layer.join("layer.toml"),
+        "[layer]\nid = \"school\"\nversion = 3\n\
+         [[file]]\nto = 'C:\\Windows\\Gravure\\room.txt'\ntext = \"${ROOM} ${COMPUTER_NAME} ${SERIAL}\"\n\
+         [[file]]\nto = 'C:\\Windows\\Gravure\\beside.txt'\nfrom = \"beside.txt\"\n\
+         [[registry]]\nkey = 'HKLM\\SOFTWARE\\School'\nvalue = 'Room'\ntype = 'sz'\ndata = '${ROOM}'\n",
+    )?;
+    std::fs::write(layer.join("beside.txt"), "content of the layer's own file")?;
+    Ok(())
+}
+
+/// Plans the image for the machine with that layer and settings.
+fn order(scene: &Scene, image: &str, dir: &Path) -> Result<()> {
+    let settings = dir.join("settings.toml");
+    let text = "time-zone = \"W. Europe Standard Time\"\nui-language = \"de-DE\"\noobe.skip = true\n";
+    std::fs::write(&settings, text)?;
+    let settings = settings.display().to_string();
+    let machine =
+        ["plan", "create", "--machine", &scene.machine.mac, "--image", image, "--name", "pc-{serial}"];
+    let windows = ["--settings", &settings, "--layer", "school", "--set", "ROOM=B7"];
+    scene.site.run(&[&machine[..], &windows[..]].concat())?;
+    Ok(())
+}
+
 #[test]
 fn a_windows_image_comes_up_by_both_ways_with_what_the_machine_needs() -> Result<()> {
     let tools = ["grub-mkstandalone", "sha256sum", "ntfscat", "mtype", "sgdisk", "qemu-img"];
@@ -94,43 +133,9 @@ fn a_windows_image_comes_up_by_both_ways_with_what_the_machine_needs() -> Result
     scene.machine.end_on_reboot = true;
 
     // Drivers and a layer of the site, settings of the job.
-    let package = windows::driver_package(dir)?;
-    let repository = scene.site.dir().join("drivers").display().to_string();
-    let (package, certificate) =
-        (package.dir.display().to_string(), package.certificate.display().to_string());
-    scene.site.run(&["driver", "add", &package, "--repository", &repository, "--trust", &certificate])?;
-    let layer = scene.site.dir().join("layers/school");
-    std::fs::create_dir_all(&layer)?;
-    std::fs::write(
-        layer.join("layer.toml"),
-        "[layer]\nid = \"school\"\nversion = 3\n\
-         [[file]]\nto = 'C:\\Windows\\Gravure\\room.txt'\ntext = \"${ROOM} ${COMPUTER_NAME} ${SERIAL}\"\n\
-         [[file]]\nto = 'C:\\Windows\\Gravure\\beside.txt'\nfrom = \"beside.txt\"\n\
-         [[registry]]\nkey = 'HKLM\\SOFTWARE\\School'\nvalue = 'Room'\ntype = 'sz'\ndata = '${ROOM}'\n",
-    )?;
-    std::fs::write(layer.join("beside.txt"), "content of the layer's own file")?;
-    let settings = dir.join("settings.toml");
-    std::fs::write(
-        &settings,
-        "time-zone = \"W. Europe Standard Time\"\nui-language = \"de-DE\"\noobe.skip = true\n",
-    )?;
-    let settings = settings.display().to_string();
-    scene.site.run(&[
-        "plan",
-        "create",
-        "--machine",
-        &scene.machine.mac,
-        "--image",
-        "windows.wim",
-        "--name",
-        "pc-{serial}",
-        "--settings",
-        &settings,
-        "--layer",
-        "school",
-        "--set",
-        "ROOM=B7",
-    ])?;
+    let package = add_driver(&scene, dir)?;
+    add_layer(&scene)?;
+    order(&scene, "windows.wim", dir)?;
 
     let mut vm = scene.switch_on()?;
     let report = scene.expect(&vm, MachineState::Verified)?;
@@ -200,8 +205,92 @@ fn a_windows_image_comes_up_by_both_ways_with_what_the_machine_needs() -> Result
     let hive = hive.display().to_string();
     let start = scene.site.run(&["hive", "get", &hive, "ControlSet001\\Services\\vblk", "Start"])?;
     assert_eq!(start.trim(), "0", "the boot loader loads the disk's driver");
-    let driver = std::fs::read(Path::new(&package).join("vblk.sys"))?;
+    let driver = std::fs::read(package.join("vblk.sys"))?;
     assert_eq!(read_ntfs(&windows, "/Windows/System32/drivers/vblk.sys")?, driver);
+    Ok(())
+}
+
+/// The image of a disk with Windows on it, of a machine with another controller: refused while nobody has the driver, then put back with driver,
+/// settings and a layer in its volume.
+#[test]
+fn a_restored_windows_gets_what_it_needs_to_start_from_another_machine() -> Result<()> {
+    let tools = ["grub-mkstandalone", "sha256sum", "ntfscat", "mtype", "sgdisk", "qemu-img"];
+    if !in_full_run("a Windows disk on another machine") || !tools.iter().all(|tool| oracle(tool).is_some()) {
+        return Ok(());
+    }
+    let temporary = tempfile::tempdir()?;
+    let dir = temporary.path();
+    let Some(program) = gravure_testkit::gravure_program() else { return Ok(()) };
+    let (files, wim) = (windows::windows_files(dir)?, dir.join("windows.wim"));
+    let captured = Command::new(&program).args(windows::capture_arguments(&files, &wim)).output()?;
+    ensure!(captured.status.success(), "capture: {}", String::from_utf8_lossy(&captured.stderr));
+    let image = windows::disk_image(&program, dir, &files, &wim)?;
+    let Some(mut scene) = Scene::with_image(Firmware::Uefi, dir, &image, RESTORED_BYTES)? else {
+        return Ok(());
+    };
+    "WIN-1".clone_into(&mut scene.machine.serial);
+    scene.machine.end_on_reboot = true;
+    add_layer(&scene)?;
+
+    order(&scene, "windows.gim", dir)?;
+    let mut vm = scene.switch_on()?;
+    let report = scene.expect(&vm, MachineState::Failed)?;
+    let failure = report.plan.and_then(|plan| plan.failure).context("a failed machine has a failure")?;
+    assert_eq!((failure.stage.as_str(), failure.code), ("restore_disk", 4), "{}", failure.message);
+    assert!(failure.message.starts_with("partition 3: "), "{}", failure.message);
+    assert!(
+        failure.message.contains("Windows cannot start from it: no driver for it"),
+        "{}",
+        failure.message
+    );
+    assert!(failure.cure.is_some_and(|cure| cure.contains("gravure driver add")));
+    assert!(looks_blank(&scene.disk())?, "the disk was not touched");
+    vm.kill()?;
+
+    let package = add_driver(&scene, dir)?;
+    order(&scene, "windows.gim", dir)?;
+    let mut vm = scene.switch_on()?;
+    let report = scene.expect(&vm, MachineState::Verified)?;
+    vm.wait(APPLY_PATIENCE).context("the machine does not restart")?;
+    let screen = vm.console().text();
+    let plan = report.plan.context("a verified machine has a plan")?;
+    assert!(plan.failure.is_none(), "{:?}", plan.failure);
+    assert_eq!(report.host_name.as_deref(), Some(NAME));
+    let stages: Vec<&str> = plan.stages.iter().map(|stage| stage.stage.as_str()).collect();
+    assert_eq!(stages, ["check_disk", "restore_disk", "firmware_entry"], "{:?}", plan.warnings);
+    assert!(screen.contains("vblk.inf 1.2.3.4 (boot-critical)"), "the report names what serves the disk");
+    assert!(
+        screen.contains("Windows gets or has a driver for it"),
+        "another controller is no reason any more"
+    );
+
+    let (disk, volume) = (scene.disk(), dir.join("restored.ntfs"));
+    let start = partition_start(&disk, 3)?;
+    copy_partition(&disk, start, RESTORED_BYTES - start - (1 << 20), &volume)?;
+    let driver = std::fs::read(package.join("vblk.sys"))?;
+    assert_eq!(read_ntfs(&volume, "/Windows/System32/drivers/vblk.sys")?, driver);
+    assert_eq!(read_ntfs(&volume, "/Windows/Gravure/room.txt")?, b"B7 pc-win-1 WIN-1");
+    assert_eq!(read_ntfs(&volume, "/Windows/Gravure/beside.txt")?, b"content of the layer's own file");
+    let record = String::from_utf8(read_ntfs(&volume, "/Windows/Gravure/changes/0001.json")?)?;
+    assert!(record.contains("vblk.sys"), "{record}");
+    let hive = dir.join("RESTORED");
+    std::fs::write(&hive, read_ntfs(&volume, "/Windows/System32/config/SYSTEM")?)?;
+    let hive = hive.display().to_string();
+    let start = scene.site.run(&["hive", "get", &hive, "ControlSet001\\Services\\vblk", "Start"])?;
+    assert_eq!(start.trim(), "0", "the boot loader loads the disk's driver");
+    // What the kernel's file system made of the volume is sound.
+    scene.site.run(&["ntfs", "check", &volume.display().to_string()])?;
+
+    let mut by_entry = scene.machine.clone();
+    by_entry.boot = BootOrder::Firmware;
+    let told = listen(&scene, &by_entry, dir)?;
+    for path in READ_BY_STAND_IN {
+        let content = read_ntfs(&volume, path)?;
+        assert_eq!(told.hashes.get(path), Some(&sha256(&content, dir)?), "{path}: {:?}", told.hashes);
+    }
+    let name = format!("<ComputerName>{NAME}</ComputerName>");
+    assert!(told.answers.contains(&name) && told.answers.contains("pnputil"), "{}", told.answers);
+    assert!(told.answers.contains("<UILanguage>de-DE</UILanguage>"), "{}", told.answers);
     Ok(())
 }
 
