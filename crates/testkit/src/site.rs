@@ -134,9 +134,17 @@ impl Site {
         self.run(&["plan", "create", "--machine", mac, "--image", image, "--name", name])
     }
 
-    /// What the server knows about the machine.
+    /// What the server knows about the machine. Its log tells of a machine a moment before the database has it.
     pub fn machine(&self, mac: &str) -> Result<MachineReport> {
-        let text = self.run(&["machine", "show", mac, "--format", "json"])?;
+        let given_up = Instant::now() + JOURNAL_PATIENCE;
+        let text = loop {
+            match self.run(&["machine", "show", mac, "--format", "json"]) {
+                Err(error) if error.to_string().contains("no machine") && Instant::now() < given_up => {
+                    std::thread::sleep(JOURNAL_PAUSE);
+                }
+                shown => break shown?,
+            }
+        };
         serde_json::from_str(&text).with_context(|| format!("`machine show` printed {text}"))
     }
 
