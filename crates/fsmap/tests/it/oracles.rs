@@ -66,6 +66,15 @@ fn fat(lab: &Lab, args: &[&str], size: u64) -> (PathBuf, Files) {
     (image, content)
 }
 
+/// Bytes of a cluster of a FAT or exFAT volume, as its boot sector has them.
+fn cluster_bytes(dev: &dyn ReadAt) -> u64 {
+    let boot = dev.read_vec_at(0, 512).unwrap();
+    if boot[3..8] == *b"EXFAT" {
+        return 1 << (boot[108] + boot[109]);
+    }
+    u64::from(u16::from_le_bytes([boot[11], boot[12]])) * u64::from(boot[13])
+}
+
 /// The clusters that are said to be of a file hold all of it and no more than its last one has room for: contents have no piece in common.
 fn assert_owners(image: &Path, content: &Files) {
     let dev = open(image);
@@ -89,10 +98,11 @@ fn assert_owners(image: &Path, content: &Files) {
             *pieces += usize::from(whole.chunks(512).any(|part| sector.starts_with(part)));
         }
     }
+    let cluster = cluster_bytes(&dev);
     for (path, content) in content {
         let (bytes, pieces) = found.get(path).copied().unwrap_or_default();
         let len = content.len() as u64;
-        assert!(bytes >= len && bytes < len + 4096, "{path}: {bytes} of {len}");
+        assert!(bytes >= len && bytes < len + cluster, "{path}: {bytes} of {len}");
         assert!(pieces >= content.chunks(512).count(), "{path}: {pieces} pieces");
     }
 }
