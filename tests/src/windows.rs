@@ -175,7 +175,8 @@ const SYSTEM_BYTES: u64 = 64 << 20;
 const RESERVED_BYTES: u64 = 16 << 20;
 
 /// Makes the image of a whole disk that Windows stands on: a system partition with the stand-in, a reserved one, an NTFS volume with the files
-/// of the WIM. It says that its machine had an AHCI controller, which none of the virtual machines has.
+/// of the WIM. It says that its machine had an NVMe controller, which none of the virtual machines has (QEMU's Q35 has an
+/// AHCI one, used or not).
 pub fn disk_image(program: &Path, dir: &Path, files: &Path, wim: &Path) -> Result<PathBuf> {
     let gravure = |args: &[&str]| -> Result<()> {
         let made = Command::new(program).args(args).output().context("cannot start gravure")?;
@@ -228,7 +229,7 @@ pub fn disk_image(program: &Path, dir: &Path, files: &Path, wim: &Path) -> Resul
     let mut source = Inventory::default();
     "x86_64".clone_into(&mut source.cpu.architecture);
     source.firmware.mode = FirmwareMode::Uefi;
-    source.pci = vec![PciDevice { vendor: 0x8086, device: 0xa102, class: 0x01_0601, ..PciDevice::default() }];
+    source.pci = vec![PciDevice { vendor: 0x144d, device: 0xa808, class: 0x01_0802, ..PciDevice::default() }];
     std::fs::write(inventory, serde_json::to_vec(&source)?).context("cannot write the inventory")?;
     gravure(&["capture", &disk_name, &image_name, "--machine", &inventory_name])?;
     Ok(image.clone())
