@@ -39,7 +39,8 @@ pub use faulty::{Fault, FaultyDisk, Operation};
 pub use foreign::ForeignDhcp;
 pub use lab::{HOST_ADDRESS, HOST_ADDRESS6, Lab, Neighbour, PREFIX_LEN, can_make_labs};
 pub use oracle::{
-    debian_python_script, oracle, oracles_required, python_oracle, python_oracle_script, skipped,
+    debian_python_script, oracle, oracles_required, patient_output, python_oracle, python_oracle_script,
+    skipped,
 };
 pub use random::Random;
 pub use running::Running;

@@ -2,7 +2,7 @@
 //! Debian's packages, it is a failure when it is out of one of them; in a full run in CI any is.
 
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 /// Set in CI: a test that cannot run must fail.
 const REQUIRE: &str = "GRAVURE_REQUIRE_ORACLES";
@@ -89,6 +89,22 @@ pub fn debian_python_script(module: &str, script: &str) -> Option<Command> {
     let mut command = Command::new(PYTHON);
     command.args(["-c", script]).env("PYTHONDONTWRITEBYTECODE", "1");
     Some(command)
+}
+
+/// What `command` gives. QEMU measures how fast keys are derived when it makes a LUKS volume, and gives up where the machine is
+/// too busy to tell: it is asked again then.
+///
+/// # Panics
+/// When the program cannot be started.
+pub fn patient_output(command: &mut Command) -> Output {
+    for _ in 0..50 {
+        let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        if !String::from_utf8_lossy(&output.stderr).contains("Unable to get accurate CPU usage") {
+            return output;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"))
 }
 
 fn python(module: &str) -> Option<Command> {

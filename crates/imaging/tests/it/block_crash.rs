@@ -183,7 +183,9 @@ fn every_synced_file_of_ext4_is_right_after_a_crash() {
     let (Some(mut mkfs), Some(mut fsck)) = (oracle("mkfs.ext4"), oracle("e2fsck")) else { return };
     let (files, largest) = scale();
     let mkfs = mkfs.args(["-q", "-F", "-E", "lazy_itable_init=0"]);
-    let Some(crashed) = Crashed::new(64 * MIB, mkfs, files, largest) else { return };
+    // Room for all of it twice: what was removed is given back at the next commit only.
+    let size = if full_run() { 128 * MIB } else { 64 * MIB };
+    let Some(crashed) = Crashed::new(size, mkfs, files, largest) else { return };
     let before = blake3::hash(&std::fs::read(&crashed.disk).unwrap());
     let image = crashed.path("x.gim");
     let report = capture(&crashed.disk, &image, Keep::Used).unwrap();

@@ -22,7 +22,7 @@ use gravure_unlock::Key;
 const MIB: u64 = 1 << 20;
 
 pub(crate) fn run(command: &mut Command) {
-    let output = command.output().unwrap();
+    let output = gravure_testkit::patient_output(command);
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(
         output.status.success(),

@@ -23,7 +23,7 @@ use gravure_testkit::{Fault, FaultyDisk, Operation, Random, full_run, oracle};
 const MIB: u64 = 1 << 20;
 
 pub(crate) fn run(command: &mut Command) -> String {
-    let output = command.output().unwrap();
+    let output = gravure_testkit::patient_output(command);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(
         output.status.success(),

@@ -18,7 +18,7 @@ fn luks1(dir: &Path, options: &str) -> Option<PathBuf> {
     let secret = format!("secret,id=s,data={PASSPHRASE}");
     let options = format!("key-secret=s,iter-time=10,{options}");
     command.args(["convert", "-f", "raw", "-O", "luks", "--object", &secret, "-o", &options]);
-    let output = command.arg(&plain).arg(&locked).output().unwrap();
+    let output = gravure_testkit::patient_output(command.arg(&plain).arg(&locked));
     assert!(output.status.success(), "{options}: {}", String::from_utf8_lossy(&output.stderr));
     Some(locked)
 }
