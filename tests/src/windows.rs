@@ -124,7 +124,7 @@ fn stand_in(dir: &Path) -> Result<Vec<u8>> {
 }
 
 /// Writes the image's files below `dir` and gives that directory.
-pub fn windows_files(dir: &Path) -> Result<PathBuf> {
+fn windows_files(dir: &Path) -> Result<PathBuf> {
     let root = dir.join("windows");
     // Compresses well, and is larger than a cluster: it goes onto the volume as the image has it.
     let library: Vec<u8> = (0..400_000u32).flat_map(|n| (n / 300).to_le_bytes()).collect();
@@ -156,8 +156,17 @@ pub fn windows_files(dir: &Path) -> Result<PathBuf> {
     Ok(root)
 }
 
+/// The files of a Windows, and a WIM of them.
+pub fn windows_image(program: &Path, dir: &Path) -> Result<(PathBuf, PathBuf)> {
+    let (files, image) = (windows_files(dir)?, dir.join("windows.wim"));
+    let made = Command::new(program).args(capture_arguments(&files, &image)).output();
+    let made = made.context("cannot start gravure")?;
+    ensure!(made.status.success(), "capture: {}", String::from_utf8_lossy(&made.stderr));
+    Ok((files, image))
+}
+
 /// Arguments of `gravure` that make a WIM of the files, which says of itself what Windows' own say.
-pub fn capture_arguments(files: &Path, image: &Path) -> Vec<String> {
+fn capture_arguments(files: &Path, image: &Path) -> Vec<String> {
     let mut out = vec!["wim".to_owned(), "capture".to_owned()];
     out.extend([files.display().to_string(), image.display().to_string(), "Windows 11 Pro".to_owned()]);
     out.push("--compress=LZX".to_owned());

@@ -125,9 +125,7 @@ fn a_windows_image_comes_up_by_both_ways_with_what_the_machine_needs() -> Result
     let temporary = tempfile::tempdir()?;
     let dir = temporary.path();
     let Some(program) = gravure_testkit::gravure_program() else { return Ok(()) };
-    let (files, image) = (windows::windows_files(dir)?, dir.join("windows.wim"));
-    let captured = Command::new(&program).args(windows::capture_arguments(&files, &image)).output()?;
-    ensure!(captured.status.success(), "capture: {}", String::from_utf8_lossy(&captured.stderr));
+    let (_, image) = windows::windows_image(&program, dir)?;
     let Some(mut scene) = Scene::with_image(Firmware::Uefi, dir, &image, DISK_BYTES)? else { return Ok(()) };
     "WIN-1".clone_into(&mut scene.machine.serial);
     scene.machine.end_on_reboot = true;
@@ -221,9 +219,7 @@ fn a_restored_windows_gets_what_it_needs_to_start_from_another_machine() -> Resu
     let temporary = tempfile::tempdir()?;
     let dir = temporary.path();
     let Some(program) = gravure_testkit::gravure_program() else { return Ok(()) };
-    let (files, wim) = (windows::windows_files(dir)?, dir.join("windows.wim"));
-    let captured = Command::new(&program).args(windows::capture_arguments(&files, &wim)).output()?;
-    ensure!(captured.status.success(), "capture: {}", String::from_utf8_lossy(&captured.stderr));
+    let (files, wim) = windows::windows_image(&program, dir)?;
     let image = windows::disk_image(&program, dir, &files, &wim)?;
     let Some(mut scene) = Scene::with_image(Firmware::Uefi, dir, &image, RESTORED_BYTES)? else {
         return Ok(());
@@ -306,17 +302,11 @@ fn a_windows_image_starts_on_a_bios_machine_by_captured_boot_code() -> Result<()
     let temporary = tempfile::tempdir()?;
     let dir = temporary.path();
     let Some(program) = gravure_testkit::gravure_program() else { return Ok(()) };
-    let (files, image) = (windows::windows_files(dir)?, dir.join("windows.wim"));
-    let captured = Command::new(&program).args(windows::capture_arguments(&files, &image)).output()?;
-    ensure!(captured.status.success(), "capture: {}", String::from_utf8_lossy(&captured.stderr));
+    let (_, image) = windows::windows_image(&program, dir)?;
     let Some(mut scene) = Scene::with_image(Firmware::Bios, dir, &image, DISK_BYTES)? else { return Ok(()) };
     "WIN-1".clone_into(&mut scene.machine.serial);
     scene.machine.end_on_reboot = true;
-    let package = windows::driver_package(dir)?;
-    let repository = scene.site.dir().join("drivers").display().to_string();
-    let (package, certificate) =
-        (package.dir.display().to_string(), package.certificate.display().to_string());
-    scene.site.run(&["driver", "add", &package, "--repository", &repository, "--trust", &certificate])?;
+    add_driver(&scene, dir)?;
     let (code, file) = (windows_boot_code(&format!("{STARTED}\r\n\0")), dir.join("bios.boot"));
     std::fs::write(&file, &code)?;
     let file = file.display().to_string();
