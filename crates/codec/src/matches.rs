@@ -2,13 +2,13 @@
 
 mod binary_trees;
 mod cache;
-mod chain_lists;
 mod hash_chains;
+mod on_demand;
 
 pub(crate) use binary_trees::BinaryTrees;
-pub(crate) use cache::MatchCache;
-pub(crate) use chain_lists::ChainLists;
+pub(crate) use cache::{Cached, MatchCache};
 pub(crate) use hash_chains::HashChains;
+pub(crate) use on_demand::OnDemand;
 
 /// How far a search goes.
 #[derive(Debug, Clone, Copy)]
@@ -44,6 +44,28 @@ pub(crate) trait MatchLists {
 
     /// Enters `pos` without looking for matches.
     fn skip(&mut self, data: &[u8], pos: usize, limits: SearchLimits);
+}
+
+/// The matches of each position of a chunk, for a parse that goes through it block by block.
+pub(crate) trait MatchSource {
+    /// How positions are stored.
+    type Position: Position;
+
+    /// Goes over to the chunk `data`.
+    fn begin_chunk(&mut self, data: &[u8]);
+
+    /// Goes over to the block that starts at `start`, where the block before it ended.
+    fn begin_block(&mut self, start: usize);
+
+    /// Says that the block ends at `end`, before anything is asked of less than the whole chunk.
+    fn end_block(&mut self, data: &[u8], end: usize);
+
+    /// The matches of position `pos` of the block in the chunk `data`, with ascending lengths and offsets. Once the end of
+    /// the block is known, `data` may end there.
+    fn at(&mut self, data: &[u8], pos: usize) -> &[Match];
+
+    /// A match of this length is taken without looking further.
+    fn nice_length(&self) -> usize;
 }
 
 /// A position in a chunk, as narrow as the chunk allows: the tables of small chunks then stay in the inner caches.

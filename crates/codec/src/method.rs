@@ -62,7 +62,8 @@ impl fmt::Display for Method {
 pub enum Level {
     /// Lazy matching over hash chains.
     Fast,
-    /// What is worth its time. LZX: shortest path over the matches of hash chains, in one pass. XPRESS: as `Fast`.
+    /// What is worth its time. LZX: shortest path over the matches of hash chains, in one pass
+    /// over the positions that promise something. XPRESS: as `Fast`.
     /// LZMS: as `NearOptimal`, with less search for delta matches.
     #[default]
     Balanced,

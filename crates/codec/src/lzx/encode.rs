@@ -2,11 +2,12 @@
 
 use super::MIN_MATCH;
 use super::calls;
+use super::costs::MAX_MATCH;
 use super::fast::FastParser;
-use super::optimal::{Effort, OptimalParser};
+use super::optimal::{Effort, MAX_POSITIONS, OptimalParser, Pruning};
 use super::write::{BitWriter, BlockWriter};
 use crate::Level;
-use crate::matches::{BinaryTrees, ChainLists, SearchLimits};
+use crate::matches::{BinaryTrees, Cached, OnDemand, SearchLimits};
 
 /// Tables for encoding LZX chunks.
 pub(crate) struct Encoder {
@@ -19,15 +20,18 @@ pub(crate) struct Encoder {
 enum Parser {
     FastNarrow(FastParser<u16>),
     FastWide(FastParser<u32>),
-    BalancedNarrow(OptimalParser<ChainLists<u16>>),
-    BalancedWide(OptimalParser<ChainLists<u32>>),
-    OptimalNarrow(OptimalParser<BinaryTrees<u16>>),
-    OptimalWide(OptimalParser<BinaryTrees<u32>>),
+    BalancedNarrow(OptimalParser<OnDemand<u16>>),
+    BalancedWide(OptimalParser<OnDemand<u32>>),
+    OptimalNarrow(OptimalParser<Cached<BinaryTrees<u16>>>),
+    OptimalWide(OptimalParser<Cached<BinaryTrees<u32>>>),
 }
 
-/// One pass on good statistics costs about 0.3 % of the size, the shallow search as much, and both take half of the time.
-const BALANCED: Effort = Effort { limits: SearchLimits { depth: 24, nice_length: 40 }, passes: 1 };
-const NEAR_OPTIMAL: Effort = Effort { limits: SearchLimits { depth: 32, nice_length: 64 }, passes: 2 };
+/// One pass on good statistics costs about 0.3 % of the size, the shallow search as much, what is passed over half as
+/// much; each takes about half of the time that is left.
+const BALANCED: Effort = Effort { passes: 1, pruning: Some(Pruning { rate: 14 }) };
+const BALANCED_LIMITS: SearchLimits = SearchLimits { depth: 24, nice_length: 64 };
+const NEAR_OPTIMAL: Effort = Effort { passes: 2, pruning: None };
+const NEAR_OPTIMAL_LIMITS: SearchLimits = SearchLimits { depth: 32, nice_length: 64 };
 
 impl Encoder {
     pub(crate) fn new(chunk_size: usize, level: Level) -> Self {
@@ -36,18 +40,22 @@ impl Encoder {
             (Level::Fast, true) => Parser::FastNarrow(FastParser::new(size)),
             (Level::Fast, false) => Parser::FastWide(FastParser::new(size)),
             (Level::Balanced, true) => {
-                Parser::BalancedNarrow(OptimalParser::new(size, ChainLists::new(size), BALANCED))
+                let matches = OnDemand::new(size, size, MAX_MATCH, BALANCED_LIMITS);
+                Parser::BalancedNarrow(OptimalParser::new(size, matches, BALANCED))
             }
             (Level::Balanced, false) => {
-                Parser::BalancedWide(OptimalParser::new(size, ChainLists::new(size), BALANCED))
+                let matches = OnDemand::new(size, MAX_POSITIONS, MAX_MATCH, BALANCED_LIMITS);
+                Parser::BalancedWide(OptimalParser::new(size, matches, BALANCED))
             }
             (Level::NearOptimal, true) => {
-                let trees = BinaryTrees::new(size, MIN_MATCH);
-                Parser::OptimalNarrow(OptimalParser::new(size, trees, NEAR_OPTIMAL))
+                let lists = BinaryTrees::new(size, MIN_MATCH);
+                let matches = Cached::new(size, MAX_MATCH, NEAR_OPTIMAL_LIMITS, lists);
+                Parser::OptimalNarrow(OptimalParser::new(size, matches, NEAR_OPTIMAL))
             }
             (Level::NearOptimal, false) => {
-                let trees = BinaryTrees::scaled(size, MIN_MATCH);
-                Parser::OptimalWide(OptimalParser::new(size, trees, NEAR_OPTIMAL))
+                let lists = BinaryTrees::scaled(size, MIN_MATCH);
+                let matches = Cached::new(MAX_POSITIONS, MAX_MATCH, NEAR_OPTIMAL_LIMITS, lists);
+                Parser::OptimalWide(OptimalParser::new(size, matches, NEAR_OPTIMAL))
             }
         };
         Self { data: Vec::with_capacity(chunk_size), writer: BlockWriter::new(chunk_size), parser }

@@ -8,15 +8,23 @@ use super::costs::{Costs, MAX_MATCH};
 use super::split::Splitter;
 use super::write::{BitWriter, BlockWriter, Items, Recent, offset_slot};
 use super::{MIN_MATCH, RECENT_SLOTS, guess, slot_count};
-use crate::matches::{Match, MatchCache, MatchLists, Position, SearchLimits, common_length};
+use crate::matches::{Match, MatchSource, Position, common_length};
 
 /// How hard to try.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Effort {
-    /// How far searches go. A match of the nice length is taken without looking further.
-    pub(super) limits: SearchLimits,
     /// Passes that choose items anew.
     pub(super) passes: usize,
+    /// Which positions are passed over.
+    pub(super) pruning: Option<Pruning>,
+}
+
+/// A position is passed over when the end of a longest match ahead of it is cheaper to reach: whatever starts at the
+/// position could nearly as well start there, shortened.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pruning {
+    /// What each byte further ahead may cost, in units of 1/16 bit.
+    pub(super) rate: i64,
 }
 
 /// Chunks up to this length, in bytes, get more passes: what is typical says little of them, and they take no time.
@@ -25,6 +33,9 @@ const SHORT_CHUNK_PASSES: usize = 1;
 
 /// Longest block in bytes, which bounds the memory for large chunks.
 const MAX_BLOCK: usize = 1 << 16;
+
+/// Most positions in a block: its last match may reach over its nominal end.
+pub(super) const MAX_POSITIONS: usize = MAX_BLOCK + MAX_MATCH;
 
 /// How a node was reached: match length in the low 9 bits (1 for a literal), above it the slot of a recent offset
 /// or an explicit offset plus 2. Zero is a step of several items, see [`Gap`].
@@ -101,16 +112,15 @@ impl Gap {
 
 /// Tables of the near-optimal parse.
 #[derive(Debug)]
-pub(super) struct OptimalParser<L: MatchLists> {
+pub(super) struct OptimalParser<M: MatchSource> {
     effort: Effort,
-    lists: L,
-    cache: MatchCache,
+    matches: M,
     /// For each position of the block and for its end.
     ways: Vec<Way>,
     /// For each position whose last step is one of several items, these.
     gaps: Vec<Gap>,
     /// The queue that the way leaves behind; set when the position is left, as only then the way is final.
-    queues: Vec<[L::Position; RECENT_SLOTS]>,
+    queues: Vec<[M::Position; RECENT_SLOTS]>,
     costs: Costs,
     items: Items,
     steps: Vec<Step>,
@@ -119,17 +129,15 @@ pub(super) struct OptimalParser<L: MatchLists> {
     max_offset: u32,
 }
 
-impl<L: MatchLists> OptimalParser<L> {
-    pub(super) fn new(chunk_size: usize, lists: L, effort: Effort) -> Self {
-        // The last match of a block may reach over its nominal end.
-        let block = chunk_size.min(MAX_BLOCK) + MAX_MATCH;
+impl<M: MatchSource> OptimalParser<M> {
+    pub(super) fn new(chunk_size: usize, matches: M, effort: Effort) -> Self {
+        let block = chunk_size.min(MAX_POSITIONS);
         Self {
             effort,
-            lists,
-            cache: MatchCache::new(block),
+            matches,
             ways: vec![Way::NONE; block + 1],
             gaps: vec![Gap::default(); block + 1],
-            queues: vec![[L::Position::default(); RECENT_SLOTS]; block + 1],
+            queues: vec![[M::Position::default(); RECENT_SLOTS]; block + 1],
             costs: Costs::new(),
             items: Items::new(block),
             steps: Vec::with_capacity(block),
@@ -140,12 +148,11 @@ impl<L: MatchLists> OptimalParser<L> {
 
     /// Parses the translated chunk `data` and writes its blocks. Stops early when the output is full.
     pub(super) fn write_chunk(&mut self, data: &[u8], writer: &mut BlockWriter, bits: &mut BitWriter<'_>) {
-        self.lists.reset(data.len());
+        self.matches.begin_chunk(data);
         let mut recent: Recent = [1; RECENT_SLOTS];
         let mut pos = 0;
         while pos < data.len() && !bits.overflowed() {
-            self.collect_block(data, pos, recent);
-            let end = pos + self.cache.len();
+            let end = self.guess_block(data, pos, recent);
             let mut after = recent;
             guess::blend(&mut self.items.freqs, self.slots);
             let more = if data.len() <= SHORT_CHUNK { SHORT_CHUNK_PASSES } else { 0 };
@@ -160,27 +167,18 @@ impl<L: MatchLists> OptimalParser<L> {
         }
     }
 
-    /// Finds the matches from `start` on until the block should end, and makes a first guess at its statistics from
-    /// a greedy parse.
-    fn collect_block(&mut self, data: &[u8], start: usize, mut recent: Recent) {
-        self.cache.clear();
+    /// Makes a first guess at the statistics of the block from `start` on, from a greedy parse. Returns where it ends.
+    fn guess_block(&mut self, data: &[u8], start: usize, mut recent: Recent) -> usize {
+        self.matches.begin_block(start);
         self.items.clear();
         let mut splitter = Splitter::new();
-        let mut guessed = start;
-        loop {
-            let pos = start + self.cache.len();
-            if pos >= data.len()
-                || pos - start >= MAX_BLOCK
-                || pos == guessed && splitter.ends_block(pos - start, data.len() - pos)
-            {
-                return;
-            }
-            self.cache.push(&mut self.lists, data, pos, MAX_MATCH, self.effort.limits);
-            if pos < guessed {
-                continue;
-            }
-            let matches = self.cache.at(pos - start);
-            let (length, offset_code) = guess::choose(data, pos, &recent, matches, MAX_MATCH);
+        let mut pos = start;
+        while pos < data.len()
+            && pos - start < MAX_BLOCK
+            && !splitter.ends_block(pos - start, data.len() - pos)
+        {
+            let (length, offset_code) =
+                guess::choose(data, pos, &recent, self.matches.at(data, pos), MAX_MATCH);
             if length == 1 {
                 splitter.literal(data[pos]);
                 self.items.push_literal(data[pos]);
@@ -188,22 +186,30 @@ impl<L: MatchLists> OptimalParser<L> {
                 splitter.matched(length);
                 push_match(&mut self.items, &mut recent, length, offset_code);
             }
-            guessed += length as usize;
+            pos += length as usize;
         }
+        self.matches.end_block(data, pos);
+        pos
     }
 
     /// Finds the cheapest way from `start` to the end of `data`, the end of the block.
     fn find_path(&mut self, data: &[u8], start: usize, recent: Recent) {
         let len = data.len() - start;
-        let nice_length = self.effort.limits.nice_length;
-        let Self { ways, queues, gaps, cache, costs, max_offset, .. } = self;
+        let nice_length = self.matches.nice_length();
+        let pruning = self.effort.pruning;
+        let Self { ways, queues, gaps, matches, costs, max_offset, .. } = self;
         let (ways, queues, gaps) = (&mut ways[..=len], &mut queues[..=len], &mut gaps[..=len]);
         ways.fill(Way::NONE);
         ways[0] = Way::START;
-        queues[0] = recent.map(|offset| L::Position::from_usize(offset as usize));
+        queues[0] = recent.map(|offset| M::Position::from_usize(offset as usize));
+        let mut reach = Reach::default();
         let mut index = 0;
         while index < len {
             let way = ways[index];
+            if pruning.is_some_and(|pruning| reach.is_better(index, way.cost(), pruning)) {
+                index += 1;
+                continue;
+            }
             if index > 0 {
                 let step = way.step();
                 queues[index] = if step.0 == Step::GAP.0 {
@@ -227,7 +233,8 @@ impl<L: MatchLists> OptimalParser<L> {
                 continue;
             }
             let first = node.offer_recent(data, pos, queues[index]);
-            let first = first.and_then(|recent| node.offer_explicit(cache.at(index), *max_offset, recent));
+            let first =
+                first.and_then(|recent| node.offer_explicit(matches.at(data, pos), *max_offset, recent));
             let first = match first {
                 Ok(first) => first,
                 Err(Forced(length)) => {
@@ -235,6 +242,9 @@ impl<L: MatchLists> OptimalParser<L> {
                     continue;
                 }
             };
+            if let Some(pruning) = pruning {
+                reach.note(index, index + first.step.length(), first.cost, pruning);
+            }
             let behind = pos + first.step.length();
             if let Some(again) = length_behind_gap(data, behind, first.offset) {
                 let cost = first.cost + costs.literal(data[behind]) + u32::from(costs.lengths(0)[again]);
@@ -313,6 +323,31 @@ struct Longest {
     offset: usize,
     /// What the way behind it costs.
     cost: u32,
+}
+
+/// The best end of a longest match ahead of the position where the parse is.
+#[derive(Debug, Clone, Copy, Default)]
+struct Reach {
+    to: usize,
+    /// Its cost less what the rate allows for the bytes up to there.
+    cost: i64,
+}
+
+impl Reach {
+    /// Whether it is better to be there than at `index` for `cost`.
+    #[inline(always)]
+    fn is_better(&self, index: usize, cost: u32, pruning: Pruning) -> bool {
+        self.to > index && i64::from(cost) - pruning.rate * index as i64 > self.cost
+    }
+
+    /// Takes note of the longest match at `index`, if there is one: `to` can be reached for `cost`.
+    #[inline(always)]
+    fn note(&mut self, index: usize, to: usize, cost: u32, pruning: Pruning) {
+        let cost = i64::from(cost) - pruning.rate * to as i64;
+        if to > index && (self.to <= index || cost < self.cost) {
+            *self = Self { to, cost };
+        }
+    }
 }
 
 /// A match long enough to be taken without looking further, of this length.

@@ -1,6 +1,6 @@
 //! The matches of a stretch of a chunk, found once and used by every pass over it.
 
-use super::{LOOKAHEAD, Match, MatchLists, SearchLimits};
+use super::{LOOKAHEAD, Match, MatchLists, MatchSource, SearchLimits};
 
 /// Matches of consecutive positions.
 #[derive(Debug)]
@@ -61,5 +61,68 @@ impl MatchCache {
             }
         }
         best
+    }
+}
+
+/// The matches of all positions of a block, found in their order.
+#[derive(Debug)]
+pub(crate) struct Cached<L> {
+    limits: SearchLimits,
+    /// Longest match of the format.
+    longest: usize,
+    lists: L,
+    cache: MatchCache,
+    /// Where the block starts.
+    start: usize,
+}
+
+impl<L: MatchLists> Cached<L> {
+    /// For blocks of at most `positions` positions.
+    pub(crate) fn new(positions: usize, longest: usize, limits: SearchLimits, lists: L) -> Self {
+        Self { limits, longest, lists, cache: MatchCache::new(positions), start: 0 }
+    }
+}
+
+impl<L: MatchLists> Cached<L> {
+    /// Enters all positions up to `end`.
+    #[inline(always)]
+    fn enter(&mut self, data: &[u8], end: usize) {
+        while self.start + self.cache.len() < end {
+            let next = self.start + self.cache.len();
+            self.cache.push(&mut self.lists, data, next, self.longest, self.limits);
+        }
+    }
+}
+
+impl<L: MatchLists> MatchSource for Cached<L> {
+    type Position = L::Position;
+
+    fn begin_chunk(&mut self, data: &[u8]) {
+        self.lists.reset(data.len());
+        self.cache.clear();
+        self.start = 0;
+    }
+
+    fn begin_block(&mut self, start: usize) {
+        // A match of the nice length may have reached over the end of the block.
+        let entered = (self.start + self.cache.len()).saturating_sub(start);
+        self.cache.clear();
+        self.cache.ends.resize(entered, 0);
+        self.start = start;
+    }
+
+    fn end_block(&mut self, data: &[u8], end: usize) {
+        // The lists order positions by what follows in the whole chunk.
+        self.enter(data, end);
+    }
+
+    #[inline(always)]
+    fn at(&mut self, data: &[u8], pos: usize) -> &[Match] {
+        self.enter(data, pos + 1);
+        self.cache.at(pos - self.start)
+    }
+
+    fn nice_length(&self) -> usize {
+        self.limits.nice_length
     }
 }

@@ -13,9 +13,6 @@ struct TableSizes {
 /// For chunks that mostly have the same size.
 const FIXED_SIZES: TableSizes = TableSizes { heads3: 12, heads4: 15 };
 
-/// The same for parses to which matches of three bytes matter more.
-const FINE_SIZES: TableSizes = TableSizes { heads3: 14, ..FIXED_SIZES };
-
 impl TableSizes {
     /// About an entry per position of a chunk of `len` bytes, within limits.
     fn scaled(len: usize) -> Self {
@@ -42,11 +39,6 @@ pub(crate) struct HashChains<P> {
 impl<P: Position> HashChains<P> {
     pub(crate) fn new(chunk_size: usize) -> Self {
         Self::with_sizes(chunk_size, FIXED_SIZES, false)
-    }
-
-    /// With fewer collisions among three bytes.
-    pub(super) fn fine(chunk_size: usize) -> Self {
-        Self::with_sizes(chunk_size, FINE_SIZES, false)
     }
 
     /// For chunks whose sizes differ by orders of magnitude: the tables adapt to each. Memory that no chunk needed was
@@ -77,7 +69,7 @@ impl<P: Position> HashChains<P> {
 
     /// Enters `pos` and returns the candidates for three and for four bytes.
     #[inline(always)]
-    pub(super) fn enter(&mut self, bytes: u32, pos: usize) -> (usize, usize) {
+    fn enter(&mut self, bytes: u32, pos: usize) -> (usize, usize) {
         let head3 = &mut self.heads3[hash(bytes << 8, self.sizes.heads3)];
         let head4 = &mut self.heads4[hash(bytes, self.sizes.heads4)];
         let candidates = (head3.to_usize(), head4.to_usize());
@@ -85,12 +77,6 @@ impl<P: Position> HashChains<P> {
         *head3 = P::from_usize(pos);
         *head4 = P::from_usize(pos);
         candidates
-    }
-
-    /// The position before `pos` in its chain, or one not before it at the end.
-    #[inline(always)]
-    pub(super) fn before(&self, pos: usize) -> usize {
-        self.next[pos].to_usize()
     }
 
     /// Enters `pos` and finds the longest match there, if it is longer than `at_least` (2 or more), of equally long
@@ -137,7 +123,7 @@ impl<P: Position> HashChains<P> {
                 }
             }
             nearest = candidate;
-            candidate = self.before(candidate);
+            candidate = self.next[candidate].to_usize();
         }
         (best_offset != 0).then_some(Match { length: best as u32, offset: best_offset as u32 })
     }
