@@ -7,8 +7,9 @@
 //! read beforehand is written like what differs, and counted: only reading back says whether the drive could put it elsewhere.
 //!
 //! **Memory:** 2 MiB an item, one item a thread and 4, and 1 MiB a thread to join what lies side by side (104 MiB with the 32 threads
-//! at most that work); two MiB that come last; a bit for each extent; tables of a region. Large writes go past the page cache.
+//! at most that work); two MiB that come last; a bit for each extent; 14 MiB of chunks that come early; tables of a region. Large writes go past the page cache.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -20,7 +21,7 @@ use gravure_model::Ctl;
 use gravure_model::event::Observer;
 
 use super::blockimg;
-use super::image::{BlockImage, Fetch};
+use super::image::{BlockImage, Fetch, FrameAt, Target};
 use super::read_back::{Comparison, Differing, differs, is_there};
 use crate::meter::{Context, Meter, default_threads};
 use crate::stage::{self, Item, Outbox, Work};
@@ -150,8 +151,46 @@ impl Needed {
         self.regions[region][extent / 64] |= 1 << (extent % 64);
     }
 
+    fn clear(&mut self, region: usize, extent: usize) {
+        self.regions[region][extent / 64] &= !(1 << (extent % 64));
+    }
+
     fn get(&self, region: usize, extent: usize) -> bool {
         self.regions[region][extent / 64] >> (extent % 64) & 1 == 1
+    }
+}
+
+/// Frames that are remembered with the first region that wants them: those of 128 GiB of content or more, in 8 MiB.
+const MAX_FIRST: usize = 1 << 17;
+/// Chunks that go with earlier regions, in 6 MiB.
+const MAX_EARLY: usize = 1 << 16;
+
+/// Chunks that are written before their regions come, with the frames they are in. What is above the limits comes in its turn.
+#[derive(Debug, Default)]
+struct Early {
+    /// The first region that wants a frame.
+    first: HashMap<(ChunkId, u64), usize>,
+    of_region: HashMap<usize, Vec<(FrameAt, Target)>>,
+    count: usize,
+}
+
+impl Early {
+    /// Whether a chunk of `region` is written with an earlier region.
+    fn takes(&mut self, region: usize, at: FrameAt, target: Target) -> bool {
+        match self.first.get(&at.key()) {
+            Some(first) if *first < region && self.count < MAX_EARLY => {
+                self.of_region.entry(*first).or_default().push((at, target));
+                self.count += 1;
+                true
+            }
+            Some(_) => false,
+            None => {
+                if self.first.len() < MAX_FIRST {
+                    self.first.insert(at.key(), region);
+                }
+                false
+            }
+        }
     }
 }
 
@@ -198,7 +237,8 @@ pub(super) fn apply_parts(
     };
     meter.expect(run.data_bytes() * (passes + u64::from(is_delta)));
     let counts = Counts::default();
-    let needed = run.survey(is_delta, &counts)?;
+    let mut needed = run.survey(is_delta, &counts)?;
+    let early = run.early(&mut needed)?;
     let faulty_bytes = counts.faulty.load(Ordering::Relaxed);
     if faulty_bytes > 0 {
         let name = device.name();
@@ -209,7 +249,7 @@ pub(super) fn apply_parts(
         });
     }
     run.late.erase(device)?;
-    let late = run.body(&needed, options.is_blank, &counts)?;
+    let late = run.body(&needed, early, options.is_blank, &counts)?;
     device.sync().map_err(Error::io("sync", device.name()))?;
     let mut verified = 0;
     if options.verify == BlockVerify::Full {
@@ -470,18 +510,12 @@ impl Run<'_> {
         Ok(false)
     }
 
-    /// Which extents have to be written: what is not there, or cannot be read.
+    /// Which extents have to be written, where that was looked at: what is not there, or cannot be read.
     fn survey(&self, is_delta: bool, counts: &Counts) -> Result<Needed, Error> {
-        let mut needed = Needed::default();
         if !is_delta {
-            let mut decoder = self.decoder()?;
-            for index in 0..self.image.root().regions.len() {
-                self.context.ctl.check()?;
-                needed.push_region(self.image.extents(&mut decoder, index)?.len(), true);
-            }
-            return Ok(needed);
+            return Ok(Needed::default());
         }
-        let needed = Mutex::new(needed);
+        let needed = Mutex::new(Needed::default());
         let lock = || needed.lock().unwrap_or_else(PoisonError::into_inner);
         let counted = |extents: usize| lock().push_region(extents, false);
         let is_wanted = |extent: &Extent| !self.is_left_out(extent);
@@ -491,6 +525,31 @@ impl Run<'_> {
             Ok(())
         })?;
         Ok(needed.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Chunks of later regions that lie in frames of earlier ones are written with these, so that no frame is fetched and decoded
+    /// twice: content that occurs in several places. Nothing else needs them then. Regions nobody has looked at are needed as a whole.
+    fn early(&self, needed: &mut Needed) -> Result<Early, Error> {
+        let mut decoder = self.decoder()?;
+        let mut early = Early::default();
+        for index in 0..self.image.root().regions.len() {
+            self.context.ctl.check()?;
+            let extents = self.image.extents(&mut decoder, index)?;
+            if needed.regions.len() <= index {
+                needed.push_region(extents.len(), true);
+            }
+            let is_wanted = |at: usize| {
+                let extent = &extents[at];
+                needed.get(index, at) && !self.is_late(extent) && !self.is_left_out(extent)
+            };
+            for (at, frame, target) in self.image.wanted(&mut decoder, index, &extents, &is_wanted)? {
+                if early.takes(index, frame, target) {
+                    needed.clear(index, at);
+                }
+            }
+        }
+        early.first = HashMap::new();
+        Ok(early)
     }
 
     /// Compares extents with the device on all cores. What cannot be read there differs when it is counted, or else is an error.
@@ -518,7 +577,13 @@ impl Run<'_> {
     }
 
     /// Everything but what comes last; that is returned.
-    fn body(&self, needed: &Needed, is_blank: bool, counts: &Counts) -> Result<Vec<(u64, Vec<u8>)>, Error> {
+    fn body(
+        &self,
+        needed: &Needed,
+        mut early: Early,
+        is_blank: bool,
+        counts: &Counts,
+    ) -> Result<Vec<(u64, Vec<u8>)>, Error> {
         let mut decoder = self.decoder()?;
         let count = self.image.root().regions.len();
         // Discards go first, as one, so that a drive can use what is free while it is written.
@@ -552,7 +617,10 @@ impl Run<'_> {
                 if !is_blank {
                     self.zero(&extents, &is_needed, counts)?;
                 }
-                fetches = self.image.fetches(&mut decoder, region, &extents, &is_needed)?.into_iter();
+                let wanted = self.image.wanted(&mut decoder, region, &extents, &is_needed)?;
+                let wanted = wanted.into_iter().map(|(_, at, target)| (at, target));
+                let early = early.of_region.remove(&region).unwrap_or_default();
+                fetches = self.image.joined(wanted.chain(early)).into_iter();
                 region += 1;
             }
         };
@@ -660,6 +728,9 @@ impl Writer<'_> {
     }
 }
 
+/// Bytes of one write at most. One chunk may stand side by side many times: a log that is empty.
+const MAX_JOINED: usize = 1 << 20;
+
 /// Joins what lies side by side to one write.
 pub(super) struct Joined<'a> {
     device: &'a dyn VolumeDevice,
@@ -681,7 +752,8 @@ impl<'a> Joined<'a> {
     }
 
     pub(super) fn push(&mut self, offset: u64, content: &[u8]) -> Result<(), Error> {
-        if self.bytes.is_empty() || self.start + self.bytes.len() as u64 != offset {
+        let is_next = !self.bytes.is_empty() && self.start + self.bytes.len() as u64 == offset;
+        if !is_next || self.bytes.len() + content.len() > MAX_JOINED {
             self.flush()?;
             self.start = offset;
             self.bytes.restart(offset);

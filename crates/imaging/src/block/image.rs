@@ -192,43 +192,58 @@ impl BlockImage {
         extents: &[Extent],
         is_wanted: &dyn Fn(usize) -> bool,
     ) -> Result<Vec<Fetch>, Error> {
+        let wanted = self.wanted(decoder, index, extents, is_wanted)?;
+        Ok(self.joined(wanted.into_iter().map(|(_, at, target)| (at, target))))
+    }
+
+    /// The same chunk by chunk, with the position of its extent.
+    pub(super) fn wanted(
+        &self,
+        decoder: &mut FrameDecoder,
+        index: usize,
+        extents: &[Extent],
+        is_wanted: &dyn Fn(usize) -> bool,
+    ) -> Result<Vec<(usize, FrameAt, Target)>, Error> {
         let data = extents.iter().enumerate().filter_map(|(at, extent)| Some((at, extent, extent.id()?)));
-        let mut frames: HashMap<(ChunkId, u64), Fetch> = HashMap::new();
-        let mut add = |key, at: FrameAt, entry, id, extent: &Extent| {
-            let target = Target { entry, id, offset: extent.offset, len: extent.len };
-            frames.entry(key).or_insert_with(|| Fetch { at, targets: Vec::new() }).targets.push(target);
-        };
+        let target =
+            |entry, id, extent: &Extent| Target { entry, id, offset: extent.offset, len: extent.len };
         match &self.content {
             Content::File(source) => {
-                let wanted: Vec<_> = data.collect();
-                if !wanted.iter().any(|(at, ..)| is_wanted(*at)) {
+                let data: Vec<_> = data.collect();
+                if !data.iter().any(|(at, ..)| is_wanted(*at)) {
                     return Ok(Vec::new());
                 }
                 let locations = self.file.locations(source, decoder, index, extents);
                 let locations = locations.map_err(blockimg(&self.name))?;
-                for ((at, extent, id), place) in wanted.into_iter().zip(locations) {
-                    if is_wanted(at) {
+                let wanted = data.into_iter().zip(locations).filter(|((at, ..), _)| is_wanted(*at));
+                Ok(wanted
+                    .map(|((at, extent, id), place)| {
                         let frame = FrameAt::File { offset: place.frame_offset, len: place.frame_len };
-                        add((ChunkId([0; 32]), place.frame_offset), frame, place.entry, id, extent);
-                    }
-                }
+                        (at, frame, target(place.entry, id, extent))
+                    })
+                    .collect())
             }
-            Content::Store(store) => {
-                for (_, extent, id) in data.filter(|(at, ..)| is_wanted(*at)) {
+            Content::Store(store) => data
+                .filter(|(at, ..)| is_wanted(*at))
+                .map(|(at, extent, id)| {
                     let place = store.find(&id).map_err(store_error)?;
                     let place = place.ok_or_else(|| store_error(store.no_chunk(&id)))?;
-                    let key = (place.pack, place.entry.frame_offset);
-                    add(key, FrameAt::Store(place), place.entry.entry, id, extent);
-                }
-            }
+                    Ok((at, FrameAt::Store(place), target(place.entry.entry, id, extent)))
+                })
+                .collect(),
+        }
+    }
+
+    /// Chunks by the frames they are in, in the order in which these are stored. Tells a source on the network what is coming.
+    pub(super) fn joined(&self, wanted: impl Iterator<Item = (FrameAt, Target)>) -> Vec<Fetch> {
+        let mut frames: HashMap<(ChunkId, u64), Fetch> = HashMap::new();
+        for (at, target) in wanted {
+            frames.entry(at.key()).or_insert_with(|| Fetch { at, targets: Vec::new() }).targets.push(target);
         }
         let mut frames: Vec<Fetch> = frames.into_values().collect();
-        frames.sort_by_key(|fetch| match &fetch.at {
-            FrameAt::File { offset, .. } => (fetch.targets.first().map_or(0, |_| *offset), 0),
-            FrameAt::Store(place) => (
-                u64::from_be_bytes(place.pack.0[..8].try_into().unwrap_or_default()),
-                place.entry.frame_offset,
-            ),
+        frames.sort_by_key(|fetch| {
+            let (pack, offset) = fetch.at.key();
+            (u64::from_be_bytes(pack.0[..8].try_into().unwrap_or_default()), offset)
         });
         if let Content::File(source) = &self.content {
             let ranges: Vec<Range<u64>> = frames
@@ -240,7 +255,7 @@ impl BlockImage {
                 .collect();
             source.will_read(&ranges);
         }
-        Ok(frames)
+        frames
     }
 
     /// Where the chunks of region `index` are, by position of their extents: as the file says, nothing for one in a store.

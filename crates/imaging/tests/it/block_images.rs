@@ -169,6 +169,51 @@ fn a_redeploy_moves_only_what_differs() {
     assert!(report.written_bytes < 4 * MIB as u64, "{}", report.written_bytes);
 }
 
+#[test]
+fn a_frame_that_several_regions_want_is_fetched_once() {
+    const PIECE: usize = 64 << 10;
+    // The first region has noise; each of the others has all its pieces again, every time in another order.
+    let mut random = Random::new(12);
+    let mut noise = vec![0; 16 * MIB];
+    random.fill(&mut noise);
+    let mut source = vec![0; 132 * MIB];
+    let mut pieces: Vec<&[u8]> = noise.chunks(PIECE).collect();
+    for region in 0..4 {
+        let start = region * 32 * MIB + 2 * MIB;
+        for (at, piece) in pieces.iter().enumerate() {
+            source[start + at * PIECE..][..PIECE].copy_from_slice(piece);
+        }
+        for at in (1..pieces.len()).rev() {
+            pieces.swap(at, usize::try_from(random.below(at as u64 + 1)).unwrap());
+        }
+    }
+    let (file, captured) = capture(&source, &whole_device(source.len() as u64), 2);
+    assert!(file.len() < 17 * MIB, "{} bytes for 16 MiB of noise", file.len());
+    let image = open(&file).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(Store::open(Arc::new(LocalObjects::new(dir.path()))).unwrap());
+    let layout = whole_device(source.len() as u64);
+    with_capture(&source, &layout, |capture| {
+        let options = capture_options(2);
+        capture.to_store(&store, "one", OnExisting::Refuse, &options, &Ctl::default(), &Silent).unwrap();
+    });
+    for image in [image, BlockImage::open_stored(store, "one").unwrap()] {
+        let disk = Disk::used(source.len());
+        let report = apply(&image, &disk, &apply_options()).unwrap();
+        assert!(disk.bytes() == source);
+        assert_eq!((report.tree, report.is_verified), (captured.tree, true));
+        assert!(report.fetched_bytes < 17 * MIB as u64, "fetched {}", report.fetched_bytes);
+        // What is missing in the later regions only is fetched once, too.
+        let mut cut = source.clone();
+        cut[64 * MIB..].fill(0xaa);
+        let disk = Disk::with(cut, Operation::Write, u64::MAX, Fault::Fail);
+        let report = apply(&image, &disk, &apply_options()).unwrap();
+        assert!(disk.bytes() == source);
+        assert!(report.fetched_bytes < 17 * MIB as u64, "fetched {}", report.fetched_bytes);
+        assert_eq!((report.kept_bytes, report.written_bytes), (32 * MIB as u64, 32 * MIB as u64));
+    }
+}
+
 /// The first and last MiB of a device whose restore did not end must be nothing; where they are not, the restore ended amid them: all the
 /// rest is there, and the first sector is not.
 fn assert_not_bootable(disk: &[u8], source: &[u8], context: &str) {
