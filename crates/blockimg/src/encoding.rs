@@ -4,8 +4,9 @@
 use std::fmt;
 
 use gravure_codec::Method;
+use gravure_io::ReadAt;
 
-use crate::frame::{Entry, Frame, FrameHeader, FrameKind};
+use crate::frame::{self, Entry, Frame, FrameHeader, FrameKind};
 use crate::{ChunkId, Error};
 
 /// How plain bytes are stored.
@@ -133,6 +134,8 @@ impl FrameEncoder {
 pub struct FrameDecoder {
     zstd: zstd::bulk::Decompressor<'static>,
     wim: Option<gravure_codec::Decoder>,
+    /// Memory for the stored bytes of a frame.
+    stored: Vec<u8>,
 }
 
 impl fmt::Debug for FrameDecoder {
@@ -145,43 +148,82 @@ impl FrameDecoder {
     /// A new one.
     pub fn new() -> Result<Self, Error> {
         let zstd = zstd::bulk::Decompressor::new().map_err(Error::io("start zstd", 0))?;
-        Ok(Self { zstd, wim: None })
+        Ok(Self { zstd, wim: None, stored: Vec::new() })
     }
 
     /// Decodes all of `frame` into `out` and checks every entry against its id.
     pub fn decode(&mut self, frame: &Frame, out: &mut Vec<u8>) -> Result<(), Error> {
-        self.decode_unchecked(frame, out)?;
-        let mut rest = out.as_slice();
-        for entry in &frame.header.entries {
-            let len = usize::try_from(entry.len).unwrap_or(usize::MAX);
-            let (content, after) = rest.split_at_checked(len).unwrap_or((rest, &[]));
-            check_id(frame.header.kind.name(), frame.offset, entry.id, content)?;
-            rest = after;
-        }
-        Ok(())
+        self.decode_checked(&frame.header, &frame.payload, frame.offset, out)
     }
 
-    /// Decodes all of `frame` into `out`; nothing is hashed.
-    fn decode_unchecked(&mut self, frame: &Frame, out: &mut Vec<u8>) -> Result<(), Error> {
-        let plain = usize::try_from(frame.header.plain).unwrap_or(usize::MAX);
+    /// Reads the frame of `len` bytes at `offset` and does the same. Returns what it says of itself. The memory for the stored bytes
+    /// serves one frame after the other.
+    pub fn read(
+        &mut self,
+        source: &dyn ReadAt,
+        offset: u64,
+        len: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<FrameHeader, Error> {
+        let mut stored = std::mem::take(&mut self.stored);
+        if stored.len() < len {
+            stored.resize(len, 0);
+        }
+        let bytes = stored.get_mut(..len).unwrap_or_default();
+        let read = source.read_exact_at(offset, bytes).map_err(Error::io("read frame", offset));
+        let header = read.and_then(|()| self.decode_stored(bytes, offset, out));
+        self.stored = stored;
+        header
+    }
+
+    /// The same for the frame at the start of `bytes`, which were read at `offset`.
+    pub fn decode_stored(
+        &mut self,
+        bytes: &[u8],
+        offset: u64,
+        out: &mut Vec<u8>,
+    ) -> Result<FrameHeader, Error> {
+        let (header, payload) = frame::split(bytes, offset)?;
+        self.decode_checked(&header, payload, offset, out)?;
+        Ok(header)
+    }
+
+    fn decode_checked(
+        &mut self,
+        header: &FrameHeader,
+        payload: &[u8],
+        offset: u64,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Error> {
+        let plain = usize::try_from(header.plain).unwrap_or(usize::MAX);
         let wrong = |found: String| {
-            let expected = format!("{plain} bytes of {}", frame.header.encoding);
-            Error::corrupt(frame.header.kind.name(), frame.offset, expected, found)
+            let expected = format!("{plain} bytes of {}", header.encoding);
+            Error::corrupt(header.kind.name(), offset, expected, found)
         };
         out.clear();
-        match frame.header.encoding {
-            Encoding::Raw => out.extend_from_slice(&frame.payload),
+        match header.encoding {
+            Encoding::Raw => out.extend_from_slice(payload),
             Encoding::Zstd => {
                 out.reserve_exact(plain);
-                let decoded = self.zstd.decompress_to_buffer(&frame.payload, out);
+                let decoded = self.zstd.decompress_to_buffer(payload, out);
                 decoded.map_err(|error| wrong(error.to_string()))?;
             }
             Encoding::Wim { method, chunk_size } => {
                 out.resize(plain, 0);
-                self.decode_wim(method, chunk_size, &frame.payload, out).map_err(wrong)?;
+                self.decode_wim(method, chunk_size, payload, out).map_err(wrong)?;
             }
         }
-        if out.len() == plain { Ok(()) } else { Err(wrong(format!("{} bytes", out.len()))) }
+        if out.len() != plain {
+            return Err(wrong(format!("{} bytes", out.len())));
+        }
+        let mut rest = out.as_slice();
+        for entry in &header.entries {
+            let len = usize::try_from(entry.len).unwrap_or(usize::MAX);
+            let (content, after) = rest.split_at_checked(len).unwrap_or((rest, &[]));
+            check_id(header.kind.name(), offset, entry.id, content)?;
+            rest = after;
+        }
+        Ok(())
     }
 
     fn decode_wim(

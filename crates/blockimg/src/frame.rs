@@ -291,6 +291,15 @@ fn check(fixed: &[u8], entries: &[u8]) -> [u8; 8] {
     out
 }
 
+/// Header and stored bytes of the frame at the start of `bytes`, which were read at `offset`.
+pub(crate) fn split(bytes: &[u8], offset: u64) -> Result<(FrameHeader, &[u8]), Error> {
+    let header = FrameHeader::parse(bytes, offset)?;
+    let len = usize::try_from(header.stored).unwrap_or(usize::MAX);
+    let payload = bytes.get(header.header_len()..).and_then(|rest| rest.get(..len));
+    let payload = payload.ok_or_else(|| Error::corrupt("frame", offset, "all its bytes", "the end"))?;
+    Ok((header, payload))
+}
+
 /// A frame with its stored bytes.
 #[derive(Debug, Clone)]
 pub struct Frame {
@@ -314,10 +323,7 @@ impl Frame {
 
     /// Takes the frame at the start of `bytes`, which were read at `offset`.
     pub fn parse(bytes: &[u8], offset: u64) -> Result<Self, Error> {
-        let header = FrameHeader::parse(bytes, offset)?;
-        let len = usize::try_from(header.stored).unwrap_or(usize::MAX);
-        let payload = bytes.get(header.header_len()..).and_then(|rest| rest.get(..len));
-        let payload = payload.ok_or_else(|| Error::corrupt("frame", offset, "all its bytes", "the end"))?;
+        let (header, payload) = split(bytes, offset)?;
         Ok(Self { payload: payload.to_vec(), header, offset })
     }
 

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use gravure_blockimg::{
-    ChunkId, Frame, FrameDecoder, FrameKind, ImageFile, PackEntry, max_pack_bytes, read_pack,
+    ChunkId, Frame, FrameDecoder, FrameHeader, FrameKind, ImageFile, PackEntry, max_pack_bytes, read_pack,
 };
 use gravure_io::ReadAt;
 use serde::{Deserialize, Serialize};
@@ -220,13 +220,12 @@ impl Store {
         state.index.as_ref().map_or(Ok(None), |index| index.find(id, &is_wanted))
     }
 
-    /// The frame at `place`, not decoded yet.
-    pub fn frame(&self, place: &Place) -> Result<Frame, Error> {
-        let name = pack_name(&place.pack);
+    /// The bytes of the frame at `place`, as they are stored.
+    fn stored(&self, place: &Place) -> Result<Vec<u8>, Error> {
         let source = self.pack(&place.pack)?;
         let len = usize::try_from(place.entry.frame_len).unwrap_or(usize::MAX);
-        let bytes = source.read_vec_at(place.entry.frame_offset, len).map_err(Error::io("read", &name))?;
-        Frame::parse(&bytes, place.entry.frame_offset).map_err(Error::format(&name))
+        let read = source.read_vec_at(place.entry.frame_offset, len);
+        read.map_err(Error::io("read", &pack_name(&place.pack)))
     }
 
     fn pack(&self, pack: &ChunkId) -> Result<Arc<dyn ReadAt>, Error> {
@@ -244,21 +243,22 @@ impl Store {
         Ok(source)
     }
 
-    /// The frame at `place`, decoded into `plain` and checked; from another copy of its pack where the first one is wrong and there are
-    /// several.
+    /// Decodes the frame at `place` into `plain`, checked; from another copy of its pack where the first one is wrong and there are
+    /// several. Returns what the frame says of itself.
     pub fn decoded(
         &self,
         place: &Place,
         decoder: &mut FrameDecoder,
         plain: &mut Vec<u8>,
-    ) -> Result<Frame, Error> {
+    ) -> Result<FrameHeader, Error> {
         let name = pack_name(&place.pack);
         let mut attempt = || {
-            let frame = self.frame(place)?;
-            decoder.decode(&frame, plain).map_err(Error::format(&name))?;
+            let stored = self.stored(place)?;
+            let header = decoder.decode_stored(&stored, place.entry.frame_offset, plain);
+            let header = header.map_err(Error::format(&name))?;
             let index = usize::try_from(place.entry.entry).unwrap_or(usize::MAX);
-            match frame.header.entries.get(index) {
-                Some(entry) if entry.id == place.entry.id => Ok(frame),
+            match header.entries.get(index) {
+                Some(entry) if entry.id == place.entry.id => Ok(header),
                 _ => Err(Error::Corrupt {
                     name: name.clone(),
                     expected: format!("chunk {} at {:#x}", place.entry.id, place.entry.frame_offset),
@@ -285,10 +285,10 @@ impl Store {
     pub fn content(&self, id: &ChunkId, decoder: &mut FrameDecoder) -> Result<Vec<u8>, Error> {
         let place = self.find(id)?.ok_or_else(|| self.no_chunk(id))?;
         let mut plain = Vec::new();
-        let frame = self.decoded(&place, decoder, &mut plain)?;
+        let header = self.decoded(&place, decoder, &mut plain)?;
         let index = usize::try_from(place.entry.entry).unwrap_or(usize::MAX);
-        let len = frame.header.entries.get(index).ok_or_else(|| self.no_chunk(id))?;
-        let start: usize = frame.header.entries.iter().take(index).map(|entry| entry.len as usize).sum();
+        let len = header.entries.get(index).ok_or_else(|| self.no_chunk(id))?;
+        let start: usize = header.entries.iter().take(index).map(|entry| entry.len as usize).sum();
         Ok(plain.get(start..start.saturating_add(len.len as usize)).unwrap_or_default().to_vec())
     }
 

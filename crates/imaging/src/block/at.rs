@@ -270,9 +270,9 @@ impl BlockImageAt {
 
     fn decode(&self, at: &FrameAt) -> Result<Decoded, Error> {
         let mut plain = Vec::new();
-        let frame = self.with_decoder(|decoder| self.image.decoded(at, decoder, &mut plain))?;
+        let header = self.with_decoder(|decoder| self.image.decoded(at, decoder, &mut plain))?;
         let mut start = 0;
-        let entries = frame.header.entries.iter().map(|entry| {
+        let entries = header.entries.iter().map(|entry| {
             let place = start..start + entry.len as usize;
             start = place.end;
             (entry.id, place)

@@ -243,7 +243,9 @@ impl Sink for StoreSink<'_> {
 /// Buffers of an item of the first stage.
 #[derive(Debug, Default)]
 struct Batch {
+    /// Content, in its first `filled` bytes. It never gets shorter: what is read over need not be zeroed before.
     buf: Vec<u8>,
+    filled: usize,
     cuts: Vec<Cut>,
 }
 
@@ -291,7 +293,7 @@ impl Work<(), Batch, Result<Vec<Piece>, Error>> for Reader<'_> {
 
 impl Reader<'_> {
     fn pieces(&self, batch: &mut Batch) -> Result<Vec<Piece>, Error> {
-        batch.buf.clear();
+        batch.filled = 0;
         let mut out = Vec::with_capacity(batch.cuts.len());
         let mut cuts = batch.cuts.as_slice();
         while let Some(first) = cuts.first() {
@@ -312,7 +314,8 @@ impl Reader<'_> {
                         _ => false,
                     });
                     let count = count.count();
-                    self.read(offset..end, &cuts[..count], &mut batch.buf, &mut out)?;
+                    self.read(offset..end, &cuts[..count], &mut batch.buf, batch.filled, &mut out)?;
+                    batch.filled += (end - offset) as usize;
                     cuts = &cuts[count..];
                     continue;
                 }
@@ -344,11 +347,14 @@ impl Reader<'_> {
         range: Range<u64>,
         cuts: &[Cut],
         buf: &mut Vec<u8>,
+        start: usize,
         out: &mut Vec<Piece>,
     ) -> Result<(), Error> {
-        let start = buf.len();
-        buf.resize(start + (range.end - range.start) as usize, 0);
-        let bad = read_around(self.source, self.sector_bytes, range.start, &mut buf[start..]);
+        let end = start + (range.end - range.start) as usize;
+        if buf.len() < end {
+            buf.resize(end, 0);
+        }
+        let bad = read_around(self.source, self.sector_bytes, range.start, &mut buf[start..end]);
         if let Some(bad) = bad.first().filter(|_| self.bad_sectors == BadSectors::Refuse) {
             let why = std::io::Error::other(format!("the sector at {:#x} cannot be read", bad.start));
             return Err(Error::io("read", self.name)(why));
@@ -404,6 +410,8 @@ enum Done {
 
 struct Compressor<'a> {
     encoder: FrameEncoder,
+    /// Takes memory back.
+    spare: Sender<Vec<u8>>,
     name: &'a str,
 }
 
@@ -411,11 +419,13 @@ impl Work<Event, (), Result<Done, Error>> for Compressor<'_> {
     fn work(&mut self, item: Item<Event, ()>, out: &Outbox<Result<Done, Error>, ()>) {
         let done = match item.job {
             Event::Region { table, refs } => Ok(Done::Region { table, refs }),
-            Event::Frame { number, entries, plain } => self
-                .encoder
-                .frame(FrameKind::Data, entries, &plain)
-                .map(|frame| Done::Frame(number, frame))
-                .map_err(blockimg(self.name)),
+            Event::Frame { number, entries, mut plain } => {
+                let frame = self.encoder.frame(FrameKind::Data, entries, &plain);
+                plain.clear();
+                // Without room for it, it goes.
+                drop(self.spare.try_send(plain));
+                frame.map(|frame| Done::Frame(number, frame)).map_err(blockimg(self.name))
+            }
         };
         out.done(item.ticket, done, ());
     }
@@ -424,6 +434,8 @@ impl Work<Event, (), Result<Done, Error>> for Compressor<'_> {
 /// Puts pieces in order: tables, and frames of what is new.
 struct Assembler {
     events: Sender<Event>,
+    /// Memory of frames that are compressed.
+    spare: Receiver<Vec<u8>>,
     known: HashMap<ChunkId, (u64, u32)>,
     /// Ids of this region that are not remembered beyond it.
     local: HashMap<ChunkId, (u64, u32)>,
@@ -490,7 +502,9 @@ impl Assembler {
         let place = if entry.len >= SMALL_CHUNK_BYTES {
             let number = self.next_number;
             self.next_number += 1;
-            self.send(Event::Frame { number, entries: vec![entry], plain: content.to_vec() })?;
+            let mut plain = self.spare.try_recv().unwrap_or_default();
+            plain.extend_from_slice(content);
+            self.send(Event::Frame { number, entries: vec![entry], plain })?;
             (number, 0)
         } else {
             if self.group.len() + content.len() > GROUP_BYTES as usize
@@ -520,7 +534,7 @@ impl Assembler {
         if self.group_entries.is_empty() {
             return Ok(());
         }
-        let plain = std::mem::take(&mut self.group);
+        let plain = std::mem::replace(&mut self.group, self.spare.try_recv().unwrap_or_default());
         let entries = std::mem::take(&mut self.group_entries);
         self.send(Event::Frame { number: self.group_number, entries, plain })
     }
@@ -550,11 +564,13 @@ pub(super) fn run(
     let wanted = job.layout.used.iter().filter(|span| span.excluded.is_none());
     meter.expect(wanted.map(|span| span.len).sum());
     let (events, received) = bounded(4);
+    // As much memory as is on its way at most.
+    let (give_back, spare) = bounded(threads + 8);
     let assembler = std::thread::scope(|scope| {
         let meter = &meter;
-        let first =
-            scope.spawn(move || assemble(job, are_stored, events, options, threads, ctl, meter, size));
-        let written = write(received, sink, job.name, options.level, threads, ctl);
+        let first = scope
+            .spawn(move || assemble(job, are_stored, (events, spare), options, threads, ctl, meter, size));
+        let written = write(received, give_back, sink, job.name, options.level, threads, ctl);
         let assembled = first.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         // Where writing failed, reading stopped because of it.
         written?;
@@ -599,7 +615,7 @@ pub(super) fn run(
 fn assemble(
     job: &Job<'_>,
     are_stored: Option<AreStored<'_>>,
-    events: Sender<Event>,
+    (events, spare): (Sender<Event>, Receiver<Vec<u8>>),
     options: &BlockCaptureOptions,
     threads: usize,
     ctl: &Ctl,
@@ -608,6 +624,7 @@ fn assemble(
 ) -> Result<Assembler, Error> {
     let mut assembler = Assembler {
         events,
+        spare,
         known: HashMap::new(),
         local: HashMap::new(),
         builder: RegionBuilder::new(0),
@@ -647,7 +664,7 @@ fn assemble(
         for piece in &pieces? {
             assembler.take(piece, &batch.buf, job.hits)?;
         }
-        meter.add(batch.buf.len() as u64);
+        meter.add(batch.filled as u64);
         Ok(())
     })?;
     // Dropped here, so that the second stage ends.
@@ -656,8 +673,10 @@ fn assemble(
 }
 
 /// The second stage: compresses and hands regions to the sink.
+#[expect(clippy::needless_pass_by_value, reason = "the last sender ends with it")]
 fn write(
     received: Receiver<Event>,
+    spare: Sender<Vec<u8>>,
     sink: &mut dyn Sink,
     name: &str,
     level: i32,
@@ -667,7 +686,7 @@ fn write(
     let mut compressors = Vec::new();
     for _ in 0..threads {
         let encoder = FrameEncoder::new(level).map_err(blockimg(name))?;
-        compressors.push(Compressor { encoder, name });
+        compressors.push(Compressor { encoder, spare: spare.clone(), name });
     }
     let mut frames = Vec::new();
     stage::run(

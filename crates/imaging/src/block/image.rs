@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use gravure_blockimg::facts::Scope;
-use gravure_blockimg::{ChunkId, Extent, Facts, Frame, FrameDecoder, ImageFile, Root};
+use gravure_blockimg::{ChunkId, Extent, Facts, FrameDecoder, FrameHeader, ImageFile, Root};
 use gravure_disk::Table;
 use gravure_io::ReadAt;
 use gravure_store::{Place, Store};
@@ -292,23 +292,23 @@ impl BlockImage {
         }
     }
 
-    /// Fetches a frame and decodes it into `plain`, checked.
+    /// Fetches a frame and decodes it into `plain`, checked. Returns what it says of itself.
     pub(super) fn fetch(
         &self,
         fetch: &Fetch,
         decoder: &mut FrameDecoder,
         plain: &mut Vec<u8>,
-    ) -> Result<Frame, Error> {
+    ) -> Result<FrameHeader, Error> {
         self.decoded(&fetch.at, decoder, plain)
     }
 
-    /// The frame at a place, decoded into `plain` and checked.
+    /// Decodes the frame at a place into `plain`, checked. Returns what it says of itself.
     pub(super) fn decoded(
         &self,
         at: &FrameAt,
         decoder: &mut FrameDecoder,
         plain: &mut Vec<u8>,
-    ) -> Result<Frame, Error> {
+    ) -> Result<FrameHeader, Error> {
         let elsewhere = |what: &'static str| Error::Other {
             what: format!("read {}", self.name),
             source: what.into(),
@@ -319,11 +319,7 @@ impl BlockImage {
                 store.decoded(place, decoder, plain).map_err(store_error)
             }
             (FrameAt::File { offset, len }, Content::File(source)) => {
-                let bytes = source.read_vec_at(*offset, *len as usize);
-                let bytes = bytes.map_err(Error::io("read", &self.name))?;
-                let frame = Frame::parse(&bytes, *offset).map_err(blockimg(&self.name))?;
-                decoder.decode(&frame, plain).map_err(blockimg(&self.name))?;
-                Ok(frame)
+                decoder.read(source, *offset, *len as usize, plain).map_err(blockimg(&self.name))
             }
             (FrameAt::Store(_), Content::File(_)) => Err(elsewhere("a place in a store for a file")),
             (FrameAt::File { .. }, Content::Store(_)) => Err(elsewhere("a place in a file for a store")),
@@ -333,22 +329,21 @@ impl BlockImage {
     /// The part of a decoded frame that `target` wants.
     pub(super) fn part<'a>(
         &self,
-        frame: &Frame,
+        header: &FrameHeader,
         plain: &'a [u8],
         target: &Target,
     ) -> Result<&'a [u8], Error> {
         let index = target.entry as usize;
-        let entry = frame
-            .header
+        let entry = header
             .entries
             .get(index)
             .filter(|entry| entry.id == target.id && u64::from(entry.len) == target.len);
-        let start: usize = frame.header.entries.iter().take(index).map(|entry| entry.len as usize).sum();
+        let start: usize = header.entries.iter().take(index).map(|entry| entry.len as usize).sum();
         let content = entry.and_then(|entry| plain.get(start..start + entry.len as usize));
         content.ok_or_else(|| {
             blockimg(&self.name)(gravure_blockimg::Error::Corrupt {
-                what: "frame".into(),
-                offset: frame.offset,
+                what: "content of the device".into(),
+                offset: target.offset,
                 expected: format!("chunk {} of {} bytes as entry {index}", target.id, target.len).into(),
                 found: "another".to_owned(),
             })
