@@ -3,11 +3,13 @@
 
 use gravure_io::ReadAt;
 
-use crate::{Class, Error, Fallback, Options, UsedMap, map, owners, probe};
+use crate::{Class, Error, Fallback, ListKind, Options, UsedMap, list, map, owners, probe};
 
 /// Runs and extents kept; few, so that the code that drops some is passed through.
 const MAX_RUNS: usize = 100;
 const MAX_EXTENTS: usize = 50;
+/// Directories listed; a hostile one may have any number of them.
+const MAX_DIRECTORIES: usize = 20;
 
 /// A whole device of a few megabytes: one body for all file systems, since a signature decides which code reads it.
 pub fn volume(data: &[u8]) {
@@ -43,7 +45,26 @@ pub fn device(dev: &dyn ReadAt) -> bool {
         }
         assert_eq!(next, dev.size());
     }
+    listings(dev);
     made.is_ok()
+}
+
+/// Lists what can be listed, from the root down.
+fn listings(dev: &dyn ReadAt) {
+    let mut todo = vec![String::new()];
+    let mut count = 0usize;
+    while let Some(path) = todo.pop().filter(|_| count < MAX_DIRECTORIES) {
+        count = count.saturating_add(1);
+        match list(dev, &path, &|| true) {
+            Ok(None) => {}
+            Ok(Some(entries)) => {
+                assert!(entries.is_sorted_by(|a, b| a.name <= b.name), "{path}");
+                let directories = entries.iter().filter(|entry| entry.kind == ListKind::Directory);
+                todo.extend(directories.map(|entry| format!("{path}/{}", entry.name)).take(MAX_DIRECTORIES));
+            }
+            Err(error) => assert!(!error.to_string().is_empty()),
+        }
+    }
 }
 
 /// The rules of a map.

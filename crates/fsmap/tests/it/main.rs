@@ -2,5 +2,6 @@
 
 mod ext;
 mod fuzz_bodies;
+mod listing;
 mod oracles;
 mod support;
