@@ -55,7 +55,7 @@ impl Files<'_> {
                     return Err(Error::unsupported("size of a directory", value));
                 }
                 let start = number.saturating_mul(unit);
-                let (bytes, offset) = self.directory_block(directory, &extents, start, unit)?;
+                let (bytes, offset) = self.fork_blocks(directory, &extents, start, unit)?;
                 self.block(directory, &bytes, offset, &mut out)?;
                 next = number.saturating_add(1);
             }
@@ -63,10 +63,10 @@ impl Files<'_> {
         Ok(out)
     }
 
-    /// The blocks of the file system that make up one of the directory, and where the first of them stands.
-    fn directory_block(
+    /// Blocks of the file system that lie behind each other in a fork, and where the first of them stands.
+    pub(super) fn fork_blocks(
         &self,
-        directory: &Inode,
+        inode: &Inode,
         extents: &[Extent],
         start: u64,
         unit: u64,
@@ -77,16 +77,13 @@ impl Files<'_> {
             let at = extents.partition_point(|extent| extent.end() <= logical);
             let extent = extents.get(at).filter(|it| it.logical <= logical && !it.is_unwritten);
             let Some(extent) = extent else {
-                return Err(directory.wrong(
-                    "block of the directory",
-                    format!("{unit} whole"),
-                    "a part of it",
-                ));
+                let expected = format!("{unit} blocks from {start}");
+                return Err(inode.wrong("blocks of a fork", expected, format!("none at {logical}")));
             };
             let within = logical.saturating_sub(extent.logical).saturating_mul(self.sb.block_bytes.into());
             let offset = extent.offset.saturating_add(within);
             first.get_or_insert(offset);
-            bytes.extend(read(self.dev, "directory", offset, size(self.sb.block_bytes.into()))?);
+            bytes.extend(read(self.dev, "blocks of a fork", offset, size(self.sb.block_bytes.into()))?);
         }
         Ok((bytes, first.unwrap_or(0)))
     }

@@ -4,9 +4,10 @@ use gravure_io::ReadAt;
 
 use super::{Superblock, check_sum};
 use crate::Error;
-use crate::field::{be16, be32, be64, read, slice, u8};
+use crate::field::{be16, be32, be64, read, slice, u8, wide};
 
 const MAGIC: u16 = 0x494e;
+const MAGIC_SUPERBLOCK: u32 = 0x5846_5342;
 /// Bytes before the forks, of versions 1 and 2, and of version 3.
 const CORE_BYTES: usize = 100;
 const CORE_BYTES_V3: usize = 176;
@@ -58,6 +59,10 @@ pub(super) struct Inode {
     pub(super) mode: u16,
     pub(super) size: u64,
     pub(super) data: Fork,
+    /// Extended attributes; `None` where there never were any.
+    pub(super) attributes: Option<Fork>,
+    /// All of it before the forks.
+    pub(super) core: Vec<u8>,
 }
 
 impl Inode {
@@ -97,6 +102,10 @@ impl<'a> Files<'a> {
     pub(super) fn open(dev: &'a dyn ReadAt, goes_on: &'a dyn Fn() -> bool) -> Result<Self, Error> {
         let sb = Superblock::read(dev)?;
         let head = read(dev, "super block", 0, 512)?;
+        if be32(&head, 0) != MAGIC_SUPERBLOCK {
+            let found = format!("{:#x}", be32(&head, 0));
+            return Err(Error::corrupt("super block, magic", 0, "XFSB", found));
+        }
         let bits = be16(&head, 100);
         if bits & VERSION_DIRECTORIES_2 == 0 {
             return Err(Error::unsupported("directories of XFS", "version 1"));
@@ -172,7 +181,7 @@ impl<'a> Files<'a> {
         if (sb.version == 5) != (version == 3) || !(1..=3).contains(&version) {
             return wrong(4, "version", "that of the file system", version.into());
         }
-        let mut has_large_counts = false;
+        let has_large_counts = version == 3 && be64(&bytes, 120) & FLAG_LARGE_COUNTS != 0;
         if version == 3 {
             check_sum(&format!("inode {number}"), offset, &bytes, 100)?;
             if be64(&bytes, 152) != number {
@@ -181,7 +190,6 @@ impl<'a> Files<'a> {
             if slice(&bytes, 160, 16) != sb.meta_uuid {
                 return wrong(160, "UUID", "that of the file system", be64(&bytes, 160));
             }
-            has_large_counts = be64(&bytes, 120) & FLAG_LARGE_COUNTS != 0;
         }
         let (mode, size) = (be16(&bytes, 2), be64(&bytes, 56));
         if mode == 0 {
@@ -196,16 +204,29 @@ impl<'a> Files<'a> {
         if split > literal.len() {
             return wrong(82, "place of the second fork", "inside the inode", u8(&bytes, 82).into());
         }
-        let form = match u8(&bytes, 5) {
-            0 => Form::Device,
-            1 => Form::Local,
-            2 => Form::Extents,
-            3 => Form::Tree,
-            other => return wrong(5, "form", "0 to 3", other.into()),
+        let form = |at: usize| match u8(&bytes, at) {
+            0 => Ok(Form::Device),
+            1 => Ok(Form::Local),
+            2 => Ok(Form::Extents),
+            3 => Ok(Form::Tree),
+            other => {
+                let what = format!("inode {number}, form");
+                Err(Error::corrupt(what, offset.saturating_add(wide(at)), "0 to 3", other))
+            }
         };
         let len = if split == 0 { literal.len() } else { split };
-        let extents = if has_large_counts { be64(&bytes, 24) } else { be32(&bytes, 76).into() };
-        let data = Fork { form, bytes: slice(literal, 0, len).to_vec(), extents };
-        Ok(Inode { number, offset, mode, size, data })
+        // Large counts have the place of both small ones for the second fork.
+        let (extents, of_attributes) = match has_large_counts {
+            true => (be64(&bytes, 24), be32(&bytes, 76).into()),
+            false => (be32(&bytes, 76).into(), be16(&bytes, 80).into()),
+        };
+        let data = Fork { form: form(5)?, bytes: slice(literal, 0, len).to_vec(), extents };
+        let attributes = (split > 0).then(|| {
+            let rest = literal.get(split..).unwrap_or_default();
+            Ok::<_, Error>(Fork { form: form(83)?, bytes: rest.to_vec(), extents: of_attributes })
+        });
+        let attributes = attributes.transpose()?;
+        let core = slice(&bytes, 0, core).to_vec();
+        Ok(Inode { number, offset, mode, size, data, attributes, core })
     }
 }

@@ -105,6 +105,7 @@ fn mend(dev: &mut Sparse, kind: Kind, at: u64) {
             match &block[..4] {
                 b"XDB3" | b"XDD3" => mend_xfs(dev, start, &block, 4),
                 b"BMA3" => mend_xfs(dev, start, &block, 64),
+                b"XSLM" => mend_xfs(dev, start, &block, 12),
                 _ => {
                     for (nth, inode) in (0..).zip(block.chunks(512)) {
                         if inode.starts_with(b"IN") && inode[4] == 3 {
@@ -270,6 +271,9 @@ fn xfs_spoiled_at_random() {
             (0..count).for_each(|n| proto += &format!("{n:020} p--600 0 0\n"));
             proto += "$\n";
         }
+        let content = lab.path("content");
+        fs::write(&content, vec![3; 40_000]).unwrap();
+        proto += &format!("file ---644 0 0 {}\nlink l--777 0 0 {}\n", content.display(), "x/".repeat(300));
         let path = lab.path("proto");
         fs::write(&path, proto + "$\n").unwrap();
         let mut mkfs = tool("mkfs.xfs");
@@ -280,7 +284,7 @@ fn xfs_spoiled_at_random() {
             // Where files are: headers of groups have checksums that nobody mends.
             places.retain(|block| {
                 let head = &dev.blocks[block][..4];
-                head.starts_with(b"IN") || head == b"XDB3" || head == b"XDD3"
+                head.starts_with(b"IN") || [b"XDB3", b"XDD3", b"XSLM"].contains(&head.first_chunk().unwrap())
             });
         }
         assert!(places.len() > 10);

@@ -5,3 +5,4 @@ mod fuzz_bodies;
 mod listing;
 mod oracles;
 mod support;
+mod xfs_files;
