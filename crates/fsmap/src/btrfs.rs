@@ -2,6 +2,8 @@
 //! the chunk tree where they lie.
 
 mod chunks;
+mod list;
+mod subvolumes;
 mod tree;
 
 use gravure_disk::Found;
@@ -14,6 +16,8 @@ use crate::field::{array, le16, le32, le64, read, slice, text, u8, uuid};
 use crate::map::Draft;
 use crate::probe::fact;
 use crate::{Error, Kind, Options, Probe, Reason, State};
+
+pub(crate) use list::list;
 
 /// Where the super block stands, bytes.
 const SUPERBLOCK_OFFSET: u64 = 64 << 10;
@@ -34,7 +38,6 @@ const FLAG_ERROR: u64 = 1 << 2;
 const FLAGS_KNOWN: u64 = 0x1 | 0x2 | FLAG_ERROR | 1 << 32;
 
 const TREE_OF_EXTENTS: u64 = 2;
-const ITEM_ROOT: u8 = 132;
 const ITEM_EXTENT: u8 = 168;
 const ITEM_METADATA: u8 = 169;
 
@@ -60,6 +63,8 @@ struct Superblock {
     label: Option<String>,
     uuid: Option<String>,
     used: u64,
+    /// Number of the directory in the tree of roots that names the default subvolume.
+    root_directory: u64,
 }
 
 impl Superblock {
@@ -126,6 +131,7 @@ impl Superblock {
             label: text(slice(&bytes, 0x12b, 256)),
             uuid: uuid(&bytes, 0x20),
             used: le64(&bytes, 0x78),
+            root_directory: le64(&bytes, 0x80),
         })
     }
 }
@@ -178,11 +184,7 @@ pub(crate) fn probe(dev: &dyn ReadAt, _: &Found) -> Result<Probe, Error> {
 
 pub(crate) fn map(dev: &dyn ReadAt, _: &Probe, options: &Options<'_>) -> Result<Draft, Error> {
     let sb = Superblock::read(dev)?;
-    let system = Chunks::of_system(&sb)?;
-    let mut chunks = Chunks::default();
-    let root = Node { place: sb.chunk_root, level: sb.chunk_root_level, generation: sb.chunk_generation };
-    let reader = Reader::new(dev, &sb, &system, options.goes_on);
-    reader.walk(root, Key::FIRST, &mut |key, item| chunks.add(&sb, key, item).map(|()| true))?;
+    let chunks = all_chunks(dev, &sb, options.goes_on)?;
     let reader = Reader::new(dev, &sb, &chunks, options.goes_on);
     let extents = extent_tree(&reader, &sb)?;
     let mut draft = Draft::new(dev.size(), sb.sector_bytes, options);
@@ -209,17 +211,20 @@ pub(crate) fn map(dev: &dyn ReadAt, _: &Probe, options: &Options<'_>) -> Result<
     Ok(draft)
 }
 
+/// The chunks of the file system, as the tree of them says.
+fn all_chunks(dev: &dyn ReadAt, sb: &Superblock, goes_on: &dyn Fn() -> bool) -> Result<Chunks, Error> {
+    let system = Chunks::of_system(sb)?;
+    let mut chunks = Chunks::default();
+    let root = Node { place: sb.chunk_root, level: sb.chunk_root_level, generation: sb.chunk_generation };
+    let reader = Reader::new(dev, sb, &system, goes_on);
+    reader.walk(root, Key::FIRST, &mut |key, item| chunks.add(sb, key, item).map(|()| true))?;
+    Ok(chunks)
+}
+
 /// The root of the extent tree, as the tree of roots says.
 fn extent_tree(reader: &Reader<'_>, sb: &Superblock) -> Result<Node, Error> {
-    let root = Node { place: sb.root, level: sb.root_level, generation: sb.generation };
-    let wanted = Key { object: TREE_OF_EXTENTS, kind: ITEM_ROOT, offset: 0 };
-    let mut found = None;
-    reader.walk(root, wanted, &mut |key, item| {
-        if (key.object, key.kind) == (wanted.object, wanted.kind) && item.len() >= 239 {
-            found = Some(Node { place: le64(item, 176), level: u8(item, 238), generation: le64(item, 160) });
-        }
-        Ok(false)
-    })?;
+    let found = subvolumes::tree(reader, sb, TREE_OF_EXTENTS)?;
+    let found = found.map(|tree| tree.root);
     found.ok_or_else(|| Error::corrupt("tree of roots", sb.root, "an item for the extent tree", "none"))
 }
 

@@ -3,11 +3,15 @@
 
 use gravure_io::ReadAt;
 
-use crate::{Class, Error, Fallback, Options, UsedMap, map, owners, probe};
+use crate::{Class, Error, Fallback, ListKind, Options, UsedMap, XfsVolume, list, map, owners, probe};
 
 /// Runs and extents kept; few, so that the code that drops some is passed through.
 const MAX_RUNS: usize = 100;
 const MAX_EXTENTS: usize = 50;
+/// Directories listed; a hostile one may have any number of them.
+const MAX_DIRECTORIES: usize = 20;
+/// Files looked at, likewise.
+const MAX_FILES: usize = 400;
 
 /// A whole device of a few megabytes: one body for all file systems, since a signature decides which code reads it.
 pub fn volume(data: &[u8]) {
@@ -43,7 +47,57 @@ pub fn device(dev: &dyn ReadAt) -> bool {
         }
         assert_eq!(next, dev.size());
     }
+    listings(dev);
+    // An error says enough.
+    let _ = xfs_files(dev);
     made.is_ok()
+}
+
+/// Lists what can be listed, from the root down.
+fn listings(dev: &dyn ReadAt) {
+    let mut todo = vec![String::new()];
+    let mut count = 0usize;
+    while let Some(path) = todo.pop().filter(|_| count < MAX_DIRECTORIES) {
+        count = count.saturating_add(1);
+        match list(dev, &path, &|| true) {
+            Ok(None) => {}
+            Ok(Some(entries)) => {
+                assert!(entries.is_sorted_by(|a, b| a.name <= b.name), "{path}");
+                let directories = entries.iter().filter(|entry| entry.kind == ListKind::Directory);
+                todo.extend(directories.map(|entry| format!("{path}/{}", entry.name)).take(MAX_DIRECTORIES));
+            }
+            Err(error) => assert!(!error.to_string().is_empty()),
+        }
+    }
+}
+
+/// Reads all that is known of files of XFS.
+fn xfs_files(dev: &dyn ReadAt) -> Result<(), Error> {
+    let xfs = XfsVolume::open(dev, &|| true)?;
+    let mut todo = vec![xfs.root()?.number];
+    let mut count = 0usize;
+    while let Some(number) = todo.pop().filter(|_| count < MAX_FILES) {
+        count = count.saturating_add(1);
+        let Ok(file) = xfs.file(number) else { continue };
+        if file.is_directory() {
+            let entries = xfs.entries(&file).unwrap_or_default();
+            todo.extend(entries.into_iter().map(|(_, number)| number).take(MAX_FILES));
+        }
+        let mut next = 0;
+        for piece in xfs.pieces(&file).unwrap_or_default() {
+            assert!(piece.pos >= next && piece.len > 0, "{piece:?}");
+            next = piece.pos.saturating_add(piece.len);
+            assert!(piece.offset.saturating_add(piece.len) <= dev.size() && next <= file.size, "{piece:?}");
+        }
+        for attribute in xfs.attributes(&file).unwrap_or_default() {
+            assert!(attribute.name.len() > 5 && attribute.value.len() <= 1 << 16);
+        }
+        if let Ok(target) = xfs.target(&file) {
+            assert!(!target.is_empty() && target.len() <= 1024);
+        }
+        let _ = xfs.allocated_bytes(&file);
+    }
+    Ok(())
 }
 
 /// The rules of a map.

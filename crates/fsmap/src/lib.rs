@@ -47,3 +47,4 @@ pub use owners::{Owned, Owner, owners};
 pub use probe::{Fact, Kind, Probe, State, probe};
 pub use runs::{Class, Excluded, Run};
 pub use segments::{Segment, Segments};
+pub use xfs::{XfsAttribute, XfsFacts, XfsFile, XfsPiece, XfsTime, XfsVolume};

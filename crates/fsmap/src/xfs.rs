@@ -1,6 +1,12 @@
 //! XFS ("XFS Algorithms & Data Structures", 3rd edition): the trees of free space by block number, one in each allocation group.
 //! Numbers are big-endian, checksums little-endian.
 
+mod attributes;
+mod directory;
+mod extents;
+mod files;
+mod inode;
+mod list;
 mod log;
 
 use gravure_disk::Found;
@@ -11,6 +17,10 @@ use crate::field::{array, be16, be32, be64, le32, read, size, slice, text, u8, u
 use crate::map::Draft;
 use crate::probe::fact;
 use crate::{Error, Kind, Options, Probe, Reason, State};
+
+pub(crate) use list::list;
+
+pub use files::{XfsAttribute, XfsFacts, XfsFile, XfsPiece, XfsTime, XfsVolume};
 
 const MAGIC_AGF: u32 = 0x5841_4746;
 const MAGIC_BNO_V4: u32 = 0x4142_5442;

@@ -47,8 +47,9 @@ their partitions. From a pipe it is written
 front to back and read back likewise; a GPT gets its copy at the end of a larger disk, and nothing else is changed.
 Where an NTFS volume has no place with its blocks, it is laid out anew out of its files, as small as they need, with its label,
 serial number and boot code; so are FAT volumes whose sectors cannot be counted otherwise. ext2/3/4 are made smaller by resize2fs
-while they are restored (e2fsprogs and FUSE are needed for it). The report names all of them, and --no-file-level refuses them.
-XFS and Btrfs are restored block by block or refused.
+while they are restored (e2fsprogs and FUSE are needed for it). XFS is laid out anew, too, with its label, UUID and features, by
+mkfs.xfs and the kernel (xfsprogs, FUSE and root are needed for it); what files shared, quotas and flags such as immutable are not
+kept. The report names all of them, and --no-file-level refuses them. Btrfs is restored block by block or refused.
 A machine whose architecture, firmware or storage controller would keep the image's system from starting is refused, unless
 --any-hardware says otherwise.
 

@@ -342,6 +342,9 @@ fn finish_apply(
             gravure_imaging::Error::Refused { what, .. } if what.starts_with("writing") => {
                 Some("destroy it with --yes, or choose another target")
             }
+            gravure_imaging::Error::Refused { why, .. } if why.contains("program mkfs.xfs") => {
+                Some("install xfsprogs, or take a larger target")
+            }
             gravure_imaging::Error::Refused { why, .. } if why.contains("only block by block") => Some(
                 "take a larger target, make the file system smaller before the capture (resize2fs), or deploy its files as a WIM",
             ),

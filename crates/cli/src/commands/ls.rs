@@ -23,7 +23,8 @@ use crate::{Common, interrupt};
   ssh server cat x.wim | gravure ls -                    put aside in TMPDIR first; one of several images is -- -:2
   gravure ls /dev/sda3 /Windows --depth one              an NTFS volume, which is read without mounting it
   gravure ls disk.gim                                    partitions of a block image
-  gravure ls disk.gim:2/etc                              a directory on its second partition (NTFS, FAT, exFAT, ext2/3/4)
+  gravure ls disk.gim:2/etc                              a directory on its second partition (NTFS, FAT, exFAT, ext2/3/4, XFS, Btrfs)
+  gravure ls disk.gim:2/subvolid=5                       all of Btrfs, not what its default subvolume has
   gravure ls /srv/store.gim/#golden:1/EFI")]
 pub(crate) struct Options {
     /// Image file, with :NUMBER or :NAME when it holds several; or an NTFS volume, a partition or file

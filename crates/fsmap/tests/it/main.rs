@@ -2,5 +2,7 @@
 
 mod ext;
 mod fuzz_bodies;
+mod listing;
 mod oracles;
 mod support;
+mod xfs_files;

@@ -1,4 +1,4 @@
-//! What is in a partition of a block image, read from its chunks without restoring it: NTFS, FAT, exFAT and ext2/3/4.
+//! What is in a partition of a block image, read from its chunks without restoring it: NTFS, FAT, exFAT, ext2/3/4, XFS and Btrfs.
 
 use std::sync::Arc;
 
@@ -36,13 +36,14 @@ impl BlockImageAt {
                 of_tree(&tree, path).ok_or_else(not_found)
             }
             "fat12" | "fat16" | "fat32" => of_fat(&window, path, &name)?.ok_or_else(not_found),
-            "ext2" | "ext3" | "ext4" | "exfat" => {
+            "ext2" | "ext3" | "ext4" | "exfat" | "xfs" | "btrfs" => {
                 let listed = gravure_fsmap::list(&window, path, &|| ctl.check().is_ok());
                 ctl.check()?;
                 let listed = listed.map_err(|error| {
                     let kind = match &error {
                         gravure_fsmap::Error::Io { .. } => ErrorKind::Io,
                         gravure_fsmap::Error::Unsupported { .. } => ErrorKind::Unsupported,
+                        gravure_fsmap::Error::Refused { .. } => ErrorKind::Refused,
                         _ => ErrorKind::Integrity,
                     };
                     Error::Other { what: name.clone(), source: error.into(), kind }

@@ -1,8 +1,8 @@
 //! A block image of a whole disk onto a disk that is larger, smaller, or has sectors of another size; new identifiers for the table.
 //!
 //! Partitions are restored as they are, at the places that [`gravure_disk::transfer`] finds; the source was never shrunk for it. Where there
-//! is no room for the blocks of an NTFS volume, or its sectors cannot be counted otherwise, it is laid out anew out of its files (`anew.rs`),
-//! ext2/3/4 are made smaller (`shrink.rs`); which ones, `places.rs` decides. The table
+//! is no room for the blocks of an NTFS volume, or its sectors cannot be counted otherwise, it is laid out anew out of its files (`anew.rs`), XFS
+//! likewise (`xfs.rs`), ext2/3/4 are made smaller (`shrink.rs`); which ones, `places.rs` decides. The table
 //! is computed anew for this disk and written last, behind what its partitions need to be started from their new places: the count of
 //! hidden sectors in boot sectors of NTFS and FAT, the sectors that GRUB's boot code names.
 //!
@@ -17,12 +17,14 @@ mod least;
 mod logical;
 mod peek;
 mod places;
+mod program;
 mod references;
 mod sectors;
 mod shown;
 mod shrink;
 mod volume;
 mod volumes;
+mod xfs;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -684,7 +686,7 @@ fn erase_ends(device: &dyn VolumeDevice) -> Result<(), Error> {
 
 /// File systems that can do with less room than their blocks take.
 fn can_shrink(kind: Kind) -> bool {
-    matches!(kind, Kind::Ntfs | Kind::Ext2 | Kind::Ext3 | Kind::Ext4)
+    matches!(kind, Kind::Ntfs | Kind::Ext2 | Kind::Ext3 | Kind::Ext4 | Kind::Xfs)
 }
 
 /// Which file systems have to have room for all their blocks, in words.

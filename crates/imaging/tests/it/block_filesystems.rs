@@ -106,6 +106,26 @@ fn round_trip(dir: &Path, source: &Path, limit: u64) -> PathBuf {
     target
 }
 
+/// What a directory of the image that `round_trip` made has.
+fn names_and_sizes(dir: &Path, path: &str) -> Vec<(String, u64)> {
+    let image = Arc::new(BlockImageAt::new(open(&dir.join("x.gim"))));
+    let listed = image.list(None, path, &Ctl::default()).unwrap();
+    listed.into_iter().map(|one| (one.name, one.size)).collect()
+}
+
+/// The same files and sizes are in the directories of the image.
+fn assert_listed(dir: &Path, tree: &Path, files: &[PathBuf]) {
+    for file in files {
+        let above = file.parent().unwrap();
+        let listed = names_and_sizes(dir, above.to_str().unwrap());
+        let name = file.file_name().unwrap().to_str().unwrap();
+        let size = std::fs::metadata(tree.join(file)).unwrap().len();
+        assert!(listed.contains(&(name.to_owned(), size)), "{}: {listed:?}", file.display());
+        let expected = files.iter().filter(|other| other.parent() == Some(above)).count();
+        assert_eq!(listed.len(), expected, "{}", above.display());
+    }
+}
+
 fn assert_equal(expected: &Path, found: &Path, files: &[PathBuf]) {
     for file in files {
         let (a, b) = (std::fs::read(expected.join(file)).unwrap(), std::fs::read(found.join(file)));
@@ -264,6 +284,7 @@ fn btrfs_comes_back_with_every_file() {
     sparse(&image, 160 * MIB);
     run(mkfs.args(["-q", "--rootdir"]).arg(&tree).arg(&image));
     let restored = round_trip(dir.path(), &image, 80 * MIB);
+    assert_listed(dir.path(), &tree, &files);
     run(Command::new(btrfs.get_program()).args(["check", "--readonly"]).arg(&restored));
     let out = dir.path().join("out");
     std::fs::create_dir(&out).unwrap();
@@ -292,6 +313,12 @@ fn xfs_comes_back_sound() {
     sparse(&image, 320 * MIB);
     run(mkfs.args(["-q", "-p"]).arg(dir.path().join("proto")).arg(&image));
     let restored = round_trip(dir.path(), &image, 120 * MIB);
+    let names: Vec<String> = (0..files.len()).map(|number| format!("f{number}")).collect();
+    assert_eq!(names_and_sizes(dir.path(), "/").len(), names.len());
+    for (name, file) in names.iter().zip(&files) {
+        let size = std::fs::metadata(tree.join(file)).unwrap().len();
+        assert_eq!(names_and_sizes(dir.path(), name), [(name.clone(), size)]);
+    }
     run(repair.args(["-n", "-f"]).arg(&restored));
     // Every file by its blocks, as the tool of the file system finds them.
     let bytes = std::fs::read(&restored).unwrap();

@@ -11,6 +11,7 @@ mod block_logical;
 mod block_names;
 mod block_stream;
 mod block_upload;
+mod block_xfs;
 mod common;
 mod compact;
 mod damage;

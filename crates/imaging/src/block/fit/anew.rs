@@ -1,6 +1,6 @@
 //! Partitions that are laid out anew, file by file, out of an image of their blocks: NTFS where there is no room for its blocks or its
-//! sectors have another size, FAT where sectors have. Of ext2/3/4 that have no room as many blocks are restored as fit, the others are
-//! moved (`shrink.rs`). All other partitions of a disk are restored as they are.
+//! sectors have another size, FAT where sectors have, XFS where there is no room (`xfs.rs`). Of ext2/3/4 that have no room as many blocks are
+//! restored as fit, the others are moved (`shrink.rs`). All other partitions of a disk are restored as they are.
 
 use std::io;
 use std::ops::Range;
@@ -12,9 +12,11 @@ use gravure_io::{ReadAt, Window, WriteAt};
 use gravure_model::Ctl;
 use gravure_model::event::Observer;
 
+use super::xfs::XfsSource;
 use super::{disk_error, shrink};
 use crate::block::apply::{BlockApplyOptions, BlockVerify};
 use crate::block::at::BlockImageAt;
+use crate::meter::{Context, Meter};
 use crate::volume::{PartOf, RemakeOptions, SourceVolume, VolumeDevice, with_spare_bytes};
 use crate::{Error, ErrorKind};
 
@@ -31,6 +33,7 @@ pub(super) enum Files {
     Fat(Volume),
     /// Not files, but blocks that can be moved, of so many bytes.
     Ext(Volume, u32),
+    Xfs(Box<XfsSource>),
 }
 
 /// A partition that is laid out anew.
@@ -82,6 +85,7 @@ impl Files {
                 })?;
                 Ok(Self::Ext(volume, probe.block_size.unwrap_or(1024)))
             }
+            Kind::Xfs => Ok(Self::Xfs(Box::new(XfsSource::open(volume, name, ctl)?))),
             other => Err(Error::Unsupported {
                 what: "laying a volume out anew",
                 value: format!("{} on {name}", other.name()),
@@ -96,6 +100,7 @@ impl Files {
             // A system partition: what a firmware finds on it is not worth a risk.
             Self::Fat(volume) => with_fat(volume, volume.size(), sector_bytes, 0, |_| Ok(volume.size())),
             Self::Ext(volume, block) => shrink::least_bytes(volume, *block).map(with_spare_bytes),
+            Self::Xfs(source) => source.least_bytes(sector_bytes),
         }
     }
 
@@ -112,6 +117,7 @@ impl Anew {
         let (kind, not_kept) = match self.files {
             Files::Ntfs(_) => ("NTFS", "page files, shadow copies and the change journal are not kept"),
             Files::Fat(_) => ("FAT", "times and attributes of files are not kept"),
+            Files::Xfs(_) => ("XFS", "blocks that files shared are theirs alone now"),
             Files::Ext(..) => return format!("{name}: ext made smaller by resize2fs, as {why}"),
         };
         format!("{name}: {kind} laid out anew, file by file, as {why}; {not_kept}")
@@ -158,6 +164,13 @@ impl Anew {
                 })?;
                 let verified_bytes = if is_verified { used } else { 0 };
                 Ok(Outcome { written_bytes: used, verified_bytes, ..Outcome::default() })
+            }
+            Files::Xfs(source) => {
+                let context = Context { ctl, observer, threads: 1 };
+                let meter = Meter::start(&context, &options.stage);
+                let outcome = source.write(&part, is_verified, &meter, ctl)?;
+                let totals = meter.finish();
+                Ok(Outcome { warnings: totals.warnings, skipped: totals.skipped, ..outcome })
             }
             Files::Ext(volume, block) => {
                 let moved = shrink::shrink(&part, volume, *block, is_verified)?;

@@ -4,6 +4,7 @@
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use gravure_fsmap::Kind;
 use gravure_linux::grow::{Growing, grow};
@@ -23,6 +24,11 @@ use crate::volume::{PartOf, VolumeFile};
 
 /// Shows all subvolumes of Btrfs instead of the one that is the default.
 const TOP_LEVEL: &str = "subvolid=5";
+
+/// Somebody has a file open (`EBUSY`): how often, and after what time, unmounting is tried again.
+const BUSY: i32 = 16;
+const MAX_ATTEMPTS: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// What came of it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -166,10 +172,27 @@ fn mounted<T>(
     mount::mount(volume.device.as_os_str(), &place.0, kind.mount_type(), options)
         .map_err(Error::linux(&name))?;
     let worked = work(&place.0);
-    let unmounted = mount::unmount(&place.0).map_err(Error::linux(&name));
+    let unmounted = unmount(&place.0).map_err(Error::linux(&name));
     let out = worked?;
     unmounted?;
     Ok(out)
+}
+
+/// Unmounts what is at `place`. Programs that are just being started by other threads have its files open for a moment, whoever watches for new
+/// volumes looks at it, and a loop device lets its file go a little later than it says.
+pub(super) fn unmount(place: &Path) -> Result<(), gravure_linux::Error> {
+    for _ in 0..MAX_ATTEMPTS {
+        match mount::unmount(place) {
+            Err(error) if error.errno() == Some(BUSY) => std::thread::sleep(PAUSE),
+            other => return other,
+        }
+    }
+    let last = mount::unmount(place);
+    if last.is_err() {
+        // Nothing is to stay mounted; the error says that it is not known whether everything was written.
+        drop(mount::detach(place));
+    }
+    last
 }
 
 /// A directory to mount on, removed when dropped.

@@ -46,6 +46,13 @@ pub(super) fn judge(
         // Blocks of these are all that matters.
         Kind::Ext2 | Kind::Ext3 | Kind::Ext4 | Kind::Btrfs => probe.block_size,
         Kind::Unknown | Kind::Swap => return Ok(Fate::Kept),
+        // Structures of a sector each, at the start of every group; blocks are what files have.
+        Kind::Xfs if can_be_made_for(probe, sector) => {
+            let own = probe.sector_size.unwrap_or(0);
+            return Ok(Fate::Anew(format!(
+                "it was made for sectors of {own} bytes, the target has {sector}"
+            )));
+        }
         Kind::Xfs => probe.sector_size,
         // Equal or nothing: firmware and Windows read them in their own sectors.
         _ if probe.sector_size == Some(sector) => return Ok(Fate::Kept),
@@ -74,6 +81,13 @@ pub(super) fn judge(
             unit.unwrap_or(0)
         )),
     }
+}
+
+/// Whether an XFS volume for smaller sectors can be laid out anew for these, with the same blocks.
+fn can_be_made_for(probe: &Probe, sector: u32) -> bool {
+    probe.version.as_deref() == Some("5")
+        && probe.sector_size.is_some_and(|own| own < sector)
+        && probe.block_size.is_some_and(|block| block >= sector)
 }
 
 /// The boot sectors of a volume in a partition of `len` bytes for sectors of `sector` bytes, `hidden` of them in front of it; or what keeps

@@ -14,7 +14,7 @@ use fuser::{
     ReplyOpen, ReplyWrite, Request, Session, SessionACL, TimeOrNow, WriteFlags,
 };
 
-use super::kernel::Place;
+use super::kernel::{Place, unmount};
 use crate::Error;
 
 /// Name of the file.
@@ -67,7 +67,10 @@ pub(super) fn with_file<T>(
             scope.spawn(move || serve(device, &asked, &failed, stop));
         }
         let done = work(&path.join(NAME));
-        let unmounted = session.umount_and_join().map_err(Error::io("unmount", path.display()));
+        // The session tries once only; who may not unmount himself leaves it to that.
+        let unmounted = unmount(path);
+        let joined = session.umount_and_join().map_err(Error::io("unmount", path.display()));
+        let unmounted = unmounted.map_or(joined, |()| Ok(()));
         if let Ok(error) = failure.try_recv() {
             return Err(error);
         }

@@ -9,13 +9,12 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
-use std::path::Path;
-use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use gravure_io::ReadAt;
 
 use super::anew::Volume;
+use super::program::run;
 use super::shown::{Shown, with_file};
 use crate::volume::VolumeDevice;
 use crate::{Error, ErrorKind};
@@ -25,8 +24,6 @@ const PAGE: u64 = 4096;
 const MAX_PAGES: usize = 64 << 10;
 /// Bytes read back at a time.
 const STEP_PAGES: u64 = 256;
-/// Where programs of the system's owner are when the path does not say.
-const SYSTEM_PATHS: [&str; 2] = ["/usr/sbin", "/sbin"];
 /// What `resize2fs -P` says before the number of blocks.
 const MINIMUM: &str = "minimum size of the filesystem:";
 
@@ -185,38 +182,6 @@ impl Shown for Shrinking<'_> {
 
 fn whole_pages(offset: u64, len: usize) -> Range<u64> {
     offset / PAGE..(offset + len as u64).div_ceil(PAGE)
-}
-
-/// Runs a program on the file; what it says when it ends with one of the codes that are `fine`.
-fn run(
-    program: &str,
-    arguments: &[&str],
-    file: &Path,
-    size: Option<String>,
-    fine: &[i32],
-) -> Result<String, Error> {
-    let found = SYSTEM_PATHS.iter().map(|dir| Path::new(dir).join(program)).find(|path| path.is_file());
-    let mut command = Command::new(found.unwrap_or_else(|| program.into()));
-    command.args(arguments).arg(file).args(size).env("LC_ALL", "C").stdin(Stdio::null());
-    // The payload blocks signals; a program that inherits that cannot be stopped.
-    gravure_linux::process::with_default_signals(&mut command);
-    let output = command.output().map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => Error::NotFound { what: "program", which: program.to_owned() },
-        _ => Error::io("start", program)(error),
-    })?;
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    if output.status.code().is_some_and(|code| fine.contains(&code)) {
-        return Ok(said);
-    }
-    let error = String::from_utf8_lossy(&output.stderr);
-    let words = said.lines().chain(error.lines()).map(str::trim).filter(|line| !line.is_empty());
-    let words: Vec<&str> = words.collect();
-    let last = words[words.len().saturating_sub(6)..].join("; ");
-    Err(Error::Other {
-        what: format!("{program}: {}", output.status),
-        source: last.into(),
-        kind: ErrorKind::Failed,
-    })
 }
 
 /// Bytes that the file system in `image`, of blocks of `block_bytes`, needs at least, as `resize2fs` says.

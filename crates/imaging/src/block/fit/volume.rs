@@ -30,20 +30,22 @@ fn obstacle(image: &BlockImage, device: &dyn VolumeDevice) -> Option<String> {
 
 fn kind(image: &BlockImage) -> Option<Kind> {
     let volume = image.facts().volumes.first()?;
-    let known = [Kind::Ntfs, Kind::Fat16, Kind::Fat32, Kind::Ext2, Kind::Ext3, Kind::Ext4];
+    let known = [Kind::Ntfs, Kind::Fat16, Kind::Fat32, Kind::Ext2, Kind::Ext3, Kind::Ext4, Kind::Xfs];
     known.into_iter().find(|kind| kind.name().eq_ignore_ascii_case(&volume.content))
 }
 
 /// Whether `image` is one of a volume whose blocks cannot stand on `device` where they were, but whose files may.
 pub fn is_laid_out_anew(image: &BlockImage, device: &dyn VolumeDevice) -> bool {
     let is_possible = match kind(image) {
-        Some(Kind::Ext2 | Kind::Ext3 | Kind::Ext4) => image.root().sector_bytes == device.sector_bytes(),
+        Some(Kind::Ext2 | Kind::Ext3 | Kind::Ext4 | Kind::Xfs) => {
+            image.root().sector_bytes == device.sector_bytes()
+        }
         other => other.is_some(),
     };
     image.facts().scope == Scope::Volume && is_possible && obstacle(image, device).is_some()
 }
 
-/// Makes `device` a volume with the files of the one that `image` was made of. NTFS and FAT are none before everything on it was written and checked.
+/// Makes `device` a volume with the files of the one that `image` was made of. NTFS, FAT and XFS are none before everything on it was written and checked.
 pub fn apply_volume_anew(
     image: &BlockImage,
     device: &dyn VolumeDevice,
