@@ -350,8 +350,9 @@ mod tests {
             disk_controllers: disk.iter().map(ToString::to_string).collect(),
             ..hardware("uefi", all)
         };
-        let unlike: &[(&str, bool)] = &[("storage controller", true)];
-        let cases: [(Hardware, Hardware, &[(&str, bool)]); 11] = [
+        type Expected = &'static [(&'static str, bool)];
+        let unlike: Expected = &[("storage controller", true)];
+        let cases: [(Hardware, Hardware, Expected); 11] = [
             // A chipset that has AHCI, and a disk on virtio.
             (on(&[AHCI], &[AHCI]), on(&[AHCI, VIRTIO], &[VIRTIO]), unlike),
             (on(&[AHCI], &[]), on(&[AHCI, VIRTIO], &[VIRTIO]), unlike),

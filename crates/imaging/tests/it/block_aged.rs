@@ -399,13 +399,15 @@ fn swap_comes_back_as_its_header() {
     assert_eq!(probe(&target).label.as_deref(), Some("tausch"));
 }
 
+/// A name and pieces.
+type LogicalVolume = (&'static str, &'static [(usize, usize)]);
+
 /// Volumes of a group by their pieces, in their order: first extent of 1 MiB, and how many.
-const VOLUMES: [(&str, &[(usize, usize)]); 2] =
-    [("root", &[(33, 20), (5, 20)]), ("home", &[(26, 7), (55, 8), (0, 4)])];
+const VOLUMES: [LogicalVolume; 2] = [("root", &[(33, 20), (5, 20)]), ("home", &[(26, 7), (55, 8), (0, 4)])];
 
 /// What LVM writes of a group with these volumes.
 fn group(device: &str) -> String {
-    let volume = |(nth, (name, pieces)): (usize, &(&str, &[(usize, usize)]))| {
+    let volume = |(nth, (name, pieces)): (usize, &LogicalVolume)| {
         let mut start = 0;
         let segments = (1..).zip(*pieces).map(|(number, (at, count))| {
             let text = format!(
