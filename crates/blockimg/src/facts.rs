@@ -156,6 +156,9 @@ pub struct Volume {
     /// Bytes of a replayed journal.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub replayed_bytes: u64,
+    /// Whether a Windows is on it, of NTFS volumes that could be looked into. Images of versions that did not look do not have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub has_windows: Option<bool>,
     /// More of the file system, by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub details: Vec<(String, String)>,
@@ -182,9 +185,13 @@ pub struct Hardware {
     /// SMBIOS product.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub product: Option<String>,
-    /// Storage controllers, as modaliases.
+    /// Storage controllers: `pci:8086:a102 class 010601`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub storage_controllers: Vec<String>,
+    /// Those of them that the disk hangs on, its own first, or the first hardware ID that Windows has for what is on no PCI bus. Empty where
+    /// that is not known, and in images of versions that did not look.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub disk_controllers: Vec<String>,
     /// What else was said.
     #[serde(flatten)]
     pub more: serde_json::Map<String, Value>,

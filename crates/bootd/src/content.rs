@@ -45,6 +45,8 @@ pub struct Ask {
     pub via: Via,
     /// What for.
     pub asking: Asking,
+    /// What came before was wrong: a copy that is kept here is to be looked at before it is given (HTTP `Cache-Control: no-cache`).
+    pub afresh: bool,
 }
 
 impl Ask {

@@ -23,6 +23,8 @@ mod table;
 mod verify;
 mod windows;
 
+pub use restored::foresee_start;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;

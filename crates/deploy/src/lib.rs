@@ -10,7 +10,7 @@ mod planner;
 mod execute;
 mod failure;
 
-pub use execute::{ImageSource, Machine, Report, execute};
+pub use execute::{ImageSource, Machine, Report, execute, foresee_start};
 pub use failure::Failure;
 pub use planner::{
     CatalogImage, NamePattern, PlanRequest, ROOT_LABEL, Refusal, name_pattern, plan, plan_capture,

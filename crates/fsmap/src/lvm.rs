@@ -179,10 +179,18 @@ fn layout(text: &str, id: &str, dev_bytes: u64) -> Result<Layout, Error> {
     let mut layout = Layout { group: group.to_owned(), extent_bytes, start, extents, volumes: Vec::new() };
     let volumes = || body.section("logical_volumes").map(Section::sections).into_iter().flatten();
     // Names that segments mention: a snapshot reads of its origin what the origin's file system says is free, and a pool, a
-    // mirror or a cache has an order of its own in the volumes that it is made of.
+    // mirror or a cache has an order of its own in the volumes that it is made of. What a stripe names is a device where there is one of
+    // that name, and only else a volume; the type of a segment and its tags name none.
+    let is_device = |name: &str| devices.section(name).is_some();
     let parts: BTreeSet<&str> = volumes()
         .flat_map(|(_, volume)| volume.sections())
         .flat_map(|(_, segment)| segment.texts())
+        .filter(|(key, name)| match *key {
+            "type" | "tags" => false,
+            "stripes" => !is_device(name),
+            _ => true,
+        })
+        .map(|(_, name)| name)
         .collect();
     for (name, volume) in volumes() {
         let is_visible = volume.list("status").contains(&Value::Text("VISIBLE".to_owned()));

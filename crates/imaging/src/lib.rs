@@ -55,11 +55,11 @@ pub use block::{
     BlockCaptureOptions, BlockCaptureReport, BlockImage, BlockImageAt, BlockLayout, BlockPlan,
     BlockPlanOptions, BlockSource, BlockStream, BlockVerify, BlockVerifyReport, CaptureTarget, Delta,
     FileSystemKind, FilesImport, FilesImportOptions, FinishReport, FitOptions, FitPlan, FitReport,
-    FittedPartition, Growth, ImageKind, Keep, Misfit, Mountable, Mountables, NameHits, UPLOAD_BATCH_BYTES,
-    advise, apply_block_image, apply_block_stream, apply_volume_anew, describe_block_image,
-    describe_stored_image, finish_file_systems, hardware_of, has_to_be_fitted, is_block_image,
-    is_described_block_image, is_driven_alike, is_laid_out_anew, least_disk_bytes, misfits, mountables,
-    no_hits, store_error_kind, verify_block_image, whole_device,
+    FittedPartition, Growth, ImageKind, Judged, Keep, Misfit, Mountable, Mountables, NameHits, Outlook,
+    UPLOAD_BATCH_BYTES, advise, apply_block_image, apply_block_stream, apply_volume_anew,
+    describe_block_image, describe_stored_image, finish_file_systems, hardware_of, has_to_be_fitted,
+    is_block_image, is_described_block_image, is_driven_alike, is_laid_out_anew, least_disk_bytes, misfits,
+    mountables, no_hits, store_error_kind, system_disk, verify_block_image, whole_device,
 };
 pub use bundles::Bundles;
 pub use capture::{

@@ -141,6 +141,17 @@ pub fn disk(roots: &Roots, name: &str) -> Result<Option<Disk>, Error> {
     read_disk(roots, &roots.sys.join("block").join(name), name)
 }
 
+/// Kernel name of the disk that the device `number` is, or is a partition of; `None` for all else, such as volumes that others are joined to.
+pub fn disk_of(roots: &Roots, number: DeviceNumber) -> Option<String> {
+    let is_it = |name: &str| {
+        let dev = sysfs::bytes(&roots.sys.join("class/block").join(name).join("dev"));
+        dev.and_then(|word| mount::parse_device(&word)) == Some(number)
+    };
+    let is_part = |disk: &Disk| disk.partitions.iter().any(|partition| is_it(&partition.name));
+    let found = disks(roots).ok()?.into_iter().find(|disk| disk.number == number || is_part(disk))?;
+    Some(found.name)
+}
+
 fn read_disk(roots: &Roots, dir: &Path, name: &str) -> Result<Option<Disk>, Error> {
     let Some(number) = sysfs::bytes(&dir.join("dev")).and_then(|word| mount::parse_device(&word)) else {
         return Ok(None);

@@ -24,7 +24,7 @@ use crate::Error;
 use crate::config::{Config, StoreConfig};
 use crate::images::Stamp;
 use cache::Cache;
-pub(crate) use cache::cached_bytes;
+pub(crate) use cache::{cached_bytes, damaged};
 pub(crate) use place::Place;
 use place::{CATALOG, Look};
 
@@ -163,13 +163,13 @@ impl SiteStore {
         Err(failed.unwrap_or_else(|| Error::Store { message: "the store has no place".to_owned() }))
     }
 
-    /// What a machine gets that asks for an object. Blocks.
-    pub(crate) fn find(&self, object: &str, asking: Asking) -> Found {
+    /// What a machine gets that asks for an object, `afresh` when what it got before was wrong. Blocks.
+    pub(crate) fn find(&self, object: &str, asking: Asking, afresh: bool) -> Found {
         if !is_served(object) {
             return Found::Nothing;
         }
         if let Some(cache) = &self.cache
-            && let Some(found) = cache.find(object, || self.far(object))
+            && let Some(found) = cache.find(object, afresh, || self.far(object))
         {
             return found;
         }

@@ -320,7 +320,7 @@ fn named(object: &Listed) -> Option<ChunkId> {
 }
 
 /// Frames of a pack, ascending.
-fn frame_lens(entries: &[PackEntry]) -> Vec<(u64, u32)> {
+pub(crate) fn frame_lens(entries: &[PackEntry]) -> Vec<(u64, u32)> {
     let mut frames: Vec<(u64, u32)> =
         entries.iter().map(|entry| (entry.frame_offset, entry.frame_len)).collect();
     frames.sort_unstable();

@@ -15,10 +15,10 @@ fn is_immutable(name: &str) -> bool {
 }
 
 /// Bytes of an object that is copied whole.
-const MAX_COPIED_BYTES: u64 = 256 << 20;
+pub(crate) const MAX_COPIED_BYTES: u64 = 256 << 20;
 
 /// Whether the name of an object says its content, and that is another: objects of an index are named by their hashes, packs are not.
-fn is_misnamed(name: &str, bytes: &[u8]) -> bool {
+pub(crate) fn is_misnamed(name: &str, bytes: &[u8]) -> bool {
     let hash = name.strip_prefix("index/").map(|name| name.strip_prefix("head-").unwrap_or(name));
     hash.and_then(|hash| hash.parse::<ChunkId>().ok()).is_some_and(|hash| hash != ChunkId::of(bytes))
 }

@@ -19,10 +19,12 @@ mod s3;
 mod index;
 mod store;
 
+mod check;
 mod collect;
 mod writer;
 
 pub use bounded::BoundedObjects;
+pub use check::check_object;
 pub use collect::{CollectOptions, CollectReport, ScrubReport};
 pub use error::{Error, ErrorKind};
 pub use files::{Files, Locked, SystemFiles};

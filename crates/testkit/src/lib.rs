@@ -23,6 +23,7 @@ mod site;
 mod snapshot;
 mod vm;
 
+pub mod bitlocker;
 pub mod lvm;
 pub mod signing;
 

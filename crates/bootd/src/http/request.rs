@@ -27,6 +27,8 @@ pub(super) struct Request {
     pub(super) target: String,
     pub(super) range: Option<Vec<u8>>,
     pub(super) if_range: Option<Vec<u8>>,
+    /// What is kept here is to be looked at again.
+    pub(super) afresh: bool,
     /// Whether the client may ask more on this connection.
     pub(super) keep: bool,
     /// Whether it wants to be told that it may; RFC 9112 clients take it for granted.
@@ -113,6 +115,7 @@ fn parse(head: &[u8]) -> Next {
         target: parsed.path.unwrap_or("/").to_owned(),
         range: None,
         if_range: None,
+        afresh: false,
         keep: !old,
         old,
     };
@@ -123,6 +126,8 @@ fn parse(head: &[u8]) -> Next {
             request.range = Some(header.value.to_vec());
         } else if named("if-range") {
             request.if_range = Some(header.value.to_vec());
+        } else if named("cache-control") {
+            request.afresh |= has_word(header.value, "no-cache");
         } else if named("connection") {
             close |= has_word(header.value, "close");
             request.keep |= has_word(header.value, "keep-alive");
@@ -182,6 +187,8 @@ mod tests {
         let head =
             request("HEAD //a?b=c:d HTTP/1.1\r\nHost: x\r\nRANGE: bytes=1-2\r\nIf-Range: \"e\"\r\n\r\n");
         assert_eq!((head.method, head.target.as_str()), (Method::Head, "//a?b=c:d"));
+        assert!(!head.afresh);
+        assert!(request("GET / HTTP/1.1\r\nCache-Control: max-age=0, No-Cache\r\n\r\n").afresh);
         assert_eq!(
             (head.range.as_deref(), head.if_range.as_deref()),
             (Some(&b"bytes=1-2"[..]), Some(&b"\"e\""[..]))

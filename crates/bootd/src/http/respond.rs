@@ -98,7 +98,15 @@ pub(super) async fn respond(
     };
     let media = media_type(&target.name);
     let name = target.name.clone();
-    let ask = Ask { name: target.name, query: target.query, peer: peer.ip(), local, via: Via::Http, asking };
+    let ask = Ask {
+        name: target.name,
+        query: target.query,
+        peer: peer.ip(),
+        local,
+        via: Via::Http,
+        asking,
+        afresh: request.afresh,
+    };
     let mut answer = match library.find(ask).await {
         Found::Nothing => plain(404, "no such file\n"),
         Found::Refused(refusal) => {

@@ -210,6 +210,7 @@ async fn find(shared: &Shared, request: &Request, socket: &StdSocket, peer: Sock
         local: socket.local_addr()?,
         via: Via::Tftp,
         asking: Asking::Content,
+        afresh: false,
     };
     let found = shared.library.find(ask).await;
     if let Found::Refused(refusal) = &found {

@@ -9,11 +9,11 @@ use gravure_blockimg::ChunkId;
 use gravure_blockimg::facts::{Facts, Hardware, Volume};
 use gravure_imaging::{
     BlockApplyOptions, BlockApplyReport, BlockCapture, BlockCaptureOptions, BlockCaptureReport, BlockImageAt,
-    BlockPlan, BlockPlanOptions, BlockSource, BlockStream, Delta, ErrorKind, Keep, ListKind, VolumeFile,
-    Which, apply_block_stream, hardware_of, misfits, verify_block_image,
+    BlockPlan, BlockPlanOptions, BlockSource, BlockStream, Delta, ErrorKind, Judged, Keep, ListKind,
+    VolumeFile, Which, apply_block_stream, hardware_of, misfits, verify_block_image,
 };
-use gravure_linux::disks::Roots;
-use gravure_linux::machine;
+use gravure_linux::disks::{Roots, disk_of};
+use gravure_linux::{BlockDevice, machine};
 use gravure_store::{CollectOptions, OnExisting};
 use gravure_unlock::Key;
 use serde::Serialize;
@@ -76,8 +76,8 @@ pub(super) fn capture(wanted: &Capture<'_>, common: &Common) -> Result<ExitCode,
         keep: wanted.keep,
         // Of a file nobody knows which machine it belongs to.
         hardware: match wanted.machine {
-            Some(path) => Some(hardware_of(&read_inventory(path)?)),
-            None => is_device.then(hardware),
+            Some(path) => Some(hardware_of(&read_inventory(path)?, None)),
+            None => is_device.then(|| hardware(wanted.source)),
         },
         parent: parent(wanted)?,
         keys: wanted.keys.clone(),
@@ -190,9 +190,13 @@ fn capture_line(image: &str, report: &BlockCaptureReport) -> String {
     )
 }
 
-/// What of this machine has to be alike elsewhere.
-fn hardware() -> Hardware {
-    hardware_of(&machine::collect(&Roots::default()).inventory)
+/// What of this machine has to be alike elsewhere, of the disk that `device` is or is a partition of.
+fn hardware(device: &Path) -> Hardware {
+    let roots = Roots::default();
+    let number = BlockDevice::open_read(device).map(|device| device.facts().number);
+    let disk = number.ok().and_then(|number| disk_of(&roots, number));
+    // Of a volume on several disks, or in memory, nobody knows.
+    hardware_of(&machine::collect(&roots).inventory, Some(disk.as_deref().unwrap_or_default()))
 }
 
 #[derive(Debug, Serialize)]
@@ -228,18 +232,18 @@ pub(super) struct Conditions<'a> {
 
 impl Conditions<'_> {
     /// Refuses a machine on which the image's system would not start. Of a file nobody knows where it will go.
-    fn check_hardware(&self, facts: &Facts, target: &Path) -> Result<(), Failure> {
+    fn check_hardware(&self, image: &Judged<'_>, target: &Path) -> Result<(), Failure> {
         use std::os::unix::fs::FileTypeExt as _;
-        if facts.hardware.is_none() {
+        if image.facts().hardware.is_none() {
             return Ok(());
         }
         let is_device = std::fs::metadata(target).is_ok_and(|it| it.file_type().is_block_device());
         let target = match self.machine {
-            Some(path) => hardware_of(&read_inventory(path)?),
-            None if is_device => hardware(),
+            Some(path) => hardware_of(&read_inventory(path)?, None),
+            None if is_device => hardware(target),
             None => return Ok(()),
         };
-        let misfits = misfits(facts, &target);
+        let misfits = misfits(image, &target);
         for misfit in misfits.iter().filter(|misfit| !misfit.is_fatal || self.any_hardware) {
             eprintln!("warning: {misfit}");
         }
@@ -314,7 +318,7 @@ pub(super) fn apply(
                 .with_cure("name the image instead of piping it, or leave --delta away"));
         }
         let stream = BlockStream::open(io::stdin(), "standard input")?;
-        conditions.check_hardware(stream.facts(), target)?;
+        conditions.check_hardware(&Judged::by_facts(stream.facts()), target)?;
         let device = file.open(target, stream.facts())?;
         apply_block_stream(stream, &device, &how, &ctl, &reporter).map(|report| {
             let fitted = Fitted::with_notes(report.notes.clone());
@@ -325,7 +329,7 @@ pub(super) fn apply(
         if let Some(key) = conditions.trust {
             check_signature(&opened, key)?;
         }
-        conditions.check_hardware(opened.facts(), target)?;
+        conditions.check_hardware(&Judged::of(&opened), target)?;
         let device = file.open(target, opened.facts())?;
         fit.apply(&opened, device, target, &how, &ctl, &reporter)
     };

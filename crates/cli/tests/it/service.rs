@@ -170,6 +170,61 @@ fn drivers_and_settings_go_in_and_come_out_again() {
     assert_eq!(gravure(dir, &services).status.code(), Some(3), "the key came with the driver");
 }
 
+/// Another controller speaks against an image of a disk only where servicing cannot put its driver in.
+#[test]
+fn advice_knows_what_drivers_a_plan_puts_into_the_windows_of_an_image() {
+    let temp = prepared();
+    let dir = temp.path();
+    let machine = |name: &str, device: u16, class: u32| {
+        let text = serde_json::json!({
+            "version": 1, "firmware": {"mode": "uefi"},
+            "smbios": {"bios": {}, "system": {"product": "A"}, "board": {}, "chassis": {}},
+            "cpu": {"packages": 1, "cores": 1, "threads": 1, "architecture": "x86_64"},
+            "memory": {"usable_bytes": 1, "installed_bytes": 1, "modules": []}, "nics": [], "usb": [],
+            "disks": [{"name": "vda", "size_bytes": 1_u64 << 36, "logical_sector_bytes": 512,
+                "physical_sector_bytes": 512, "rotational": false, "removable": false, "read_only": false,
+                "in_use": [], "content": []}],
+            // What is beside it does not count.
+            "pci": [{"address": "0000:00:03.0", "vendor": 0x1af4, "device": device, "subsystem_vendor": 0,
+                "subsystem_device": 0, "class": class, "revision": 0},
+                {"address": "0000:00:1f.2", "vendor": 0x8086, "device": 0x2922, "subsystem_vendor": 0,
+                "subsystem_device": 0, "class": 0x01_0601, "revision": 0}],
+            "devices": [
+                {"bus": "pci", "place": "0000:00:03.0", "compatible_ids": [],
+                 "hardware_ids": [format!("PCI\\VEN_1AF4&DEV_{device:04X}")]},
+                {"bus": "disk", "place": "vda", "parent": "0000:00:03.0", "hardware_ids": [], "compatible_ids": []}],
+        });
+        fs::write(dir.join(name), text.to_string()).unwrap();
+    };
+    machine("source.json", 0x2922, 0x01_0601);
+    machine("virtio.json", 0x1042, 0x01_0000);
+    machine("other.json", 0x1234, 0x01_0400);
+    ok(dir, &["apply", "x.wim:1", "c.ntfs", "--size", "32M", "--progress", "none"]);
+    ok(dir, &["capture", "c.ntfs", "c.gim", "--machine", "source.json", "--progress", "none"]);
+    let advise = |machine: &str, more: &[&str]| {
+        let group = ["image", "advise", "--group", machine, "--image", "c.gim"];
+        ok(dir, &[&group[..], more].concat())
+    };
+    let unasked = advise("virtio.json", &[]);
+    assert!(unasked.starts_with("advice: WIM\n"), "{unasked}");
+    assert!(unasked.contains("this is pci:1af4:1042; a plan puts a driver into its Windows"), "{unasked}");
+    let drivers = ["--drivers", "drivers"];
+    let served = advise("virtio.json", &drivers);
+    assert!(served.starts_with("advice: partition image\n"), "{served}");
+    assert!(
+        served.contains("its Windows starts: 0000:00:03.0")
+            && served.contains("raid.inf 1.2.3.4 (boot-critical)")
+    );
+    let other = advise("other.json", &drivers);
+    assert!(other.starts_with("advice: WIM\n") && other.contains("nor among the site's"), "{other}");
+    let same = advise("source.json", &drivers);
+    assert!(same.starts_with("advice: partition image\n") && !same.contains("controller"), "{same}");
+    let refused = gravure(dir, &["apply", "c.gim", "n.img", "--machine", "virtio.json"]);
+    assert_eq!(refused.status.code(), Some(4), "{}", String::from_utf8_lossy(&refused.stderr));
+    let alone = gravure(dir, &["image", "advise", "--group", "other.json", "--drivers", "drivers"]);
+    assert_eq!(alone.status.code(), Some(2));
+}
+
 #[test]
 fn layers_are_applied_once_in_their_order() {
     let temp = prepared();

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use gravure_disk::fat::FatVolume;
 use gravure_disk::{Partition, guid};
 use gravure_imaging::{
-    BlockApplyOptions, BlockImage, ExistingData, FitOptions, FitPlan, Growth, VolumeFile,
+    BlockApplyOptions, BlockImage, ExistingData, FitOptions, FitPlan, Growth, Judged, VolumeFile,
     finish_file_systems, hardware_of, is_described_block_image, is_driven_alike, misfits,
 };
 use gravure_io::Window;
@@ -94,8 +94,9 @@ impl Run<'_> {
         restore: &RestoreRequest,
         stage: &str,
     ) -> Result<Judgement, StepError> {
-        let here = hardware_of(&machine::collect(&self.machine.roots).inventory);
-        let found = misfits(image.facts(), &here);
+        let disk = self.target()?.disk.name.clone();
+        let here = hardware_of(&machine::collect(&self.machine.roots).inventory, Some(&disk));
+        let found = misfits(&Judged::of(image), &here);
         let mut servicing = self.open_servicing()?;
         let foreseen = servicing.foresee(image, self.ctl)?;
         let likeness = match (restore.any_hardware, is_driven_alike(image.facts(), &here)) {

@@ -30,7 +30,8 @@ impl Run<'_> {
         self.compare_disk(&disk)?;
         self.refuse_uses(&disk)?;
         let source = BlockSource::open(&disk.device).map_err(failed)?;
-        let hardware = Some(hardware_of(&machine::collect(&self.machine.roots).inventory));
+        let inventory = machine::collect(&self.machine.roots).inventory;
+        let hardware = Some(hardware_of(&inventory, Some(&disk.name)));
         let options = BlockPlanOptions { hardware, ..options(self.plan, wanted)? };
         let plan = BlockPlan::new(source, &options, self.ctl).map_err(unclean)?;
         let notes = plan.facts().volumes.iter().flat_map(|volume| {

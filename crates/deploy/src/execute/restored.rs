@@ -5,9 +5,10 @@
 //! The disk is restored and right before. A system that cannot be reached here is told, and keeps the name it has.
 
 #[cfg(test)]
-mod fixtures;
+pub(super) mod fixtures;
 mod foresight;
 mod linux;
+mod outlook;
 mod servicing;
 mod windows;
 
@@ -23,6 +24,7 @@ use super::root::RootEditor;
 use crate::failure::{StepError, chain, code};
 
 pub(super) use foresight::{Judgement, Likeness, judge};
+pub use outlook::foresee_start;
 pub(super) use servicing::Servicing;
 
 /// A file system that a system may stand on.

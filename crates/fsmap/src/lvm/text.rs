@@ -51,14 +51,17 @@ impl Section {
         }
     }
 
-    /// All texts in it and in its lists.
-    pub(super) fn texts(&self) -> impl Iterator<Item = &str> {
-        let values = self.entries.iter().flat_map(|(_, value)| match value {
-            Value::List(list) => list.as_slice(),
-            value => std::slice::from_ref(value),
+    /// All texts in it and in its lists, with the name that they stand under.
+    pub(super) fn texts(&self) -> impl Iterator<Item = (&str, &str)> {
+        let values = self.entries.iter().flat_map(|(name, value)| {
+            let values = match value {
+                Value::List(list) => list.as_slice(),
+                value => std::slice::from_ref(value),
+            };
+            values.iter().map(move |value| (name.as_str(), value))
         });
-        values.filter_map(|value| match value {
-            Value::Text(text) => Some(text.as_str()),
+        values.filter_map(|(name, value)| match value {
+            Value::Text(text) => Some((name, text.as_str())),
             _ => None,
         })
     }

@@ -550,6 +550,47 @@ fn origins_of_lvm_snapshots_are_used_as_a_whole() {
     assert_eq!(free(snapshot), (9 << 20, false));
 }
 
+/// A volume that is called as its device, or as the type of its segments, is as linear as any; one that lies in another volume is none.
+#[test]
+fn lvm_volumes_may_have_the_names_of_other_things() {
+    if !have(&["mke2fs"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let root = lab.blank("root", 8 << 20);
+    run(tool("mke2fs").args(["-q", "-F", "-t", "ext2"]).arg(&root));
+    let places: [Vec<u64>; 3] = [0, 20, 40].map(|first| (first..first + 8).rev().collect());
+    let volumes: Vec<(&str, &Path, &[u64])> = ["pv0", "striped", "data"]
+        .into_iter()
+        .zip(&places)
+        .map(|(name, places)| (name, root.as_path(), places.as_slice()))
+        .collect();
+    let within = "\nmoved {\nid = \"paaaaa-bbbb-cccc-dddd-eeee-ffff-gggggg\"\nstatus = [\"READ\", \"VISIBLE\"]\nsegment_count = 1\n\
+                  \nsegment1 {\nstart_extent = 0\nextent_count = 8\n\ntype = \"striped\"\ntags = [\"striped\"]\nstripes = [\n\
+                  \"data\", 0\n]\n}\n}\n";
+    let looked_into = |extra: &str| {
+        let pv = physical_volume(&lab, &volumes, extra);
+        let map = map_of(&pv);
+        let target = transplant(&lab, &pv, &map);
+        let names = map.volumes.iter().filter(|volume| volume.probe.is_some());
+        let names: Vec<String> = names.map(|volume| volume.name.clone()).collect();
+        for name in &names {
+            // What its file system uses is there again.
+            let there = volume_of(&lab, name, &target, &map);
+            let (inner, there) = (map_of(&root), fs::read(&there).unwrap());
+            let whole = fs::read(&root).unwrap();
+            for run in &inner.runs {
+                let at = |offset| usize::try_from(offset).unwrap();
+                let place = at(run.offset)..at(run.end());
+                assert!(there[place.clone()] == whole[place], "{name} at {:#x}", run.offset);
+            }
+        }
+        names
+    };
+    assert_eq!(looked_into(""), ["vg0/pv0", "vg0/striped", "vg0/data"]);
+    assert_eq!(looked_into(within), ["vg0/pv0", "vg0/striped"]);
+}
+
 fn inner_uuid(path: &Path) -> Option<String> {
     probe(&open(path)).unwrap().uuid
 }

@@ -1,13 +1,13 @@
 //! Partition image or WIM for a group of machines? A partition image is the quicker way onto machines that are alike; a WIM takes in the
 //! drivers each of them needs. What decides is what would keep a copied system from starting.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use gravure_blockimg::facts::{Facts, Hardware, Scope};
+use gravure_blockimg::facts::{Hardware, Scope};
 use gravure_model::inventory::Inventory;
 use serde::Serialize;
 
-use super::misfit::{driven_alike, drives, hardware_of, misfits};
+use super::misfit::{Drives, Judged, hardware_of, misfits, system_disk};
 
 /// Kinds of images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -49,28 +49,40 @@ struct Group<'a> {
     firmware: String,
     sector_bytes: u32,
     /// What all of them are driven by.
-    drives: BTreeSet<String>,
+    drives: Drives,
     machines: Vec<&'a (String, Inventory)>,
 }
 
-/// The disk a system goes to: the smallest that is built in.
-fn system_disk(inventory: &Inventory) -> Option<(u64, u32)> {
-    let built_in = inventory.disks.iter().filter(|disk| !disk.removable && disk.size_bytes > 0);
-    built_in.map(|disk| (disk.size_bytes, disk.logical_sector_bytes)).min()
+/// What a plan that services the Windows of an image would make of a machine whose controller its Windows has no driver for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outlook {
+    /// It starts, and by what.
+    Starts(String),
+    /// It does not, and why.
+    Fails(String),
+}
+
+/// Asked for a machine, where somebody knows the drivers that there are.
+type Ask<'a> = &'a mut dyn FnMut(&Inventory) -> Outlook;
+
+/// A machine's hardware with the disk that a system would go to.
+fn hardware(machine: &Inventory) -> Hardware {
+    hardware_of(machine, system_disk(machine).map(|disk| disk.name.as_str()))
 }
 
 /// Puts machines together that are alike in what systems care about. Controllers are judged as a refusal would judge them.
 fn grouped(machines: &[(String, Inventory)]) -> Vec<Group<'_>> {
     let mut groups: Vec<Group<'_>> = Vec::new();
     for machine in machines {
-        let Hardware { architecture, firmware, storage_controllers, .. } = hardware_of(&machine.1);
-        let sector_bytes = system_disk(&machine.1).map_or(512, |(_, sector)| sector);
-        let own = drives(&storage_controllers);
+        let hardware = hardware(&machine.1);
+        let own = Drives::of(&hardware);
+        let Hardware { architecture, firmware, .. } = hardware;
+        let sector_bytes = system_disk(&machine.1).map_or(512, |disk| disk.logical_sector_bytes);
         let place = groups.iter_mut().find_map(|group| {
             let is_alike = group.architecture == architecture
                 && group.firmware == firmware
                 && group.sector_bytes == sector_bytes;
-            let common = driven_alike(&group.drives, &own).filter(|_| is_alike)?;
+            let common = group.drives.common(&own).filter(|_| is_alike)?;
             Some((group, common))
         });
         match place {
@@ -89,15 +101,14 @@ fn grouped(machines: &[(String, Inventory)]) -> Vec<Group<'_>> {
 
 impl std::fmt::Display for Group<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let drives: Vec<&str> = self.drives.iter().map(String::as_str).collect();
-        let drives = if drives.is_empty() { "no known controller".to_owned() } else { drives.join(" + ") };
-        let Self { architecture, firmware, sector_bytes, .. } = self;
+        let Self { architecture, firmware, sector_bytes, drives, .. } = self;
         write!(f, "{architecture}, {firmware}, {drives}, sectors of {sector_bytes} bytes")
     }
 }
 
-/// Advises on a group of machines, by name and inventory; with the facts of an image, whether that one serves them.
-pub fn advise(machines: &[(String, Inventory)], image: Option<&Facts>) -> Advice {
+/// Advises on a group of machines, by name and inventory; with an image, whether that one serves them. `ask` says what becomes of its Windows on
+/// a machine that it has no driver for, where somebody knows what drivers a plan would put in.
+pub fn advise(machines: &[(String, Inventory)], image: Option<&Judged<'_>>, ask: Option<Ask<'_>>) -> Advice {
     let groups = grouped(machines);
     let mut kinds: BTreeMap<String, u64> = BTreeMap::new();
     for (_, inventory) in machines {
@@ -131,10 +142,11 @@ pub fn advise(machines: &[(String, Inventory)], image: Option<&Facts>) -> Advice
             reasons.insert(0, format!("{models} models: a WIM with drivers chosen by hardware is less work than one image with all of them"));
         }
     }
-    if let Some(facts) = image {
-        judge_image(facts, machines, &mut is_wim, &mut reasons, &mut cautions);
+    if let Some(image) = image {
+        judge_image(image, machines, ask, &mut is_wim, &mut reasons, &mut cautions);
     } else {
-        let sizes: Vec<u64> = machines.iter().filter_map(|(_, it)| Some(system_disk(it)?.0)).collect();
+        let sizes: Vec<u64> =
+            machines.iter().filter_map(|(_, it)| Some(system_disk(it)?.size_bytes)).collect();
         if let (Some(least), Some(most)) = (sizes.iter().min(), sizes.iter().max())
             && least != most
         {
@@ -164,7 +176,7 @@ pub fn advise(machines: &[(String, Inventory)], image: Option<&Facts>) -> Advice
             smallest_disk_bytes: group
                 .machines
                 .iter()
-                .filter_map(|(_, it)| Some(system_disk(it)?.0))
+                .filter_map(|(_, it)| Some(system_disk(it)?.size_bytes))
                 .min()
                 .unwrap_or(0),
             machines: group.machines.iter().map(|(name, _)| name.clone()).collect(),
@@ -177,12 +189,14 @@ pub fn advise(machines: &[(String, Inventory)], image: Option<&Facts>) -> Advice
 
 /// Whether an image that is there serves the machines.
 fn judge_image(
-    facts: &Facts,
+    image: &Judged<'_>,
     machines: &[(String, Inventory)],
+    mut ask: Option<Ask<'_>>,
     is_wim: &mut bool,
     reasons: &mut Vec<String>,
     cautions: &mut Vec<String>,
 ) {
+    let facts = image.facts();
     if facts.scope == Scope::Files {
         *is_wim = true;
         reasons.insert(
@@ -193,16 +207,30 @@ fn judge_image(
         return;
     }
     for (name, inventory) in machines {
-        for misfit in misfits(facts, &hardware_of(inventory)) {
+        for misfit in misfits(image, &hardware(inventory)) {
             let line = format!("{name}: {misfit}");
-            if misfit.is_fatal {
-                *is_wim = true;
-                reasons.push(line);
-            } else {
-                cautions.push(line);
+            let outlook = ask.as_mut().filter(|_| misfit.is_cured_by_driver()).map(|ask| ask(inventory));
+            match outlook {
+                Some(Outlook::Starts(how)) => {
+                    cautions.push(format!("{line}; deployed by a plan its Windows starts: {how}"));
+                }
+                Some(Outlook::Fails(why)) => {
+                    *is_wim = true;
+                    reasons.push(format!("{line}; {why}"));
+                }
+                None if misfit.is_fatal => {
+                    *is_wim = true;
+                    let cure = match misfit.is_cured_by_driver() {
+                        true => "; a plan puts a driver into its Windows, where the site has one",
+                        false => "",
+                    };
+                    reasons.push(format!("{line}{cure}"));
+                }
+                None => cautions.push(line),
             }
         }
-        let Some((size, sector)) = system_disk(inventory) else { continue };
+        let Some(disk) = system_disk(inventory) else { continue };
+        let (size, sector) = (disk.size_bytes, disk.logical_sector_bytes);
         let said = facts.table.as_ref().and_then(|table| table.sector_bytes);
         let made_for = said.unwrap_or(facts.source.sector_bytes);
         if sector != made_for {
@@ -225,7 +253,8 @@ fn judge_image(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use gravure_model::inventory::{Disk, FirmwareMode, PciDevice};
+    use gravure_blockimg::facts::Facts;
+    use gravure_model::inventory::{Device, Disk, FirmwareMode, PciDevice};
 
     fn machine(product: &str, class: u32, size: u64, sector: u32) -> Inventory {
         let mut out = Inventory::default();
@@ -258,7 +287,7 @@ mod tests {
     fn alike_machines_get_a_partition_image() {
         let group =
             named(vec![machine("A", 0x010802, 256 << 30, 512), machine("A", 0x010802, 512 << 30, 512)]);
-        let advice = advise(&group, None);
+        let advice = advise(&group, None, None);
         assert_eq!((advice.image, advice.groups.len()), (ImageKind::Partition, 1));
         assert_eq!(advice.groups[0].smallest_disk_bytes, 256 << 30);
         assert!(advice.reasons[0].starts_with("2 machines are alike"), "{advice:?}");
@@ -268,21 +297,20 @@ mod tests {
     #[test]
     fn unlike_machines_get_a_wim() {
         for other in [machine("B", 0x010601, 256 << 30, 512), machine("A", 0x010802, 256 << 30, 4096)] {
-            let advice = advise(&named(vec![machine("A", 0x010802, 256 << 30, 512), other]), None);
+            let advice = advise(&named(vec![machine("A", 0x010802, 256 << 30, 512), other]), None, None);
             assert_eq!((advice.image, advice.groups.len()), (ImageKind::Wim, 2), "{advice:?}");
         }
         let models = ["A", "B", "C", "D"].map(|model| machine(model, 0x010802, 1 << 38, 512));
-        let few = advise(&named(models[..2].to_vec()), None);
+        let few = advise(&named(models[..2].to_vec()), None, None);
         assert_eq!(few.image, ImageKind::Partition);
         assert!(few.cautions[0].contains("drivers"), "{few:?}");
-        assert_eq!(advise(&named(models.to_vec()), None).image, ImageKind::Wim);
+        assert_eq!(advise(&named(models.to_vec()), None, None).image, ImageKind::Wim);
     }
 
     #[test]
     fn an_image_is_held_against_each_machine() {
         let source = machine("A", 0x010802, 256 << 30, 512);
-        let mut facts =
-            Facts { scope: Scope::Disk, hardware: Some(hardware_of(&source)), ..Facts::default() };
+        let mut facts = Facts { scope: Scope::Disk, hardware: Some(hardware(&source)), ..Facts::default() };
         facts.source.size_bytes = 256 << 30;
         facts.source.sector_bytes = 512;
         facts.volumes = vec![gravure_blockimg::facts::Volume {
@@ -290,7 +318,7 @@ mod tests {
             used_bytes: 100 << 30,
             ..Default::default()
         }];
-        let ask = |target: Inventory| advise(&named(vec![target]), Some(&facts));
+        let ask = |target: Inventory| advise(&named(vec![target]), Some(&Judged::by_facts(&facts)), None);
         assert_eq!(ask(source.clone()).image, ImageKind::Partition);
         let smaller = ask(machine("A", 0x010802, 128 << 30, 512));
         assert_eq!(smaller.image, ImageKind::Partition);
@@ -342,23 +370,24 @@ mod tests {
         for (source, target, is_alike) in cases {
             let (source, target) = (with(source), with(target));
             let pair = named(vec![source.clone(), target.clone()]);
-            let groups = advise(&pair, None);
+            let groups = advise(&pair, None, None);
             assert_eq!(groups.groups.len() == 1, is_alike, "{groups:?}");
             assert_eq!(groups.image == ImageKind::Partition, is_alike, "{groups:?}");
             for content in ["ntfs", "ext4"] {
                 let volume =
                     gravure_blockimg::facts::Volume { content: content.into(), ..Default::default() };
-                let hardware = Some(hardware_of(&source));
+                let hardware = Some(hardware(&source));
                 let mut facts =
                     Facts { scope: Scope::Disk, hardware, volumes: vec![volume], ..Facts::default() };
                 facts.source.sector_bytes = 512;
-                let found = misfits(&facts, &hardware_of(&target));
+                let image = Judged::by_facts(&facts);
+                let found = misfits(&image, &super::hardware(&target));
                 assert_eq!(found.is_empty(), is_alike, "{found:?}");
                 let is_refused = found.iter().any(|misfit| misfit.is_fatal);
                 assert_eq!(is_refused, !is_alike && content == "ntfs", "{found:?}");
                 // On this machine alone, and among others that the image was made on.
                 for group in [named(vec![target.clone()]), pair.clone()] {
-                    let advice = advise(&group, Some(&facts));
+                    let advice = advise(&group, Some(&image), None);
                     assert_eq!(advice.image == ImageKind::Wim, is_refused, "{advice:?}");
                     let told = advice.reasons.iter().chain(&advice.cautions);
                     assert_eq!(told.filter(|line| line.contains("storage controller")).count(), found.len());
@@ -376,7 +405,7 @@ mod tests {
             out
         };
         let (ahci, nvme) = (0x010601, 0x010802);
-        let advice = advise(&named(vec![with(&[ahci, nvme]), with(&[ahci]), with(&[nvme])]), None);
+        let advice = advise(&named(vec![with(&[ahci, nvme]), with(&[ahci]), with(&[nvme])]), None, None);
         let groups: Vec<(&str, usize)> =
             advice.groups.iter().map(|group| (group.like.as_str(), group.machines.len())).collect();
         let expected = [
@@ -384,5 +413,70 @@ mod tests {
             ("x86_64, uefi, NVMe, sectors of 512 bytes", 1),
         ];
         assert_eq!(groups, expected);
+    }
+
+    /// A machine whose one disk hangs on its NVMe controller, beside one for AHCI.
+    fn on_nvme(product: &str) -> Inventory {
+        let mut out = machine(product, 0x010601, 256 << 30, 512);
+        let nvme = PciDevice { address: "0000:01:00.0".into(), class: 0x010802, ..out.pci[0].clone() };
+        out.pci.push(nvme);
+        out.devices = vec![Device {
+            bus: "disk".into(),
+            place: "sda".into(),
+            parent: Some("0000:01:00.0".into()),
+            ..Device::default()
+        }];
+        out
+    }
+
+    #[test]
+    fn machines_are_alike_by_what_their_disks_hang_on() {
+        let ahci = machine("A", 0x010601, 256 << 30, 512);
+        let advice = advise(&named(vec![on_nvme("A"), on_nvme("A"), ahci]), None, None);
+        let groups: Vec<&str> = advice.groups.iter().map(|group| group.like.as_str()).collect();
+        let expected =
+            ["x86_64, uefi, NVMe, sectors of 512 bytes", "x86_64, uefi, AHCI, sectors of 512 bytes"];
+        assert_eq!((advice.image, groups.as_slice()), (ImageKind::Wim, &expected[..]));
+    }
+
+    #[test]
+    fn a_driver_that_a_plan_puts_in_is_no_reason_against_an_image() {
+        let source = machine("A", 0x010601, 256 << 30, 512);
+        let volume = gravure_blockimg::facts::Volume { content: "NTFS".into(), ..Default::default() };
+        let hardware = Some(hardware(&source));
+        let mut facts = Facts { scope: Scope::Disk, hardware, volumes: vec![volume], ..Facts::default() };
+        facts.source.sector_bytes = 512;
+        let machines = named(vec![source, on_nvme("A")]);
+        let told = "pc2: storage controller: the image is of AHCI, this is NVMe; ";
+        let mut asked = 0;
+        let mut with = |facts: &Facts, outlook: Option<Outlook>| {
+            let image = Judged::by_facts(facts);
+            let Some(outlook) = outlook else { return advise(&machines, Some(&image), None) };
+            advise(
+                &machines,
+                Some(&image),
+                Some(&mut |machine| {
+                    asked += 1;
+                    assert_eq!(machine, &machines[1].1, "the other needs nothing");
+                    outlook.clone()
+                }),
+            )
+        };
+        let starts = with(&facts, Some(Outlook::Starts("stornvme.inf".into())));
+        assert_eq!(starts.image, ImageKind::Partition, "{starts:?}");
+        assert_eq!(starts.cautions, [format!("{told}deployed by a plan its Windows starts: stornvme.inf")]);
+        let fails = with(&facts, Some(Outlook::Fails("no driver for it".into())));
+        assert_eq!((fails.image, fails.reasons), (ImageKind::Wim, vec![format!("{told}no driver for it")]));
+        let unasked = with(&facts, None);
+        let hint = format!("{told}a plan puts a driver into its Windows, where the site has one");
+        assert_eq!((unasked.image, unasked.reasons), (ImageKind::Wim, vec![hint]));
+        // Of data nobody starts.
+        facts.volumes[0].has_windows = Some(false);
+        let data = with(&facts, Some(Outlook::Fails("not asked".into())));
+        assert_eq!(
+            (data.image, data.cautions),
+            (ImageKind::Partition, vec![told.trim_end_matches("; ").to_owned()])
+        );
+        assert_eq!(asked, 2);
     }
 }

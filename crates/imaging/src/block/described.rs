@@ -15,12 +15,10 @@ use gravure_model::event::Observer;
 use gravure_store::{LocalObjects, Store};
 
 use super::at::BlockImageAt;
+use super::misfit::holds_windows;
 use super::{BlockImage, blockimg, least_disk_bytes, store_error, verify_block_image};
 use crate::capture::windows_of_volume;
 use crate::{Error, ErrorKind};
-
-/// What every Windows has.
-const SYSTEM_HIVE: &str = "Windows\\System32\\config\\SYSTEM";
 
 /// Format of such descriptors.
 pub const BLOCK_FORMAT: &str = "gim";
@@ -73,7 +71,7 @@ fn described(
     };
     let read = BlockImageAt::new(image.clone());
     let window = |volume: &Volume| Window::new(&read, volume.offset_bytes, volume.size_bytes);
-    let system = system_of_disk(facts, |volume| holds_windows(&window(volume)));
+    let system = system_of_disk(facts, |volume| holds_windows(volume, &window(volume)));
     let mut volumes = facts.volumes.iter().filter(|volume| volume.content == "NTFS");
     let windows = match system {
         // Of several, the first one is what drivers are looked for.
@@ -137,12 +135,6 @@ fn system_of_disk(facts: &Facts, holds_windows: impl Fn(&Volume) -> bool) -> Sys
     }
 }
 
-/// Whether an NTFS volume has a Windows; one that cannot be looked into counts as having one, whose rules are the stricter ones.
-fn holds_windows(volume: &dyn ReadAt) -> bool {
-    let found = gravure_ntfs::Volume::open(volume).and_then(|ntfs| ntfs.read_file(volume, SYSTEM_HIVE, 0));
-    !matches!(found, Ok(None))
-}
-
 #[cfg(test)]
 mod tests {
     use gravure_hive::{CreateOptions, Data, Editor, Hive};
@@ -200,10 +192,52 @@ mod tests {
         for (file, expected) in [("Windows/System32/config/SYSTEM", true), ("Films/SYSTEM", false)] {
             let dir = tempfile::tempdir().unwrap();
             let volume = FileAt::open(&volume(dir.path(), &[(file, vec![7; 9000])])).unwrap();
-            assert_eq!(holds_windows(&volume), expected, "{file}");
+            assert_eq!(holds_windows(&Volume::default(), &volume), expected, "{file}");
             assert_eq!(windows_of_volume(&volume), None, "its registry says nothing");
         }
-        assert!(holds_windows(&vec![0; 4096]), "what cannot be looked into");
+        let nothing = vec![0; 4096];
+        assert!(holds_windows(&Volume::default(), &nothing), "what cannot be looked into");
+        let looked = Volume { has_windows: Some(false), ..Volume::default() };
+        assert!(!holds_windows(&looked, &nothing), "who made the image looked");
+    }
+
+    #[test]
+    fn an_image_says_whether_a_windows_is_on_it_and_one_that_does_not_is_looked_into() {
+        use crate::block::misfit::{Judged, misfits};
+        use crate::{BlockCapture, BlockCaptureOptions, BlockPlan, BlockPlanOptions, BlockSource, no_hits};
+        use gravure_blockimg::facts::Hardware;
+
+        let on = |controller: &str| Hardware {
+            storage_controllers: vec![controller.to_owned()],
+            ..Hardware::default()
+        };
+        let (ahci, nvme) = (on("pci:8086:a102 class 010601"), on("pci:144d:a808 class 010802"));
+        for (file, is_windows) in [("Windows/System32/config/SYSTEM", true), ("Films/SYSTEM", false)] {
+            let (dir, ctl) = (tempfile::tempdir().unwrap(), Ctl::default());
+            let source = BlockSource::open(&volume(dir.path(), &[(file, vec![7; 9000])])).unwrap();
+            let options = BlockPlanOptions { hardware: Some(ahci.clone()), ..BlockPlanOptions::default() };
+            let plan = BlockPlan::new(source, &options, &ctl).unwrap();
+            assert_eq!(plan.facts().volumes[0].has_windows, Some(is_windows), "{file}");
+            let mut facts = plan.facts().clone();
+            // As older versions wrote it.
+            facts.volumes[0].has_windows = None;
+            let capture = BlockCapture {
+                source: &plan,
+                name: plan.name(),
+                layout: plan.layout(),
+                facts: &facts,
+                hits: &no_hits,
+            };
+            let gim = dir.path().join("x.gim");
+            capture.to_file(&gim, &BlockCaptureOptions::default(), &ctl, &Silent).unwrap();
+            let image = BlockImage::open(Arc::new(FileAt::open(&gim).unwrap()), "x.gim").unwrap();
+            let is_fatal = |judged: &Judged<'_>| {
+                misfits(judged, &nvme).iter().map(|misfit| misfit.is_fatal).collect::<Vec<_>>()
+            };
+            assert_eq!(is_fatal(&Judged::of(&image)), [is_windows], "{file}");
+            assert_eq!(is_fatal(&Judged::by_facts(image.facts())), [true], "a pipe is not looked into");
+            assert_eq!(is_fatal(&Judged::by_facts(plan.facts())), [is_windows], "{file}");
+        }
     }
 
     fn hive(values: &[(&str, &str, Data)]) -> Vec<u8> {

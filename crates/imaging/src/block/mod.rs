@@ -32,7 +32,7 @@ use gravure_store::{OnExisting, Store};
 use crate::output_file::OutputFile;
 use crate::{Error, ErrorKind};
 
-pub use advise::{Advice, Alike, ImageKind, advise};
+pub use advise::{Advice, Alike, ImageKind, Outlook, advise};
 pub use apply::{BlockApplyOptions, BlockApplyReport, BlockVerify, Delta, apply_block_image};
 pub use at::BlockImageAt;
 pub use capture::{BadSectors, BlockCaptureOptions, BlockCaptureReport, BlockLayout, NameHits};
@@ -45,7 +45,7 @@ pub use fit::{
 pub use gravure_disk::transfer::Growth;
 pub use gravure_fsmap::Kind as FileSystemKind;
 pub use image::BlockImage;
-pub use misfit::{Misfit, hardware_of, is_driven_alike, misfits};
+pub use misfit::{Judged, Misfit, hardware_of, is_driven_alike, misfits, system_disk};
 pub(crate) use plan::find_partition;
 pub use plan::{BlockPlan, BlockPlanOptions, Keep};
 pub use source::BlockSource;

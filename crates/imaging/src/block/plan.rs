@@ -12,6 +12,7 @@ use gravure_io::{ReadAt, Window};
 use gravure_model::Ctl;
 use gravure_unlock::Key;
 
+use super::misfit::find_windows;
 use super::{BlockLayout, BlockSource, opened};
 use crate::{Error, ErrorKind};
 
@@ -199,12 +200,14 @@ impl BlockPlan {
         let Some(mut map) = map else {
             volume.content = gravure_fsmap::probe(&window)
                 .map_or_else(|_| "unknown".to_owned(), |probe| probe.kind.name().to_owned());
+            volume.has_windows = has_windows(&volume, &window);
             volume.used_bytes = part.len;
             used.push(keep(part.offset, part.len));
             self.facts.volumes.push(volume);
             return Ok(());
         };
         describe(&mut volume, &map);
+        volume.has_windows = has_windows(&volume, &window);
         used.extend(map.runs.iter().map(|run| UsedSpan {
             offset: part.offset + run.offset,
             len: run.len,
@@ -558,6 +561,11 @@ fn describe(volume: &mut Volume, map: &UsedMap) {
     volume.replayed_bytes = replayed.map(|range| range.end - range.start).sum();
     volume.details = probe.facts.iter().map(|fact| (fact.name.to_owned(), fact.value.clone())).collect();
     volume.notes.extend(map.notes.iter().cloned());
+}
+
+/// What an image says of its NTFS volumes: whether there is a Windows on it.
+fn has_windows(volume: &Volume, window: &dyn ReadAt) -> Option<bool> {
+    (volume.content == gravure_fsmap::Kind::Ntfs.name()).then(|| find_windows(window)).flatten()
 }
 
 #[cfg(test)]

@@ -399,22 +399,37 @@ fn swap_comes_back_as_its_header() {
     assert_eq!(probe(&target).label.as_deref(), Some("tausch"));
 }
 
-/// What LVM writes of a group with one volume of 40 extents of 1 MiB, the halves of it apart.
+/// A name and pieces.
+type LogicalVolume = (&'static str, &'static [(usize, usize)]);
+
+/// Volumes of a group by their pieces, in their order: first extent of 1 MiB, and how many.
+const VOLUMES: [LogicalVolume; 2] = [("root", &[(33, 20), (5, 20)]), ("home", &[(26, 7), (55, 8), (0, 4)])];
+
+/// What LVM writes of a group with these volumes.
 fn group(device: &str) -> String {
-    let segment = |number: u32, start: u32, at: u32| {
+    let volume = |(nth, (name, pieces)): (usize, &LogicalVolume)| {
+        let mut start = 0;
+        let segments = (1..).zip(*pieces).map(|(number, (at, count))| {
+            let text = format!(
+                "segment{number} {{\nstart_extent = {start}\nextent_count = {count}\ntype = \"striped\"\nstripe_count = 1\nstripes = [\n\
+                 \"pv0\", {at}\n]\n}}\n"
+            );
+            start += count;
+            text
+        });
         format!(
-            "segment{number} {{\nstart_extent = {start}\nextent_count = 20\ntype = \"striped\"\nstripe_count = 1\nstripes = [\n\"pv0\", {at}\n]\n}}\n"
+            "{name} {{\nid = \"{nth}aaaaa-bbbb-cccc-dddd-eeee-ffff-gggggg\"\nstatus = [\"READ\", \"WRITE\", \"VISIBLE\"]\nflags = []\n\
+             segment_count = {}\n{}}}\n",
+            pieces.len(),
+            segments.collect::<String>()
         )
     };
     format!(
         "contents = \"Text Format Volume Group\"\nversion = 1\ngravuretest {{\nid = \"aaaaaa-bbbb-cccc-dddd-eeee-ffff-gggggg\"\nseqno = 2\n\
          format = \"lvm2\"\nstatus = [\"RESIZEABLE\", \"READ\", \"WRITE\"]\nflags = []\nextent_size = 2048\nmax_lv = 0\nmax_pv = 0\n\
          metadata_copies = 0\nphysical_volumes {{\npv0 {{\nid = \"123456-7890-abcd-efgh-ijkl-mnop-qrstuv\"\ndevice = \"{device}\"\n\
-         status = [\"ALLOCATABLE\"]\nflags = []\ndev_size = 131072\npe_start = 2048\npe_count = 63\n}}\n}}\nlogical_volumes {{\nroot {{\n\
-         id = \"0aaaaa-bbbb-cccc-dddd-eeee-ffff-gggggg\"\nstatus = [\"READ\", \"WRITE\", \"VISIBLE\"]\nflags = []\nsegment_count = 2\n\
-         {}{}}}\n}}\n}}\n",
-        segment(1, 0, 33),
-        segment(2, 20, 5)
+         status = [\"ALLOCATABLE\"]\nflags = []\ndev_size = 131072\npe_start = 2048\npe_count = 63\n}}\n}}\nlogical_volumes {{\n{}}}\n}}\n",
+        VOLUMES.iter().enumerate().map(volume).collect::<String>()
     )
 }
 
@@ -428,7 +443,7 @@ impl Drop for Attached {
 }
 
 #[test]
-fn a_volume_of_lvm_comes_back_with_every_file() {
+fn volumes_of_lvm_in_several_pieces_come_back_with_every_file() {
     if ["pvcreate", "vgcfgrestore", "losetup", "mke2fs", "e2fsck", "debugfs", "dumpe2fs"]
         .iter()
         .any(|program| oracle(program).is_none())
@@ -459,45 +474,53 @@ fn a_volume_of_lvm_comes_back_with_every_file() {
         run(&mut make);
         run(oracle("vgcfgrestore").unwrap().args(["--config", &config, "-f"]).arg(&text).arg("gravuretest"));
     }
-    // The logical volume as one piece, to be filled and read.
-    let pieces: [Range<usize>; 2] =
-        [34..54, 6..26].map(|mib: Range<usize>| (mib.start << 20)..(mib.end << 20));
-    let joined = |disk: &Path, name: &str| {
+    // Extent 0 stands 1 MiB behind the start.
+    let ranges = |pieces: &[(usize, usize)]| -> Vec<Range<usize>> {
+        pieces.iter().map(|(first, count)| (1 + first) << 20..(1 + first + count) << 20).collect()
+    };
+    // A logical volume as one piece, to be filled and read.
+    let joined = |disk: &Path, pieces: &[(usize, usize)], name: &str| {
         let bytes = std::fs::read(disk).unwrap();
         let path = lab.path(name);
-        std::fs::write(&path, pieces.clone().map(|piece| bytes[piece].to_vec()).concat()).unwrap();
+        std::fs::write(
+            &path,
+            ranges(pieces).into_iter().map(|piece| bytes[piece].to_vec()).collect::<Vec<_>>().concat(),
+        )
+        .unwrap();
         path
     };
-    let inner = joined(&lab.volume(), "inner");
-    let tree = lab.path("tree");
-    let mut lab_of_files = Lab::new(MIB);
-    let files = lab_of_files.write("file", 40);
-    std::fs::rename(lab_of_files.path("tree"), &tree).unwrap();
-    run(oracle("mke2fs")
-        .unwrap()
-        .args(["-q", "-F", "-t", "ext4", "-E", "nodiscard", "-d"])
-        .arg(&tree)
-        .arg(&inner));
-    let used = used_by_dumpe2fs(&inner).unwrap();
-    let content = std::fs::read(&inner).unwrap();
     let mut disk = std::fs::read(lab.volume()).unwrap();
     let mut expected = vec![false; disk.len() / SECTOR];
-    let mut from = 0;
-    for piece in &pieces {
-        disk[piece.clone()].copy_from_slice(&content[from..from + piece.len()]);
-        let (first, last) = (from / SECTOR, (from + piece.len()) / SECTOR);
-        expected[piece.start / SECTOR..piece.end / SECTOR].copy_from_slice(&used[first..last]);
-        from += piece.len();
-    }
     // Label and metadata of the group stand in front of the first extent.
     expected[..(MIB as usize) / SECTOR].fill(true);
+    let mut all_files = Vec::new();
+    for (name, pieces) in VOLUMES {
+        let inner = joined(&lab.volume(), pieces, name);
+        let tree = lab.path(&format!("tree of {name}"));
+        let mut lab_of_files = Lab::new(MIB);
+        all_files.push(lab_of_files.write(name, 20));
+        std::fs::rename(lab_of_files.path("tree"), &tree).unwrap();
+        let mut mkfs = oracle("mke2fs").unwrap();
+        run(mkfs.args(["-q", "-F", "-t", "ext4", "-E", "nodiscard", "-d"]).arg(&tree).arg(&inner));
+        let used = used_by_dumpe2fs(&inner).unwrap();
+        let content = std::fs::read(&inner).unwrap();
+        let mut from = 0;
+        for piece in ranges(pieces) {
+            disk[piece.clone()].copy_from_slice(&content[from..from + piece.len()]);
+            let (first, last) = (from / SECTOR, (from + piece.len()) / SECTOR);
+            expected[piece.start / SECTOR..piece.end / SECTOR].copy_from_slice(&used[first..last]);
+            from += piece.len();
+        }
+    }
     std::fs::write(lab.volume(), disk).unwrap();
 
     let (target, kept, unclear) = restored(&lab);
     assert_eq!(first_difference(&kept, &expected, &unclear), None, "sector");
-    let inner = joined(&target, "found");
-    run(oracle("e2fsck").unwrap().arg("-fn").arg(&inner));
-    assert_files(&files_of_ext(&lab, &inner), &files, "LVM");
+    for ((name, pieces), files) in VOLUMES.into_iter().zip(all_files) {
+        let inner = joined(&target, pieces, "found");
+        run(oracle("e2fsck").unwrap().arg("-fn").arg(&inner));
+        assert_files(&files_of_ext(&lab, &inner), &files, name);
+    }
     let probe = |path: &Path| gravure_fsmap::probe(&FileAt::open(path).unwrap()).unwrap();
     assert_eq!(probe(&target), probe(&lab.volume()));
 }

@@ -45,6 +45,14 @@ impl Machine {
     }
 }
 
+#[test]
+fn a_partition_is_on_its_disk() {
+    let machine = sda();
+    let on = |major, minor| disk_of(&machine.roots, DeviceNumber { major, minor });
+    assert_eq!((on(8, 0).as_deref(), on(8, 2).as_deref()), (Some("sda"), Some("sda")));
+    assert_eq!((on(8, 3), on(253, 0)), (None, None));
+}
+
 fn sda() -> Machine {
     let machine = Machine::new();
     let below = "pci0000:00/0000:00:1f.2/ata1/host0/target0:0:0/0:0:0:0/block/sda";

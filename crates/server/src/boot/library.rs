@@ -128,8 +128,9 @@ impl BootLibrary {
             shim::NAME => self.shim(&ask).await,
             _ => match name.split_once('/') {
                 Some(("store", object)) => {
-                    let (store, object, asking) = (Arc::clone(&self.store), object.to_owned(), ask.asking);
-                    let found = tokio::task::spawn_blocking(move || store.find(&object, asking));
+                    let (store, object) = (Arc::clone(&self.store), object.to_owned());
+                    let Ask { asking, afresh, .. } = ask;
+                    let found = tokio::task::spawn_blocking(move || store.find(&object, asking, afresh));
                     Ok(found.await.unwrap_or(Found::Nothing))
                 }
                 _ => self.stored(name.to_owned()).await,

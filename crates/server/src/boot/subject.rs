@@ -113,6 +113,7 @@ mod tests {
             local: "10.77.0.1:80".parse().unwrap(),
             via: Via::Http,
             asking: Asking::Content,
+            afresh: false,
         }
     }
 

@@ -58,6 +58,7 @@ mod tests {
                 local: ([10, 0, 0, 2], 80).into(),
                 via: Via::Http,
                 asking: Asking::Content,
+                afresh: false,
             };
             let named = untagged(Ask { query: vec![("mac".into(), "other".into())], ..ask.clone() });
             assert_eq!(named.field("mac"), Some("other"), "{asked}");

@@ -1,17 +1,20 @@
 //! Where images of disks are: whether the site's store answers, and what stands in for it.
 
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use gravure_linux::health;
 
 use super::{Check, Verdict};
 use crate::config::Config;
-use crate::site_store::{cached_bytes, places};
+use crate::site_store::{cached_bytes, damaged, places};
 
 /// Below this nothing is kept any more: a pack and what is written beside it.
 const NO_SPACE: u64 = 64 << 20;
 /// A cache with less room than this has begun to make room.
 const FULL: u64 = 32 << 20;
+/// How long damage in the cache is told.
+const DAMAGED_FOR: u64 = 30 * 24 * 60 * 60;
 
 /// A store that is a directory of this server, without copies and cache, needs no words.
 pub(super) fn store(config: &Config) -> Vec<Check> {
@@ -26,6 +29,8 @@ pub(super) fn store(config: &Config) -> Vec<Check> {
     if let Some(path) = &settings.cache {
         let is_down = checks.first().is_some_and(|check| check.verdict != Verdict::Ok);
         checks.push(cache(path, settings.cache_bytes(), is_down));
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        checks.extend(judge_damaged(path, &damaged(path, now.saturating_sub(DAMAGED_FOR)), now));
     }
     checks
 }
@@ -69,6 +74,19 @@ fn cache(path: &Path, limit_bytes: u64, is_down: bool) -> Check {
         Ok(free) => judge_cache(path, cached_bytes(path), limit_bytes, free, is_down),
         Err(error) => Check::problem(NAME, error.to_string(), "correct [store] in gravure.toml"),
     }
+}
+
+/// What went bad in the cache was fetched anew: nothing is wrong any more, but the medium may be.
+fn judge_damaged(path: &Path, damaged: &[(u64, String)], now: u64) -> Option<Check> {
+    let (at, object) = damaged.last()?;
+    let hours = now.saturating_sub(*at) / 3600;
+    let count = damaged.len();
+    let found = format!(
+        "{count} times in 30 days something in {} had gone bad and was fetched anew, last {hours} hours ago {object}",
+        path.display()
+    );
+    let cure = "look at that disk (smartctl -a) and the memory of this machine, and replace what is failing";
+    Some(Check::warning("content of the cache", found, cure))
 }
 
 fn judge_cache(path: &Path, held: u64, limit_bytes: u64, free: u64, is_down: bool) -> Check {
@@ -116,6 +134,19 @@ mod tests {
         let alone = judge_places(&[("s3", down())]);
         assert_eq!(verdicts(&alone), [Verdict::Problem]);
         assert!(alone[0].found.ends_with("no image in it can be deployed or captured"), "{}", alone[0].found);
+    }
+
+    #[test]
+    fn what_went_bad_in_the_cache_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(judge_damaged(dir.path(), &damaged(dir.path(), 0), 7200), None);
+        let log = "60 packs/aa/old index: wrong\nnonsense\n3600 packs/bb/new frame at 0x10: wrong\n";
+        std::fs::write(dir.path().join("damaged.log"), log).unwrap();
+        assert_eq!(damaged(dir.path(), 100), [(3600, "packs/bb/new".to_owned())]);
+        let check = judge_damaged(dir.path(), &damaged(dir.path(), 0), 3 * 3600).unwrap();
+        assert_eq!(check.verdict, Verdict::Warning);
+        assert!(check.found.starts_with("2 times in 30 days something in "), "{}", check.found);
+        assert!(check.found.ends_with("last 2 hours ago packs/bb/new"), "{}", check.found);
     }
 
     #[test]

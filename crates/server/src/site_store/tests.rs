@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use gravure_blockimg::{FrameEncoder, FrameKind, PackBuilder};
+
 use super::*;
 use crate::config::CopyConfig;
 
@@ -31,14 +33,39 @@ fn open(first: &Path, copies: &[&Path], cache: Option<&Path>) -> SiteStore {
 
 /// The text of the file that is given.
 fn given(store: &SiteStore, object: &str) -> Option<String> {
-    match store.find(object, Asking::Content) {
+    bytes_given(store, object, false).map(|bytes| String::from_utf8(bytes).unwrap())
+}
+
+fn bytes_given(store: &SiteStore, object: &str, afresh: bool) -> Option<Vec<u8>> {
+    match store.find(object, Asking::Content, afresh) {
         Found::File { mut file, .. } => {
-            let mut text = String::new();
-            std::io::Read::read_to_string(&mut file, &mut text).unwrap();
-            Some(text)
+            let mut bytes = Vec::new();
+            std::io::Read::read_to_end(&mut file, &mut bytes).unwrap();
+            Some(bytes)
         }
         _ => None,
     }
+}
+
+/// A pack of one content, in a place: its object, and its bytes.
+fn pack(place: &Path, content: &[u8]) -> (String, Vec<u8>) {
+    let mut pack = PackBuilder::default();
+    pack.push(&FrameEncoder::new(1).unwrap().single(FrameKind::Data, content).unwrap());
+    let (id, bytes, _) = pack.finish().unwrap();
+    let object = format!("packs/aa/{id}");
+    std::fs::create_dir_all(place.join("packs/aa")).unwrap();
+    std::fs::write(place.join(&object), &bytes).unwrap();
+    (object, bytes)
+}
+
+/// Changes a byte in the middle of a file, which looks as if nobody had written to it.
+fn rot(path: &Path) {
+    let modified = std::fs::metadata(path).unwrap().modified().unwrap();
+    let mut bytes = std::fs::read(path).unwrap();
+    let at = bytes.len() / 2;
+    bytes[at] ^= 0x41;
+    std::fs::write(path, bytes).unwrap();
+    std::fs::File::options().write(true).open(path).unwrap().set_modified(modified).unwrap();
 }
 
 #[test]
@@ -51,7 +78,7 @@ fn a_directory_gives_what_machines_may_read() {
     let names: Vec<(String, u64)> =
         store.manifests().unwrap().into_iter().map(|(name, stamp)| (name, stamp.size_bytes)).collect();
     assert_eq!(names, [("a.gim".to_owned(), 13)]);
-    let is_there = |name| matches!(store.find(name, Asking::Content), Found::File { .. });
+    let is_there = |name| matches!(store.find(name, Asking::Content, false), Found::File { .. });
     assert!(is_there("images/a.gim") && is_there("packs/00/x") && is_there("catalog.json"));
     assert!(!is_there("sessions/s") && !is_there("packs/none") && !is_there("images/../sessions/s"));
 }
@@ -80,19 +107,23 @@ fn what_the_first_place_does_not_give_a_copy_does() {
 #[test]
 fn a_cache_keeps_what_was_asked_for_and_gives_it_when_nothing_answers() {
     let dir = tempfile::tempdir().unwrap();
-    let objects = ["catalog.json", "images/a.gim", "packs/aa/one", "packs/bb/two"];
+    let objects = ["catalog.json", "images/a.gim"];
     let first = place(dir.path(), "first", "1", &objects);
+    let ((one, bytes), (two, _)) = (pack(&first, &[1; 5000]), pack(&first, &[2; 5000]));
     let near = dir.path().join("near");
     let store = open(&first, &[], Some(&near));
-    for object in ["catalog.json", "images/a.gim", "packs/aa/one"] {
+    for object in objects {
         assert_eq!(given(&store, object), Some(format!("{object} 1")));
         assert_eq!(std::fs::read_to_string(near.join(object)).unwrap(), format!("{object} 1"));
     }
-    assert_eq!(cached_bytes(&near), ("images/a.gim 1".len() + "packs/aa/one 1".len()) as u64);
+    assert!(bytes_given(&store, &one, false) == Some(bytes.clone()));
+    assert!(std::fs::read(near.join(&one)).unwrap() == bytes);
+    assert_eq!(cached_bytes(&near), ("images/a.gim 1".len() + bytes.len()) as u64);
     // What may change is fetched whenever it is asked for, what cannot is not.
     place(dir.path(), "first", "changed", &objects);
+    std::fs::remove_file(first.join(&one)).unwrap();
     assert_eq!(given(&store, "images/a.gim").as_deref(), Some("images/a.gim changed"));
-    assert_eq!(given(&store, "packs/aa/one").as_deref(), Some("packs/aa/one 1"));
+    assert!(bytes_given(&store, &one, false) == Some(bytes.clone()));
     // Gone for good: not given from the cache either.
     std::fs::remove_file(first.join("images/a.gim")).unwrap();
     assert_eq!(given(&store, "images/a.gim"), None);
@@ -101,9 +132,9 @@ fn a_cache_keeps_what_was_asked_for_and_gives_it_when_nothing_answers() {
     let copies: [&Path; 0] = [];
     let store = open(&dir.path().join("nowhere"), &copies, Some(&near));
     std::fs::remove_dir(dir.path().join("nowhere")).unwrap();
-    assert_eq!(given(&store, "packs/aa/one").as_deref(), Some("packs/aa/one 1"));
+    assert!(bytes_given(&store, &one, false) == Some(bytes));
     assert_eq!(given(&store, "catalog.json").as_deref(), Some("catalog.json 1"), "as it was last");
-    assert_eq!(given(&store, "packs/bb/two"), None);
+    assert_eq!(bytes_given(&store, &two, false), None);
     assert_eq!(given(&store, "sessions/x"), None);
 }
 
@@ -124,4 +155,56 @@ fn an_index_that_went_bad_in_the_cache_is_not_given() {
     let store = open(&first, &[], Some(&near));
     assert_eq!(given(&store, &name).as_deref(), Some("rows"));
     assert_eq!(std::fs::read_to_string(near.join(&name)).unwrap(), "rows");
+}
+
+#[test]
+fn a_pack_that_went_bad_in_the_cache_is_fetched_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let (first, near) = (dir.path().join("first"), dir.path().join("near"));
+    let (object, bytes) = pack(&first, &[3; 9000]);
+    let store = open(&first, &[], Some(&near));
+    let ask = |store: &SiteStore, afresh| bytes_given(store, &object, afresh) == Some(bytes.clone());
+    let is_whole = || std::fs::read(near.join(&object)).unwrap() == bytes;
+    assert!(ask(&store, false) && is_whole());
+    // A file that was changed or cut off is looked at before it is given.
+    std::fs::write(near.join(&object), vec![0; bytes.len()]).unwrap();
+    assert!(ask(&store, false) && is_whole());
+    std::fs::File::options().write(true).open(near.join(&object)).unwrap().set_len(100).unwrap();
+    assert!(ask(&store, false) && is_whole());
+    // Bits that flip change no time: it is given, and looked at when who read it asks afresh.
+    rot(&near.join(&object));
+    assert!(!ask(&store, false) && !is_whole());
+    assert!(ask(&store, true) && is_whole());
+    assert_eq!(damaged(&near, 0).len(), 3, "all of it is told");
+    // Not for ever: it costs reading all of it.
+    rot(&near.join(&object));
+    assert!(!ask(&store, true) && !is_whole());
+    // A server that starts knows of nothing that it is right.
+    let store = open(&first, &[], Some(&near));
+    assert!(ask(&store, false) && is_whole());
+    assert_eq!(damaged(&near, 0).len(), 4);
+
+    // Nothing answers: it is given as it is, told once, and put right as soon as something does.
+    rot(&near.join(&object));
+    let away = dir.path().join("away");
+    std::fs::rename(&first, &away).unwrap();
+    let store = open(&first, &[], Some(&near));
+    std::fs::remove_dir_all(&first).unwrap();
+    assert!((0..3).all(|_| !ask(&store, false)) && !is_whole());
+    assert_eq!(damaged(&near, 0).len(), 5);
+    std::fs::rename(&away, &first).unwrap();
+    let store = open(&first, &[], Some(&near));
+    assert!(ask(&store, false) && is_whole());
+
+    // Bad where it is fetched from, and right in the copy.
+    rot(&first.join(&object));
+    let copy = dir.path().join("copy");
+    pack(&copy, &[3; 9000]);
+    std::fs::remove_dir_all(&near).unwrap();
+    let store = open(&first, &[&copy], Some(&near));
+    assert!(ask(&store, false) && is_whole());
+    // Nowhere right: it is not kept, and the machine gets what there is.
+    std::fs::remove_dir_all(&near).unwrap();
+    let store = open(&first, &[], Some(&near));
+    assert!(!ask(&store, false) && !near.join(&object).exists());
 }

@@ -124,6 +124,10 @@ impl Objects for Payload {
     fn is_read_only(&self) -> bool {
         true
     }
+
+    fn doubt(&self, name: &str) -> bool {
+        self.far.doubt(name)
+    }
 }
 
 /// Restores `golden` from the site's store onto a file; `then` happens amid it. Gives the report, how many reads there were, and the file.
@@ -236,4 +240,46 @@ fn a_cache_serves_a_room_when_the_site_it_reads_from_is_gone() {
     far.stop();
     let (report, _, found) = restore(&site, &dir.path().join("second"), || ());
     assert!(report.is_verified && found == content, "{report:?}");
+}
+
+/// Bits flip in the packs of a cache while a machine reads them; one is cut off. What a machine gets wrong it asks for afresh, and the cache looks.
+#[test]
+fn packs_that_rot_in_the_cache_amid_a_restore_are_fetched_anew() {
+    let content = disk_of(9, DISK_BYTES);
+    let far = TestSite::new();
+    let store = LocalObjects::new(&far.dir.join("store"));
+    store_golden(Arc::new(LocalObjects::new(&far.dir.join("store"))), &content);
+    let url = format!("{}/store", far.content);
+    let site = TestSite::with(|text, _| {
+        with_store(&text, &format!("[store]\nurl = \"{url}\"\ncache = \"near\"\ncache_gib = 1\n"))
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let (report, _, found) = restore(&site, &dir.path().join("first"), || ());
+    assert!(report.is_verified && found == content, "{report:?}");
+    let near = site.dir.join("near");
+    let packs: Vec<String> = store.list("packs").unwrap().into_iter().map(|pack| pack.name).collect();
+    assert!(packs.len() >= 3, "{packs:?}");
+    let (damage, objects) = (near.clone(), packs.clone());
+    let (report, _, found) = restore(&site, &dir.path().join("second"), move || {
+        for (number, object) in objects.iter().enumerate() {
+            let path = damage.join(object);
+            let modified = std::fs::metadata(&path).unwrap().modified().unwrap();
+            let mut bytes = std::fs::read(&path).unwrap();
+            let half = bytes.len() / 2;
+            if number == 0 {
+                bytes.truncate(half);
+            }
+            bytes.iter_mut().skip(half).step_by(1 << 14).for_each(|byte| *byte ^= 0x41);
+            std::fs::write(&path, bytes).unwrap();
+            // As a medium changes it: no time tells.
+            std::fs::File::options().write(true).open(&path).unwrap().set_modified(modified).unwrap();
+        }
+    });
+    assert!(report.is_verified && found == content, "{report:?}");
+    for object in &packs {
+        let read = |dir: &Path| std::fs::read(dir.join(object)).unwrap();
+        assert!(read(&near) == read(&far.dir.join("store")), "{object} is whole in the cache");
+    }
+    let told = std::fs::read_to_string(near.join("damaged.log")).unwrap();
+    assert_eq!(told.lines().count(), packs.len(), "{told}");
 }

@@ -46,6 +46,32 @@ fn open(path: &Path, key: &[u8]) -> Result<Arc<dyn ReadAt>, gravure_unlock::Erro
     unlock(Arc::new(FileAt::open(path).unwrap()), &Key::new(key), &Limits::default())
 }
 
+/// One that is made here, so that this is tested everywhere; what reads it was tried on Windows' own.
+#[test]
+fn a_volume_that_is_made_as_windows_makes_it() {
+    let mut plain = crate::content(1 << 20);
+    plain.resize(2 << 20, 0);
+    plain.extend(crate::content(12_288));
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("locked");
+    std::fs::write(&path, gravure_testkit::bitlocker::locked(&plain, "Geheim 1")).unwrap();
+    let found = open(&path, b"Geheim 1").unwrap();
+    assert!(crate::read_odd(&*found) == plain);
+    assert_eq!(open(&path, b"Geheim 2").err().unwrap().kind(), ErrorKind::WrongKey);
+    let Some(mut cryptsetup) = gravure_testkit::oracle("cryptsetup") else { return };
+    let key = dir.path().join("key");
+    std::fs::write(&key, "Geheim 1").unwrap();
+    let said = cryptsetup
+        .args(["bitlkDump", "--batch-mode", "--dump-volume-key", "--key-file"])
+        .arg(&key)
+        .arg(&path)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&said.stdout).into_owned();
+    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+    assert!(text.contains("xts-plain64") && text.contains("01 08 0f 16 1d 24"), "{text}");
+}
+
 #[test]
 fn volumes_that_windows_encrypted() {
     let Some(dir) = std::env::var_os("GRAVURE_BITLOCKER_IMAGES").map(PathBuf::from) else {

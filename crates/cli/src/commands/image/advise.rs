@@ -3,8 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use gravure_imaging::{Advice, ErrorKind, ImageKind, advise};
+use gravure_deploy::foresee_start;
+use gravure_imaging::{
+    Advice, BlockImage, ErrorKind, ImageKind, Judged, Outlook, advise, hardware_of, system_disk,
+};
+use gravure_model::Ctl;
 use gravure_model::inventory::Inventory;
+use gravure_windows::drivers::Repository;
 
 use crate::exit::Failure;
 use crate::output::{self, bytes};
@@ -19,12 +24,14 @@ const MAX_INVENTORY_BYTES: u64 = 16 << 20;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "From inventories (gravure inventory show --format json): how alike the machines are in what a copied system needs: architecture, firmware,
-storage controller, sector size, model, size of the disk. With --image also whether that image starts on each of them.
+the storage controller that the disk hangs on, sector size, model, size of the disk. With --image also whether that image starts on each of
+them; with --drivers, a repository, whether a plan can put in the driver that its Windows lacks, which is tried on the image in memory.
 
 Examples:
   gravure image advise --group lab/                    a directory of inventories
   gravure image advise --group pc1.json pc2.json --format json
-  gravure image advise --group lab/ --image /srv/store.gim/#golden"
+  gravure image advise --group lab/ --image /srv/store.gim/#golden
+  gravure image advise --group lab/ --image /srv/store.gim/#golden --drivers /srv/drivers"
 )]
 pub(super) struct Options {
     /// Inventories (JSON), or directories of them
@@ -33,6 +40,9 @@ pub(super) struct Options {
     /// A block image that is there already
     #[arg(long, value_name = "IMAGE")]
     image: Option<ImageName>,
+    /// Driver repository that plans take drivers from
+    #[arg(long, value_name = "DIR", requires = "image")]
+    drivers: Option<PathBuf>,
 }
 
 /// Reads an inventory.
@@ -73,10 +83,49 @@ pub(super) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
         let message = "no inventory (*.json) in what --group names";
         return Err(Failure::new(ErrorKind::NotFound, message));
     }
-    let image = options.image.as_ref().map(|image| stored::open(image, &interrupt::ctl())).transpose()?;
-    let advice = advise(&machines, image.as_ref().map(|image| image.facts()));
+    let ctl = interrupt::ctl();
+    let image = options.image.as_ref().map(|image| stored::open(image, &ctl)).transpose()?;
+    let repository = options.drivers.as_deref().map(Repository::open).transpose()?;
+    let judged = image.as_ref().map(Judged::of);
+    let advice = match (&image, &repository) {
+        (Some(image), Some(repository)) => {
+            let mut foresight = Foresight { image, repository, ctl: &ctl, known: Vec::new() };
+            advise(&machines, judged.as_ref(), Some(&mut |machine| foresight.ask(machine)))
+        }
+        _ => advise(&machines, judged.as_ref(), None),
+    };
+    ctl.check().map_err(gravure_imaging::Error::from)?;
     output::document(common.format, &advice, text)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What becomes of the image's Windows on machines, each kind of them asked about once.
+struct Foresight<'a> {
+    image: &'a BlockImage,
+    repository: &'a Repository,
+    ctl: &'a Ctl,
+    /// By what the disk hangs on and the hardware IDs of all devices.
+    known: Vec<(Kind, Outlook)>,
+}
+
+/// What makes machines one kind here.
+type Kind = (Vec<String>, Vec<Vec<String>>);
+
+impl Foresight<'_> {
+    fn ask(&mut self, machine: &Inventory) -> Outlook {
+        let Some(disk) = system_disk(machine) else {
+            return Outlook::Fails("no built-in disk was seen".to_owned());
+        };
+        let ids = machine.devices.iter().map(|device| device.hardware_ids.clone()).collect();
+        let kind: Kind = (hardware_of(machine, Some(&disk.name)).disk_controllers, ids);
+        if let Some((_, known)) = self.known.iter().find(|(known, _)| *known == kind) {
+            return known.clone();
+        }
+        let found = foresee_start(self.image, self.repository, machine, &disk.name, self.ctl);
+        let found = found.unwrap_or_else(|error| Outlook::Fails(crate::exit::chain(&error)));
+        self.known.push((kind, found.clone()));
+        found
+    }
 }
 
 fn text(advice: &Advice) -> String {

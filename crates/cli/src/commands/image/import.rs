@@ -237,7 +237,7 @@ fn import_disk(
         description: options.description.clone(),
         created_unix_seconds: super::epoch()?.or_else(crate::commands::block::now),
         keep: if options.raw { Keep::Everything } else { Keep::Used },
-        hardware: hardware.as_ref().map(hardware_of),
+        hardware: hardware.as_ref().map(|inventory| hardware_of(inventory, None)),
         parent: None,
         keys,
     };

@@ -1,10 +1,13 @@
 //! A Windows on a disk and what a plan has for it, out of real bundles.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use gravure_imaging::{Bundles, CaptureOptions, capture_directory};
+use gravure_imaging::{
+    Bundles, CaptureOptions, ExistingData, ImageFile, VolumeApplyOptions, VolumeFile, Which, apply_to_volume,
+    capture_directory,
+};
 use gravure_io::FileAt;
 use gravure_model::Ctl;
 use gravure_model::event::Silent;
@@ -23,7 +26,7 @@ pub(super) const LAYER: &str = "[layer]\nid = 'school'\nversion = 3\n\
     [[ini]]\nfile = 'C:\\Program Files\\App\\app.ini'\nsection = 'Main'\nkey = 'Room'\nvalue = '${ROOM}'\n";
 
 /// What is on the volume: hives, spelled as Windows 7 has them, and what is not looked at.
-pub(super) fn windows_files(root: &Path, setup: u32) {
+pub(in crate::execute) fn windows_files(root: &Path, setup: u32) {
     for dir in
         ["Windows/system32/Config", "Windows/system32/drivers", "Windows/WinSxS/x", "Program Files/App"]
     {
@@ -34,6 +37,21 @@ pub(super) fn windows_files(root: &Path, setup: u32) {
     }
     fs::write(root.join("Windows/system32/drivers/disk.sys"), "MZ disk").unwrap();
     fs::write(root.join("Program Files/App/app.ini"), "[Main]\r\nRoom=old\r\n").unwrap();
+}
+
+/// An NTFS volume, as it lies in an image.
+pub(in crate::execute) fn ntfs_volume(dir: &Path, fill: impl FnOnce(&Path)) -> PathBuf {
+    let (source, wim, volume) = (dir.join("source"), dir.join("x.wim"), dir.join("x.ntfs"));
+    fs::create_dir(&source).unwrap();
+    fill(&source);
+    let ctl = Ctl::default();
+    capture_directory(&source, &wim, &CaptureOptions::default(), &ctl, &Silent).unwrap();
+    let wim = ImageFile::open_path(&wim).unwrap();
+    let image = wim.image(wim.find(&Which::Only).unwrap()).unwrap();
+    let device = VolumeFile::open(&volume, Some(16 << 20)).unwrap();
+    let options = VolumeApplyOptions { existing: ExistingData::Destroy, ..VolumeApplyOptions::default() };
+    apply_to_volume(&image, &device, &options, &ctl, &Silent).unwrap();
+    volume
 }
 
 /// What a plan brings: the packages of a repository and a layer, as a server makes them into bundles.

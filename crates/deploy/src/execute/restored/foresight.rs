@@ -18,11 +18,9 @@ use super::servicing::{Machine, Serviced, Servicing, Start, wishes};
 use crate::failure::{StepError, chain, code};
 
 /// File system of a volume, as facts of images have it.
-const NTFS: &str = "NTFS";
+pub(super) const NTFS: &str = "NTFS";
 /// Volumes that may have a Windows and cannot be looked into.
 const ENCRYPTED: &str = "BitLocker";
-/// What a driver is a cure for.
-const CONTROLLER: &str = "storage controller";
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -192,7 +190,7 @@ pub(in crate::execute) fn judge(
         }
     }
     let (controllers, odd): (Vec<_>, Vec<_>) =
-        out.odd.into_iter().partition(|misfit| misfit.is_fatal && misfit.what == CONTROLLER && is_served);
+        out.odd.into_iter().partition(|misfit| misfit.is_cured_by_driver() && is_served);
     out.is_needed |= !controllers.is_empty();
     (out.served, out.odd) = (controllers, odd);
     accept(out, likeness, &reasons)

@@ -16,7 +16,7 @@ use super::super::windows::sources::BundleSources;
 use crate::failure::{StepError, chain, code};
 
 /// First version of Windows with a driver database: 8.
-const HAS_DATABASE: (u32, u32) = (6, 2);
+pub(super) const HAS_DATABASE: (u32, u32) = (6, 2);
 
 /// What becomes of each Windows of the disk.
 pub(in crate::execute) struct Servicing {

@@ -125,7 +125,7 @@ pub(in crate::execute) fn check_start(
 }
 
 /// What a disk hangs on, from its controller up.
-fn above<'d>(devices: &'d [DeviceReport], disk: &str) -> Vec<&'d DeviceReport> {
+pub(in crate::execute) fn above<'d>(devices: &'d [DeviceReport], disk: &str) -> Vec<&'d DeviceReport> {
     let at = |place: &str| devices.iter().find(|known| known.device.place == place);
     let mut found: Vec<&DeviceReport> = Vec::new();
     let mut next = at(disk).and_then(|disk| disk.device.parent.as_deref());

@@ -1,36 +1,17 @@
 //! What is decided before the disk is touched: by the Windows in the image, which is not changed.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use gravure_hive::Data;
-use gravure_imaging::{
-    CaptureOptions, ExistingData, ImageFile, VolumeApplyOptions, VolumeFile, Which, apply_to_volume,
-    capture_directory,
-};
 use gravure_io::FileAt;
-use gravure_model::event::{Known, Silent};
+use gravure_model::event::Known;
 use gravure_model::plan::PlannedWindows;
 
 use super::super::super::fixtures::{hive, planned, signed_repository, unsigned_repository};
 use super::super::super::windows::changes::Told;
-use super::super::fixtures::{LAYER, servicing, sources, windows_files};
+use super::super::fixtures::{LAYER, ntfs_volume as volume, servicing, sources, windows_files};
 use super::*;
-
-/// An NTFS volume, as it lies in an image.
-fn volume(dir: &Path, fill: impl FnOnce(&Path)) -> PathBuf {
-    let (source, wim, volume) = (dir.join("source"), dir.join("x.wim"), dir.join("x.ntfs"));
-    fs::create_dir(&source).unwrap();
-    fill(&source);
-    let ctl = Ctl::default();
-    capture_directory(&source, &wim, &CaptureOptions::default(), &ctl, &Silent).unwrap();
-    let wim = ImageFile::open_path(&wim).unwrap();
-    let image = wim.image(wim.find(&Which::Only).unwrap()).unwrap();
-    let device = VolumeFile::open(&volume, Some(16 << 20)).unwrap();
-    let options = VolumeApplyOptions { existing: ExistingData::Destroy, ..VolumeApplyOptions::default() };
-    apply_to_volume(&image, &device, &options, &ctl, &Silent).unwrap();
-    volume
-}
 
 fn seen(servicing: &Servicing, volume: &Path) -> Foreseen {
     let mut out = Foreseen::default();
