@@ -12,13 +12,13 @@ use gravure_disk::boot_code::BootCode;
 use gravure_imaging::{CaptureOptions, Compression, Method, capture_directory, describe};
 use gravure_inf::{Arch, OsVersion, ProductType, Target};
 use gravure_model::Ctl;
-use gravure_model::descriptor::{DescribedImage, ImageDescriptor};
+use gravure_model::descriptor::{DescribedImage, ImageDescriptor, SystemKind};
 use gravure_model::event::Silent;
-use gravure_model::inventory::Inventory;
+use gravure_model::inventory::{Inventory, MACHINE_FACTS};
 use gravure_model::job::{DriverRule, WindowsRequest};
 use gravure_model::plan::PlannedBundle;
 use gravure_windows::drivers::{Manifest, Packages as _, Repository, Unsigned, chosen_packages};
-use gravure_windows::layers::{LAYER_FILE, Layer};
+use gravure_windows::layers::{LAYER_FILE, Layer, Platform};
 use tokio::sync::Mutex;
 
 use crate::Error;
@@ -106,19 +106,28 @@ impl Bundles {
             .await
     }
 
-    /// Checks layers before any machine gets them. `facts` must have all that they may name.
+    /// Checks layers before any machine gets them. `facts` must have all that they may name. Where it is not known yet what the image
+    /// holds, all of them must be for one of the systems.
     pub(crate) fn check_layers(
         &self,
+        system: Option<Platform>,
         names: &[String],
         facts: &BTreeMap<String, String>,
     ) -> Result<(), String> {
-        for name in names {
-            let base = layer_directory(&self.layers, name)?;
-            let path = base.join(LAYER_FILE);
-            let text = std::fs::read_to_string(&path).map_err(|error| format!("layer {name}: {error}"))?;
-            Layer::parse(&text, &base, facts).map_err(|error| format!("layer {name}: {}", chain(&error)))?;
+        let check = |platform: Platform| {
+            names.iter().try_for_each(|name| {
+                let base = layer_directory(&self.layers, name)?;
+                let path = base.join(LAYER_FILE);
+                let text =
+                    std::fs::read_to_string(&path).map_err(|error| format!("layer {name}: {error}"))?;
+                let layer = Layer::parse_for(platform, &text, &base, facts);
+                layer.map(drop).map_err(|error| format!("layer {name}: {}", chain(&error)))
+            })
+        };
+        match system {
+            Some(platform) => check(platform),
+            None => check(Platform::Windows).or_else(|why| check(Platform::Linux).map_err(|_| why)),
         }
-        Ok(())
     }
 
     async fn blocking(
@@ -147,6 +156,26 @@ pub(crate) fn check_request(request: &WindowsRequest) -> Result<bool, String> {
         BootCode::from_text(code).map_err(|error| chain(&error))?;
     }
     Ok(settings.has_secrets())
+}
+
+/// What layers of a request may name on any machine; values stand for those that each has.
+pub(crate) fn facts_of_any<'a>(
+    request: &WindowsRequest,
+    columns: impl Iterator<Item = &'a str>,
+) -> BTreeMap<String, String> {
+    let mut facts = request.facts.clone();
+    facts.extend(columns.map(|name| (name.to_uppercase(), "x".to_owned())));
+    facts.extend(MACHINE_FACTS.iter().map(|name| ((*name).to_owned(), "x".to_owned())));
+    facts
+}
+
+/// What layers must be for that go into an image; `None` when it holds no system that takes any.
+pub(crate) fn platform_of(image: &DescribedImage) -> Option<Platform> {
+    match image.system {
+        SystemKind::Windows => Some(Platform::Windows),
+        SystemKind::Linux => Some(Platform::Linux),
+        SystemKind::Unknown => None,
+    }
 }
 
 fn target_of(image: &DescribedImage) -> Target {
@@ -293,8 +322,13 @@ mod tests {
         }
         let bundles = Bundles::new(temporary.path().join("none"), layers, dir).unwrap();
         let names = ["school".to_owned()];
-        let unknown = bundles.check_layers(&names, &BTreeMap::new()).unwrap_err();
-        assert!(unknown.contains("ROOM"), "{unknown}");
-        bundles.check_layers(&names, &BTreeMap::from([("ROOM".to_owned(), "B7".to_owned())])).unwrap();
+        let room = BTreeMap::from([("ROOM".to_owned(), "B7".to_owned())]);
+        for system in [None, Some(Platform::Windows)] {
+            let unknown = bundles.check_layers(system, &names, &BTreeMap::new()).unwrap_err();
+            assert!(unknown.contains("ROOM"), "{unknown}");
+            bundles.check_layers(system, &names, &room).unwrap();
+        }
+        let refused = bundles.check_layers(Some(Platform::Linux), &names, &room).unwrap_err();
+        assert!(refused.contains("layer school: layer, path: expected one from the root"), "{refused}");
     }
 }

@@ -116,18 +116,19 @@ impl RestoreOptions {
     }
 }
 
-/// What goes into a Windows, in an image of files or on an image of a disk
+/// What goes into a system, in an image of files or on an image of a disk
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Windows")]
 struct WindowsOptions {
     /// Settings for the answer file (TOML), as for `gravure image service`; the name comes from --name
     #[arg(long, value_name = "FILE")]
     settings: Option<PathBuf>,
-    /// Layer in the server's layer directory; several in their order
-    #[arg(long, value_name = "NAME")]
+    /// Layer in the server's layer directory, for Windows or Linux as the image has it; several in their order. One with rules that the
+    /// system does not know is refused, at the latest when a machine asks for its plan
+    #[arg(long, value_name = "NAME", help_heading = "Layers")]
     layer: Vec<String>,
     /// What ${NAME} stands for in layers
-    #[arg(long, value_name = "NAME=VALUE", requires = "layer", value_parser = parse_fact)]
+    #[arg(long, value_name = "NAME=VALUE", requires = "layer", value_parser = parse_fact, help_heading = "Layers")]
     set: Vec<(String, String)>,
     /// Take no drivers out of the server's repository
     #[arg(long)]

@@ -163,6 +163,60 @@ fn a_windows_on_the_image_of_a_disk_gets_them_too_and_a_linux_beside_it_may_repo
 }
 
 #[test]
+fn a_linux_gets_the_layers_that_are_for_it_and_no_others() {
+    let site = site();
+    std::fs::write(site.dir.join("images/debian.wim"), vec![7; 1000]).unwrap();
+    let layer = site.dir.join("layers/room");
+    std::fs::create_dir_all(&layer).unwrap();
+    std::fs::write(
+        layer.join("layer.toml"),
+        "[layer]\nid='room'\nversion=1\n[[file]]\nto='/etc/room'\ntext='${ROOM} ${COMPUTER_NAME} ${FLOOR}'\n",
+    )
+    .unwrap();
+    let request = |number: u8, layer: &str| JobRequest {
+        image: "debian.wim".into(),
+        ..job(
+            MachineSelector::Mac(Machine { number }.mac()),
+            WindowsRequest {
+                layers: vec![layer.to_owned()],
+                facts: [("ROOM".to_owned(), "B7".to_owned())].into(),
+                ..WindowsRequest::default()
+            },
+        )
+    };
+    let asked = |number: u8| {
+        let (machine, boot) = (Machine { number }, Boot::new(&site.ca_pem()));
+        boot.hello_with(&site, &machine, site.boot_token(&machine), |inventory| {
+            inventory.devices = devices();
+        })
+        .unwrap();
+        plan(&site, &machine, &boot)
+    };
+    // Nobody has looked into the image yet: what it holds shows when the machine asks.
+    site.operator().create_job(&request(1, "school")).unwrap();
+    let refused = asked(1).unwrap_err();
+    assert!(refused.contains("layer school: layer, path: expected one from the root"), "{refused}");
+    // Now it is known.
+    let error = site.operator().create_job(&request(2, "school")).unwrap_err().to_string();
+    assert!(error.contains("layer school: layer, path: expected one from the root"), "{error}");
+
+    // The table has nothing of this machine.
+    site.operator().create_job(&request(2, "room")).unwrap();
+    let refused = asked(2).unwrap_err();
+    assert!(refused.contains("layer room: ") && refused.contains("FLOOR"), "{refused}");
+    std::fs::write(site.dir.join("names.csv"), "serial,floor\nSN2,3\n").unwrap();
+    let plan = asked(2).unwrap();
+    assert_eq!(plan.windows, None);
+    let linux = plan.linux.unwrap();
+    let [bundle] = linux.layers.as_slice() else { panic!("{:?}", linux.layers) };
+    assert_eq!(bundle.name, "room");
+    let fact = |name: &str| linux.facts.get(name).map(String::as_str);
+    assert_eq!((fact("ROOM"), fact("COMPUTER_NAME"), fact("FLOOR")), (Some("B7"), Some("pc-sn2"), Some("3")));
+    let bytes = site.fetch(bundle.path.trim_start_matches('/'));
+    assert_eq!(*blake3::hash(&bytes).as_bytes(), bundle.descriptor.ranges[0].0);
+}
+
+#[test]
 fn secrets_need_an_approved_machine_and_are_told_to_nobody_else() {
     let site = site();
     let machine = Machine { number: 1 };

@@ -7,7 +7,7 @@ use gravure_windows::answer::AnswerSettings;
 use gravure_windows::drivers::{
     BundledPackages, DeviceReport, InjectOptions, InjectReport, Level, Publish, Served, Unsigned, inject,
 };
-use gravure_windows::layers::Layer;
+use gravure_windows::layers::{Layer, Platform};
 use gravure_windows::{ReadContent, SetupState, System, WindowsImage};
 
 use crate::failure::{StepError, code};
@@ -63,7 +63,7 @@ pub(in crate::execute) fn put_layers(
 ) -> Result<Told, StepError> {
     let mut told = Told::default();
     for (name, tree) in bundles {
-        let layer = Layer::of_bundle(tree, read, &planned.facts);
+        let layer = Layer::of_bundle(Platform::Windows, tree, read, &planned.facts);
         let done = layer.and_then(|layer| layer.apply(windows, system)).map_err(|error| {
             let failure = StepError::from(error);
             StepError { message: format!("layer {name}: {}", failure.message), ..failure }
