@@ -45,11 +45,11 @@ const INVENTORY: &str = r#"{"version":1,"firmware":{"mode":"uefi"},"smbios":{"bi
 "disks":[],"nics":[],"pci":[],"usb":[],"devices":[
 {"bus":"pci","place":"0000:00:03.0","hardware_ids":["PCI\\VEN_1AF4&DEV_1042&CC_0100","PCI\\VEN_1AF4&DEV_1042"],"compatible_ids":[]}]}"#;
 
-fn gravure(dir: &Path, arguments: &[&str]) -> Output {
+pub(crate) fn gravure(dir: &Path, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_gravure")).current_dir(dir).args(arguments).output().unwrap()
 }
 
-fn ok(dir: &Path, arguments: &[&str]) -> String {
+pub(crate) fn ok(dir: &Path, arguments: &[&str]) -> String {
     let output = gravure(dir, arguments);
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
@@ -71,7 +71,7 @@ fn hive(path: &Path, values: &[(&str, &str, Data)]) {
 }
 
 /// A Windows volume, captured, and a repository with a driver for its controller.
-fn prepared() -> tempfile::TempDir {
+pub(crate) fn prepared() -> tempfile::TempDir {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path();
     let config = dir.join("c/Windows/System32/config");
@@ -323,15 +323,17 @@ fn layers_know_the_machine_of_an_inventory() {
     assert_eq!(gravure(dir, &useless).status.code(), Some(2));
 }
 
-/// Every path below a directory, with its content.
-fn contents(dir: &Path) -> std::collections::BTreeMap<String, Vec<u8>> {
+/// Every path below a directory, with its content or target.
+pub(crate) fn contents(dir: &Path) -> std::collections::BTreeMap<String, Vec<u8>> {
     let mut out = std::collections::BTreeMap::new();
     let mut open = vec![dir.to_owned()];
     while let Some(at) = open.pop() {
         for entry in fs::read_dir(at).unwrap() {
             let path = entry.unwrap().path();
             let name = path.strip_prefix(dir).unwrap().display().to_string();
-            if path.is_dir() {
+            if path.is_symlink() {
+                out.insert(name, fs::read_link(&path).unwrap().into_os_string().into_encoded_bytes());
+            } else if path.is_dir() {
                 out.insert(name, Vec::new());
                 open.push(path);
             } else {
