@@ -62,6 +62,8 @@ pub struct PlanRequest {
     pub confirm: Option<Confirm>,
     /// Driver packages for the machine, for a Windows image.
     pub drivers: Vec<PlannedBundle>,
+    /// Ids of those among them that are of the driver pack of its model.
+    pub drivers_anyway: Vec<String>,
     /// The job's layers in their order.
     pub layers: Vec<PlannedBundle>,
     /// What the site's table says of the machine, by column.
@@ -298,7 +300,7 @@ pub fn plan(
     let known = layer_facts(job, facts, &name);
     let (windows, linux) = match is_windows {
         true => {
-            let planned = windows::planned(job, request.drivers, request.layers);
+            let planned = windows::planned(job, request.drivers, request.drivers_anyway, request.layers);
             (Some(windows::PlannedWindows { facts: known, ..planned }), None)
         }
         false => (None, linux::planned(request.layers, known)),

@@ -120,6 +120,8 @@ pub enum DriverRule {
     /// Those of the server's repository that fit the machine's devices.
     #[default]
     Match,
+    /// These, and all that came out of the driver pack of the machine's model, as far as it is for the image's Windows.
+    MatchAndModel,
     /// None but the image's own.
     None,
 }

@@ -142,6 +142,9 @@ pub struct PlannedWindows {
     /// Driver packages that fit the machine by its inventory. Which of them are better than what the image has is decided
     /// where the image is.
     pub drivers: Vec<PlannedBundle>,
+    /// Ids of those packages among them that go in whether a device needs them or not: of the driver pack of the machine's model.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub drivers_anyway: Vec<String>,
     /// Whether simple packages are published in driver store and driver database.
     #[serde(default)]
     pub publish_drivers: bool,

@@ -17,7 +17,9 @@ use gravure_model::event::Silent;
 use gravure_model::inventory::{Inventory, MACHINE_FACTS};
 use gravure_model::job::{DriverRule, WindowsRequest};
 use gravure_model::plan::PlannedBundle;
-use gravure_windows::drivers::{Manifest, Packages as _, Repository, Unsigned, chosen_packages};
+use gravure_windows::drivers::{
+    Manifest, PackModel, Packages as _, Repository, Unsigned, chosen_packages, fitting_packages,
+};
 use gravure_windows::layers::{LAYER_FILE, Layer, Platform};
 use tokio::sync::Mutex;
 
@@ -40,6 +42,14 @@ pub(crate) struct Bundles {
     dir: PathBuf,
     /// One at a time: making one uses the whole disk anyway.
     making: Arc<Mutex<()>>,
+}
+
+/// Driver packages for a machine.
+#[derive(Debug, Default)]
+pub(crate) struct Drivers {
+    pub(crate) bundles: Vec<PlannedBundle>,
+    /// Ids of those that go in whether a device needs them or not.
+    pub(crate) anyway: Vec<String>,
 }
 
 impl fmt::Debug for Bundles {
@@ -66,32 +76,48 @@ impl Bundles {
         (stem.starts_with("driver-") || stem.starts_with("layer-")) && stem.bytes().all(is_plain)
     }
 
-    /// Bundles of the packages that fit a machine's devices on the Windows of an image. Whether the image has better ones shows
-    /// when its driver database is read.
+    /// Bundles of the packages that fit a machine's devices on the Windows of an image, and of those that came out of the driver pack of its
+    /// model where the rule says so. Whether the image has better ones for its devices shows when its driver database is read.
     pub(crate) async fn drivers(
         &self,
         inventory: &Inventory,
         image: &DescribedImage,
         rule: DriverRule,
         unsigned: Unsigned,
-    ) -> Result<Vec<PlannedBundle>, Error> {
-        if rule == DriverRule::None || !self.drivers.is_dir() {
-            return Ok(Vec::new());
+    ) -> Result<Drivers, Error> {
+        if rule == DriverRule::None {
+            return Ok(Drivers::default());
         }
         let (root, dir, devices) = (self.drivers.clone(), self.dir.clone(), inventory.devices.clone());
-        let target = target_of(image);
+        let (target, smbios) = (target_of(image), inventory.smbios.clone());
         self.blocking("driver repository", move || {
             let failed = |error: gravure_windows::Error| chain(&error);
             let repository = match Repository::open(&root) {
-                Err(gravure_windows::Error::NotFound { .. }) => return Ok(Vec::new()),
+                Err(gravure_windows::Error::NotFound { .. }) if rule == DriverRule::Match => {
+                    return Ok(Drivers::default());
+                }
                 other => other.map_err(failed)?,
             };
-            let mut chosen = BTreeMap::new();
-            for id in chosen_packages(&repository, &devices, &target, unsigned).map_err(failed)? {
-                let manifest = repository.package(&id).map_err(failed)?;
-                chosen.insert(id, manifest);
+            let mut ids = chosen_packages(&repository, &devices, &target, unsigned).map_err(failed)?;
+            let mut anyway = Vec::new();
+            if rule == DriverRule::MatchAndModel {
+                let model = PackModel::of(&smbios).ok_or("the machine does not say which model it is")?;
+                let all = repository.of_model(&model).map_err(failed)?;
+                anyway = fitting_packages(&repository, &all, &target, unsigned).map_err(failed)?;
+                if anyway.is_empty() {
+                    return Err(format!(
+                        "of the {} packages of model {model} that are there none is for this Windows; take its pack in with gravure driver \
+                         add --model {model}, or make the job without --model-drivers",
+                        all.len()
+                    ));
+                }
+                ids.extend(anyway.iter().cloned());
             }
-            chosen.values().map(|manifest| of_package(&repository, manifest, &dir)).collect()
+            let bundles = ids.iter().map(|id| {
+                let manifest = repository.package(id).map_err(failed)?;
+                of_package(&repository, &manifest, &dir)
+            });
+            Ok(Drivers { bundles: bundles.collect::<Result<_, String>>()?, anyway })
         })
         .await
     }
@@ -130,11 +156,11 @@ impl Bundles {
         }
     }
 
-    async fn blocking(
+    async fn blocking<T: Send + 'static>(
         &self,
         what: &str,
-        work: impl FnOnce() -> Result<Vec<PlannedBundle>, String> + Send + 'static,
-    ) -> Result<Vec<PlannedBundle>, Error> {
+        work: impl FnOnce() -> Result<T, String> + Send + 'static,
+    ) -> Result<T, Error> {
         let alone = Arc::clone(&self.making).lock_owned().await;
         let made = tokio::task::spawn_blocking(move || {
             let _alone = alone;

@@ -15,7 +15,7 @@ use gravure_windows::layers::Platform;
 use crate::Error;
 use crate::api::state::{announce, failure};
 use crate::arming::{self, Armed};
-use crate::bundles::{Bundles, facts_of_any, platform_of};
+use crate::bundles::{Bundles, Drivers, facts_of_any, platform_of};
 use crate::db::{self, Conn, Db, DbError, MachineRow, Outcome, PlanRow, SessionRow};
 use crate::images::{Images, ReadyImage};
 use crate::names::NameTable;
@@ -127,11 +127,8 @@ impl Planner<'_> {
         let inventory = db::machines::inventory(&mut *self.db.read().await?, &machine.id).await?;
         let inventory = inventory.unwrap_or_default();
         let unsigned = if asked.allow_unsigned { Unsigned::Allow } else { Unsigned::Refuse };
-        Ok(BundlesOfPlan {
-            drivers: self.bundles.drivers(&inventory, described, asked.drivers, unsigned).await?,
-            layers,
-            table: BTreeMap::new(),
-        })
+        let drivers = self.bundles.drivers(&inventory, described, asked.drivers, unsigned).await?;
+        Ok(BundlesOfPlan { drivers, layers, table: BTreeMap::new() })
     }
 
     /// The plan this session has got already, for a payload that lost the answer.
@@ -203,7 +200,8 @@ impl Planner<'_> {
             lifetime_seconds: i64::from(self.plan_minutes) * 60,
             number,
             confirm: None,
-            drivers: bundles.drivers,
+            drivers: bundles.drivers.bundles,
+            drivers_anyway: bundles.drivers.anyway,
             layers: bundles.layers,
             table: bundles.table,
         };
@@ -334,7 +332,7 @@ impl Planner<'_> {
 /// What a plan takes from the site beside its image.
 #[derive(Debug, Default)]
 struct BundlesOfPlan {
-    drivers: Vec<PlannedBundle>,
+    drivers: Drivers,
     layers: Vec<PlannedBundle>,
     /// What the table of machines says of this one.
     table: BTreeMap<String, String>,

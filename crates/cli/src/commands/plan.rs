@@ -133,6 +133,10 @@ struct WindowsOptions {
     /// Take no drivers out of the server's repository
     #[arg(long)]
     no_drivers: bool,
+    /// Give each machine all packages out of the driver pack of its model, too, whether a device needs them now or not (`gravure driver add
+    /// --model`, `--pack`); a machine of whose model there is none is refused
+    #[arg(long, conflicts_with = "no_drivers")]
+    model_drivers: bool,
     /// Publish simple packages in driver store and driver database, as DISM does
     #[arg(long, conflicts_with = "no_drivers")]
     publish_drivers: bool,
@@ -159,7 +163,11 @@ impl WindowsOptions {
             Ok::<_, Failure>(Secret::new(text))
         });
         let request = WindowsRequest {
-            drivers: if self.no_drivers { DriverRule::None } else { DriverRule::Match },
+            drivers: match (self.no_drivers, self.model_drivers) {
+                (true, _) => DriverRule::None,
+                (false, true) => DriverRule::MatchAndModel,
+                (false, false) => DriverRule::Match,
+            },
             publish_drivers: self.publish_drivers,
             allow_unsigned: self.allow_unsigned,
             layers: self.layer.clone(),

@@ -484,3 +484,63 @@ fn linux_images_take_layers_and_nothing_else() {
     assert_eq!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(!dir.join("x.wim").exists());
 }
+
+#[test]
+fn a_machine_gets_what_is_out_of_its_models_pack() {
+    let temp = prepared();
+    let dir = temp.path();
+    // A package for a device that is not there now.
+    fs::create_dir(dir.join("dock")).unwrap();
+    let inf =
+        INF.replace("DEV_1042", "DEV_1FFF").replace("raid", "dock").replace("StartType=0", "StartType=3");
+    let driver = program(b"dock");
+    fs::write(dir.join("dock/dock.inf"), &inf).unwrap();
+    fs::write(dir.join("dock/dock.sys"), &driver).unwrap();
+    let signer = Authority::new("Test Root").signer("Test Signer");
+    fs::write(dir.join("dock/dock.cat"), signer.catalog(&[&driver, inf.as_bytes()])).unwrap();
+    let sku =
+        INVENTORY.replace("\"system\":{}", "\"system\":{\"manufacturer\":\"Dell Inc.\",\"sku\":\"0B98\"}");
+    fs::write(dir.join("dell.json"), sku).unwrap();
+    let service = [
+        "image",
+        "service",
+        "x.wim:1",
+        "--drivers",
+        "drivers",
+        "--inventory",
+        "dell.json",
+        "--model-drivers",
+    ];
+    let none = gravure(dir, &[&service[..], &["--dry-run"]].concat());
+    let error = String::from_utf8(none.stderr).unwrap();
+    assert_eq!(none.status.code(), Some(3), "{error}");
+    assert!(
+        error.contains("no packages of model dell:0B98") && error.contains("--model dell:0B98"),
+        "{error}"
+    );
+
+    let add = ["driver", "add", "dock", "--repository", "drivers", "--trust", "root.cer"];
+    let unknown = gravure(dir, &[&add[..], &["--pack", "win11.exe"]].concat());
+    assert_eq!(unknown.status.code(), Some(3), "no catalogue has it");
+    let said = ok(dir, &[&add[..], &["--model", "Dell:0b98"]].concat());
+    assert!(said.contains("1 packages added") && said.ends_with("of the pack of dell:0B98\n"), "{said}");
+    let listed = ok(dir, &["driver", "list", "--model", "dell:0B98", "--repository", "drivers"]);
+    assert!(listed.contains("dock.inf") && !listed.contains("raid.inf"), "{listed}");
+
+    ok(dir, &[&service[..], &["-o", "y.wim"]].concat());
+    ok(dir, &["apply", "y.wim:1", "with"]);
+    let without = [&service[..7], &["-o", "z.wim"]].concat();
+    ok(dir, &without);
+    ok(dir, &["apply", "z.wim:1", "without"]);
+    let staged = |root: &str| -> Vec<String> {
+        let names = fs::read_dir(dir.join(root).join("Windows/Gravure/Drivers")).unwrap();
+        let mut names: Vec<String> =
+            names.map(|one| one.unwrap().file_name().into_string().unwrap()).collect();
+        names.retain(|name| name.contains('_'));
+        names.iter_mut().for_each(|name| name.truncate(name.find('_').unwrap()));
+        names.sort();
+        names
+    };
+    assert_eq!(staged("with"), ["dock", "raid"]);
+    assert_eq!(staged("without"), ["raid"]);
+}

@@ -173,6 +173,7 @@ pub(in crate::execute) fn bare_plan() -> Plan {
 pub(in crate::execute) fn planned() -> PlannedWindows {
     PlannedWindows {
         drivers: Vec::new(),
+        drivers_anyway: Vec::new(),
         publish_drivers: false,
         allow_unsigned: false,
         layers: Vec::new(),

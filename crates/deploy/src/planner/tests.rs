@@ -89,6 +89,7 @@ fn request() -> PlanRequest {
         number: 1,
         confirm: None,
         drivers: Vec::new(),
+        drivers_anyway: Vec::new(),
         layers: Vec::new(),
         table: std::collections::BTreeMap::new(),
     }

@@ -105,9 +105,15 @@ pub(crate) fn steps(firmware: FirmwareMode, partitions: Vec<PlannedPartition>) -
 }
 
 /// What goes into the system.
-pub(super) fn planned(job: &Job, drivers: Vec<PlannedBundle>, layers: Vec<PlannedBundle>) -> PlannedWindows {
+pub(super) fn planned(
+    job: &Job,
+    drivers: Vec<PlannedBundle>,
+    drivers_anyway: Vec<String>,
+    layers: Vec<PlannedBundle>,
+) -> PlannedWindows {
     let asked = job.request.windows.clone().unwrap_or_default();
     PlannedWindows {
+        drivers_anyway: if asked.drivers == DriverRule::MatchAndModel { drivers_anyway } else { Vec::new() },
         drivers: if asked.drivers == DriverRule::None { Vec::new() } else { drivers },
         publish_drivers: asked.publish_drivers,
         allow_unsigned: asked.allow_unsigned,

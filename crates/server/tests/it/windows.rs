@@ -5,7 +5,7 @@ use gravure_model::api::PlanAnswer;
 use gravure_model::event::Known;
 use gravure_model::identity::MachineSelector;
 use gravure_model::inventory::{Device, FirmwareMode};
-use gravure_model::job::{Afterwards, DiskRule, JobRequest, WindowsRequest};
+use gravure_model::job::{Afterwards, DiskRule, DriverRule, JobRequest, WindowsRequest};
 use gravure_model::plan::Plan;
 use gravure_model::{Assurance, Secret, Timestamp};
 use gravure_testkit::signing::{Authority, program};
@@ -126,6 +126,37 @@ fn a_machine_gets_the_drivers_and_layers_that_are_for_it() {
     for path in ["bundles/../keys/ca.pem", "bundles/driver-x.wim.descriptor"] {
         assert!(ureq::get(format!("{}/{path}", site.content)).call().is_err(), "{path}");
     }
+}
+
+#[test]
+fn a_machine_gets_all_of_its_models_pack_when_the_rule_says_so() {
+    let site = site();
+    let machine = Machine { number: 1 };
+    let request = job(
+        MachineSelector::Mac(machine.mac()),
+        WindowsRequest { drivers: DriverRule::MatchAndModel, ..WindowsRequest::default() },
+    );
+    site.operator().create_job(&request).unwrap();
+    let boot = Boot::new(&site.ca_pem());
+    boot.hello_with(&site, &machine, site.boot_token(&machine), |inventory| {
+        inventory.devices = devices();
+        inventory.smbios.system.manufacturer = Some("LENOVO".into());
+        inventory.smbios.system.product = Some("20W0S1AB00".into());
+    })
+    .unwrap();
+    // Nobody said what is of its pack: it does not get less than was asked for.
+    let refused = plan(&site, &machine, &boot).unwrap_err();
+    assert!(refused.contains("of the 0 packages of model lenovo:20W0"), "{refused}");
+    assert!(refused.contains("gravure driver add --model lenovo:20W0"), "{refused}");
+    let repository = Repository::open(&site.dir.join("drivers")).unwrap();
+    let packages = repository.packages().unwrap();
+    let other = packages.iter().find(|package| package.inf == "other.inf").unwrap().id.clone();
+    repository.note_model(&"lenovo:20W0".parse().unwrap(), &[other.clone()].into()).unwrap();
+    let windows = plan(&site, &machine, &boot).unwrap().windows.unwrap();
+    let mut names: Vec<&str> = windows.drivers.iter().map(|bundle| bundle.name.as_str()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["fits.inf", "other.inf"]);
+    assert_eq!(windows.drivers_anyway, [other]);
 }
 
 #[test]

@@ -11,11 +11,13 @@ use gravure_imaging::{
 };
 use gravure_linux::Dir;
 use gravure_model::Ctl;
-use gravure_model::inventory::machine_facts;
+use gravure_model::inventory::{Inventory, machine_facts};
 use gravure_nttypes::{FileTime, NtName};
 use gravure_tree::Tree;
 use gravure_windows::answer::AnswerSettings;
-use gravure_windows::drivers::{InjectOptions, InjectReport, Publish, Repository, Served, Unsigned, inject};
+use gravure_windows::drivers::{
+    InjectOptions, InjectReport, PackModel, Publish, Repository, Served, Unsigned, inject_with,
+};
 use gravure_windows::layers::{Layer, LayerReport, Platform};
 use gravure_windows::{
     Change, ContentResult, Finished, HiveFile, LinuxImage, OutsideFile, SERVICED_DIRECTORIES, System,
@@ -79,6 +81,9 @@ pub(super) struct Options {
     /// Publish simple packages in driver store and driver database, as DISM does
     #[arg(long, requires = "drivers")]
     publish: bool,
+    /// Put in all packages out of the driver pack of the machine's model, too, whether a device needs them now or not
+    #[arg(long, requires = "drivers")]
+    model_drivers: bool,
     /// Let unsigned drivers start the machine, for machines with test signing
     #[arg(long, requires = "drivers")]
     allow_unsigned: bool,
@@ -392,13 +397,31 @@ fn add_drivers(image: &mut WindowsImage<'_>, dir: &Path, options: &Options) -> R
     // Machine by machine: places of devices mean something within one only.
     let mut all: Option<InjectReport> = None;
     for path in &options.inventory {
-        let report = inject(image, &repository, &read_inventory(path)?.devices, how)?;
+        let inventory = read_inventory(path)?;
+        let anyway =
+            if options.model_drivers { of_model(&repository, &inventory, path)? } else { Vec::new() };
+        let report = inject_with(image, &repository, &inventory.devices, &anyway, how)?;
         all = Some(match all {
             Some(all) => all.join(report),
             None => report,
         });
     }
     all.ok_or_else(|| Failure::new(ErrorKind::Usage, "no inventory was given"))
+}
+
+/// Packages of the pack of the model that an inventory is of; none is an error.
+fn of_model(repository: &Repository, inventory: &Inventory, path: &Path) -> Result<Vec<String>, Failure> {
+    let shown = path.display();
+    let model = PackModel::of(&inventory.smbios).ok_or_else(|| {
+        Failure::new(ErrorKind::NotFound, format!("{shown}: the machine does not say which model it is"))
+    })?;
+    let ids = repository.of_model(&model)?;
+    if ids.is_empty() {
+        let message = format!("{shown}: no packages of model {model} are in the repository");
+        return Err(Failure::new(ErrorKind::NotFound, message)
+            .with_cure(format!("take its pack in: gravure driver add PACK --model {model}")));
+    }
+    Ok(ids)
 }
 
 fn read_settings(path: &Path) -> Result<AnswerSettings, Failure> {

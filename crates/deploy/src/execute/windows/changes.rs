@@ -5,7 +5,7 @@ use gravure_model::plan::PlannedWindows;
 use gravure_tree::Tree;
 use gravure_windows::answer::AnswerSettings;
 use gravure_windows::drivers::{
-    BundledPackages, DeviceReport, InjectOptions, InjectReport, Level, Publish, Served, Unsigned, inject,
+    BundledPackages, DeviceReport, InjectOptions, InjectReport, Level, Publish, Served, Unsigned, inject_with,
 };
 use gravure_windows::layers::{Layer, Platform};
 use gravure_windows::{ReadContent, SetupState, System, WindowsImage};
@@ -39,7 +39,7 @@ pub(in crate::execute) fn put_drivers(
     for (name, tree) in bundles {
         packages.add(name, tree)?;
     }
-    Ok(inject(windows, &packages, devices, inject_options(planned))?)
+    Ok(inject_with(windows, &packages, devices, &planned.drivers_anyway, inject_options(planned))?)
 }
 
 /// The plan's settings with the name that the plan gives.
