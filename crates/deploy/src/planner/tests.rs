@@ -276,7 +276,7 @@ fn a_linux_takes_layers_and_nothing_else_that_is_for_windows() {
         assert_eq!(&names[..3], steps);
         assert_eq!(made.windows, None);
         let linux = made.linux.unwrap();
-        assert_eq!(linux.layers, [layer.clone()]);
+        assert_eq!(linux.layers, std::slice::from_ref(&layer));
         let fact = |name: &str| linux.facts.get(name).map(String::as_str);
         assert_eq!(
             [fact("ROOM"), fact("FLOOR"), fact("COMPUTER_NAME"), fact("SERIAL")],

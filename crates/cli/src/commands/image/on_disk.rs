@@ -65,7 +65,7 @@ pub(super) fn find(path: &Path, which: &Which) -> Result<Option<Volume>, Failure
             "show it as a disk (qemu-nbd --connect /dev/nbd0) and name the partition's device, or make it a raw file (qemu-img convert)",
         ));
     }
-    let whole = probe(&device).map(|found| found.kind).unwrap_or(Kind::Unknown);
+    let whole = probe(&device).map_or(Kind::Unknown, |found| found.kind);
     if is_serviced(whole) {
         if *which != Which::Only {
             let message = format!("{shown} is one volume, which has no parts to choose from");
@@ -91,7 +91,7 @@ pub(super) fn find(path: &Path, which: &Which) -> Result<Option<Volume>, Failure
     let mut found = Vec::new();
     for (number, range) in parts {
         let window = Window::new(Arc::clone(&device), range.start, range.end.saturating_sub(range.start));
-        let kind = probe(&window).map(|found| found.kind).unwrap_or(Kind::Unknown);
+        let kind = probe(&window).map_or(Kind::Unknown, |found| found.kind);
         let name = format!("{shown}, partition {number}");
         if is_serviced(kind) {
             let has_windows =
@@ -220,7 +220,7 @@ impl Volume {
                 };
                 let options = MountOptions { read_only, data, ..MountOptions::default() };
                 mount::mount(device.as_os_str(), directory.path(), fs_type, options)
-                    .map_err(|error| self.cannot_mount(chain(&error)))?;
+                    .map_err(|error| self.cannot_mount(&chain(&error)))?;
             }
             None => self.mount_ntfs(&device, directory.path())?,
         }
@@ -241,7 +241,7 @@ impl Volume {
             size_bytes: range.end.saturating_sub(range.start),
             ..LoopOptions::default()
         };
-        LoopDevice::attach(&self.path, options).map_err(|error| self.cannot_mount(chain(&error)))
+        LoopDevice::attach(&self.path, options).map_err(|error| self.cannot_mount(&chain(&error)))
     }
 
     /// By the kernel, or by ntfs-3g where it cannot.
@@ -257,10 +257,10 @@ impl Volume {
             }
             Err(other) => format!("{NTFS_3G}: {other}"),
         };
-        Err(self.cannot_mount(format!("{}; {why}", chain(&error))))
+        Err(self.cannot_mount(&format!("{}; {why}", chain(&error))))
     }
 
-    fn cannot_mount(&self, why: String) -> Failure {
+    fn cannot_mount(&self, why: &str) -> Failure {
         let message = format!("{} cannot be mounted, so nothing was changed: {why}", self.name);
         let cure = match self.kind {
             Kind::Ntfs => {
@@ -328,12 +328,12 @@ impl Mounted {
         let failed = |what: &str, error: &dyn std::error::Error| {
             Failure::new(ErrorKind::Io, format!("{}: {what}: {}", self.name, chain(error)))
         };
-        if let Some(directory) = self.directory.take() {
-            if let Err(error) = mount::unmount(directory.path()) {
-                let failure = failed("it cannot be unmounted", &error);
-                self.directory = Some(directory);
-                return Err(failure);
-            }
+        if let Some(directory) = self.directory.take()
+            && let Err(error) = mount::unmount(directory.path())
+        {
+            let failure = failed("it cannot be unmounted", &error);
+            self.directory = Some(directory);
+            return Err(failure);
         }
         if access == Access::Change && self.kind == Kind::Ntfs {
             check(&self.device, &self.name, "after it was changed", ctl)?;

@@ -258,8 +258,9 @@ fn windows_in(
     options: &Options,
     settings: Option<&AnswerSettings>,
 ) -> Result<Option<Done>, Failure> {
-    let read = |content: &gravure_tree::ContentRef| -> ContentResult { Ok((round.read)(content)?) };
-    let image = match WindowsImage::open_partial(round.tree, &read, round.looks_into, now()) {
+    let Round { tree, read: own, looks_into } = round;
+    let read = |content: &gravure_tree::ContentRef| -> ContentResult { Ok(own(content)?) };
+    let image = match WindowsImage::open_partial(tree, &read, looks_into, now()) {
         Err(gravure_windows::Error::NotFound { what: "Windows", .. }) => return Ok(None),
         opened => opened?,
     };
