@@ -68,6 +68,22 @@ impl Scene {
         self.site.plan(&self.machine.mac, "pc-{serial}").map(drop)
     }
 
+    /// The same with what else the command takes.
+    pub fn order_with(&self, more: &[&str]) -> Result<()> {
+        let image = self.site.image()?.file_name().and_then(|name| name.to_str());
+        let image = image.context("the image's name is not Unicode")?;
+        let (mac, name) = (&self.machine.mac, "pc-{serial}");
+        let args = ["plan", "create", "--machine", mac, "--image", image, "--name", name];
+        self.site.run(&[&args[..], more].concat()).map(drop)
+    }
+
+    /// Puts a layer into the site's layer directory.
+    pub fn add_layer(&self, name: &str, text: &str) -> Result<()> {
+        let dir = self.dir.join("site/layers").join(name);
+        std::fs::create_dir_all(&dir).context("cannot make the directory of a layer")?;
+        std::fs::write(dir.join("layer.toml"), text).context("cannot write a layer")
+    }
+
     /// Switches the machine on.
     pub fn switch_on(&self) -> Result<Vm> {
         self.site.lab().start_vm(&self.machine, &self.dir)
@@ -112,11 +128,11 @@ impl Scene {
         Ok(report)
     }
 
-    /// Plans an image of the store for the machine; what is on its disk may be destroyed.
-    pub fn order_image(&self, image: &str) -> Result<()> {
+    /// Plans an image of the store for the machine, with what else the command takes; what is on its disk may be destroyed.
+    pub fn order_image(&self, image: &str, more: &[&str]) -> Result<()> {
         let mac = &self.machine.mac;
         let args = ["plan", "create", "--machine", mac, "--image", image, "--name", "pc-{serial}", "--wipe"];
-        self.site.run(&args).map(drop)
+        self.site.run(&[&args[..], more].concat()).map(drop)
     }
 
     /// The image file of the machine's disk.

@@ -53,7 +53,18 @@ fn stand_in_text() -> String {
     text
 }
 
+/// Services of a used Windows, and more than one leaf of a list of keys holds.
+const SERVICES: u32 = 1200;
+/// Every so many of them have a descriptor of their own, as a fifth of the keys of a real SYSTEM has.
+const GUARDED: usize = 5;
+/// More than a cell holds: kept in pieces, as Windows keeps its list of programs that ran.
+const BIG_BYTES: usize = 40_000;
+
 fn hive(values: &[(&str, &str, Data)]) -> Result<Vec<u8>> {
+    Ok(editor(values)?.finish()?)
+}
+
+fn editor(values: &[(&str, &str, Data)]) -> Result<Editor> {
     let options = CreateOptions {
         minor: 5,
         root_name: "ROOT".into(),
@@ -65,13 +76,41 @@ fn hive(values: &[(&str, &str, Data)]) -> Result<Vec<u8>> {
         let id = editor.create(key)?;
         editor.set_value(id, &NtName::from(*name), data)?;
     }
+    Ok(editor)
+}
+
+/// Gives a hive what those of used systems have and small ones have not: a list of lists of keys, data in pieces, descriptors of several
+/// kinds, a class.
+fn as_in_use(mut editor: Editor) -> Result<Vec<u8>> {
+    let descriptors = ["O:SYG:SYD:(A;CI;KA;;;SY)", "O:BAG:SYD:(A;CI;KA;;;SY)(A;CI;KR;;;BU)"];
+    let descriptors: Vec<Vec<u8>> = descriptors
+        .iter()
+        .map(|text| Ok(SecurityDescriptor::from_sddl(text)?.to_bytes()?))
+        .collect::<Result<_>>()?;
+    for number in 0..SERVICES {
+        let key = editor.create(&format!("ControlSet001\\Services\\service{number:04}"))?;
+        editor.set_value(key, &NtName::from("Start"), &Data::dword(3))?;
+        editor.set_value(key, &NtName::from("Type"), &Data::dword(1))?;
+        let path = format!("\\SystemRoot\\System32\\drivers\\service{number:04}.sys");
+        editor.set_value(key, &NtName::from("ImagePath"), &Data::expand_sz(&path))?;
+        let kind = usize::try_from(number)? % GUARDED;
+        if let Some(descriptor) = descriptors.get(kind) {
+            editor.set_security(key, descriptor)?;
+        }
+    }
+    let key = editor.create("ControlSet001\\Control\\Session Manager\\AppCompatCache")?;
+    let bytes: Vec<u8> = (0..BIG_BYTES).map(|at| at.to_le_bytes()[0]).collect();
+    editor.set_value(key, &NtName::from("AppCompatCache"), &Data::binary(bytes))?;
+    let key = editor.create("ControlSet001\\Control\\Lsa\\JD")?;
+    editor.set_class(key, &NtName::from("a1b2c3d4"))?;
     Ok(editor.finish()?)
 }
 
+/// SYSTEM in the shape that it has on a machine in use.
 fn system_hive() -> Result<Vec<u8>> {
     let storage = "ControlSet001\\Control\\Class\\{4d36e97b-e325-11ce-bfc1-08002be10318}\\Properties\\\
                    {6a3433f4-5626-40e8-a9b9-dbd9ecd2884b}\\0003";
-    hive(&[
+    as_in_use(editor(&[
         ("Select", "Current", Data::dword(1)),
         ("Select", "Default", Data::dword(1)),
         ("Setup", "SetupType", Data::dword(2)),
@@ -88,7 +127,7 @@ fn system_hive() -> Result<Vec<u8>> {
         ("DriverDatabase", "OemInfMap", Data::binary(vec![0xc0])),
         ("DriverDatabase\\DeviceIds\\PCI\\CC_0106", "mshdc.inf", Data::binary(vec![1, 0xff, 0, 0])),
         ("DriverDatabase\\DriverInfFiles\\mshdc.inf", "Active", Data::sz("mshdc.inf_amd64_1")),
-    ])
+    ])?)
 }
 
 fn software_hive() -> Result<Vec<u8>> {
@@ -276,4 +315,44 @@ pub fn driver_package(dir: &Path) -> Result<DriverPackage> {
     let certificate = dir.join("root.cer");
     std::fs::write(&certificate, authority.certificate())?;
     Ok(DriverPackage { dir: place, certificate })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    /// Signatures of the cells that are in use, with their number.
+    fn signatures(hive: &[u8]) -> BTreeMap<[u8; 2], usize> {
+        let mut found = BTreeMap::new();
+        let number = |at: usize| i32::from_le_bytes(hive[at..at + 4].try_into().unwrap());
+        let mut bin = 4096;
+        while hive.get(bin..bin + 4) == Some(b"hbin") {
+            let end = bin + usize::try_from(number(bin + 8)).unwrap();
+            let mut cell = bin + 32;
+            while cell < end {
+                let size = number(cell);
+                if size < 0 {
+                    *found.entry([hive[cell + 4], hive[cell + 5]]).or_default() += 1;
+                }
+                cell += usize::try_from(size.unsigned_abs()).unwrap();
+            }
+            bin = end;
+        }
+        found
+    }
+
+    #[test]
+    fn the_hive_has_the_structures_of_one_in_use() {
+        let bytes = system_hive().unwrap();
+        let found = signatures(&bytes);
+        let count = |signature: &[u8; 2]| found.get(signature).copied().unwrap_or_default();
+        // A list of lists for the services; leaves of hashes; a value in pieces; the descriptor of all keys and two more.
+        assert_eq!((count(b"ri"), count(b"db"), count(b"sk"), count(b"lf")), (1, 1, 3, 0), "{found:?}");
+        assert!(count(b"lh") > 10 && count(b"nk") > usize::try_from(SERVICES).unwrap(), "{found:?}");
+        let hive = Hive::parse(bytes).unwrap();
+        let cache = hive.find("ControlSet001\\Control\\Session Manager\\AppCompatCache").unwrap().unwrap();
+        assert_eq!(cache.data("AppCompatCache").unwrap().unwrap().bytes.len(), BIG_BYTES);
+    }
 }

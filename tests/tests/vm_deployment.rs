@@ -15,6 +15,14 @@ use gravure_testkit::{Bus, Disk, Firmware, in_full_run, test_image};
 
 const GIB: u64 = 1 << 30;
 
+/// A layer for the image of files, and one for the image of the disk that was made of it.
+const ROOM: &str = "[layer]\nid = 'room'\nversion = 1\n\
+    [[file]]\nto = '/etc/room'\ntext = '${ROOM} ${COMPUTER_NAME}'\nmode = '0640'\n\
+    [[text]]\nfile = '/etc/motd'\nensure-line = 'Room ${ROOM}'\n\
+    [[command]]\nrun = 'echo ran > /etc/room-ran'\n";
+const LAB: &str =
+    "[layer]\nid = 'lab'\nversion = 1\n[[file]]\nto = '${BIN}/lab'\ntext = '#!/bin/sh'\nmode = '0755'\n";
+
 fn deploys(firmware: Firmware) -> Result<()> {
     let dir = tempfile::tempdir()?;
     let Some(scene) = Scene::new(firmware, dir.path())? else { return Ok(()) };
@@ -22,7 +30,8 @@ fn deploys(firmware: Firmware) -> Result<()> {
 }
 
 fn deploy(scene: &Scene, firmware: Firmware, dir: &Path) -> Result<()> {
-    scene.order()?;
+    scene.add_layer("room", ROOM)?;
+    scene.order_with(&["--layer", "room", "--set", "ROOM=B7"])?;
     let mut vm = scene.switch_on()?;
     let report = scene.expect_confirmed(&vm)?;
     vm.kill()?;
@@ -36,7 +45,9 @@ fn deploy(scene: &Scene, firmware: Firmware, dir: &Path) -> Result<()> {
     assert_eq!(payload.secure_boot, secure, "in the payload");
     assert_eq!(plan.first_boot.expect("the system reported").secure_boot, secure, "in the deployed system");
     let stages: Vec<&str> = plan.stages.iter().map(|stage| stage.stage.as_str()).collect();
-    for wanted in ["check_disk", "prepare", "format", "apply", "personalise", "verify", "write_table"] {
+    for wanted in
+        ["check_disk", "service_linux", "prepare", "format", "apply", "personalise", "verify", "write_table"]
+    {
         assert!(stages.contains(&wanted), "{wanted} is missing in {stages:?}");
     }
     let bytes =
@@ -57,6 +68,9 @@ fn deploy(scene: &Scene, firmware: Firmware, dir: &Path) -> Result<()> {
     let root = Replayed::new(&scene.disk(), root, dir.join("root.ext4"))?;
     assert_eq!(root.read_text("/etc/hostname")?.trim(), "pc-e2e-1");
     assert_eq!(root.read_text("/etc/machine-id")?.trim().len(), 32);
+    assert_eq!(root.read_text("/etc/room")?, "B7 pc-e2e-1");
+    assert!(root.read_text("/etc/motd")?.lines().any(|line| line == "Room B7"));
+    assert_eq!(root.read_text("/var/lib/gravure/layers/room")?, "1\n");
     Ok(())
 }
 
@@ -88,7 +102,8 @@ fn disk_guid(scene: &Scene) -> Result<Guid> {
 
 /// Restores `image` onto the machine's disk, and looks at what is there when its system has reported.
 fn restores(scene: &Scene, image: &str, disk_bytes: u64, dir: &Path) -> Result<TransferReport> {
-    scene.order_image(image)?;
+    scene.add_layer("lab", LAB)?;
+    scene.order_image(image, &["--layer", "lab"])?;
     let mut vm = scene.switch_on()?;
     let report = scene.expect_confirmed(&vm)?;
     vm.kill()?;
@@ -103,6 +118,9 @@ fn restores(scene: &Scene, image: &str, disk_bytes: u64, dir: &Path) -> Result<T
     let start = partition_start(&scene.disk(), 2)?;
     let root = Replayed::new(&scene.disk(), start, dir.join("restored.ext4"))?;
     assert_eq!(root.read_text("/etc/hostname")?.trim(), "pc-e2e-1");
+    assert_eq!(root.read_text("/usr/local/bin/lab")?, "#!/bin/sh");
+    assert_eq!(root.read_text("/var/lib/gravure/layers/lab")?, "1\n");
+    assert_eq!(root.read_text("/var/lib/gravure/layers/room")?, "1\n", "it was in the image");
     // The file system fills its partition.
     let blocks = root.block_count()?;
     assert!(blocks * 4096 + (8 << 20) > end - start, "{blocks} blocks in {} bytes", end - start);
@@ -147,7 +165,7 @@ fn captures(firmware: Firmware, all: bool) -> Result<()> {
 
     // Cut off in the middle: nothing that boots; started again it goes on.
     scene.set_blank_disk("cut.img", 3 * GIB)?;
-    scene.order_image("golden.gim")?;
+    scene.order_image("golden.gim", &[])?;
     let mut vm = scene.switch_on()?;
     vm.wait_for("Restore disk: ", BOOT_PATIENCE)?;
     vm.wait_for(" % (", APPLY_PATIENCE)?;

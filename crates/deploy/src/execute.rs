@@ -15,10 +15,12 @@ mod firmware;
 mod fixtures;
 mod grub;
 mod image;
+mod linux;
 mod loaders;
 mod personalise;
 mod restored;
 mod root;
+mod sources;
 mod table;
 mod verify;
 mod windows;
@@ -135,8 +137,10 @@ struct Change {
 enum Expected {
     /// A file with this content.
     Bytes(Vec<u8>),
-    /// A file of this length and BLAKE3, which may be large.
-    Hash { bytes: u64, blake3: [u8; 32] },
+    /// A file of this length and BLAKE3, which may be large, and of this mode where that counts.
+    Hash { bytes: u64, blake3: [u8; 32], mode: Option<u32> },
+    /// A symbolic link with this text.
+    Link(String),
     /// A directory or link, whose place alone is ours.
     Any,
     /// Nothing.
@@ -153,6 +157,7 @@ struct Run<'a> {
     identity: Identity,
     partitions: &'a [PlannedPartition],
     target: Option<Target>,
+    /// What is applied, and what the disk is compared with.
     image: Option<Image>,
     mounted: bool,
     changes: Vec<Change>,
@@ -164,6 +169,10 @@ struct Run<'a> {
     serviced: Option<windows::Serviced>,
     /// What Windows get that are restored with their disk.
     servicing: Option<Arc<restored::Servicing>>,
+    /// What Linux systems get that are restored with their disk.
+    layers: Option<Arc<linux::Layers>>,
+    /// Systems that got them.
+    layered: usize,
     /// What the server is told of each of them.
     restored_windows: Vec<Known>,
     warnings: Vec<String>,
@@ -210,6 +219,8 @@ impl<'a> Run<'a> {
             captured: None,
             serviced: None,
             servicing: None,
+            layers: None,
+            layered: 0,
             restored_windows: Vec::new(),
             warnings: Vec::new(),
         })
@@ -226,6 +237,7 @@ impl<'a> Run<'a> {
             Step::Apply { partition } => self.apply(*partition, stage),
             Step::Personalise {} => self.personalise().map(|()| 0),
             Step::ServiceWindows {} => self.service_windows(stage).map(|()| 0),
+            Step::ServiceLinux {} => self.service_linux(stage).map(|()| 0),
             Step::ApplyVolume { partition, label } => self.apply_volume(*partition, label, stage),
             Step::InstallWindowsBoot {} => self.install_windows_boot(stage),
             Step::InstallUefiBoot {} => self.install_uefi_boot(),
@@ -337,9 +349,14 @@ fn check_order(steps: &[Step], captures: bool) -> Result<(), StepError> {
     let positions: Vec<Option<usize>> = wanted.iter().map(|name| position(name)).collect();
     let complete = positions.iter().all(Option::is_some);
     let unique = wanted.iter().all(|name| order.iter().filter(|step| *step == name).count() == 1);
+    // Layers of a Linux: in memory, before anything is destroyed, or not at all.
+    let layers = position("service_linux");
+    let layers_in_time = layers.is_none_or(|layers| !is_windows && layers == 1)
+        && order.iter().filter(|step| **step == "service_linux").count() <= 1;
     let boot = boots.iter().find_map(|name| position(name));
     let boot_in_time = boot.is_some() && boot < position("verify") && position(applied) < boot;
-    if complete && unique && positions.is_sorted() && boot_in_time && position("check_disk") == Some(0) {
+    let in_time = boot_in_time && layers_in_time;
+    if complete && unique && positions.is_sorted() && in_time && position("check_disk") == Some(0) {
         return Ok(());
     }
     let message =

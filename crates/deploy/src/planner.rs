@@ -5,6 +5,7 @@ mod blocks;
 mod capture;
 mod host_name;
 mod layout;
+mod linux;
 mod target;
 mod windows;
 
@@ -13,7 +14,7 @@ use std::collections::BTreeMap;
 use gravure_model::Timestamp;
 use gravure_model::descriptor::{DescribedImage, Digest, ImageDescriptor, SystemKind};
 use gravure_model::identity::MachineIdentity;
-use gravure_model::inventory::{FirmwareMode, Inventory};
+use gravure_model::inventory::{FirmwareMode, Inventory, machine_facts};
 use gravure_model::job::Job;
 use gravure_model::plan::{
     Confirm, FileSystem, PLAN_VERSION, PartitionRole, Personality, Plan, PlannedBundle, PlannedDisk,
@@ -61,7 +62,9 @@ pub struct PlanRequest {
     pub confirm: Option<Confirm>,
     /// Driver packages for the machine, for a Windows image.
     pub drivers: Vec<PlannedBundle>,
-    /// The job's layers in their order, for a Windows image.
+    /// Ids of those among them that are of the driver pack of its model.
+    pub drivers_anyway: Vec<String>,
+    /// The job's layers in their order.
     pub layers: Vec<PlannedBundle>,
     /// What the site's table says of the machine, by column.
     pub table: BTreeMap<String, String>,
@@ -225,7 +228,7 @@ impl Refusal {
                 "start this machine in UEFI mode, or give the boot code of a machine that starts by BIOS: --boot-code".into()
             }
             Self::NotForLinux { .. } => {
-                "make the job without --settings, --layer, --publish-drivers and --boot-code".into()
+                "make the job without --settings, --publish-drivers and --boot-code".into()
             }
             Self::NotForDisk { .. } => "make the job without --boot-code".into(),
             Self::NotOfDisk { .. } => "make the job without --keep-ids, --no-grow and --any-hardware".into(),
@@ -279,7 +282,7 @@ pub fn plan(
     }
     let firmware = inventory.firmware.mode;
     if !is_windows {
-        windows::check_unwanted(image, index, job)?;
+        linux::check_unwanted(image, index, job)?;
     }
     if is_disk {
         blocks::check_unwanted(image, job)?;
@@ -294,15 +297,23 @@ pub fn plan(
     if is_windows {
         windows::check_name(&job.request.name, &name)?;
     }
+    let known = layer_facts(job, facts, &name);
+    let (windows, linux) = match is_windows {
+        true => {
+            let planned = windows::planned(job, request.drivers, request.drivers_anyway, request.layers);
+            (Some(windows::PlannedWindows { facts: known, ..planned }), None)
+        }
+        false => (None, linux::planned(request.layers, known)),
+    };
     let steps = if is_disk {
         blocks::steps(described, &disk, firmware, job.request.restore.clone().unwrap_or_default())?
     } else {
-        file_steps(described, &disk, firmware, &seed, is_windows)?
+        let mut steps = file_steps(described, &disk, firmware, &seed, is_windows)?;
+        if linux.is_some() {
+            linux::add_step(&mut steps);
+        }
+        steps
     };
-    let windows = is_windows.then(|| windows::PlannedWindows {
-        facts: windows::facts(job, facts, &name),
-        ..windows::planned(job, request.drivers, request.layers)
-    });
     Ok(Plan {
         version: PLAN_VERSION,
         id: request.plan,
@@ -321,6 +332,7 @@ pub fn plan(
             confirm: request.confirm.filter(|_| !is_windows || is_disk),
         },
         windows,
+        linux,
         capture: None,
         seed: blake3::Hash::from_bytes(seed).to_hex().to_string(),
         image: PlannedImage { path: image.path.clone(), descriptor: image.digest, index },
@@ -338,6 +350,17 @@ pub fn name_pattern(
     table: &BTreeMap<String, String>,
 ) -> Result<NamePattern, Refusal> {
     host_name::pattern(&job.request.name, host_name::Facts { inventory, identity, table })
+}
+
+/// What layers may name: what the site's table says of the machine, the job's facts, and those of the machine; what a machine does not tell is
+/// empty.
+fn layer_facts(job: &Job, machine: host_name::Facts<'_>, name: &str) -> BTreeMap<String, String> {
+    let mut facts: BTreeMap<String, String> =
+        machine.table.iter().map(|(name, value)| (name.to_uppercase(), value.clone())).collect();
+    let asked = job.request.windows.as_ref().map(|windows| windows.facts.clone()).unwrap_or_default();
+    facts.extend(asked);
+    facts.extend(machine_facts(name, machine.identity, &machine.inventory.smbios));
+    facts
 }
 
 /// The steps for an image of files.

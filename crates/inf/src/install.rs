@@ -13,7 +13,7 @@ use crate::models::Model;
 use crate::places::{Place, directory};
 use crate::rank::DEFAULT_FEATURE_SCORE;
 use crate::registry::{RegEntry, number};
-use crate::services::{ASSOCIATED, Service};
+use crate::services::{ASSOCIATED, EVENT_LOG, EventSource, Service};
 use crate::target::{Arch, Target};
 
 /// A file that is copied.
@@ -415,6 +415,33 @@ impl<'a> Work<'a> {
         }
     }
 
+    /// Section, log and name of an event source.
+    fn event_source(&mut self, line: &'a Line, fields: [String; 3], service: &str) -> Option<EventSource> {
+        let [section, log, name] = fields;
+        if section.is_empty() {
+            return None;
+        }
+        let or = |text: String, usual: &str| if text.is_empty() { usual.to_owned() } else { text };
+        let mut registry = Vec::new();
+        let found = self.inf.section(&section);
+        if found.is_none() {
+            // The driver works without.
+            let text = format!("AddService: section [{}] for the event log is missing", shown(&section));
+            self.out.notes.push(Note { severity: Severity::Warning, line: line.number, text });
+        }
+        for line in found.map(|found| found.lines.as_slice()).unwrap_or_default() {
+            match line.key.as_deref().map(str::trim) {
+                Some(key) if key.eq_ignore_ascii_case("AddReg") => {
+                    let entries = self.registry(line);
+                    registry.extend(entries);
+                }
+                Some(other) => push_once(&mut self.out.other_directives, other.to_owned()),
+                None => {}
+            }
+        }
+        Some(EventSource { section, log: or(log, EVENT_LOG), name: or(name, service), registry })
+    }
+
     fn add_service(&mut self, line: &'a Line) {
         if !self.room(line.number) {
             return;
@@ -444,9 +471,10 @@ impl<'a> Work<'a> {
             security: None,
             boot_flags: None,
             registry: Vec::new(),
-            event_log: Some(field(3)).filter(|name| !name.is_empty()),
+            event_source: None,
             line: line.number,
         };
+        service.event_source = self.event_source(line, [field(3), field(4), field(5)], &service.name);
         if service.section.is_empty() {
             if !service.name.is_empty() {
                 self.note(

@@ -38,7 +38,7 @@ pub use models::Model;
 pub use places::Place;
 pub use rank::{DEFAULT_FEATURE_SCORE, DeviceIds, Match, Rank, Signer, rank};
 pub use registry::{RegData, RegEntry, Root, flags as reg_flags};
-pub use services::{ASSOCIATED, BOOT_START, Service};
+pub use services::{ASSOCIATED, BOOT_START, EventSource, Service};
 pub use target::{Arch, OsVersion, ProductType, Target};
 pub use text::Encoding;
 pub use version::{Catalog, Date, DriverVersion, EXTENSION_CLASS, Version};

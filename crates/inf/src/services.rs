@@ -9,6 +9,8 @@ use crate::registry::{RegEntry, number};
 
 /// Flag of `AddService`: the service drives the device (`SPSVCINST_ASSOCSERVICE`).
 pub const ASSOCIATED: u32 = 0x2;
+/// The event log of sources that name none.
+pub(crate) const EVENT_LOG: &str = "System";
 /// `StartType` of drivers that the boot loader loads.
 pub const BOOT_START: u32 = 0;
 
@@ -45,10 +47,24 @@ pub struct Service {
     pub boot_flags: Option<u32>,
     /// Registry entries below the service's key.
     pub registry: Vec<RegEntry>,
-    /// Sections that entries of the event log come from.
-    pub event_log: Option<String>,
+    /// What is entered of it as a source of the event log.
+    pub event_source: Option<EventSource>,
     /// One-based line of the `AddService`.
     pub line: u32,
+}
+
+/// A service as a source of the event log: `AddService` fields 4 to 6. Its entries are relative to
+/// `Services\EventLog\<log>\<name>` of the control set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EventSource {
+    /// Section with its entries.
+    pub section: String,
+    /// Which log: `System` where nothing is said.
+    pub log: String,
+    /// Name of the source: that of the service where nothing is said.
+    pub name: String,
+    /// Its registry entries.
+    pub registry: Vec<RegEntry>,
 }
 
 impl Service {

@@ -40,7 +40,7 @@ pub struct JobRequest {
     /// Allows a target that holds data; without it the plan step refuses.
     #[serde(default)]
     pub wipe: bool,
-    /// What is put into a Windows image; the usual for one when `None`.
+    /// What is put into a Windows image; the usual for one when `None`. A Linux image takes the layers of it, and what they name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub windows: Option<WindowsRequest>,
     /// The disk is read instead of written: `image` is to be made of it, in the site's store. `name` is empty then.
@@ -87,7 +87,7 @@ pub struct CaptureRequest {
     pub keys: Vec<Secret>,
 }
 
-/// What is put into a Windows image.
+/// What is put into a Windows image. Of this a Linux image takes layers and facts alone.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WindowsRequest {
@@ -120,6 +120,8 @@ pub enum DriverRule {
     /// Those of the server's repository that fit the machine's devices.
     #[default]
     Match,
+    /// These, and all that came out of the driver pack of the machine's model, as far as it is for the image's Windows.
+    MatchAndModel,
     /// None but the image's own.
     None,
 }

@@ -187,6 +187,7 @@ fn stage_name(stage: &str) -> &str {
         "apply" => "Apply image",
         "personalise" => "Personalise",
         "service_windows" => "Drivers and settings",
+        "service_linux" => "Layers",
         "apply_volume" => "Apply image",
         "install_uefi_boot" | "install_bios_boot" | "install_windows_boot" => "Install boot loader",
         "verify" => "Verify",

@@ -46,6 +46,9 @@ pub struct Plan {
     /// What is put into a Windows system, of an image of files or on a disk that is restored; `None` for others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub windows: Option<PlannedWindows>,
+    /// What is put into a Linux system, of an image of files or on a disk that is restored; `None` when that is nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub linux: Option<PlannedLinux>,
     /// The image that is made of the disk, which is only read then; `None` in plans that deploy. `image` names the place where it
     /// will be, with a descriptor of nothing, and the personality is empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -139,6 +142,9 @@ pub struct PlannedWindows {
     /// Driver packages that fit the machine by its inventory. Which of them are better than what the image has is decided
     /// where the image is.
     pub drivers: Vec<PlannedBundle>,
+    /// Ids of those packages among them that go in whether a device needs them or not: of the driver pack of the machine's model.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub drivers_anyway: Vec<String>,
     /// Whether simple packages are published in driver store and driver database.
     #[serde(default)]
     pub publish_drivers: bool,
@@ -160,6 +166,16 @@ pub struct PlannedWindows {
     /// Boot code that was taken from a disk, for BIOS machines: 512 bytes of its first sector and 8192 of a volume in hexadecimal digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot_code: Option<String>,
+}
+
+/// What is put into a Linux system beside its name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlannedLinux {
+    /// Layers, in their order; at least one.
+    pub layers: Vec<PlannedBundle>,
+    /// What `${NAME}` stands for in them.
+    pub facts: BTreeMap<String, String>,
 }
 
 /// A file of the server with a driver package or a layer: a WIM of its own, checked like an image.
@@ -243,6 +259,8 @@ pub enum Step {
     Personalise {},
     /// Put drivers, settings and layers into the Windows image in memory, before anything on the disk is touched.
     ServiceWindows {},
+    /// Put layers into the Linux image in memory, before anything on the disk is touched.
+    ServiceLinux {},
     /// Lay the serviced image out as an NTFS volume, and read it back.
     ApplyVolume {
         /// On which partition.
@@ -285,6 +303,7 @@ impl Step {
             Self::Apply { .. } => "apply",
             Self::Personalise {} => "personalise",
             Self::ServiceWindows {} => "service_windows",
+            Self::ServiceLinux {} => "service_linux",
             Self::ApplyVolume { .. } => "apply_volume",
             Self::InstallWindowsBoot {} => "install_windows_boot",
             Self::InstallUefiBoot {} => "install_uefi_boot",
@@ -323,6 +342,7 @@ mod tests {
             Step::Apply { partition: PartitionRole::Root },
             Step::Personalise {},
             Step::ServiceWindows {},
+            Step::ServiceLinux {},
             Step::ApplyVolume { partition: PartitionRole::Windows, label: "Windows".into() },
             Step::InstallWindowsBoot {},
             Step::InstallUefiBoot {},

@@ -12,13 +12,15 @@ use gravure_disk::boot_code::BootCode;
 use gravure_imaging::{CaptureOptions, Compression, Method, capture_directory, describe};
 use gravure_inf::{Arch, OsVersion, ProductType, Target};
 use gravure_model::Ctl;
-use gravure_model::descriptor::{DescribedImage, ImageDescriptor};
+use gravure_model::descriptor::{DescribedImage, ImageDescriptor, SystemKind};
 use gravure_model::event::Silent;
-use gravure_model::inventory::Inventory;
+use gravure_model::inventory::{Inventory, MACHINE_FACTS};
 use gravure_model::job::{DriverRule, WindowsRequest};
 use gravure_model::plan::PlannedBundle;
-use gravure_windows::drivers::{Manifest, Packages as _, Repository, Unsigned, chosen_packages};
-use gravure_windows::layers::{LAYER_FILE, Layer};
+use gravure_windows::drivers::{
+    Manifest, PackModel, Packages as _, Repository, Unsigned, chosen_packages, fitting_packages,
+};
+use gravure_windows::layers::{LAYER_FILE, Layer, Platform};
 use tokio::sync::Mutex;
 
 use crate::Error;
@@ -40,6 +42,14 @@ pub(crate) struct Bundles {
     dir: PathBuf,
     /// One at a time: making one uses the whole disk anyway.
     making: Arc<Mutex<()>>,
+}
+
+/// Driver packages for a machine.
+#[derive(Debug, Default)]
+pub(crate) struct Drivers {
+    pub(crate) bundles: Vec<PlannedBundle>,
+    /// Ids of those that go in whether a device needs them or not.
+    pub(crate) anyway: Vec<String>,
 }
 
 impl fmt::Debug for Bundles {
@@ -66,32 +76,48 @@ impl Bundles {
         (stem.starts_with("driver-") || stem.starts_with("layer-")) && stem.bytes().all(is_plain)
     }
 
-    /// Bundles of the packages that fit a machine's devices on the Windows of an image. Whether the image has better ones shows
-    /// when its driver database is read.
+    /// Bundles of the packages that fit a machine's devices on the Windows of an image, and of those that came out of the driver pack of its
+    /// model where the rule says so. Whether the image has better ones for its devices shows when its driver database is read.
     pub(crate) async fn drivers(
         &self,
         inventory: &Inventory,
         image: &DescribedImage,
         rule: DriverRule,
         unsigned: Unsigned,
-    ) -> Result<Vec<PlannedBundle>, Error> {
-        if rule == DriverRule::None || !self.drivers.is_dir() {
-            return Ok(Vec::new());
+    ) -> Result<Drivers, Error> {
+        if rule == DriverRule::None {
+            return Ok(Drivers::default());
         }
         let (root, dir, devices) = (self.drivers.clone(), self.dir.clone(), inventory.devices.clone());
-        let target = target_of(image);
+        let (target, smbios) = (target_of(image), inventory.smbios.clone());
         self.blocking("driver repository", move || {
             let failed = |error: gravure_windows::Error| chain(&error);
             let repository = match Repository::open(&root) {
-                Err(gravure_windows::Error::NotFound { .. }) => return Ok(Vec::new()),
+                Err(gravure_windows::Error::NotFound { .. }) if rule == DriverRule::Match => {
+                    return Ok(Drivers::default());
+                }
                 other => other.map_err(failed)?,
             };
-            let mut chosen = BTreeMap::new();
-            for id in chosen_packages(&repository, &devices, &target, unsigned).map_err(failed)? {
-                let manifest = repository.package(&id).map_err(failed)?;
-                chosen.insert(id, manifest);
+            let mut ids = chosen_packages(&repository, &devices, &target, unsigned).map_err(failed)?;
+            let mut anyway = Vec::new();
+            if rule == DriverRule::MatchAndModel {
+                let model = PackModel::of(&smbios).ok_or("the machine does not say which model it is")?;
+                let all = repository.of_model(&model).map_err(failed)?;
+                anyway = fitting_packages(&repository, &all, &target, unsigned).map_err(failed)?;
+                if anyway.is_empty() {
+                    return Err(format!(
+                        "of the {} packages of model {model} that are there none is for this Windows; take its pack in with gravure driver \
+                         add --model {model}, or make the job without --model-drivers",
+                        all.len()
+                    ));
+                }
+                ids.extend(anyway.iter().cloned());
             }
-            chosen.values().map(|manifest| of_package(&repository, manifest, &dir)).collect()
+            let bundles = ids.iter().map(|id| {
+                let manifest = repository.package(id).map_err(failed)?;
+                of_package(&repository, &manifest, &dir)
+            });
+            Ok(Drivers { bundles: bundles.collect::<Result<_, String>>()?, anyway })
         })
         .await
     }
@@ -106,26 +132,35 @@ impl Bundles {
             .await
     }
 
-    /// Checks layers before any machine gets them. `facts` must have all that they may name.
+    /// Checks layers before any machine gets them. `facts` must have all that they may name. Where it is not known yet what the image
+    /// holds, all of them must be for one of the systems.
     pub(crate) fn check_layers(
         &self,
+        system: Option<Platform>,
         names: &[String],
         facts: &BTreeMap<String, String>,
     ) -> Result<(), String> {
-        for name in names {
-            let base = layer_directory(&self.layers, name)?;
-            let path = base.join(LAYER_FILE);
-            let text = std::fs::read_to_string(&path).map_err(|error| format!("layer {name}: {error}"))?;
-            Layer::parse(&text, &base, facts).map_err(|error| format!("layer {name}: {}", chain(&error)))?;
+        let check = |platform: Platform| {
+            names.iter().try_for_each(|name| {
+                let base = layer_directory(&self.layers, name)?;
+                let path = base.join(LAYER_FILE);
+                let text =
+                    std::fs::read_to_string(&path).map_err(|error| format!("layer {name}: {error}"))?;
+                let layer = Layer::parse_for(platform, &text, &base, facts);
+                layer.map(drop).map_err(|error| format!("layer {name}: {}", chain(&error)))
+            })
+        };
+        match system {
+            Some(platform) => check(platform),
+            None => check(Platform::Windows).or_else(|why| check(Platform::Linux).map_err(|_| why)),
         }
-        Ok(())
     }
 
-    async fn blocking(
+    async fn blocking<T: Send + 'static>(
         &self,
         what: &str,
-        work: impl FnOnce() -> Result<Vec<PlannedBundle>, String> + Send + 'static,
-    ) -> Result<Vec<PlannedBundle>, Error> {
+        work: impl FnOnce() -> Result<T, String> + Send + 'static,
+    ) -> Result<T, Error> {
         let alone = Arc::clone(&self.making).lock_owned().await;
         let made = tokio::task::spawn_blocking(move || {
             let _alone = alone;
@@ -147,6 +182,26 @@ pub(crate) fn check_request(request: &WindowsRequest) -> Result<bool, String> {
         BootCode::from_text(code).map_err(|error| chain(&error))?;
     }
     Ok(settings.has_secrets())
+}
+
+/// What layers of a request may name on any machine; values stand for those that each has.
+pub(crate) fn facts_of_any<'a>(
+    request: &WindowsRequest,
+    columns: impl Iterator<Item = &'a str>,
+) -> BTreeMap<String, String> {
+    let mut facts = request.facts.clone();
+    facts.extend(columns.map(|name| (name.to_uppercase(), "x".to_owned())));
+    facts.extend(MACHINE_FACTS.iter().map(|name| ((*name).to_owned(), "x".to_owned())));
+    facts
+}
+
+/// What layers must be for that go into an image; `None` when it holds no system that takes any.
+pub(crate) fn platform_of(image: &DescribedImage) -> Option<Platform> {
+    match image.system {
+        SystemKind::Windows => Some(Platform::Windows),
+        SystemKind::Linux => Some(Platform::Linux),
+        SystemKind::Unknown => None,
+    }
 }
 
 fn target_of(image: &DescribedImage) -> Target {
@@ -293,8 +348,13 @@ mod tests {
         }
         let bundles = Bundles::new(temporary.path().join("none"), layers, dir).unwrap();
         let names = ["school".to_owned()];
-        let unknown = bundles.check_layers(&names, &BTreeMap::new()).unwrap_err();
-        assert!(unknown.contains("ROOM"), "{unknown}");
-        bundles.check_layers(&names, &BTreeMap::from([("ROOM".to_owned(), "B7".to_owned())])).unwrap();
+        let room = BTreeMap::from([("ROOM".to_owned(), "B7".to_owned())]);
+        for system in [None, Some(Platform::Windows)] {
+            let unknown = bundles.check_layers(system, &names, &BTreeMap::new()).unwrap_err();
+            assert!(unknown.contains("ROOM"), "{unknown}");
+            bundles.check_layers(system, &names, &room).unwrap();
+        }
+        let refused = bundles.check_layers(Some(Platform::Linux), &names, &room).unwrap_err();
+        assert!(refused.contains("layer school: layer, path: expected one from the root"), "{refused}");
     }
 }

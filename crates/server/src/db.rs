@@ -193,6 +193,9 @@ fn document<T: DeserializeOwned>(row: &AnyRow, what: &'static str) -> Result<T, 
     from_json(what, &row.try_get::<String, _>(what)?)
 }
 
+#[cfg(test)]
+mod tests;
+
 /// A column that holds one of a type's words.
 fn word<T: std::str::FromStr>(row: &AnyRow, what: &'static str) -> Result<T, DbError> {
     let value: String = row.try_get(what)?;

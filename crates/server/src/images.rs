@@ -13,7 +13,7 @@ use std::sync::{Arc, PoisonError};
 
 use gravure_deploy::{CatalogImage, stored_path};
 use gravure_model::Ctl;
-use gravure_model::descriptor::{Digest, ImageDescriptor};
+use gravure_model::descriptor::{DescribedImage, Digest, ImageDescriptor};
 use gravure_model::event::Silent;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, RwLock};
@@ -44,6 +44,11 @@ pub(crate) struct ReadyImage {
 }
 
 impl ReadyImage {
+    /// What is said of one image of the file, counted from 0.
+    pub(crate) fn described(&self, index: u32) -> Option<&DescribedImage> {
+        self.catalog.descriptor.images.get(usize::try_from(index).ok()?)
+    }
+
     /// The image `name` of the store before there is one: the descriptor of nothing stands for it.
     pub(crate) fn to_be_made(name: &str) -> Result<Self, serde_json::Error> {
         let descriptor = ImageDescriptor::of_nothing(gravure_imaging::BLOCK_FORMAT);
@@ -231,6 +236,16 @@ impl Images {
         let made = made.await.unwrap_or_else(|error| Err(error.to_string()));
         self.ready.write().await.insert(name.to_owned(), (stamp, made.clone()));
         made.map_err(problem)
+    }
+
+    /// The descriptor of an image that was described before; nothing is made for the asking.
+    pub(crate) async fn described_before(&self, name: &str) -> Option<ReadyImage> {
+        let (located, stamp) = self.locate(name).ok()??;
+        if let Some(known) = self.known(name, stamp).await {
+            return known.ok();
+        }
+        let descriptor = kept(&self.dir.join(format!("{name}.{KEPT}")), stamp)?;
+        ready(name, matches!(located, Located::Stored(_)), descriptor).ok()
     }
 
     async fn known(&self, name: &str, stamp: Stamp) -> Option<Result<ReadyImage, String>> {

@@ -5,17 +5,17 @@ use std::path::Path;
 
 use gravure_deploy::{PlanRequest, name_pattern, plan as decide, plan_capture};
 use gravure_model::api::{MachineState, PlanAnswer};
-use gravure_model::descriptor::SystemKind;
 use gravure_model::job::{Job, JobRequest};
 use gravure_model::plan::{Confirm, Plan, PlannedBundle};
 use gravure_model::{Assurance, Timestamp};
 use gravure_trust::PlanSigner;
 use gravure_windows::drivers::Unsigned;
+use gravure_windows::layers::Platform;
 
 use crate::Error;
 use crate::api::state::{announce, failure};
 use crate::arming::{self, Armed};
-use crate::bundles::Bundles;
+use crate::bundles::{Bundles, Drivers, facts_of_any, platform_of};
 use crate::db::{self, Conn, Db, DbError, MachineRow, Outcome, PlanRow, SessionRow};
 use crate::images::{Images, ReadyImage};
 use crate::names::NameTable;
@@ -80,11 +80,12 @@ impl Planner<'_> {
         if request.capture.is_some() {
             return self.hand_out(session, &machine, armed, &image, BundlesOfPlan::default(), now).await;
         }
-        let table = match NameTable::read(self.names) {
-            Ok(table) => table.of(&machine.identity),
+        let names = match NameTable::read(self.names) {
+            Ok(names) => names,
             Err(why) => return self.refuse(&machine, &armed, &why, None).await,
         };
-        let bundles = match self.bundles_for(&machine, request, &image).await {
+        let table = names.of(&machine.identity);
+        let bundles = match self.bundles_for(&machine, request, &image, &table).await {
             Ok(bundles) => BundlesOfPlan { table, ..bundles },
             Err(error) => return self.refuse(&machine, &armed, &error.to_string(), None).await,
         };
@@ -100,27 +101,34 @@ impl Planner<'_> {
             .map_err(|source| Error::Db(DbError::Document { what: "descriptor", source }))
     }
 
-    /// Drivers and layers for a Windows image. Making them can take minutes, once.
+    /// Drivers for a Windows image, and layers, which are refused here when they are for another system. Making them can take minutes, once.
     async fn bundles_for(
         &self,
         machine: &MachineRow,
         request: &JobRequest,
         image: &ReadyImage,
+        table: &BTreeMap<String, String>,
     ) -> Result<BundlesOfPlan, Error> {
-        let index = usize::try_from(request.image_index).unwrap_or(usize::MAX);
-        let described = image.catalog.descriptor.images.get(index);
-        let Some(described) = described.filter(|image| image.system == SystemKind::Windows) else {
+        let described = image.described(request.image_index);
+        let Some((described, platform)) = described.and_then(|image| Some((image, platform_of(image)?)))
+        else {
             return Ok(BundlesOfPlan::default());
         };
         let asked = request.windows.clone().unwrap_or_default();
+        // A column that the table has nothing of for this machine is told here, too.
+        let facts = facts_of_any(&asked, table.keys().map(String::as_str));
+        self.bundles
+            .check_layers(Some(platform), &asked.layers, &facts)
+            .map_err(|message| Error::Bundle { what: "layers".to_owned(), message })?;
+        let layers = self.bundles.layers(&asked.layers).await?;
+        if platform == Platform::Linux {
+            return Ok(BundlesOfPlan { layers, ..BundlesOfPlan::default() });
+        }
         let inventory = db::machines::inventory(&mut *self.db.read().await?, &machine.id).await?;
         let inventory = inventory.unwrap_or_default();
         let unsigned = if asked.allow_unsigned { Unsigned::Allow } else { Unsigned::Refuse };
-        Ok(BundlesOfPlan {
-            drivers: self.bundles.drivers(&inventory, described, asked.drivers, unsigned).await?,
-            layers: self.bundles.layers(&asked.layers).await?,
-            table: BTreeMap::new(),
-        })
+        let drivers = self.bundles.drivers(&inventory, described, asked.drivers, unsigned).await?;
+        Ok(BundlesOfPlan { drivers, layers, table: BTreeMap::new() })
     }
 
     /// The plan this session has got already, for a payload that lost the answer.
@@ -192,7 +200,8 @@ impl Planner<'_> {
             lifetime_seconds: i64::from(self.plan_minutes) * 60,
             number,
             confirm: None,
-            drivers: bundles.drivers,
+            drivers: bundles.drivers.bundles,
+            drivers_anyway: bundles.drivers.anyway,
             layers: bundles.layers,
             table: bundles.table,
         };
@@ -323,7 +332,7 @@ impl Planner<'_> {
 /// What a plan takes from the site beside its image.
 #[derive(Debug, Default)]
 struct BundlesOfPlan {
-    drivers: Vec<PlannedBundle>,
+    drivers: Drivers,
     layers: Vec<PlannedBundle>,
     /// What the table of machines says of this one.
     table: BTreeMap<String, String>,

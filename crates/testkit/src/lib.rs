@@ -16,6 +16,7 @@ mod faulty;
 mod foreign;
 mod lab;
 mod oracle;
+mod postgres;
 mod random;
 mod running;
 mod sample;
@@ -43,6 +44,7 @@ pub use oracle::{
     debian_python_script, oracle, oracles_required, patient_output, python_oracle, python_oracle_script,
     skipped,
 };
+pub use postgres::Postgres;
 pub use random::Random;
 pub use running::Running;
 pub use sample::{SampleOptions, sample_tree};

@@ -149,6 +149,20 @@ pub enum Change {
 }
 
 impl Change {
+    /// Where a file or directory was changed.
+    pub(crate) fn path(&self) -> Option<&str> {
+        match self {
+            Self::DirectoryAdded { path }
+            | Self::FileAdded { path }
+            | Self::FileReplaced { path, .. }
+            | Self::FileRemoved { path, .. }
+            | Self::AnswersReplaced { path, .. }
+            | Self::AnswersRemoved { path, .. }
+            | Self::SecuritySet { path, .. } => Some(path),
+            _ => None,
+        }
+    }
+
     /// One line for people; what values are set to only where `data` is asked for.
     pub fn describe(&self, with_data: bool) -> String {
         let value_name =

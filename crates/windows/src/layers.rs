@@ -266,8 +266,9 @@ impl Layer {
         Ok(Self { platform, document, files: Files::Directory(base.to_owned()) })
     }
 
-    /// As [`Layer::parse`] for a layer in the tree of a bundle: [`LAYER_FILE`] in its root, with its files beside it.
+    /// As [`Layer::parse_for`] for a layer in the tree of a bundle: [`LAYER_FILE`] in its root, with its files beside it.
     pub fn of_bundle(
+        platform: Platform,
         tree: &Tree,
         read: &ReadContent<'_>,
         facts: &BTreeMap<String, String>,
@@ -280,7 +281,7 @@ impl Layer {
         let content = content_at(tree, LAYER_FILE).ok_or_else(|| corrupt("nothing".to_owned()))?;
         let bytes = read_limited(read, content, LAYER_FILE, MAX_TEXT_BYTES)?;
         let text = String::from_utf8(bytes).map_err(|error| corrupt(error.to_string()))?;
-        let mut layer = Self::unchecked(Platform::Windows, &text, Path::new(""), facts)?;
+        let mut layer = Self::unchecked(platform, &text, Path::new(""), facts)?;
         let mut files = BTreeMap::new();
         for from in layer.document.file.iter().filter_map(|rule| rule.from.as_ref()) {
             let found = from.to_str().and_then(|path| node_at(tree, path.trim_start_matches("./")));

@@ -5,10 +5,10 @@
 //! `/var/lib/gravure/changes`, readable by root alone. After an error the image is to be dropped: nothing was written anywhere.
 
 use gravure_nttypes::{FileAttributes, FileTime, LinkTarget, NtName, ReparseTag};
-use gravure_tree::{ContentRef, Node, NodeId, Origin, Reparse, Times, Tree, UnixData};
+use gravure_tree::{ContentRef, Entry, Node, NodeId, Origin, Reparse, Times, Tree, UnixData};
 
 use crate::Error;
-use crate::image::ReadContent;
+use crate::image::{LooksInto, ReadContent};
 use crate::journal::{Change, MAX_RECORD_BYTES, RECORD_VERSION, Record};
 
 /// Where records are.
@@ -25,6 +25,8 @@ const PRIVATE_MODE: u32 = 0o700;
 const REGULAR: u32 = 0o100_000;
 const DIRECTORY: u32 = 0o040_000;
 const SYMLINK: u32 = 0o120_000;
+/// Largest table of file systems read.
+const MAX_TABLE_BYTES: u64 = 1 << 20;
 /// Largest `os-release` read.
 const MAX_RELEASE_BYTES: u64 = 64 << 10;
 
@@ -32,6 +34,8 @@ const MAX_RELEASE_BYTES: u64 = 64 << 10;
 pub struct LinuxImage<'a> {
     tree: &'a mut Tree,
     read: &'a ReadContent<'a>,
+    /// Is told of directories whose entries count.
+    looks_into: Option<&'a LooksInto<'a>>,
     now: FileTime,
     changes: Vec<Change>,
     /// Number of this run's record.
@@ -49,8 +53,27 @@ impl std::fmt::Debug for LinuxImage<'_> {
 impl<'a> LinuxImage<'a> {
     /// Takes the tree of a system. `now` becomes the time of what changes.
     pub fn open(tree: &'a mut Tree, read: &'a ReadContent<'a>, now: FileTime) -> Result<Self, Error> {
+        Self::open_with(tree, read, None, now)
+    }
+
+    /// The same for a tree of which not everything was read: `looks_into` is told of each directory whose entries count.
+    pub fn open_partial(
+        tree: &'a mut Tree,
+        read: &'a ReadContent<'a>,
+        looks_into: &'a LooksInto<'a>,
+        now: FileTime,
+    ) -> Result<Self, Error> {
+        Self::open_with(tree, read, Some(looks_into), now)
+    }
+
+    fn open_with(
+        tree: &'a mut Tree,
+        read: &'a ReadContent<'a>,
+        looks_into: Option<&'a LooksInto<'a>>,
+        now: FileTime,
+    ) -> Result<Self, Error> {
         let has_modes = tree.node(tree.root()).unix.is_some();
-        let mut out = Self { tree, read, now, changes: Vec::new(), number: 1, has_modes };
+        let mut out = Self { tree, read, looks_into, now, changes: Vec::new(), number: 1, has_modes };
         out.number = out.record_numbers()?.last().map_or(1, |last| last.saturating_add(1));
         Ok(out)
     }
@@ -202,6 +225,24 @@ impl<'a> LinuxImage<'a> {
         Ok(true)
     }
 
+    /// What is below its root when the system runs and is not here: directories that its table of file systems mounts something on, from the
+    /// root.
+    pub fn mount_points(&self) -> Result<Vec<String>, Error> {
+        let text = self.read_file("/etc/fstab", MAX_TABLE_BYTES)?.unwrap_or_default();
+        Ok(mount_points(&String::from_utf8_lossy(&text)))
+    }
+
+    /// A path that was changed and lies below one of `points`.
+    pub fn changed_below<'p>(&'p self, points: &[String]) -> Option<&'p str> {
+        let is_below = |path: &str| {
+            let below = |point: &String| {
+                path.strip_prefix(point.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            };
+            points.iter().any(below)
+        };
+        self.changes.iter().filter_map(Change::path).find(|path| is_below(path))
+    }
+
     /// Puts the record into the tree. `what` says in words what was done.
     pub fn finish(mut self, what: &str) -> Result<Vec<Change>, Error> {
         if self.changes.is_empty() {
@@ -282,7 +323,7 @@ impl<'a> LinuxImage<'a> {
     fn record_numbers(&self) -> Result<Vec<u32>, Error> {
         let Some(dir) = self.find(&self.resolve(RECORDS)?) else { return Ok(Vec::new()) };
         let number = |name: String| name.strip_suffix(".json").and_then(|stem| stem.parse().ok());
-        let names = self.tree.children(dir).iter().map(|entry| entry.name.to_string());
+        let names = self.children(dir).iter().map(|entry| entry.name.to_string());
         let mut out: Vec<u32> = names.filter_map(number).collect();
         out.sort_unstable();
         Ok(out)
@@ -345,6 +386,7 @@ impl<'a> LinuxImage<'a> {
     fn add(&mut self, path: &str, node: Node) -> Result<(), Error> {
         let (above, name) = split(path).unwrap_or(("", path));
         let dir = self.find(above).ok_or_else(|| unlike(above, "a directory", "nothing"))?;
+        self.look_into(dir);
         self.tree.add(dir, NtName::from(name), node).map_err(Error::tree(path))?;
         Ok(())
     }
@@ -352,12 +394,13 @@ impl<'a> LinuxImage<'a> {
     fn remove(&mut self, path: &str) -> Result<(), Error> {
         let (above, name) = split(path).unwrap_or(("", path));
         let dir = self.find(above).ok_or_else(|| unlike(above, "a directory", "nothing"))?;
+        self.look_into(dir);
         self.tree.remove(dir, &NtName::from(name)).map_err(Error::tree(path))
     }
 
     fn remove_empty(&mut self, path: &str) -> Result<(), Error> {
         match self.find(path) {
-            Some(node) if self.tree.node(node).children.as_ref().is_some_and(Vec::is_empty) => {
+            Some(node) if self.tree.node(node).is_directory() && self.children(node).is_empty() => {
                 self.remove(path)
             }
             _ => Ok(()),
@@ -370,6 +413,8 @@ impl<'a> LinuxImage<'a> {
             split(from).zip(split(to)).ok_or_else(|| missing(from))?;
         let (dir, new_dir) = (self.find(above), self.find(new_above));
         let (dir, new_dir) = dir.zip(new_dir).ok_or_else(|| missing(from))?;
+        self.look_into(dir);
+        self.look_into(new_dir);
         let renamed = self.tree.rename(dir, &NtName::from(name), new_dir, NtName::from(new_name));
         renamed.map_err(Error::tree(from))
     }
@@ -381,7 +426,7 @@ impl<'a> LinuxImage<'a> {
         for (number, name) in parts(path).enumerate() {
             shown = format!("{shown}/{name}");
             let name = NtName::from(name);
-            at = match self.tree.child(at, &name).map(|entry| entry.node) {
+            at = match self.child(at, &name) {
                 Some(node) if self.tree.node(node).is_directory() => node,
                 Some(_) => return Err(unlike(&shown, "a directory", "something else")),
                 None => {
@@ -407,8 +452,23 @@ impl<'a> LinuxImage<'a> {
 
     /// The node of a path without links.
     fn find(&self, path: &str) -> Option<NodeId> {
-        parts(path)
-            .try_fold(self.tree.root(), |at, name| Some(self.tree.child(at, &NtName::from(name))?.node))
+        parts(path).try_fold(self.tree.root(), |at, name| self.child(at, &NtName::from(name)))
+    }
+
+    fn child(&self, directory: NodeId, name: &NtName) -> Option<NodeId> {
+        self.look_into(directory);
+        self.tree.child(directory, name).map(|entry| entry.node)
+    }
+
+    fn children(&self, directory: NodeId) -> &[Entry] {
+        self.look_into(directory);
+        self.tree.children(directory)
+    }
+
+    fn look_into(&self, directory: NodeId) {
+        if let Some(looks_into) = self.looks_into {
+            looks_into(directory);
+        }
     }
 
     /// The path without links; what is not there yet stays as it is named.
@@ -452,6 +512,15 @@ impl<'a> LinuxImage<'a> {
     }
 }
 
+/// Of a table of file systems (fstab(5)). Blanks in names are written in octal digits.
+fn mount_points(table: &str) -> Vec<String> {
+    let lines = table.lines().map(str::trim).filter(|line| !line.starts_with('#'));
+    let points =
+        lines.filter_map(|line| line.split_whitespace().nth(1)).filter(|point| point.starts_with('/'));
+    let points = points.map(|point| point.replace("\\040", " ").trim_end_matches('/').to_owned());
+    points.filter(|point| !point.is_empty()).collect()
+}
+
 fn owned_by_root(mode: u32) -> UnixData {
     UnixData { uid: 0, gid: 0, mode, rdev: 0 }
 }
@@ -471,4 +540,17 @@ fn join(above: &str, name: &str) -> String {
 
 fn unlike(path: &str, expected: &str, found: &str) -> Error {
     Error::Corrupt { path: path.to_owned(), expected: expected.to_owned(), found: found.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_table_mounts_below_the_root_is_known() {
+        let table =
+            "# /a b\nU=1 / ext4\nU=2 /var/ ext4 x 0 2\nU=3 none swap\nU=4 swap swap\nL /b\\040c\text4\n x\n";
+        assert_eq!(mount_points(table), ["/var", "/b c"]);
+        assert_eq!(mount_points(""), [""; 0]);
+    }
 }

@@ -5,6 +5,7 @@ mod boot;
 pub(in crate::commands) mod export;
 mod import;
 mod list;
+mod on_disk;
 mod service;
 mod sign;
 

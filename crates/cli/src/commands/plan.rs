@@ -116,22 +116,27 @@ impl RestoreOptions {
     }
 }
 
-/// What goes into a Windows, in an image of files or on an image of a disk
+/// What goes into a system, in an image of files or on an image of a disk
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Windows")]
 struct WindowsOptions {
     /// Settings for the answer file (TOML), as for `gravure image service`; the name comes from --name
     #[arg(long, value_name = "FILE")]
     settings: Option<PathBuf>,
-    /// Layer in the server's layer directory; several in their order
-    #[arg(long, value_name = "NAME")]
+    /// Layer in the server's layer directory, for Windows or Linux as the image has it; several in their order. One with rules that the
+    /// system does not know is refused, at the latest when a machine asks for its plan
+    #[arg(long, value_name = "NAME", help_heading = "Layers")]
     layer: Vec<String>,
     /// What ${NAME} stands for in layers
-    #[arg(long, value_name = "NAME=VALUE", requires = "layer", value_parser = parse_fact)]
+    #[arg(long, value_name = "NAME=VALUE", requires = "layer", value_parser = parse_fact, help_heading = "Layers")]
     set: Vec<(String, String)>,
     /// Take no drivers out of the server's repository
     #[arg(long)]
     no_drivers: bool,
+    /// Give each machine all packages out of the driver pack of its model, too, whether a device needs them now or not (`gravure driver add
+    /// --model`, `--pack`); a machine of whose model there is none is refused
+    #[arg(long, conflicts_with = "no_drivers")]
+    model_drivers: bool,
     /// Publish simple packages in driver store and driver database, as DISM does
     #[arg(long, conflicts_with = "no_drivers")]
     publish_drivers: bool,
@@ -158,7 +163,11 @@ impl WindowsOptions {
             Ok::<_, Failure>(Secret::new(text))
         });
         let request = WindowsRequest {
-            drivers: if self.no_drivers { DriverRule::None } else { DriverRule::Match },
+            drivers: match (self.no_drivers, self.model_drivers) {
+                (true, _) => DriverRule::None,
+                (false, true) => DriverRule::MatchAndModel,
+                (false, false) => DriverRule::Match,
+            },
             publish_drivers: self.publish_drivers,
             allow_unsigned: self.allow_unsigned,
             layers: self.layer.clone(),

@@ -16,6 +16,7 @@ mod imports;
 mod mount_command;
 mod nbd_command;
 mod ntfs;
+mod on_disk;
 mod partial;
 mod resume;
 mod service;

@@ -45,11 +45,11 @@ const INVENTORY: &str = r#"{"version":1,"firmware":{"mode":"uefi"},"smbios":{"bi
 "disks":[],"nics":[],"pci":[],"usb":[],"devices":[
 {"bus":"pci","place":"0000:00:03.0","hardware_ids":["PCI\\VEN_1AF4&DEV_1042&CC_0100","PCI\\VEN_1AF4&DEV_1042"],"compatible_ids":[]}]}"#;
 
-fn gravure(dir: &Path, arguments: &[&str]) -> Output {
+pub(crate) fn gravure(dir: &Path, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_gravure")).current_dir(dir).args(arguments).output().unwrap()
 }
 
-fn ok(dir: &Path, arguments: &[&str]) -> String {
+pub(crate) fn ok(dir: &Path, arguments: &[&str]) -> String {
     let output = gravure(dir, arguments);
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
@@ -71,7 +71,7 @@ fn hive(path: &Path, values: &[(&str, &str, Data)]) {
 }
 
 /// A Windows volume, captured, and a repository with a driver for its controller.
-fn prepared() -> tempfile::TempDir {
+pub(crate) fn prepared() -> tempfile::TempDir {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path();
     let config = dir.join("c/Windows/System32/config");
@@ -378,15 +378,17 @@ fn layers_know_the_machine_of_an_inventory() {
     assert_eq!(gravure(dir, &useless).status.code(), Some(2));
 }
 
-/// Every path below a directory, with its content.
-fn contents(dir: &Path) -> std::collections::BTreeMap<String, Vec<u8>> {
+/// Every path below a directory, with its content or target.
+pub(crate) fn contents(dir: &Path) -> std::collections::BTreeMap<String, Vec<u8>> {
     let mut out = std::collections::BTreeMap::new();
     let mut open = vec![dir.to_owned()];
     while let Some(at) = open.pop() {
         for entry in fs::read_dir(at).unwrap() {
             let path = entry.unwrap().path();
             let name = path.strip_prefix(dir).unwrap().display().to_string();
-            if path.is_dir() {
+            if path.is_symlink() {
+                out.insert(name, fs::read_link(&path).unwrap().into_os_string().into_encoded_bytes());
+            } else if path.is_dir() {
                 out.insert(name, Vec::new());
                 open.push(path);
             } else {
@@ -536,4 +538,64 @@ fn linux_images_take_layers_and_nothing_else() {
     let output = gravure(dir, &["image", "service", "linux.wim:1", "--settings", "s.toml", "-o", "x.wim"]);
     assert_eq!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(!dir.join("x.wim").exists());
+}
+
+#[test]
+fn a_machine_gets_what_is_out_of_its_models_pack() {
+    let temp = prepared();
+    let dir = temp.path();
+    // A package for a device that is not there now.
+    fs::create_dir(dir.join("dock")).unwrap();
+    let inf =
+        INF.replace("DEV_1042", "DEV_1FFF").replace("raid", "dock").replace("StartType=0", "StartType=3");
+    let driver = program(b"dock");
+    fs::write(dir.join("dock/dock.inf"), &inf).unwrap();
+    fs::write(dir.join("dock/dock.sys"), &driver).unwrap();
+    let signer = Authority::new("Test Root").signer("Test Signer");
+    fs::write(dir.join("dock/dock.cat"), signer.catalog(&[&driver, inf.as_bytes()])).unwrap();
+    let sku =
+        INVENTORY.replace("\"system\":{}", "\"system\":{\"manufacturer\":\"Dell Inc.\",\"sku\":\"0B98\"}");
+    fs::write(dir.join("dell.json"), sku).unwrap();
+    let service = [
+        "image",
+        "service",
+        "x.wim:1",
+        "--drivers",
+        "drivers",
+        "--inventory",
+        "dell.json",
+        "--model-drivers",
+    ];
+    let none = gravure(dir, &[&service[..], &["--dry-run"]].concat());
+    let error = String::from_utf8(none.stderr).unwrap();
+    assert_eq!(none.status.code(), Some(3), "{error}");
+    assert!(
+        error.contains("no packages of model dell:0B98") && error.contains("--model dell:0B98"),
+        "{error}"
+    );
+
+    let add = ["driver", "add", "dock", "--repository", "drivers", "--trust", "root.cer"];
+    let unknown = gravure(dir, &[&add[..], &["--pack", "win11.exe"]].concat());
+    assert_eq!(unknown.status.code(), Some(3), "no catalogue has it");
+    let said = ok(dir, &[&add[..], &["--model", "Dell:0b98"]].concat());
+    assert!(said.contains("1 packages added") && said.ends_with("of the pack of dell:0B98\n"), "{said}");
+    let listed = ok(dir, &["driver", "list", "--model", "dell:0B98", "--repository", "drivers"]);
+    assert!(listed.contains("dock.inf") && !listed.contains("raid.inf"), "{listed}");
+
+    ok(dir, &[&service[..], &["-o", "y.wim"]].concat());
+    ok(dir, &["apply", "y.wim:1", "with"]);
+    let without = [&service[..7], &["-o", "z.wim"]].concat();
+    ok(dir, &without);
+    ok(dir, &["apply", "z.wim:1", "without"]);
+    let staged = |root: &str| -> Vec<String> {
+        let names = fs::read_dir(dir.join(root).join("Windows/Gravure/Drivers")).unwrap();
+        let mut names: Vec<String> =
+            names.map(|one| one.unwrap().file_name().into_string().unwrap()).collect();
+        names.retain(|name| name.contains('_'));
+        names.iter_mut().for_each(|name| name.truncate(name.find('_').unwrap()));
+        names.sort();
+        names
+    };
+    assert_eq!(staged("with"), ["dock", "raid"]);
+    assert_eq!(staged("without"), ["raid"]);
 }

@@ -44,6 +44,7 @@ impl Run<'_> {
                 .with_cure("the image on the server was changed since it was described: plan again"));
         }
         let judged = self.judge_hardware(&image, restore, stage)?;
+        self.layers = self.open_layers()?.map(Arc::new);
         let target = self.target()?;
         partition::delete_all(&target.device)?;
         let path = target.disk.device.clone();

@@ -7,7 +7,15 @@ use std::path::Path;
 use gravure_hive::{CreateOptions, Data, Editor, Hive};
 use gravure_linux::disks::Roots;
 use gravure_linux::machine;
-use gravure_model::plan::PlannedWindows;
+use gravure_model::descriptor::Digest;
+use gravure_model::identity::MachineIdentity;
+use gravure_model::inventory::FirmwareMode;
+use gravure_model::job::Afterwards;
+use gravure_model::plan::{
+    FileSystem, PLAN_VERSION, PartitionRole, Personality, Plan, PlannedDisk, PlannedImage, PlannedWindows,
+    Step,
+};
+use gravure_model::{Assurance, Timestamp};
 use gravure_nttypes::{FileTime, NtName, SecurityDescriptor};
 use gravure_testkit::signing::{Authority, program};
 use gravure_windows::drivers::{AddOptions, Repository};
@@ -120,9 +128,52 @@ pub(in crate::execute) fn windows_hives(
     [("SYSTEM", hive(&system)), ("SOFTWARE", hive(&software))]
 }
 
+/// A plan that names no disk and no image, with the steps of a Linux.
+pub(in crate::execute) fn bare_plan() -> Plan {
+    let root = PartitionRole::Root;
+    Plan {
+        version: PLAN_VERSION,
+        id: "p".into(),
+        job: "j".into(),
+        machine: MachineIdentity::default(),
+        nonce: String::new(),
+        created: Timestamp(1_000_000),
+        expires: Timestamp(2_000_000),
+        assurance: Assurance::Token,
+        firmware: FirmwareMode::Uefi,
+        seed: "ab".repeat(32),
+        image: PlannedImage { path: String::new(), descriptor: Digest([0; 32]), index: 0 },
+        disk: PlannedDisk {
+            name: "vda".into(),
+            model: None,
+            serial: None,
+            size_bytes: 0,
+            logical_sector_bytes: 512,
+            wipe: false,
+        },
+        personality: Personality { host_name: "pc-7".into(), machine_id: "0".repeat(32), confirm: None },
+        windows: None,
+        linux: None,
+        capture: None,
+        steps: vec![
+            Step::CheckDisk {},
+            Step::ServiceLinux {},
+            Step::Prepare { partitions: Vec::new() },
+            Step::Format { partition: root, file_system: FileSystem::Ext4, label: "root".into() },
+            Step::Apply { partition: root },
+            Step::Personalise {},
+            Step::InstallUefiBoot {},
+            Step::Verify {},
+            Step::WriteTable {},
+        ],
+        then: Afterwards::Reboot,
+    }
+}
+
 pub(in crate::execute) fn planned() -> PlannedWindows {
     PlannedWindows {
         drivers: Vec::new(),
+        drivers_anyway: Vec::new(),
         publish_drivers: false,
         allow_unsigned: false,
         layers: Vec::new(),

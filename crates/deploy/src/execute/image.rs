@@ -9,11 +9,10 @@ use crate::failure::{StepError, chain, code};
 
 impl Run<'_> {
     pub(super) fn apply(&mut self, role: PartitionRole, stage: &str) -> Result<u64, StepError> {
-        let planned = &self.plan.image;
-        let source = self.machine.images.open(&planned.path, self.descriptor);
-        let source =
-            source.map_err(|why| StepError::new(code::IO, format!("open {}: {why}", planned.path)))?;
-        let image = Image::open(source, planned.index).map_err(from_imaging)?;
+        let image = match self.image.take() {
+            Some(serviced) => serviced,
+            None => self.open_image()?,
+        };
         self.mount(role, MountOptions::default())?;
         let options = ApplyOptions { stage: stage.to_owned(), ..ApplyOptions::default() };
         let report = gravure_imaging::apply_to_directory(
@@ -29,6 +28,14 @@ impl Run<'_> {
         }
         self.image = Some(image);
         Ok(report.bytes)
+    }
+
+    fn open_image(&self) -> Result<Image, StepError> {
+        let planned = &self.plan.image;
+        let source = self.machine.images.open(&planned.path, self.descriptor);
+        let source =
+            source.map_err(|why| StepError::new(code::IO, format!("open {}: {why}", planned.path)))?;
+        Image::open(source, planned.index).map_err(from_imaging)
     }
 
     pub(super) fn mount(&mut self, role: PartitionRole, options: MountOptions<'_>) -> Result<(), StepError> {

@@ -1,5 +1,5 @@
 //! The systems on a disk that was restored from an image become this machine's: name, machine id, first-boot report, SSH host keys of Linux
-//! (`restored/linux.rs`), the name of Windows and all that a Windows in an image of files gets but what it starts from (`restored/windows.rs`). All
+//! and its layers (`restored/linux.rs`), the name of Windows and all that a Windows in an image of files gets but what it starts from (`restored/windows.rs`). All
 //! of it is read back.
 //!
 //! The disk is restored and right before. A system that cannot be reached here is told, and keeps the name it has.
@@ -77,6 +77,10 @@ impl Run<'_> {
             && let Some(servicing) = self.servicing.as_ref().filter(|servicing| servicing.is_needed)
         {
             return Err(servicing.undone("the disk", "no Windows was found on it"));
+        }
+        if self.layers.is_some() && self.layered == 0 {
+            return Err(StepError::new(code::FAILED, "the disk: layers could not be put into a Linux: none was found on it")
+                .with_cure("make the plan without --layer, or of an image of a disk with a Linux that can be mounted here"));
         }
         if !is_named {
             let name = &self.plan.personality.host_name;

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::io::{Read as _, Write as _};
 use std::path::Path;
 
-use gravure_linux::Dir;
+use gravure_linux::{Dir, NodeKind};
 
 use super::{Change, Expected};
 use crate::failure::{StepError, code};
@@ -93,6 +93,28 @@ impl RootEditor {
         let bytes = std::io::copy(&mut file, &mut hasher)
             .map_err(|error| StepError::new(code::IO, format!("read {path}: {error}")))?;
         Ok(Some((bytes, *hasher.finalize().as_bytes())))
+    }
+
+    /// The 12 mode bits of what is at `path` itself; `None` when nothing is.
+    pub(super) fn mode(&self, path: &str) -> Result<Option<u32>, StepError> {
+        match self.open_parent(path)? {
+            Some((dir, name)) if dir.has_entry(name)? => Ok(Some(dir.stat_entry(name)?.mode)),
+            _ => Ok(None),
+        }
+    }
+
+    /// The text of the symbolic link at `path`; `None` when no link is there.
+    pub(super) fn link_text(&self, path: &str) -> Result<Option<String>, StepError> {
+        let Some((dir, name)) = self.open_parent(path)? else { return Ok(None) };
+        if !dir.has_entry(name)? || dir.stat_entry(name)?.kind != NodeKind::Symlink {
+            return Ok(None);
+        }
+        Ok(dir.read_link(name)?.into_string().ok())
+    }
+
+    /// A handle of the root.
+    pub(super) fn dir(&self) -> Result<Dir, StepError> {
+        Ok(self.root.try_clone()?)
     }
 
     /// Replaces `path` (without leading slash) by a new file, owned by root. Missing directories are made.

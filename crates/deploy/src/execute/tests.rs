@@ -30,6 +30,24 @@ fn the_planners_order_is_accepted() {
 }
 
 #[test]
+fn layers_of_a_linux_are_put_in_before_the_disk_is_touched() {
+    let mut steps = good();
+    steps.insert(1, Step::ServiceLinux {});
+    assert!(check_order(&steps, false).is_ok());
+    for at in [0, 2, 3, 4, 5, 6, 9] {
+        let mut steps = good();
+        steps.insert(at, Step::ServiceLinux {});
+        assert_eq!(check_order(&steps, false).unwrap_err().code, code::REFUSED, "at {at}");
+    }
+    let mut twice = steps.clone();
+    twice.insert(1, Step::ServiceLinux {});
+    assert!(check_order(&twice, false).is_err());
+    let mut windows = crate::planner::windows_steps(FirmwareMode::Uefi, Vec::new());
+    windows.insert(1, Step::ServiceLinux {});
+    assert!(check_order(&windows, false).is_err());
+}
+
+#[test]
 fn windows_is_serviced_before_the_disk_is_touched() {
     let good = || crate::planner::windows_steps(FirmwareMode::Uefi, Vec::new());
     assert!(check_order(&good(), false).is_ok());

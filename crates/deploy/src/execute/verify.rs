@@ -89,13 +89,24 @@ pub(super) fn compare(changes: &[Change], root: &RootEditor) -> Result<u64, Step
                 }
                 (len_of(wanted), found.map(|bytes| len_of(&bytes)))
             }
-            Expected::Hash { bytes, blake3 } => {
+            Expected::Hash { bytes, blake3, mode } => {
                 let found = root.hash(path)?;
                 if found == Some((*bytes, *blake3)) {
+                    compare_mode(path, *mode, root)?;
                     count = count.saturating_add(1);
                     continue;
                 }
                 (*bytes, found.map(|(bytes, _)| bytes))
+            }
+            Expected::Link(wanted) => {
+                let found = root.link_text(path)?;
+                if found.as_ref() == Some(wanted) {
+                    count = count.saturating_add(1);
+                    continue;
+                }
+                let found = found.map_or_else(|| "no link".to_owned(), |text| format!("one to {text}"));
+                let message = format!("/{path}: expected a link to {wanted}, found {found}");
+                return Err(StepError::new(code::INTEGRITY, message));
             }
         };
         let found = found.map_or_else(|| "nothing".to_owned(), |bytes| format!("{bytes} other bytes"));
@@ -103,6 +114,17 @@ pub(super) fn compare(changes: &[Change], root: &RootEditor) -> Result<u64, Step
         return Err(StepError::new(code::INTEGRITY, message));
     }
     Ok(count)
+}
+
+fn compare_mode(path: &str, wanted: Option<u32>, root: &RootEditor) -> Result<(), StepError> {
+    let Some(wanted) = wanted else { return Ok(()) };
+    let found = root.mode(path)?;
+    if found == Some(wanted) {
+        return Ok(());
+    }
+    let found = found.map_or_else(|| "nothing".to_owned(), |mode| format!("{mode:04o}"));
+    let message = format!("/{path}: expected mode {wanted:04o}, found {found}");
+    Err(StepError::new(code::INTEGRITY, message))
 }
 
 fn len_of(bytes: &[u8]) -> u64 {

@@ -2,7 +2,6 @@
 
 mod boot;
 pub(super) mod changes;
-pub(super) mod sources;
 
 use gravure_disk::boot_code::{BootCode, VOLUME_BYTES};
 use gravure_disk::identity::print_uuid;
@@ -19,11 +18,11 @@ use gravure_windows::{ContentResult, SetupState, System, WindowsImage};
 
 use super::boot_uefi::EspFile;
 use super::image::from_imaging;
+use super::sources::Sources;
 use super::verify::Compared;
 use super::{Run, partition_index};
 use crate::failure::{StepError, chain, code};
 use changes::{check_start, describe, put_drivers, put_layers, put_settings, settings_of, tell};
-use sources::Sources;
 
 /// BLAKE3 context of what a volume's serial number derives from.
 const VOLUME_SEED: &str = "gravure-deploy v1 ntfs volume";
@@ -66,7 +65,8 @@ impl Run<'_> {
         let planned = self.plan.windows.clone();
         let planned =
             planned.ok_or_else(|| StepError::new(code::REFUSED, "the plan has nothing for Windows"))?;
-        let sources = Sources::open(self.plan, &planned, self.descriptor, self.machine)?;
+        let sources =
+            Sources::open(self.plan, &planned.drivers, &planned.layers, self.descriptor, self.machine)?;
         let contents = sources.file.contents();
         let read = |content: &gravure_tree::ContentRef| -> ContentResult { Ok(contents.read(content)?) };
         let mut tree = sources.image.tree().clone();
@@ -138,7 +138,7 @@ impl Run<'_> {
                 esp_files.push(EspFile { path: path.clone(), content });
             }
         }
-        let finished = windows.finish(&format!("deployment {}", self.plan.id))?;
+        let finished = windows.finish(&self.what())?;
         notes.push(format!("{} changes", finished.changes.len()));
         self.serviced = Some(Serviced {
             image: sources.image.with_tree(tree),

@@ -45,6 +45,7 @@ pub fn plan_capture(
         // The system on the disk keeps who it is.
         personality: Personality { host_name: String::new(), machine_id: String::new(), confirm: None },
         windows: None,
+        linux: None,
         capture: Some(PlannedCapture {
             name: name.to_owned(),
             description: wanted.description.clone(),

@@ -89,6 +89,7 @@ fn request() -> PlanRequest {
         number: 1,
         confirm: None,
         drivers: Vec::new(),
+        drivers_anyway: Vec::new(),
         layers: Vec::new(),
         table: std::collections::BTreeMap::new(),
     }
@@ -245,6 +246,54 @@ fn a_windows_on_the_image_of_a_disk_gets_what_one_of_files_gets() {
     assert_eq!(plan(&job(|_| {}), &machine, &linux, given.clone()).unwrap().windows, None);
     let refused = plan(&asked(|_| {}), &machine, &linux, given).unwrap_err();
     assert!(refused.to_string().ends_with("holds a Linux system, which takes no answer file"), "{refused}");
+}
+
+#[test]
+fn a_linux_takes_layers_and_nothing_else_that_is_for_windows() {
+    let files = image(SystemKind::Linux);
+    let mut blocks = files.clone();
+    blocks.descriptor.format = "gim".into();
+    let layer = PlannedBundle {
+        name: "room".into(),
+        path: "/bundles/layer-room.wim".into(),
+        descriptor: files.descriptor.clone(),
+    };
+    let table = [("floor".to_owned(), "3".to_owned())].into();
+    let given = PlanRequest { layers: vec![layer.clone()], table, ..request() };
+    let windows = WindowsRequest {
+        layers: vec!["room".into()],
+        facts: [("ROOM".to_owned(), "B7".to_owned())].into(),
+        ..WindowsRequest::default()
+    };
+    let machine = inventory(vec![disk("vda", 20 * GIB)]);
+    let asked = |windows: &WindowsRequest| job(|job| job.windows = Some(windows.clone()));
+    for (image, steps) in [
+        (&files, ["check_disk", "service_linux", "prepare"].as_slice()),
+        (&blocks, &["check_disk", "restore_disk", "firmware_entry"]),
+    ] {
+        let made = plan(&asked(&windows), &machine, image, given.clone()).unwrap();
+        let names: Vec<&str> = made.steps.iter().map(Step::name).collect();
+        assert_eq!(&names[..3], steps);
+        assert_eq!(made.windows, None);
+        let linux = made.linux.unwrap();
+        assert_eq!(linux.layers, std::slice::from_ref(&layer));
+        let fact = |name: &str| linux.facts.get(name).map(String::as_str);
+        assert_eq!(
+            [fact("ROOM"), fact("FLOOR"), fact("COMPUTER_NAME"), fact("SERIAL")],
+            [Some("B7"), Some("3"), Some("pc-xy12"), Some("XY12")]
+        );
+        // None asked for, none there.
+        let made = plan(&job(|_| {}), &machine, image, request()).unwrap();
+        assert_eq!((made.linux, made.steps.iter().any(|step| step.name() == "service_linux")), (None, false));
+    }
+    for (what, unwanted) in [
+        ("Windows drivers", WindowsRequest { publish_drivers: true, ..windows.clone() }),
+        ("boot code of Windows", WindowsRequest { boot_code: Some("00".into()), ..windows.clone() }),
+    ] {
+        let refused = plan(&asked(&unwanted), &machine, &files, given.clone()).unwrap_err();
+        assert!(refused.to_string().ends_with(&format!("takes no {what}")), "{refused}");
+        assert_eq!(refused.cure(), "make the job without --settings, --publish-drivers and --boot-code");
+    }
 }
 
 #[test]

@@ -1,14 +1,11 @@
 //! What is different about Windows: its partitions, its steps, the names its setup takes (windows-servicing 3.3, 5).
 
-use std::collections::BTreeMap;
-
 use gravure_model::descriptor::DescribedImage;
-use gravure_model::inventory::{FirmwareMode, machine_facts};
+use gravure_model::inventory::FirmwareMode;
 use gravure_model::job::{DriverRule, Job};
 pub(super) use gravure_model::plan::PlannedWindows;
 use gravure_model::plan::{PartitionRole, PlannedBundle, PlannedDisk, PlannedPartition, Step};
 
-use super::host_name::Facts;
 use super::layout::{MIB, esp_bytes};
 use super::{CatalogImage, Refusal};
 
@@ -53,21 +50,6 @@ pub(super) fn check_firmware(
         ));
     }
     Ok(())
-}
-
-/// A Linux image takes nothing of what a job may say for Windows.
-pub(super) fn check_unwanted(image: &CatalogImage, index: u32, job: &Job) -> Result<(), Refusal> {
-    let Some(windows) = &job.request.windows else { return Ok(()) };
-    let unwanted = [
-        (windows.settings.is_some(), "answer file"),
-        (!windows.layers.is_empty(), "layers by this way"),
-        (windows.publish_drivers, "Windows drivers"),
-        (windows.boot_code.is_some(), "boot code of Windows"),
-    ];
-    match unwanted.into_iter().find(|(is_there, _)| *is_there) {
-        Some((_, what)) => Err(Refusal::NotForLinux { path: image.path.clone(), index, what }),
-        None => Ok(()),
-    }
 }
 
 /// System, reserved (on GPT), Windows, and recovery directly behind it, where Windows can make either larger.
@@ -122,20 +104,16 @@ pub(crate) fn steps(firmware: FirmwareMode, partitions: Vec<PlannedPartition>) -
     steps
 }
 
-/// What the site's table says of the machine, the job's facts, and those of the machine; what a machine does not tell is empty.
-pub(super) fn facts(job: &Job, machine: Facts<'_>, name: &str) -> BTreeMap<String, String> {
-    let mut facts: BTreeMap<String, String> =
-        machine.table.iter().map(|(name, value)| (name.to_uppercase(), value.clone())).collect();
-    let asked = job.request.windows.as_ref().map(|windows| windows.facts.clone()).unwrap_or_default();
-    facts.extend(asked);
-    facts.extend(machine_facts(name, machine.identity, &machine.inventory.smbios));
-    facts
-}
-
 /// What goes into the system.
-pub(super) fn planned(job: &Job, drivers: Vec<PlannedBundle>, layers: Vec<PlannedBundle>) -> PlannedWindows {
+pub(super) fn planned(
+    job: &Job,
+    drivers: Vec<PlannedBundle>,
+    drivers_anyway: Vec<String>,
+    layers: Vec<PlannedBundle>,
+) -> PlannedWindows {
     let asked = job.request.windows.clone().unwrap_or_default();
     PlannedWindows {
+        drivers_anyway: if asked.drivers == DriverRule::MatchAndModel { drivers_anyway } else { Vec::new() },
         drivers: if asked.drivers == DriverRule::None { Vec::new() } else { drivers },
         publish_drivers: asked.publish_drivers,
         allow_unsigned: asked.allow_unsigned,

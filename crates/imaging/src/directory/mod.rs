@@ -16,4 +16,6 @@ pub use scan::{Mounts, Overlay, ScanOptions, SecurityMetadata, Symlinks, UnixMet
 pub(crate) use source::{DirectorySource, OpenFile};
 pub(crate) use target::DirectoryTarget;
 pub use target::{Existing, LinkTargets, RootMetadata};
-pub(crate) use unix::{UnixKind, is_rebased, kind_of, link_target, mode_of, os_name, plain_mode_of};
+pub(crate) use unix::{
+    UnixKind, is_rebased, kind_of, link_target, mode_of, os_name, plain_mode_of, unix_data,
+};

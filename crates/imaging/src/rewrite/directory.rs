@@ -4,6 +4,8 @@
 //! flushed; a failure until then takes them away again and leaves the directory as it was. Then files take their places one by one: what is kept
 //! for the record moves, new files get their names, what goes is removed. A crash in the middle leaves some files old and some new, each of
 //! them whole.
+//!
+//! Of a Unix system owners, modes and links are read and written, too; a file that is replaced hands its extended attributes on.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -15,14 +17,19 @@ use std::sync::Arc;
 
 use gravure_linux::{Dir, NodeKind};
 use gravure_model::Ctl;
-use gravure_tree::{ContentRef, NodeId, Origin, Tree};
+use gravure_tree::{ContentRef, Node, NodeId, Origin, Tree, UnixData};
 
-use super::partial::{PartialTree, Round};
+use super::partial::{Before, PartialTree, Round};
 use crate::Error;
+use crate::directory::link_target;
 
 /// Mode of what is made, where the file system has modes.
 const FILE_MODE: u32 = 0o644;
 const DIRECTORY_MODE: u32 = 0o755;
+/// Mode of a file until it has its content and its own.
+const PRIVATE_MODE: u32 = 0o600;
+/// Permissions, set-id and sticky bits.
+const MODE_BITS: u32 = 0o7777;
 /// What NTFS drivers of Linux call a file's security descriptor (ntfs3, ntfs-3g) and its attributes.
 const SECURITY: [&str; 2] = ["system.ntfs_security", "system.ntfs_acl"];
 const ATTRIBUTES: &str = "system.ntfs_attrib";
@@ -60,6 +67,8 @@ pub enum Rewriting {
 pub struct WrittenDirectory {
     /// Files that are new, moved, or have another content.
     pub files: Vec<WrittenFile>,
+    /// Symbolic links that are new, by path and text.
+    pub links: Vec<(String, String)>,
     /// Files and directories that are not there any more, from the root with strokes between.
     pub gone: Vec<String>,
     /// What could not be done.
@@ -75,13 +84,16 @@ pub struct WrittenFile {
     pub bytes: u64,
     /// BLAKE3 of its content.
     pub blake3: [u8; 32],
+    /// Its 12 mode bits, where it was given any.
+    pub mode: Option<u32>,
 }
 
 /// What is to be done, in this order.
 #[derive(Debug, Default)]
 struct Plan {
-    directories: Vec<Names>,
-    contents: Vec<(Names, New)>,
+    directories: Vec<(Names, Option<UnixData>)>,
+    contents: Vec<(Names, New, Option<UnixData>)>,
+    links: Vec<(Names, String, Option<UnixData>)>,
     moves: Vec<(Names, Names)>,
     in_place: Vec<(Names, ContentRef)>,
     removals: Vec<(Names, Kind)>,
@@ -106,6 +118,12 @@ impl ServicedDirectory {
     pub fn open(path: &Path) -> Result<Self, Error> {
         let root = Arc::new(Dir::open_root(path).map_err(Error::linux(path.display()))?);
         Ok(Self { read: PartialTree::of_directory(root.clone()), root, changed: None })
+    }
+
+    /// Takes a directory with a Unix system: with owners, modes and symbolic links.
+    pub fn open_unix(root: Dir) -> Result<Self, Error> {
+        let root = Arc::new(root);
+        Ok(Self { read: PartialTree::of_unix_directory(root.clone())?, root, changed: None })
     }
 
     /// As [`PartialTree::read_ahead`].
@@ -134,7 +152,10 @@ impl ServicedDirectory {
         rewriting: Rewriting,
     ) -> Result<WrittenDirectory, Error> {
         let Some(tree) = &self.changed else { return Ok(WrittenDirectory::default()) };
-        let plan = self.plan(tree, additions, rewriting);
+        let plan = self.plan(tree, additions, rewriting)?;
+        for (from, to) in &plan.moves {
+            check_one_file_system(&self.root, from, to)?;
+        }
         let content = |content: &ContentRef| match PartialTree::is_own(content) {
             true => self.read.read(content),
             false => match &content.origin {
@@ -145,7 +166,7 @@ impl ServicedDirectory {
         };
         let mut out = WrittenDirectory::default();
         let mut made = Vec::new();
-        let prepared = prepare(&self.root, &content, &plan, &mut made, &mut out.files);
+        let prepared = prepare(&self.root, &content, &plan, &mut made, &mut out);
         let new = match prepared {
             Ok(new) => new,
             Err(error) => {
@@ -177,14 +198,22 @@ impl ServicedDirectory {
             }
         }
         for (_, to) in &plan.moves {
-            out.files.push(hashed(&self.root, to)?);
+            let (dir, name) = parent(&self.root, to)?;
+            if dir.stat_entry(name).map_err(Error::linux(shown(to)))?.kind == NodeKind::File {
+                out.files.push(hashed(&self.root, to)?);
+            }
         }
         self.root.sync_volume().map_err(Error::linux("directory"))?;
         Ok(out)
     }
 
     /// What is different between directory and tree.
-    fn plan(&self, tree: &Tree, additions: &[(PathBuf, String)], rewriting: Rewriting) -> Plan {
+    fn plan(
+        &self,
+        tree: &Tree,
+        additions: &[(PathBuf, String)],
+        rewriting: Rewriting,
+    ) -> Result<Plan, Error> {
         let mut plan = Plan::default();
         let mut seen: HashSet<NodeId> = HashSet::new();
         let descriptors = tree.security_descriptors();
@@ -194,83 +223,166 @@ impl ServicedDirectory {
             let path: Names = step.path.iter().map(ToString::to_string).collect();
             seen.insert(id);
             let before = self.read.before.get(&id);
-            if let Some((old, _)) = before
-                && *old != path
-                && !node.is_directory()
-            {
-                plan.moves.push((old.clone(), path.clone()));
+            if let Some(before) = before.filter(|before| before.path != path && !node.is_directory()) {
+                plan.moves.push((before.path.clone(), path.clone()));
             }
             let descriptor = node.security.and_then(|id| descriptors.get(usize::try_from(id.0).ok()?));
             plan.descriptors.extend(descriptor.map(|bytes| (path.clone(), bytes.clone())));
             match (before, &node.data) {
-                (None, None) if node.is_directory() => plan.directories.push(path),
-                (Some((_, old)), Some(new)) if old.as_ref() == Some(new) => {}
-                (Some((old, _)), Some(new)) if rewriting == Rewriting::InPlace && *old == path => {
+                (None, None) if node.is_directory() => plan.directories.push((path, node.unix)),
+                (None, None) if node.reparse.is_some() => {
+                    let text = link_text(node, &path)?;
+                    plan.links.push((path, text, node.unix));
+                }
+                (Some(before), Some(new)) if before.content.as_ref() == Some(new) => {}
+                (Some(before), Some(new)) if rewriting == Rewriting::InPlace && before.path == path => {
                     plan.in_place.push((path, new.clone()));
                 }
-                (_, Some(new)) => plan.contents.push((path, New::Content(new.clone()))),
+                (_, Some(new)) => plan.contents.push((path, New::Content(new.clone()), node.unix)),
                 (_, None) => {}
             }
         }
         for (source, to) in additions {
             let path: Names = to.split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect();
-            plan.contents.push((path, New::File(source.clone())));
+            plan.contents.push((path, New::File(source.clone()), None));
         }
-        let kind = |data: &Option<ContentRef>| if data.is_some() { Kind::File } else { Kind::Directory };
+        let kind = |before: &Before| if before.is_directory { Kind::Directory } else { Kind::File };
         let gone = self.read.before.iter().filter(|(id, _)| !seen.contains(id));
-        let mut gone: Vec<(Names, Kind)> = gone.map(|(_, (path, data))| (path.clone(), kind(data))).collect();
+        let mut gone: Vec<(Names, Kind)> =
+            gone.map(|(_, before)| (before.path.clone(), kind(before))).collect();
         // What another file takes the place of needs no removing; directories go after what is in them.
         gone.retain(|(path, _)| {
-            !plan.contents.iter().any(|(new, _)| new == path) && !plan.moves.iter().any(|(_, to)| to == path)
+            let is_new = plan.contents.iter().any(|(new, ..)| new == path)
+                || plan.links.iter().any(|(new, ..)| new == path);
+            !is_new && !plan.moves.iter().any(|(_, to)| to == path)
         });
         gone.sort_by(|a, b| b.0.len().cmp(&a.0.len()).then_with(|| a.0.cmp(&b.0)));
         plan.removals = gone;
-        plan
+        Ok(plan)
     }
 }
 
-/// Makes directories and writes contents under names of their own; gives these and the names they are to have. `made` is what is there by
-/// now, also after a failure.
+/// What a link says.
+fn link_text(node: &Node, path: &[String]) -> Result<String, Error> {
+    let text = node.reparse.as_ref().and_then(|reparse| match &reparse.content.origin {
+        Origin::Inline(bytes) => link_target(reparse.tag, bytes).ok()?.into_string().ok(),
+        _ => None,
+    });
+    text.ok_or_else(|| Error::Unsupported {
+        what: "link",
+        value: format!("{}: one whose text is not known", shown(path)),
+    })
+}
+
+/// A file cannot be moved from one to another, and that must not show half-way.
+fn check_one_file_system(root: &Dir, from: &[String], to: &[String]) -> Result<(), Error> {
+    let (on, onto) = (device_of(root, from)?, device_of(root, to)?);
+    if on == onto {
+        return Ok(());
+    }
+    let value = format!("{} and {} are not on the same one", shown(from), shown(to));
+    Err(Error::Unsupported { what: "changes that are on several file systems", value })
+}
+
+/// What the directory of a path lies on, or the nearest one above that is there.
+fn device_of(root: &Dir, names: &[String]) -> Result<gravure_linux::DeviceNumber, Error> {
+    let mut at = root.try_clone().map_err(Error::linux("directory"))?;
+    for name in names.iter().take(names.len().saturating_sub(1)) {
+        match at.open_dir(OsStr::new(name)) {
+            Ok(dir) => at = dir,
+            Err(_) => break,
+        }
+    }
+    Ok(at.stat().map_err(Error::linux(shown(names)))?.device)
+}
+
+/// Makes directories and writes contents and links under names of their own; gives these and the names they are to have. `made` is what is
+/// there by now, also after a failure.
 fn prepare(
     root: &Dir,
     content: &Elsewhere<'_>,
     plan: &Plan,
     made: &mut Vec<(Names, Kind)>,
-    files: &mut Vec<WrittenFile>,
+    written: &mut WrittenDirectory,
 ) -> Result<Vec<(Names, Names)>, Error> {
-    for names in &plan.directories {
+    for (names, unix) in &plan.directories {
         let (dir, name) = parent(root, names)?;
-        dir.make_dir(name, DIRECTORY_MODE).map_err(Error::linux(shown(names)))?;
+        let failed = || Error::linux(shown(names));
+        dir.make_dir(name, DIRECTORY_MODE).map_err(failed())?;
         made.push((names.clone(), Kind::Directory));
+        if let Some(UnixData { uid, gid, mode, .. }) = *unix {
+            dir.set_owner(name, uid, gid).map_err(failed())?;
+            dir.set_mode(name, mode & MODE_BITS).map_err(failed())?;
+        }
     }
     let mut out = Vec::new();
-    for (number, (names, new)) in plan.contents.iter().enumerate() {
-        let (dir, name) = parent(root, names)?;
-        let own = format!("{NEW}{number}");
-        let mut place = names.clone();
-        place.pop();
-        place.push(own.clone());
-        let own = OsStr::new(&own);
-        let mut file = dir.create_file(own, FILE_MODE).map_err(Error::linux(shown(&place)))?;
+    for (number, (names, text, unix)) in plan.links.iter().enumerate() {
+        let (dir, _) = parent(root, names)?;
+        let (place, own) = place_beside(names, &format!("{NEW}link-{number}"));
+        let (own, failed) = (OsStr::new(&own), || Error::linux(shown(&place)));
+        dir.make_symlink(OsStr::new(text), own).map_err(failed())?;
         made.push((place.clone(), Kind::File));
+        if let Some(UnixData { uid, gid, .. }) = *unix {
+            dir.set_owner(own, uid, gid).map_err(failed())?;
+        }
+        written.links.push((names.join("/"), text.clone()));
+        out.push((place, names.clone()));
+    }
+    for (number, (names, new, unix)) in plan.contents.iter().enumerate() {
+        let (dir, name) = parent(root, names)?;
+        let (place, own) = place_beside(names, &format!("{NEW}{number}"));
+        let own = OsStr::new(&own);
+        let first_mode = if unix.is_some() { PRIVATE_MODE } else { FILE_MODE };
+        let mut file = dir.create_file(own, first_mode).map_err(Error::linux(shown(&place)))?;
+        made.push((place.clone(), Kind::File));
+        let mode = unix.map(|unix| unix.mode & MODE_BITS);
         match new {
             New::Content(new) => {
                 let bytes = content(new)?;
                 file.write_all(&bytes).map_err(Error::io("write", shown(&place)))?;
-                files.push(WrittenFile::of(names, &bytes));
+                written.files.push(WrittenFile { mode, ..WrittenFile::of(names, &bytes) });
             }
             New::File(source) => {
                 let from = File::open(source).map_err(Error::io("open", source.display()))?;
                 let copy = |part: &[u8]| file.write_all(part);
                 let (bytes, blake3) = hash(from, copy).map_err(Error::io("write", shown(&place)))?;
-                files.push(WrittenFile { path: names.join("/"), bytes, blake3 });
+                written.files.push(WrittenFile { path: names.join("/"), bytes, blake3, mode });
             }
         }
-        take_access(&dir, name, own, names)?;
+        match *unix {
+            // Capabilities and set-id bits go when the owner changes.
+            Some(UnixData { uid, gid, mode, .. }) => {
+                let failed = || Error::linux(shown(&place));
+                gravure_linux::dir::set_file_owner(&file, uid, gid).map_err(failed())?;
+                take_attributes(&dir, name, own, names)?;
+                gravure_linux::dir::set_file_mode(&file, mode & MODE_BITS).map_err(failed())?;
+            }
+            None => take_access(&dir, name, own, names)?,
+        }
         file.sync_all().map_err(Error::io("flush", shown(&place)))?;
         out.push((place, names.clone()));
     }
     Ok(out)
+}
+
+/// A name of its own beside where a file is to be, with the path.
+fn place_beside(names: &[String], own: &str) -> (Names, String) {
+    let mut place = names.to_vec();
+    place.pop();
+    place.push(own.to_owned());
+    (place, own.to_owned())
+}
+
+/// A file that takes the place of one of a Unix system gets its extended attributes: labels, rules of access, capabilities.
+fn take_attributes(dir: &Dir, name: &OsStr, own: &OsStr, names: &[String]) -> Result<(), Error> {
+    let failed = || Error::linux(shown(names));
+    if !dir.has_entry(name).map_err(failed())? {
+        return Ok(());
+    }
+    for (key, value) in dir.xattrs(name).map_err(failed())? {
+        dir.set_xattr(own, &key, &value).map_err(failed())?;
+    }
+    Ok(())
 }
 
 /// A new file gets security descriptor and attributes of the one whose place it takes, or the descriptor of one beside it: nobody works out
@@ -354,7 +466,7 @@ fn write_in_place(root: &Dir, names: &[String], content: &[u8]) -> Result<(), Er
 fn hashed(root: &Dir, names: &[String]) -> Result<WrittenFile, Error> {
     let found = hash(open_file(root, names)?, |_| Ok(()));
     let (bytes, blake3) = found.map_err(Error::io("read", shown(names)))?;
-    Ok(WrittenFile { path: names.join("/"), bytes, blake3 })
+    Ok(WrittenFile { path: names.join("/"), bytes, blake3, mode: None })
 }
 
 /// Length and hash of all that is left in `file`, each part of which `each` gets.
@@ -378,7 +490,7 @@ fn hash(
 impl WrittenFile {
     fn of(names: &[String], content: &[u8]) -> Self {
         let bytes = u64::try_from(content.len()).unwrap_or(u64::MAX);
-        Self { path: names.join("/"), bytes, blake3: *blake3::hash(content).as_bytes() }
+        Self { path: names.join("/"), bytes, blake3: *blake3::hash(content).as_bytes(), mode: None }
     }
 }
 

@@ -16,11 +16,12 @@ use gravure_io::ReadAt;
 use gravure_linux::{Dir, NodeKind};
 use gravure_model::Ctl;
 use gravure_ntfs::Volume;
-use gravure_nttypes::{FileAttributes, FileTime, NtName};
-use gravure_tree::{ContentRef, Node, NodeId, Origin, SourceId, Times, Tree};
+use gravure_nttypes::{FileAttributes, FileTime, LinkTarget, NtName, ReparseTag};
+use gravure_tree::{ContentRef, Node, NodeId, Origin, Reparse, SourceId, Times, Tree, UnixData};
 
 use super::directory::{Names, open_dir, open_file, shown};
 use crate::Error;
+use crate::directory::unix_data;
 use crate::ntfs_source::ntfs_error;
 
 /// Deepest directory that is looked into; Windows' own go to some thirty.
@@ -45,6 +46,8 @@ pub(super) struct Listed {
     name: String,
     kind: Kind,
     written: FileTime,
+    /// Owner and mode, where they count.
+    unix: Option<UnixData>,
 }
 
 enum Kind {
@@ -53,6 +56,8 @@ enum Kind {
     File(u64),
     /// A file that has none.
     Empty,
+    /// A symbolic link with this text, where links count.
+    Link(String),
     /// What is not looked into.
     Other,
 }
@@ -65,9 +70,16 @@ pub struct PartialTree {
     /// By the keys of contents.
     files: Vec<Names>,
     /// What was read, by node.
-    pub(super) before: HashMap<NodeId, (Names, Option<ContentRef>)>,
+    pub(super) before: HashMap<NodeId, Before>,
     /// Directories that were not read.
     unread: BTreeMap<NodeId, Names>,
+}
+
+/// What a node was when it was read.
+pub(super) struct Before {
+    pub(super) path: Names,
+    pub(super) content: Option<ContentRef>,
+    pub(super) is_directory: bool,
 }
 
 impl std::fmt::Debug for PartialTree {
@@ -101,15 +113,23 @@ impl PartialTree {
         let volume = Volume::open(&*source).map_err(|error| ntfs_error(name, error))?;
         let unclean = volume.state().unclean().map(|unclean| unclean.to_string());
         let source = Arc::new(NtfsDirectories { source, volume, name: name.to_owned() });
-        Ok(Self { unclean, ..Self::new(source) })
+        Ok(Self { unclean, ..Self::new(source, directory()) })
     }
 
+    /// Of a Windows that is mounted: nothing of it is told that Windows does not know.
     pub(super) fn of_directory(root: Arc<Dir>) -> Self {
-        Self::new(Arc::new(MountedDirectories { root }))
+        Self::new(Arc::new(MountedDirectories { root, system: System::Windows }), directory())
     }
 
-    fn new(source: Arc<dyn Directories>) -> Self {
-        let tree = Tree::new(directory());
+    /// Of a Unix system: with owners, modes and links.
+    pub(super) fn of_unix_directory(root: Arc<Dir>) -> Result<Self, Error> {
+        let unix = unix_data(&root.stat().map_err(Error::linux("directory"))?);
+        let top = Node { unix, ..directory() };
+        Ok(Self::new(Arc::new(MountedDirectories { root, system: System::Unix }), top))
+    }
+
+    fn new(source: Arc<dyn Directories>, top: Node) -> Self {
+        let tree = Tree::new(top);
         let unread = BTreeMap::from([(tree.root(), Names::new())]);
         Self { source, unclean: None, tree, files: Vec::new(), before: HashMap::new(), unread }
     }
@@ -190,7 +210,7 @@ impl PartialTree {
             return Err(Error::Unsupported { what: "directory", value });
         }
         let path = path.clone();
-        for Listed { name, kind, written } in self.source.entries(&path)? {
+        for Listed { name, kind, written, unix } in self.source.entries(&path)? {
             let times = Times { created: written, accessed: written, written };
             let at: Names = path.iter().cloned().chain([name.clone()]).collect();
             let node = match kind {
@@ -202,9 +222,22 @@ impl PartialTree {
                     Node { times, data: Some(ContentRef { size, sha1: None, origin }), ..Node::default() }
                 }
                 Kind::Empty => Node { times, data: Some(ContentRef::empty()), ..Node::default() },
+                Kind::Link(text) => {
+                    // One with a text that no link of Windows can have is something else.
+                    let data =
+                        LinkTarget::from_unix(&NtName::from(text.as_str())).to_bytes(ReparseTag::SYMLINK);
+                    let reparse = data.ok().map(|data| Reparse {
+                        tag: ReparseTag::SYMLINK,
+                        reserved: 0,
+                        link_flags: 1,
+                        content: ContentRef::inline(data),
+                    });
+                    Node { times, attributes: FileAttributes::REPARSE_POINT, reparse, ..Node::default() }
+                }
                 Kind::Other => Node { times, ..Node::default() },
             };
-            let (data, is_directory) = (node.data.clone(), node.is_directory());
+            let node = Node { unix, ..node };
+            let (content, is_directory) = (node.data.clone(), node.is_directory());
             let added = self.tree.add(id, NtName::from(name.as_str()), node);
             let added = added.map_err(|error| Error::Unsupported {
                 what: "name",
@@ -213,7 +246,7 @@ impl PartialTree {
             if is_directory {
                 self.unread.insert(added, at.clone());
             }
-            self.before.insert(added, (at, data));
+            self.before.insert(added, Before { path: at, content, is_directory });
         }
         self.unread.remove(&id);
         Ok(())
@@ -228,9 +261,17 @@ fn unknown() -> Error {
     Error::NotFound { what: "content", which: "in the directory".to_owned() }
 }
 
+/// Whose files they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum System {
+    Windows,
+    Unix,
+}
+
 /// By the kernel's file system.
 struct MountedDirectories {
     root: Arc<Dir>,
+    system: System,
 }
 
 impl Directories for MountedDirectories {
@@ -239,6 +280,10 @@ impl Directories for MountedDirectories {
         let mut out = Vec::new();
         for entry in dir.entries().map_err(Error::linux(shown(path)))? {
             let Some(name) = entry.name.to_str().map(str::to_owned) else {
+                // Of Unix systems they are not told: what is done to such a directory leaves them alone.
+                if self.system == System::Unix {
+                    continue;
+                }
                 let value = format!("{}/{}", shown(path), entry.name.to_string_lossy());
                 return Err(Error::Unsupported { what: "name that is not UTF-8", value });
             };
@@ -248,10 +293,15 @@ impl Directories for MountedDirectories {
                 NodeKind::Directory => Kind::Directory,
                 NodeKind::File if stat.size == 0 => Kind::Empty,
                 NodeKind::File => Kind::File(stat.size),
+                NodeKind::Symlink if self.system == System::Unix => {
+                    let text = dir.read_link(&entry.name).map_err(Error::linux(shown(path)))?;
+                    text.into_string().map_or(Kind::Other, Kind::Link)
+                }
                 _ => Kind::Other,
             };
+            let unix = if self.system == System::Unix { unix_data(&stat) } else { None };
             let written = FileTime::from_unix(stat.modified.seconds, stat.modified.nanos);
-            out.push(Listed { name, kind, written });
+            out.push(Listed { name, kind, written, unix });
         }
         Ok(out)
     }
@@ -291,7 +341,7 @@ impl Directories for NtfsDirectories {
                 (false, true) => Kind::Directory,
                 (false, false) => Kind::File(entry.size),
             };
-            Some(Listed { name, kind, written: FileTime::default() })
+            Some(Listed { name, kind, written: FileTime::default(), unix: None })
         });
         Ok(usable.collect())
     }

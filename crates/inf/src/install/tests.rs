@@ -76,6 +76,11 @@ Dependencies = a, +b
 AddReg = SvcReg
 [SvcReg]
 HKR,Parameters,BusType,%REG_DWORD%,8
+[Log]
+AddReg = LogReg
+[LogReg]
+HKR,,EventMessageFile,0x20000,"%%SystemRoot%%\System32\IoLogMsg.dll;%%SystemRoot%%\System32\drivers\vmd.sys"
+HKR,,TypesSupported,%REG_DWORD%,7
 [Tool]
 ServiceType = 0x10
 StartType = 2
@@ -132,7 +137,15 @@ fn registry_services_and_the_rest() {
         (Some("SCSI miniport"), &["a".into(), "+b".into()][..])
     );
     assert_eq!(driver.registry[0].key, "Parameters");
-    assert_eq!((driver.event_log.as_deref(), driver.display_name.as_deref()), (Some("Log"), Some("Device")));
+    assert_eq!(driver.display_name.as_deref(), Some("Device"));
+    let source = driver.event_source.as_ref().unwrap();
+    assert_eq!(
+        (source.section.as_str(), source.log.as_str(), source.name.as_str()),
+        ("Log", "System", "vmd")
+    );
+    let messages = "%SystemRoot%\\System32\\IoLogMsg.dll;%SystemRoot%\\System32\\drivers\\vmd.sys";
+    assert_eq!(dword(&source.registry), [Some(RegData::ExpandSz(messages.into())), Some(RegData::Dword(7))]);
+    assert_eq!(install.services[1].event_source, None);
     let tool = &install.services[1];
     assert_eq!(tool.binary.as_ref().unwrap().path(), "Program Files\\Maker\\Tool\\tool.exe");
     assert!(install.is_boot_critical() && !tool.is_boot_start() && !tool.is_function_driver);

@@ -126,6 +126,7 @@ fn judge(part: &OfflinePart, settings: &Settings, inventory: &Inventory) -> Resu
         confirm: None,
         // A medium has neither packages nor a table.
         drivers: Vec::new(),
+        drivers_anyway: Vec::new(),
         layers: Vec::new(),
         table: std::collections::BTreeMap::new(),
     };

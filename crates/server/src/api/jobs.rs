@@ -14,7 +14,7 @@ use gravure_model::{Assurance, Timestamp};
 use super::Problem;
 use super::operator::{Operator, Scope};
 use super::state::App;
-use crate::bundles::check_request;
+use crate::bundles::{check_request, facts_of_any, platform_of};
 use crate::db::jobs::Secrets;
 use crate::db::{self, Conn, JobRow};
 use crate::images::{ImageListing, Images};
@@ -87,7 +87,7 @@ pub(super) async fn create(
         check_keys(&mut request)?;
     }
     check(&request, now)?;
-    check_windows(&app, &mut request)?;
+    check_windows(&app, &mut request).await?;
     if request.capture.is_none() && !app.images.has(&request.image) {
         return Err(Problem::not_found("image", &request.image)
             .cure(format!("put it into {} on the server", app.images.dir().display())));
@@ -215,19 +215,19 @@ fn check_keys(request: &mut JobRequest) -> Result<(), Problem> {
     Ok(())
 }
 
-/// What goes into a Windows image is checked now, not when the first machine stands there. Secrets raise what the machine must have
+/// What goes into an image is checked now, not when the first machine stands there. Secrets raise what the machine must have
 /// proven, and are for one that is named.
-fn check_windows(app: &App, request: &mut JobRequest) -> Result<(), Problem> {
+async fn check_windows(app: &App, request: &mut JobRequest) -> Result<(), Problem> {
     let Some(windows) = &request.windows else { return Ok(()) };
     let has_secrets = check_request(windows).map_err(Problem::invalid)?;
-    let mut facts = windows.facts.clone();
-    if let Some(taken) = MACHINE_FACTS.iter().find(|name| facts.contains_key(**name)) {
+    if let Some(taken) = MACHINE_FACTS.iter().find(|name| windows.facts.contains_key(**name)) {
         return Err(Problem::invalid(format!("fact {taken} is one that each machine has of its own")));
     }
     let table = NameTable::read(&app.names).map_err(Problem::invalid)?;
-    facts.extend(table.fields().map(|name| (name.to_uppercase(), "x".to_owned())));
-    facts.extend(MACHINE_FACTS.iter().map(|name| ((*name).to_owned(), "x".to_owned())));
-    app.bundles.check_layers(&windows.layers, &facts).map_err(Problem::invalid)?;
+    let facts = facts_of_any(windows, table.fields());
+    let image = app.images.described_before(&request.image).await;
+    let system = image.and_then(|image| platform_of(image.described(request.image_index)?));
+    app.bundles.check_layers(system, &windows.layers, &facts).map_err(Problem::invalid)?;
     if has_secrets {
         if request.machine == MachineSelector::Any {
             return Err(Problem::invalid(

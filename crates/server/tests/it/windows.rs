@@ -5,7 +5,7 @@ use gravure_model::api::PlanAnswer;
 use gravure_model::event::Known;
 use gravure_model::identity::MachineSelector;
 use gravure_model::inventory::{Device, FirmwareMode};
-use gravure_model::job::{Afterwards, DiskRule, JobRequest, WindowsRequest};
+use gravure_model::job::{Afterwards, DiskRule, DriverRule, JobRequest, WindowsRequest};
 use gravure_model::plan::Plan;
 use gravure_model::{Assurance, Secret, Timestamp};
 use gravure_testkit::signing::{Authority, program};
@@ -129,6 +129,37 @@ fn a_machine_gets_the_drivers_and_layers_that_are_for_it() {
 }
 
 #[test]
+fn a_machine_gets_all_of_its_models_pack_when_the_rule_says_so() {
+    let site = site();
+    let machine = Machine { number: 1 };
+    let request = job(
+        MachineSelector::Mac(machine.mac()),
+        WindowsRequest { drivers: DriverRule::MatchAndModel, ..WindowsRequest::default() },
+    );
+    site.operator().create_job(&request).unwrap();
+    let boot = Boot::new(&site.ca_pem());
+    boot.hello_with(&site, &machine, site.boot_token(&machine), |inventory| {
+        inventory.devices = devices();
+        inventory.smbios.system.manufacturer = Some("LENOVO".into());
+        inventory.smbios.system.product = Some("20W0S1AB00".into());
+    })
+    .unwrap();
+    // Nobody said what is of its pack: it does not get less than was asked for.
+    let refused = plan(&site, &machine, &boot).unwrap_err();
+    assert!(refused.contains("of the 0 packages of model lenovo:20W0"), "{refused}");
+    assert!(refused.contains("gravure driver add --model lenovo:20W0"), "{refused}");
+    let repository = Repository::open(&site.dir.join("drivers")).unwrap();
+    let packages = repository.packages().unwrap();
+    let other = packages.iter().find(|package| package.inf == "other.inf").unwrap().id.clone();
+    repository.note_model(&"lenovo:20W0".parse().unwrap(), &[other.clone()].into()).unwrap();
+    let windows = plan(&site, &machine, &boot).unwrap().windows.unwrap();
+    let mut names: Vec<&str> = windows.drivers.iter().map(|bundle| bundle.name.as_str()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["fits.inf", "other.inf"]);
+    assert_eq!(windows.drivers_anyway, [other]);
+}
+
+#[test]
 fn a_windows_on_the_image_of_a_disk_gets_them_too_and_a_linux_beside_it_may_report() {
     let site = site();
     std::fs::write(site.dir.join("images/windows.gim"), vec![7; 1000]).unwrap();
@@ -160,6 +191,60 @@ fn a_windows_on_the_image_of_a_disk_gets_them_too_and_a_linux_beside_it_may_repo
         );
         assert_eq!(windows.settings.unwrap().reveal(), "owner = \"School\"\n");
     }
+}
+
+#[test]
+fn a_linux_gets_the_layers_that_are_for_it_and_no_others() {
+    let site = site();
+    std::fs::write(site.dir.join("images/debian.wim"), vec![7; 1000]).unwrap();
+    let layer = site.dir.join("layers/room");
+    std::fs::create_dir_all(&layer).unwrap();
+    std::fs::write(
+        layer.join("layer.toml"),
+        "[layer]\nid='room'\nversion=1\n[[file]]\nto='/etc/room'\ntext='${ROOM} ${COMPUTER_NAME} ${FLOOR}'\n",
+    )
+    .unwrap();
+    let request = |number: u8, layer: &str| JobRequest {
+        image: "debian.wim".into(),
+        ..job(
+            MachineSelector::Mac(Machine { number }.mac()),
+            WindowsRequest {
+                layers: vec![layer.to_owned()],
+                facts: [("ROOM".to_owned(), "B7".to_owned())].into(),
+                ..WindowsRequest::default()
+            },
+        )
+    };
+    let asked = |number: u8| {
+        let (machine, boot) = (Machine { number }, Boot::new(&site.ca_pem()));
+        boot.hello_with(&site, &machine, site.boot_token(&machine), |inventory| {
+            inventory.devices = devices();
+        })
+        .unwrap();
+        plan(&site, &machine, &boot)
+    };
+    // Nobody has looked into the image yet: what it holds shows when the machine asks.
+    site.operator().create_job(&request(1, "school")).unwrap();
+    let refused = asked(1).unwrap_err();
+    assert!(refused.contains("layer school: layer, path: expected one from the root"), "{refused}");
+    // Now it is known.
+    let error = site.operator().create_job(&request(2, "school")).unwrap_err().to_string();
+    assert!(error.contains("layer school: layer, path: expected one from the root"), "{error}");
+
+    // The table has nothing of this machine.
+    site.operator().create_job(&request(2, "room")).unwrap();
+    let refused = asked(2).unwrap_err();
+    assert!(refused.contains("layer room: ") && refused.contains("FLOOR"), "{refused}");
+    std::fs::write(site.dir.join("names.csv"), "serial,floor\nSN2,3\n").unwrap();
+    let plan = asked(2).unwrap();
+    assert_eq!(plan.windows, None);
+    let linux = plan.linux.unwrap();
+    let [bundle] = linux.layers.as_slice() else { panic!("{:?}", linux.layers) };
+    assert_eq!(bundle.name, "room");
+    let fact = |name: &str| linux.facts.get(name).map(String::as_str);
+    assert_eq!((fact("ROOM"), fact("COMPUTER_NAME"), fact("FLOOR")), (Some("B7"), Some("pc-sn2"), Some("3")));
+    let bytes = site.fetch(bundle.path.trim_start_matches('/'));
+    assert_eq!(*blake3::hash(&bytes).as_bytes(), bundle.descriptor.ranges[0].0);
 }
 
 #[test]

@@ -66,6 +66,7 @@ fn plan() -> Plan {
         },
         personality: Personality { host_name: "pc-1".into(), machine_id: "0".repeat(32), confirm: None },
         windows: None,
+        linux: None,
         capture: None,
         steps: Vec::new(),
         then: Afterwards::Reboot,

@@ -21,6 +21,7 @@ pub use stage::DRIVERS_DIR;
 use super::database::ImageDriver;
 use super::manifest::Manifest;
 use super::matching::{self, Candidate, DeviceMatch, matches};
+use super::models::fitting_packages;
 use super::packages::Packages;
 use crate::Error;
 use crate::image::WindowsImage;
@@ -178,6 +179,18 @@ pub fn inject(
     devices: &[Device],
     options: InjectOptions,
 ) -> Result<InjectReport, Error> {
+    inject_with(image, repository, devices, &[], options)
+}
+
+/// The same, and the packages `anyway` by their ids, whether a device needs them now or not, as far as they are for this Windows: what
+/// its maker's pack has for the machine.
+pub fn inject_with(
+    image: &mut WindowsImage<'_>,
+    repository: &dyn Packages,
+    devices: &[Device],
+    anyway: &[String],
+    options: InjectOptions,
+) -> Result<InjectReport, Error> {
     let system = image.system()?;
     let target = system.target();
     let boot = boot_devices(devices);
@@ -200,12 +213,12 @@ pub fn inject(
             let ids = DeviceIds { hardware: below.device.hardware_ids.clone(), compatible: Vec::new() };
             let there = image.drivers_for(&ids)?;
             for candidate in wanted(&below, &there) {
-                take(repository, candidate, &mut chosen)?;
+                take(repository, &candidate.package, &mut chosen)?;
                 components.push(candidate.package.clone());
             }
         }
         for candidate in &taken {
-            take(repository, candidate, &mut chosen)?;
+            take(repository, &candidate.package, &mut chosen)?;
         }
         let mut notes = Vec::new();
         if (is_boot_device || is_card(&found.device))
@@ -249,6 +262,9 @@ pub fn inject(
         // A machine's controller may be switched between its modes.
         boot::wake_generic(image, &system)?;
     }
+    for id in fitting_packages(repository, anyway, &target, options.unsigned)? {
+        take(repository, &id, &mut chosen)?;
+    }
     if options.publish == Publish::WhereSimple {
         publish_all(image, &system, repository, &mut chosen, &mut reports, options)?;
     }
@@ -288,15 +304,11 @@ fn wanted<'f>(found: &'f DeviceMatch, there: &[ImageDriver]) -> Vec<&'f Candidat
 }
 
 /// Takes a package, once.
-fn take(
-    repository: &dyn Packages,
-    candidate: &Candidate,
-    chosen: &mut BTreeMap<String, Chosen>,
-) -> Result<(), Error> {
-    if !chosen.contains_key(&candidate.package) {
-        let (manifest, inf) = repository.load(&candidate.package)?;
+fn take(repository: &dyn Packages, id: &str, chosen: &mut BTreeMap<String, Chosen>) -> Result<(), Error> {
+    if !chosen.contains_key(id) {
+        let (manifest, inf) = repository.load(id)?;
         let package = Chosen { manifest, inf, level: Level::Staged, published: None };
-        chosen.insert(candidate.package.clone(), package);
+        chosen.insert(id.to_owned(), package);
     }
     Ok(())
 }

@@ -81,8 +81,8 @@ impl<'a> BundledPackages<'a> {
         Self { read, packages, by_device, contents }
     }
 
-    /// Adds the package of a bundle. `name` is for messages.
-    pub fn add(&mut self, name: &str, tree: &Tree) -> Result<(), Error> {
+    /// Adds the package of a bundle and gives its id. `name` is for messages.
+    pub fn add(&mut self, name: &str, tree: &Tree) -> Result<String, Error> {
         let corrupt = |expected: &str, found: String| Error::Corrupt {
             path: name.to_owned(),
             expected: expected.to_owned(),
@@ -103,8 +103,9 @@ impl<'a> BundledPackages<'a> {
         for id in &manifest.ids {
             self.by_device.entry(id.clone()).or_default().push(manifest.id.clone());
         }
-        self.packages.insert(manifest.id.clone(), manifest);
-        Ok(())
+        let id = manifest.id.clone();
+        self.packages.insert(id.clone(), manifest);
+        Ok(id)
     }
 
     fn known(&self, file: &FileEntry) -> Result<&ContentRef, Error> {

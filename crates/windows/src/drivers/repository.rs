@@ -46,7 +46,7 @@ pub struct Added {
 /// A driver repository in a directory.
 #[derive(Debug)]
 pub struct Repository {
-    root: PathBuf,
+    pub(super) root: PathBuf,
     index: Index,
     /// Packages whose files are stored and whose descriptions are not yet written.
     pending: BTreeMap<String, Manifest>,
@@ -369,7 +369,7 @@ impl Repository {
         dir.map_err(|source| Error::Linux { path: self.root.display().to_string(), source })
     }
 
-    fn place_of(&self, id: &str) -> PathBuf {
+    pub(super) fn place_of(&self, id: &str) -> PathBuf {
         self.root.join("packages").join(format!("{id}.json"))
     }
 

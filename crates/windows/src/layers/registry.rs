@@ -16,7 +16,7 @@ pub enum RegistryAction {
     /// The value gets the data; without a value the key is made.
     #[default]
     Set,
-    /// Texts are put behind those of a list, what it has already left out; a text behind a text.
+    /// Texts are put behind those of a list, what it has already left out; a text behind a text, bytes behind bytes.
     Append,
     /// The same at the front.
     Prepend,
@@ -32,7 +32,8 @@ pub struct RegistryRule {
     key: String,
     /// Name of a value, empty for the default one.
     value: Option<String>,
-    /// `sz` `expand-sz` `multi-sz` `dword` `qword` `binary` `none`; found by the data when it is left out.
+    /// `sz` `expand-sz` `multi-sz` `dword` `qword` `binary` `none`, and `hex(N)` for the type of any number, as `.reg` files write it; found by
+    /// the data when it is left out.
     #[serde(rename = "type")]
     kind: Option<String>,
     /// Text, number, list of texts; bytes as hexadecimal text.
@@ -85,10 +86,10 @@ impl RegistryRule {
             (Some("qword"), toml::Value::Integer(number)) => {
                 u64::try_from(*number).map(Data::qword).map_err(|_| bad())
             }
-            (Some(kind @ ("binary" | "none")), toml::Value::String(text)) => {
+            (Some(kind), toml::Value::String(text)) => {
+                let kind = type_of_bytes(kind).ok_or_else(bad)?;
                 let bare: String = text.chars().filter(|c| !c.is_whitespace() && *c != ',').collect();
                 let bytes = unhex(&bare).ok_or_else(bad)?;
-                let kind = if kind == "none" { ValueType::NONE } else { ValueType::BINARY };
                 Ok(Data { kind, bytes })
             }
             _ => Err(bad()),
@@ -134,6 +135,10 @@ impl RegistryRule {
             let new: Vec<String> = texts(&new).into_iter().filter(is_new).collect();
             return Ok(Data::multi_sz(if is_append { [old, new].concat() } else { [new, old].concat() }));
         }
+        if old.kind == ValueType::BINARY && new.kind == ValueType::BINARY {
+            let [first, second] = if is_append { [old, new] } else { [new, old] };
+            return Ok(Data { kind: old.kind, bytes: [&first.bytes[..], &second.bytes].concat() });
+        }
         if let (Some(old_text), Some(new_text)) = (old.as_text(), new.as_text()) {
             let text =
                 if is_append { format!("{old_text}{new_text}") } else { format!("{new_text}{old_text}") };
@@ -142,9 +147,22 @@ impl RegistryRule {
         }
         Err(invalid(
             &self.key,
-            "texts or lists of texts to put together",
+            "texts, lists of texts or bytes to put together",
             &format!("{} and {}", old.kind, new.kind),
         ))
+    }
+}
+
+/// Type of data that is written as bytes.
+fn type_of_bytes(kind: &str) -> Option<ValueType> {
+    match kind {
+        "binary" => Some(ValueType::BINARY),
+        "none" => Some(ValueType::NONE),
+        other => {
+            let number = other.strip_prefix("hex(")?.strip_suffix(')')?;
+            let is_number = !number.is_empty() && number.bytes().all(|c| c.is_ascii_hexdigit());
+            is_number.then(|| u32::from_str_radix(number, 16).ok()).flatten().map(ValueType)
+        }
     }
 }
 

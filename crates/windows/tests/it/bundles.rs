@@ -9,7 +9,7 @@ use gravure_tree::{ContentRef, Node, Tree};
 use gravure_windows::drivers::{
     AddOptions, BundledPackages, InjectOptions, Publish, Repository, Unsigned, inject,
 };
-use gravure_windows::layers::Layer;
+use gravure_windows::layers::{Layer, Platform};
 use gravure_windows::{Error, WindowsImage};
 
 use crate::support::{NOW, device, dump, listing, nothing_outside, package, storage_inf, windows};
@@ -96,7 +96,7 @@ fn a_layer_in_a_bundle_does_what_it_does_in_a_directory() {
     std::fs::write(temp.path().join("layer.toml"), text).unwrap();
     std::fs::write(temp.path().join("sub/logo.bmp"), b"BM").unwrap();
     let facts = BTreeMap::from([("ROOM".to_owned(), "B7".to_owned())]);
-    let layer = Layer::of_bundle(&tree_of(temp.path()), &nothing_outside, &facts).unwrap();
+    let layer = Layer::of_bundle(Platform::Windows, &tree_of(temp.path()), &nothing_outside, &facts).unwrap();
     let mut tree = windows();
     let mut image = WindowsImage::open(&mut tree, &nothing_outside, NOW).unwrap();
     let system = image.system().unwrap();
@@ -106,6 +106,7 @@ fn a_layer_in_a_bundle_does_what_it_does_in_a_directory() {
     assert_eq!(image.read_file("x\\room.txt", 9).unwrap().as_deref(), Some(&b"B7"[..]));
     assert_eq!(image.finish("").unwrap().outside, []);
     std::fs::remove_file(temp.path().join("sub/logo.bmp")).unwrap();
-    let error = Layer::of_bundle(&tree_of(temp.path()), &nothing_outside, &facts).unwrap_err();
+    let error =
+        Layer::of_bundle(Platform::Windows, &tree_of(temp.path()), &nothing_outside, &facts).unwrap_err();
     assert!(error.to_string().contains("sub/logo.bmp"), "{error}");
 }

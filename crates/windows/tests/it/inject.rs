@@ -5,7 +5,7 @@ use crate::support;
 
 use gravure_hive::Data;
 use gravure_windows::drivers::{
-    AddOptions, InjectOptions, Level, Publish, Repository, Served, Unsigned, inject,
+    AddOptions, InjectOptions, Level, Publish, Repository, Served, Unsigned, inject, inject_with,
 };
 use gravure_windows::{Change, Finished, HiveFile, SetupState, WindowsImage};
 use support::{NOW, device, dump, listing, nothing_outside, package, storage_inf, windows};
@@ -180,6 +180,35 @@ fn a_second_run_changes_nothing_and_undoing_gives_the_image_back() {
     );
 }
 
+#[test]
+fn packages_of_the_models_pack_go_in_without_a_device() {
+    let temp = tempfile::tempdir().unwrap();
+    let repository = repository(temp.path());
+    let ids: Vec<String> = repository.packages().unwrap().into_iter().map(|package| package.id).collect();
+    let mut tree = windows();
+    let mut image = WindowsImage::open(&mut tree, &nothing_outside, NOW).unwrap();
+    let none = [device("0000:00:04.0", &["PCI\\VEN_9999&DEV_0001"], &[])];
+    let report = inject_with(&mut image, &repository, &none, &ids, UNSIGNED).unwrap();
+    assert!(matches!(report.devices[0].served, Served::Nothing));
+    let mut staged: Vec<(&str, Level)> =
+        report.packages.iter().map(|package| (package.inf.as_str(), package.level)).collect();
+    staged.sort();
+    assert_eq!(staged, [("net.inf", Level::Staged), ("raid.inf", Level::Staged)]);
+    // Nothing of them starts by itself: that is for devices that are there.
+    assert!(!image.has_key(HiveFile::System, "ControlSet001\\Services\\raid").unwrap());
+    let Finished { outside, .. } = image.finish("drivers").unwrap();
+    assert!(
+        outside.iter().any(|file| file.to.contains("Gravure\\Drivers\\net_") && file.to.ends_with("net.sys"))
+    );
+    // Unsigned ones need the word for it, an id that is nowhere is an error.
+    let mut tree = windows();
+    let mut image = WindowsImage::open(&mut tree, &nothing_outside, NOW).unwrap();
+    let report = inject_with(&mut image, &repository, &none, &ids, InjectOptions::default()).unwrap();
+    assert_eq!(report.packages, []);
+    let missing = ["0".repeat(64)];
+    assert!(inject_with(&mut image, &repository, &none, &missing, UNSIGNED).is_err());
+}
+
 const HIVE: &str = "/Windows/System32/config/SYSTEM";
 const SOFTWARE: &str = "/Windows/System32/config/SOFTWARE";
 
@@ -283,6 +312,72 @@ fn a_simple_package_is_published_as_dism_would() {
         "Windows\\System32\\drivers\\raid.sys".to_owned(),
     ] {
         assert!(finished.outside.iter().any(|file| file.to == path), "{path}");
+    }
+}
+
+/// What is published of a storage driver with more in its INF file; why it is not, else.
+fn published_with(replace: &[(&str, &str)]) -> Result<Vec<(String, Data)>, String> {
+    let temp = tempfile::tempdir().unwrap();
+    let mut repository = Repository::create(&temp.path().join("repository")).unwrap();
+    let inf = replace.iter().fold(storage_inf(RAID, 0), |inf, (from, to)| inf.replace(from, to));
+    repository.add(&package(temp.path(), "raid", &inf), ALLOW).unwrap();
+    repository.commit().unwrap();
+    let mut tree = windows();
+    let mut image = WindowsImage::open(&mut tree, &nothing_outside, NOW).unwrap();
+    let options = InjectOptions { publish: Publish::WhereSimple, unsigned: Unsigned::Allow };
+    let report = inject(&mut image, &repository, &devices()[..1], options).unwrap();
+    let log = "ControlSet001\\Services\\EventLog\\System\\raid";
+    match report.packages[0].level {
+        Level::Published if image.has_key(HiveFile::System, log).unwrap() => {
+            let values = ["EventMessageFile", "TypesSupported"];
+            let value =
+                |name: &str| Some((name.to_owned(), image.value(HiveFile::System, log, name).unwrap()?));
+            Ok(values.into_iter().filter_map(value).collect())
+        }
+        Level::Published => Ok(Vec::new()),
+        _ => Err(report.devices[0].notes.join("; ")),
+    }
+}
+
+#[test]
+fn event_sources_of_services_are_published_and_their_security_is_not_guessed() {
+    let service = "AddService=raid,2,svc";
+    let log = "[log]\nAddReg=log.reg\n[log.reg]\nHKR,,EventMessageFile,0x20000,\"%%SystemRoot%%\\System32\\IoLogMsg.dll\"\n\
+               HKR,,TypesSupported,0x10001,7\n[files]\n";
+    assert_eq!(published_with(&[]), Ok(Vec::new()));
+    let published = published_with(&[(service, "AddService=raid,2,svc,log"), ("[files]\n", log)]);
+    let expected = [
+        ("EventMessageFile".to_owned(), Data::expand_sz("%SystemRoot%\\System32\\IoLogMsg.dll")),
+        ("TypesSupported".to_owned(), Data::dword(7)),
+    ];
+    assert_eq!(published.unwrap(), expected);
+    for (replace, expected) in [
+        (
+            [("ErrorControl=1\n", "ErrorControl=1\nSecurity=\"D:(A;;GA;;;SY)\"\n"), (service, service)],
+            "service raid has Security of its own",
+        ),
+        (
+            [(service, "AddService=raid,2,svc,nowhere"), ("x", "x")],
+            "section [nowhere] for the event log is missing",
+        ),
+        (
+            [(service, "AddService=raid,2,svc,log,System,..\\..\\x"), ("[files]\n", log)],
+            "event source \"..\\\\..\\\\x\" of log \"System\"",
+        ),
+        (
+            [(service, "AddService=raid,2,svc,log"), ("[files]\n", "[log]\nDelReg=gone\n[files]\n")],
+            "has DelReg",
+        ),
+        (
+            [
+                (service, "AddService=raid,2,svc,log"),
+                ("[files]\n", "[log]\nAddReg=all\n[all]\nHKLM,SOFTWARE\\x,y,,z\n[files]\n"),
+            ],
+            "an entry of the whole machine below the event source",
+        ),
+    ] {
+        let why = published_with(&replace).unwrap_err();
+        assert!(why.starts_with("not published: [Inst]") && why.contains(expected), "{expected}: {why}");
     }
 }
 

@@ -188,3 +188,33 @@ fn an_image_forgets_its_old_disk() {
         }
     }
 }
+
+#[test]
+fn values_of_every_type_are_set_and_bytes_are_put_together() {
+    let text = "[layer]\nid='x'\nversion=1\n\
+                [[registry]]\nkey='HKLM\\SOFTWARE\\T'\nvalue='q'\ntype='qword'\ndata=5000000000\n\
+                [[registry]]\nkey='HKLM\\SOFTWARE\\T'\nvalue='b'\ntype='binary'\ndata='01 02'\n\
+                [[registry]]\nkey='HKLM\\SOFTWARE\\T'\nvalue='b'\ntype='binary'\ndata='03'\naction='append'\n\
+                [[registry]]\nkey='HKLM\\SOFTWARE\\T'\nvalue='b'\ntype='binary'\ndata='00'\naction='prepend'\n\
+                [[registry]]\nkey='HKLM\\SOFTWARE\\T'\nvalue='r'\ntype='hex(8)'\ndata='0a,0b'\n\
+                [[registry]]\nkey='HKLM\\SOFTWARE\\T'\nvalue='p'\ntype='hex(ffff0012)'\ndata='4100 0000'\n";
+    apply_and_undo(text, std::path::Path::new("/"), |image| {
+        let mut value = |name: &str| {
+            let data = image.value(HiveFile::Software, "T", name).unwrap().unwrap();
+            (data.kind.0, data.bytes)
+        };
+        assert_eq!(value("q"), (11, 5_000_000_000u64.to_le_bytes().to_vec()));
+        assert_eq!(value("b"), (3, vec![0, 1, 2, 3]));
+        assert_eq!(value("r"), (8, vec![10, 11]));
+        assert_eq!(value("p"), (0xffff_0012, vec![0x41, 0, 0, 0]));
+    });
+    for (kind, data) in
+        [("hex()", "00"), ("hex(g)", "00"), ("hex(123456789)", "00"), ("binary", "0"), ("word", "1")]
+    {
+        let text = format!(
+            "[layer]\nid='x'\nversion=1\n[[registry]]\nkey='HKLM\\SOFTWARE\\T'\nvalue='v'\ntype='{kind}'\ndata='{data}'\n"
+        );
+        let error = Layer::parse(&text, std::path::Path::new("/"), &BTreeMap::new()).unwrap_err();
+        assert!(error.to_string().contains("data of its type"), "{kind}: {error}");
+    }
+}

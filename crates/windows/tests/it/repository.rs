@@ -1,13 +1,16 @@
 //! A repository in a temporary directory: packages in, matches and packages out, and what is refused.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use gravure_inf::{Arch, Target};
 use gravure_model::inventory::Device;
 use gravure_testkit::signing::Authority;
-use gravure_windows::drivers::{AddOptions, Repository, Unsigned, matches};
+use gravure_windows::drivers::{
+    AddOptions, PackModel, Repository, Unsigned, VendorCatalogue, fitting_packages, matches,
+};
 use gravure_windows::{Error, Roots};
 
 fn inf(class: &str, version: &str, id: &str, extra: &str) -> String {
@@ -293,4 +296,63 @@ fn unsigned_packages_rank_behind_signed_ones() {
     };
     assert_eq!(ranks(Unsigned::Refuse), ["signed.inf 00ff0001", "unsigned.inf 80ff0000"]);
     assert_eq!(ranks(Unsigned::Allow), ["unsigned.inf 00ff0000", "signed.inf 00ff0001"]);
+}
+
+const LENOVO: &str = "<?xml version=\"1.0\"?><ModelList><Model name=\"T14\"><Types><Type>20w0</Type><Type>20W1</Type></Types>\
+    <SCCM os=\"win11\" version=\"24H2\" date=\"2025-01\" crc=\"\">https://x.example/pccbbs/tp_t14_w11.exe</SCCM></Model></ModelList>";
+
+#[test]
+fn packages_are_known_by_the_models_whose_pack_they_are_of() {
+    let temp = tempfile::tempdir().unwrap();
+    let root = temp.path().join("repository");
+    let mut repository = Repository::create(&root).unwrap();
+    let path = |name: &str, id: &str| package(temp.path(), name, &inf(NET, "1.0.0.0", id, ""));
+    let other = inf(NET, "1.0.0.0", "PCI\\VEN_3&DEV_3", "").replace("NTamd64", "NTarm64");
+    let paths = [
+        path("dock", "USB\\VID_1&PID_2"),
+        path("net", "PCI\\VEN_1&DEV_2"),
+        package(temp.path(), "arm", &other),
+        path("old", "PCI\\VEN_4&DEV_4"),
+    ];
+    let ids: Vec<String> =
+        paths.iter().map(|path| repository.add(path, AddOptions::default()).unwrap().manifest.id).collect();
+    repository.commit().unwrap();
+    let of = |indexes: &[usize]| -> BTreeSet<String> { indexes.iter().map(|at| ids[*at].clone()).collect() };
+    VendorCatalogue::parse(LENOVO.as_bytes(), "catalogv2.xml").unwrap().keep(&root).unwrap();
+    let models = repository.models_of_pack("TP_T14_w11.exe").unwrap();
+    let named: Vec<String> = models.iter().map(ToString::to_string).collect();
+    assert_eq!(named, ["lenovo:20W0", "lenovo:20W1"]);
+    assert!(repository.models_of_pack("t14_w11.exe").unwrap().is_empty(), "a part of a name is none");
+    for model in &models {
+        repository.note_model(model, &of(&[0])).unwrap();
+    }
+    let t14: PackModel = "Lenovo:20w0".parse().unwrap();
+    repository.note_model(&t14, &of(&[1, 2, 3])).unwrap();
+    let (mut found, all) = (repository.of_model(&t14).unwrap(), of(&[0, 1, 2, 3]));
+    found.sort();
+    assert_eq!(found, all.into_iter().collect::<Vec<_>>());
+    assert_eq!(repository.of_model(&"lenovo:20W1".parse().unwrap()).unwrap(), [ids[0].clone()]);
+    assert_eq!(repository.of_model(&"dell:0B98".parse().unwrap()).unwrap(), [""; 0]);
+
+    // For this processor only; what was taken out is not missed.
+    let manifest = repository.find(&ids[3]).unwrap();
+    repository.remove(&manifest).unwrap();
+    repository.commit().unwrap();
+    let there = repository.of_model(&t14).unwrap();
+    assert_eq!(there.len(), 3);
+    let fitting: BTreeSet<String> =
+        fitting_packages(&repository, &there, &target(), Unsigned::Refuse).unwrap().into_iter().collect();
+    assert_eq!(fitting, of(&[0, 1]));
+    // A list that somebody wrote into.
+    let list = root.join("models/lenovo-20W0.json");
+    for (text, expected) in [
+        ("{\"version\":2,\"model\":\"lenovo:20W0\",\"packages\":[]}", "version 2 of lenovo:20W0"),
+        ("{\"version\":1,\"model\":\"dell:20W0\",\"packages\":[]}", "version 1 of dell:20W0"),
+        ("{\"version\":1,\"model\":\"lenovo:20W0\",\"packages\":[\"../../x\"]}", "../../x"),
+        ("{", "EOF"),
+    ] {
+        fs::write(&list, text).unwrap();
+        let error = repository.of_model(&t14).unwrap_err();
+        assert!(matches!(&error, Error::Corrupt { .. }) && error.to_string().contains(expected), "{error}");
+    }
 }

@@ -5,8 +5,9 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 use gravure_imaging::ErrorKind;
-use gravure_probe::smbios::vendor_key;
-use gravure_windows::drivers::{ArchiveKind, PackQuestion, Vendor, VendorCatalogue, VendorPack, unpack};
+use gravure_windows::drivers::{
+    ArchiveKind, PackModel, PackQuestion, Vendor, VendorCatalogue, VendorPack, unpack,
+};
 use serde::Serialize;
 
 use super::read_inventory;
@@ -209,19 +210,11 @@ fn find(options: &Find, common: &Common) -> Result<ExitCode, Failure> {
 
 fn of_machine(path: &Path) -> Result<(Vendor, String), Failure> {
     let inventory = read_inventory(path)?;
-    let smbios = &inventory.smbios;
-    let maker = smbios.system.manufacturer.as_deref().unwrap_or_default();
-    // Panasonic's catalogue goes by the product's name.
-    if maker.to_lowercase().starts_with("panasonic")
-        && let Some(product) = &smbios.system.product
-    {
-        return Ok((Vendor::Panasonic, product.clone()));
-    }
-    let key = vendor_key(smbios).filter(|key| parse_vendor(key.vendor.as_str()).is_ok());
-    let key = key.ok_or_else(|| {
+    let model = PackModel::of(&inventory.smbios);
+    let found = model.and_then(|model| Some((parse_vendor(model.vendor()).ok()?, model.key().to_owned())));
+    found.ok_or_else(|| {
+        let maker = inventory.smbios.system.manufacturer.as_deref().unwrap_or_default();
         let message = format!("{}: no vendor with a catalogue of driver packs ({maker:?})", path.display());
         Failure::new(ErrorKind::NotFound, message)
-    })?;
-    let vendor = parse_vendor(key.vendor.as_str()).map_err(|why| Failure::new(ErrorKind::Usage, why))?;
-    Ok((vendor, key.key))
+    })
 }

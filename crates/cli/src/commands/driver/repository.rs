@@ -1,5 +1,6 @@
 //! `gravure driver add`, `list`, `match` and `export`: the driver repository.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -7,8 +8,8 @@ use gravure_imaging::{ErrorKind, ServicedImage};
 use gravure_inf::DeviceIds;
 use gravure_model::inventory::Inventory;
 use gravure_windows::drivers::{
-    AddOptions, ArchiveKind, Cover, Coverage, DeviceMatch, ImageDriver, Manifest, PackageSignature,
-    Repository, Unsigned, chosen_packages, coverage, is_better, unpack,
+    AddOptions, ArchiveKind, Cover, Coverage, DeviceMatch, ImageDriver, Manifest, PackModel,
+    PackageSignature, Repository, Unsigned, chosen_packages, coverage, is_better, unpack,
 };
 use gravure_windows::{ContentResult, Error, Roots, WindowsImage};
 use serde::Serialize;
@@ -34,10 +35,13 @@ struct Place {
     after_help = "A package is an INF file, its catalogue, and all files that it copies; what is there already is not stored twice. The
 catalogue must be as it was signed and have the hashes of all files. Packages without one, with another, or with missing files
 are refused; the others are taken, and the exit code is 10. Whom a signer's certificate must lead to is said with --trust;
-Windows has a list of its own and checks again.
+Windows has a list of its own and checks again. With --model or --pack it is noted that the packages are out of the driver pack of these
+models (VENDOR:KEY, as `gravure inventory show` has the vendor key), whose machines get all of them with --model-drivers.
 
 Examples:
   gravure driver add ~/packs/dell-latitude --repository /srv/drivers
+  gravure driver add ~/unpacked --pack 8640_24h2_win11.exe --repository /srv/drivers
+  gravure driver add ~/packs/t14 --model lenovo:20W0 --model lenovo:20W1 --repository /srv/drivers
   gravure driver add e1d68x64.cab pack.zip --repository /srv/drivers --trust MicrosoftRoot2010.cer
   gravure driver add vmxnet3.inf --repository /srv/drivers --allow-unsigned"
 )]
@@ -53,6 +57,12 @@ pub(crate) struct AddCommand {
     /// Take packages that are not signed, or not as their files are
     #[arg(long)]
     allow_unsigned: bool,
+    /// Model whose driver pack the packages are out of, e.g. dell:0B98, lenovo:20XW, hp:880D, board:X512DA; several for one pack for all of them
+    #[arg(long, value_name = "VENDOR:KEY")]
+    model: Vec<PackModel>,
+    /// Pack of a vendor that they are out of, by the file name in an imported catalogue: noted for all models that it is for
+    #[arg(long, value_name = "NAME")]
+    pack: Option<String>,
     /// Take packages that lack files; they are not chosen for processors that need these
     #[arg(long)]
     allow_incomplete: bool,
@@ -62,10 +72,14 @@ pub(crate) struct AddCommand {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   gravure driver list --repository /srv/drivers
+  gravure driver list --model dell:0B98 --repository /srv/drivers
   gravure driver list --repository /srv/drivers --format csv")]
 pub(crate) struct ListCommand {
     #[command(flatten)]
     place: Place,
+    /// Only packages out of the driver pack of this model
+    #[arg(long, value_name = "VENDOR:KEY")]
+    model: Option<PackModel>,
 }
 
 /// Find the packages for the devices of a machine
@@ -174,6 +188,24 @@ struct Taken {
     added: usize,
     there_already: usize,
     refused: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    models: Vec<String>,
+}
+
+/// Models that the packages are noted for.
+fn models_of(options: &AddCommand, repository: &Repository) -> Result<BTreeSet<PackModel>, Failure> {
+    let mut models: BTreeSet<PackModel> = options.model.iter().cloned().collect();
+    if let Some(pack) = &options.pack {
+        let found = repository.models_of_pack(pack)?;
+        if found.is_empty() {
+            let message = format!("no catalogue in the repository has a pack with the file name {pack}");
+            return Err(Failure::new(ErrorKind::NotFound, message).with_cure(
+                "`gravure driver catalogue import` takes catalogues in, `catalogue find` tells their packs; or name the models: --model",
+            ));
+        }
+        models.extend(found);
+    }
+    Ok(models)
 }
 
 pub(crate) fn add(options: &AddCommand, common: &Common) -> Result<ExitCode, Failure> {
@@ -192,11 +224,18 @@ pub(crate) fn add(options: &AddCommand, common: &Common) -> Result<ExitCode, Fai
     }
     let how =
         AddOptions { allow_unsigned: options.allow_unsigned, allow_incomplete: options.allow_incomplete };
-    let mut taken = Taken { added: 0, there_already: 0, refused: Vec::new() };
+    let models = models_of(options, &repository)?;
+    let mut ids = BTreeSet::new();
+    let mut taken = Taken { added: 0, there_already: 0, refused: Vec::new(), models: Vec::new() };
     for file in &files {
         match repository.add(file, how) {
-            Ok(added) if added.is_new => taken.added += 1,
-            Ok(_) => taken.there_already += 1,
+            Ok(added) => {
+                match added.is_new {
+                    true => taken.added += 1,
+                    false => taken.there_already += 1,
+                }
+                ids.insert(added.manifest.id);
+            }
             Err(error @ (Error::Refused { .. } | Error::Inf { .. })) if files.len() > 1 => {
                 taken.refused.push(chain(&error));
             }
@@ -212,10 +251,21 @@ pub(crate) fn add(options: &AddCommand, common: &Common) -> Result<ExitCode, Fai
         }
     }
     repository.commit()?;
+    for model in models {
+        repository.note_model(&model, &ids)?;
+        taken.models.push(model.to_string());
+    }
     output::document(common.format, &taken, |taken| {
         let refused: String = taken.refused.iter().map(|why| format!("refused: {why}\n")).collect();
         let counts = [taken.added, taken.there_already, taken.refused.len()];
-        format!("{refused}{} packages added, {} there already, {} refused", counts[0], counts[1], counts[2])
+        let models = match taken.models.as_slice() {
+            [] => String::new(),
+            models => format!("\nof the pack of {}", models.join(", ")),
+        };
+        format!(
+            "{refused}{} packages added, {} there already, {} refused{models}",
+            counts[0], counts[1], counts[2]
+        )
     })?;
     Ok(done_or_partial(u64::try_from(taken.refused.len()).unwrap_or(u64::MAX)))
 }
@@ -291,7 +341,12 @@ fn short(id: &str) -> &str {
 }
 
 pub(crate) fn list(options: &ListCommand, common: &Common) -> Result<ExitCode, Failure> {
-    let packages = open(&options.place)?.packages()?;
+    let repository = open(&options.place)?;
+    let mut packages = repository.packages()?;
+    if let Some(model) = &options.model {
+        let ids = repository.of_model(model)?;
+        packages.retain(|package| ids.contains(&package.id));
+    }
     output::listing(common.format, packages.into_iter(), |m| {
         let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
         let (class, date, version) = (text(&m.class), text(&m.date), text(&m.driver_version));

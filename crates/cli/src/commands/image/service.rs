@@ -7,30 +7,35 @@ use std::process::ExitCode;
 use std::time::SystemTime;
 
 use gravure_imaging::{
-    ErrorKind, Overlay, Rewriting, ScanOptions, ServicedDirectory, ServicedImage, TreeChange,
+    ErrorKind, Overlay, Rewriting, Round, ScanOptions, ServicedDirectory, ServicedImage, TreeChange,
 };
-use gravure_model::inventory::machine_facts;
+use gravure_linux::Dir;
+use gravure_model::Ctl;
+use gravure_model::inventory::{Inventory, machine_facts};
 use gravure_nttypes::{FileTime, NtName};
 use gravure_tree::Tree;
 use gravure_windows::answer::AnswerSettings;
-use gravure_windows::drivers::{InjectOptions, InjectReport, Publish, Repository, Served, Unsigned, inject};
+use gravure_windows::drivers::{
+    InjectOptions, InjectReport, PackModel, Publish, Repository, Served, Unsigned, inject_with,
+};
 use gravure_windows::layers::{Layer, LayerReport, Platform};
 use gravure_windows::{
-    Change, ContentResult, Finished, HiveFile, LinuxImage, OutsideFile, ReadContent, SERVICED_DIRECTORIES,
-    System, WindowsImage,
+    Change, ContentResult, Finished, HiveFile, LinuxImage, OutsideFile, SERVICED_DIRECTORIES, System,
+    WindowsImage,
 };
 use serde::Serialize;
 
+use super::on_disk::{self, Access, Volume};
 use crate::commands::driver::{read_any_inventory, read_inventory};
 use crate::commands::layout::is_esd;
 use crate::commands::rewrite::Remaking;
-use crate::exit::{Failure, done_or_partial};
+use crate::exit::{Failure, chain, done_or_partial};
 use crate::output::{self, bytes};
 use crate::progress::Reporter;
 use crate::target::ImageName;
 use crate::{Common, interrupt};
 
-/// Put drivers, settings and layers into a Windows image, or layers into a Linux image, offline
+/// Put drivers, settings and layers into a Windows image, or layers into a Linux image, offline; or into a system on a disk
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "The image is written as the only one of a new file; the source stays as it is. Drivers: what Windows has for a device
@@ -38,9 +43,11 @@ stays; packages that fit better are laid into \\Windows\\Gravure\\Drivers and in
 disk controller that Windows does not know gets what it needs to be started from. Everything that is changed is recorded in
 the image, and --undo takes the last run back. Something that could not be done is told, and the exit code is 10.
 Images without Windows take layers of directories, files, text, INI files and first-boot commands (where systemd is); a layer
-with any other rule is refused by the rule's name. A directory is taken for the volume that is mounted there, with the kernel's ntfs3 or ntfs-3g for
+with any other rule is refused by the rule's name. A directory is taken for the system that is mounted there, with the kernel's ntfs3 or ntfs-3g for
 Windows, and is changed in place: of its directories those are read that are changed or asked about, new contents are written and
-flushed first, then files take their places.
+flushed first, then files take their places. A partition, or a raw file of a volume or disk (with :NUMBER for a partition), is
+mounted for that by ntfs3, or by ntfs-3g where the kernel has none, and by the kernel for Linux; NTFS is checked before and after. What is hibernated,
+mounted or not sound is refused, --dry-run reads NTFS without mounting it.
 
 Examples:
   gravure image service install.wim:1 --drivers /srv/drivers --inventory pc.json -o pc.wim
@@ -49,6 +56,8 @@ Examples:
   gravure image service install.wim:1 --layer school.toml --set ROOM=B7 --inventory pc.json -o school.wim
   gravure image service pc.wim:1 --undo -o install.wim
   gravure image service debian.wim:1 --layer room.toml --set ROOM=B7 -o room.wim
+  gravure image service /dev/sda3 --drivers /srv/drivers --inventory pc.json
+  gravure image service disk.img:2 --layer room.toml --set ROOM=B7 --dry-run
   mount -t ntfs3 /dev/sda3 /mnt && gravure image service /mnt --drivers /srv/drivers --inventory pc.json
 
 Settings (TOML): computer-name, product-key, time-zone, owner, organization, input-locale, system-locale, ui-language,
@@ -57,9 +66,9 @@ Places in layers: ${WINDIR} ${SYSTEM32} ${PROGRAM_FILES} ${PROGRAM_FILES_X86} ${
 ${FONTS} ${DEFAULT_USER}; of Linux ${ETC} ${BIN} ${LIB} ${SHARE} ${OPT} ${STATE} ${SKELETON} ${UNITS} ${APPLICATIONS} ${ROOT_HOME}."
 )]
 pub(super) struct Options {
-    /// Image file, with :NUMBER or :NAME; or a directory, where a volume is mounted
+    /// Image file, with :NUMBER or :NAME; a directory, where a volume is mounted; a partition, or a raw file of one or of a disk
     image: ImageName,
-    /// Image file to write; a directory is changed where it is
+    /// Image file to write; what is no image is changed where it is
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Directory of the driver repository
@@ -72,6 +81,9 @@ pub(super) struct Options {
     /// Publish simple packages in driver store and driver database, as DISM does
     #[arg(long, requires = "drivers")]
     publish: bool,
+    /// Put in all packages out of the driver pack of the machine's model, too, whether a device needs them now or not
+    #[arg(long, requires = "drivers")]
+    model_drivers: bool,
     /// Let unsigned drivers start the machine, for machines with test signing
     #[arg(long, requires = "drivers")]
     allow_unsigned: bool,
@@ -130,9 +142,21 @@ pub(super) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
     let ctl = interrupt::ctl();
     let reporter = Reporter::new(common.progress);
     let settings = options.settings.as_deref().map(read_settings).transpose()?;
-    let directory = Path::new(&options.image.file);
-    if directory.is_dir() {
-        return run_in_place(directory, options, settings.as_ref(), common);
+    let path = Path::new(&options.image.file);
+    let volume = if path.is_dir() { None } else { on_disk::find(path, &options.image.which)? };
+    if path.is_dir() || volume.is_some() {
+        if let Some(output) = &options.output {
+            let message =
+                format!("-o {}: a directory, volume or disk is changed where it is", output.display());
+            return Err(Failure::new(ErrorKind::Usage, message).with_cure("leave -o out"));
+        }
+        let report = match &volume {
+            Some(volume) => on_volume(volume, options, settings.as_ref(), &ctl)?,
+            None => in_place(path, options, settings.as_ref(), &ctl)?,
+        };
+        let code = done_or_partial(u64::try_from(report.not_done.len()).unwrap_or(u64::MAX));
+        output::document(common.format, &report, |report| text(report, options))?;
+        return Ok(code);
     }
     if options.output.is_none() && !options.dry_run {
         let failure = Failure::new(ErrorKind::Usage, "no file to write was given");
@@ -146,7 +170,7 @@ pub(super) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
     let Done { mut report, outside } = if has_windows(&serviced.tree) {
         service_windows(WindowsImage::open(&mut serviced.tree, &read, now())?, options, settings.as_ref())?
     } else {
-        service_linux(&mut serviced.tree, &read, options)?
+        service_linux(LinuxImage::open(&mut serviced.tree, &read, now())?, options, None)?
     };
     if let Some(output) = options.output.as_deref().filter(|_| !options.dry_run) {
         let rewrite = options.remaking.options("service", is_esd(output) && !output.exists())?;
@@ -167,34 +191,54 @@ pub(super) fn run(options: &Options, common: &Common) -> Result<ExitCode, Failur
     Ok(code)
 }
 
-/// The same for a mounted volume.
-fn run_in_place(
+/// The same for a volume that nobody has mounted.
+fn on_volume(
+    volume: &Volume,
+    options: &Options,
+    settings: Option<&AnswerSettings>,
+    ctl: &Ctl,
+) -> Result<Report, Failure> {
+    let access = if options.dry_run { Access::Read } else { Access::Change };
+    // To tell what would change, NTFS needs no mount.
+    if let (Access::Read, Some(mut tree)) = (access, volume.tree()?) {
+        tree.read_ahead(&SERVICED_DIRECTORIES, ctl)?;
+        let (done, _) = tree.service(ctl, |round| windows_in(round, &volume.name, options, settings))?;
+        return Ok(done.ok_or_else(|| no_system(&volume.name))?.report);
+    }
+    let mounted = volume.mount(access, ctl)?;
+    let mut report = in_place(mounted.path(), options, settings, ctl)?;
+    mounted.finish(access, ctl)?;
+    report.file = Some(volume.name.clone());
+    Ok(report)
+}
+
+/// The same for a directory where a volume is mounted.
+fn in_place(
     directory: &Path,
     options: &Options,
     settings: Option<&AnswerSettings>,
-    common: &Common,
-) -> Result<ExitCode, Failure> {
-    if let Some(output) = &options.output {
-        let message = format!("-o {}: a directory is changed where it is", output.display());
-        return Err(Failure::new(ErrorKind::Usage, message).with_cure("leave -o out"));
-    }
-    let (ctl, now) = (interrupt::ctl(), now());
+    ctl: &Ctl,
+) -> Result<Report, Failure> {
+    let name = directory.display().to_string();
     let mut serviced = ServicedDirectory::open(directory)?;
-    serviced.read_ahead(&SERVICED_DIRECTORIES, &ctl)?;
-    let Done { mut report, outside } = serviced.service(&ctl, |round| {
-        let read = |content: &gravure_tree::ContentRef| -> ContentResult { Ok((round.read)(content)?) };
-        let image = WindowsImage::open_partial(round.tree, &read, round.looks_into, now);
-        let image = image.map_err(|error| match error {
-            gravure_windows::Error::NotFound { what: "Windows", .. } => {
-                let message = format!("{}: there is no Windows in it", directory.display());
-                Failure::new(ErrorKind::NotFound, message)
-                    .with_cure("only Windows is serviced where it is mounted; of Linux an image is")
-            }
-            other => other.into(),
-        })?;
-        service_windows(image, options, settings)
-    })?;
-    report.file = Some(directory.display().to_string());
+    serviced.read_ahead(&SERVICED_DIRECTORIES, ctl)?;
+    let windows = serviced.service(ctl, |round| windows_in(round, &name, options, settings))?;
+    let Done { mut report, outside } = match windows {
+        Some(done) => done,
+        None => {
+            let root =
+                Dir::open_root(directory).map_err(|error| Failure::new(ErrorKind::Io, chain(&error)))?;
+            serviced = ServicedDirectory::open_unix(root)?;
+            serviced.service(ctl, |Round { tree, read: own, looks_into }| {
+                let read = |content: &gravure_tree::ContentRef| -> ContentResult { Ok(own(content)?) };
+                let image = LinuxImage::open_partial(tree, &read, looks_into, now())?;
+                // Any directory could be one of files: where a volume is not mounted nothing is put.
+                image.name().ok_or_else(|| no_system(&name))?;
+                service_linux(image, options, Some(directory))
+            })?
+        }
+    };
+    report.file = Some(name);
     if !options.dry_run {
         let additions: Vec<(PathBuf, String)> =
             outside.into_iter().map(|file| (file.source, file.to.replace('\\', "/"))).collect();
@@ -204,9 +248,41 @@ fn run_in_place(
         let written = serviced.write(&additions, &elsewhere, Rewriting::Replace)?;
         report.not_done.extend(written.not_done);
     }
-    let code = done_or_partial(u64::try_from(report.not_done.len()).unwrap_or(u64::MAX));
-    output::document(common.format, &report, |report| text(report, options))?;
-    Ok(code)
+    Ok(report)
+}
+
+/// `None` when there is no Windows.
+fn windows_in(
+    round: Round<'_>,
+    name: &str,
+    options: &Options,
+    settings: Option<&AnswerSettings>,
+) -> Result<Option<Done>, Failure> {
+    let Round { tree, read: own, looks_into } = round;
+    let read = |content: &gravure_tree::ContentRef| -> ContentResult { Ok(own(content)?) };
+    let image = match WindowsImage::open_partial(tree, &read, looks_into, now()) {
+        Err(gravure_windows::Error::NotFound { what: "Windows", .. }) => return Ok(None),
+        opened => opened?,
+    };
+    let mut done = service_windows(image, options, settings)?;
+    done.report.file = Some(name.to_owned());
+    Ok(Some(done))
+}
+
+fn no_system(name: &str) -> Failure {
+    let message = format!("{name}: there is neither a Windows nor a Linux that says its name in it");
+    Failure::new(ErrorKind::NotFound, message)
+        .with_cure("name a volume with a system, or the directory where one is mounted")
+}
+
+/// Whether a place of the system lies on the file system of its root.
+fn is_on_root(root: &Path, point: &str) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let device = |path: &Path| std::fs::symlink_metadata(path).ok().map(|facts| facts.dev());
+    match device(&root.join(point.trim_start_matches('/'))) {
+        Some(found) => Some(found) == device(root),
+        None => true,
+    }
 }
 
 /// What was done in memory.
@@ -259,20 +335,37 @@ fn service_windows(
     Ok(Done { report, outside })
 }
 
-fn service_linux(tree: &mut Tree, read: &ReadContent<'_>, options: &Options) -> Result<Done, Failure> {
+/// `mounted` is where the system lies, when it does not come out of an image.
+fn service_linux(
+    mut image: LinuxImage<'_>,
+    options: &Options,
+    mounted: Option<&Path>,
+) -> Result<Done, Failure> {
     let unwanted = [(options.drivers.is_some(), "--drivers"), (options.settings.is_some(), "--settings")];
     if let Some((_, what)) = unwanted.into_iter().find(|(is_given, _)| *is_given) {
         let message = format!("{}: there is no Windows in it, which {what} is for", options.image.file);
         return Err(Failure::new(ErrorKind::Usage, message).with_cure("Linux images take --layer"));
     }
     let layers = read_layers(options, Platform::Linux, None)?;
-    let mut image = LinuxImage::open(tree, read, now())?;
     let linux = image.name().unwrap_or_else(|| "no system that says its name".to_owned());
     let mut layer_reports = Vec::new();
     for layer in &layers {
         layer_reports.push(layer.apply_to_linux(&mut image)?);
     }
     let undone = if options.undo { Some(image.undo_last()?) } else { None };
+    if let Some(root) = mounted {
+        let points = image.mount_points()?;
+        let hidden: Vec<String> = points.into_iter().filter(|point| is_on_root(root, point)).collect();
+        if let Some(path) = image.changed_below(&hidden) {
+            let message = format!(
+                "{path} is not there when the system runs: its /etc/fstab mounts another file system on the way, and that is not mounted here"
+            );
+            return Err(Failure::new(ErrorKind::Refused, message).with_cure(format!(
+                "mount all of the system below one directory, and name that: {}",
+                hidden.join(", ")
+            )));
+        }
+    }
     let changes = image.finish(&words(options))?;
     let changes = undone.map_or(changes, |record| record.changes);
     let not_done = layer_reports.iter().flat_map(|report| report.not_done.iter().cloned()).collect();
@@ -305,13 +398,31 @@ fn add_drivers(image: &mut WindowsImage<'_>, dir: &Path, options: &Options) -> R
     // Machine by machine: places of devices mean something within one only.
     let mut all: Option<InjectReport> = None;
     for path in &options.inventory {
-        let report = inject(image, &repository, &read_inventory(path)?.devices, how)?;
+        let inventory = read_inventory(path)?;
+        let anyway =
+            if options.model_drivers { of_model(&repository, &inventory, path)? } else { Vec::new() };
+        let report = inject_with(image, &repository, &inventory.devices, &anyway, how)?;
         all = Some(match all {
             Some(all) => all.join(report),
             None => report,
         });
     }
     all.ok_or_else(|| Failure::new(ErrorKind::Usage, "no inventory was given"))
+}
+
+/// Packages of the pack of the model that an inventory is of; none is an error.
+fn of_model(repository: &Repository, inventory: &Inventory, path: &Path) -> Result<Vec<String>, Failure> {
+    let shown = path.display();
+    let model = PackModel::of(&inventory.smbios).ok_or_else(|| {
+        Failure::new(ErrorKind::NotFound, format!("{shown}: the machine does not say which model it is"))
+    })?;
+    let ids = repository.of_model(&model)?;
+    if ids.is_empty() {
+        let message = format!("{shown}: no packages of model {model} are in the repository");
+        return Err(Failure::new(ErrorKind::NotFound, message)
+            .with_cure(format!("take its pack in: gravure driver add PACK --model {model}")));
+    }
+    Ok(ids)
 }
 
 fn read_settings(path: &Path) -> Result<AnswerSettings, Failure> {

@@ -36,6 +36,7 @@ fn plan(keys: &[&[u8]]) -> Plan {
         },
         personality: Personality { host_name: String::new(), machine_id: String::new(), confirm: None },
         windows: None,
+        linux: None,
         capture: Some(PlannedCapture {
             name: "golden".into(),
             description: None,

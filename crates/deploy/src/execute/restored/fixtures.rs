@@ -17,7 +17,7 @@ use gravure_tree::Tree;
 use gravure_windows::drivers::Repository;
 
 use super::super::fixtures::{made, windows_hives};
-use super::super::windows::sources::BundleSources;
+use super::super::sources::BundleSources;
 use super::servicing::{Machine, Servicing};
 
 /// A layer that names the machine, and changes a file that is there.

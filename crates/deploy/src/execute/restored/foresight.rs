@@ -13,7 +13,7 @@ use gravure_model::Ctl;
 use gravure_windows::SERVICED_DIRECTORIES;
 
 use super::super::Run;
-use super::super::windows::sources::BundleSources;
+use super::super::sources::BundleSources;
 use super::servicing::{Machine, Serviced, Servicing, Start, wishes};
 use crate::failure::{StepError, chain, code};
 
@@ -62,7 +62,7 @@ impl Run<'_> {
     pub(in crate::execute) fn open_servicing(&self) -> Result<Servicing, StepError> {
         let planned = self.plan.windows.clone();
         let sources = match &planned {
-            Some(planned) => BundleSources::open(planned, self.machine)?,
+            Some(planned) => BundleSources::open(&planned.drivers, &planned.layers, self.machine)?,
             None => BundleSources::default(),
         };
         let devices = match planned {
@@ -73,7 +73,7 @@ impl Run<'_> {
             devices,
             disk: self.target()?.disk.name.clone(),
             name: self.plan.personality.host_name.clone(),
-            what: format!("deployment {}", self.plan.id),
+            what: self.what(),
             now: self.now(),
         };
         Ok(Servicing::of_plan(planned, sources, machine))

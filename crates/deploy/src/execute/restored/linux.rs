@@ -1,15 +1,22 @@
-//! A restored Linux system becomes this machine's. What makes machines of one image twins goes: SSH host keys, the seed of random numbers,
+//! A restored Linux system becomes this machine's, after the plan's layers were put in where it lies. What makes machines of one image twins goes: SSH host keys, the seed of random numbers,
 //! the machine id that D-Bus keeps beside the system's.
 
 use std::path::Path;
 
+use gravure_imaging::{PartialTree, Rewriting, Round, ServicedDirectory};
 use gravure_linux::Dir;
 use gravure_linux::mount::MountOptions;
+use gravure_model::Ctl;
+use gravure_nttypes::FileTime;
+use gravure_tree::ContentRef;
+use gravure_windows::{ContentResult, LinuxImage};
 
+use super::super::linux::{Layers, put_layers};
 use super::super::root::RootEditor;
-use super::super::{Run, confirm, personalise};
+use super::super::windows::changes::Told;
+use super::super::{Change, Expected, Run, confirm, personalise};
 use super::Candidate;
-use crate::failure::StepError;
+use crate::failure::{StepError, code};
 
 /// Directories of Btrfs's top level that systems have as their root: Debian's installer, Ubuntu's and openSUSE's, Fedora's.
 const SUBVOLUMES: [&str; 3] = ["@rootfs", "@", "root"];
@@ -57,8 +64,9 @@ impl Run<'_> {
                 self.unmount()?;
                 continue;
             };
+            let layered = self.put_layers_on_disk(one, &root, stage)?;
             self.change_root(&mut root)?;
-            self.changes = root.into_changes();
+            self.changes = later(layered, root.into_changes());
             self.verify_mounted(one, data, |mounted| place.find(mounted))?;
             return Ok(true);
         }
@@ -77,6 +85,73 @@ impl Run<'_> {
         }
         Ok(())
     }
+}
+
+impl Run<'_> {
+    /// Puts the plan's layers into the system of `root`; gives what is to be found when it is read back.
+    fn put_layers_on_disk(
+        &mut self,
+        one: &Candidate<'_>,
+        root: &RootEditor,
+        stage: &str,
+    ) -> Result<Vec<Change>, StepError> {
+        let Some(layers) = self.layers.clone() else { return Ok(Vec::new()) };
+        let place = format!("{}: ", one.name);
+        let done = lay(&layers, root, &self.what(), self.now(), self.ctl);
+        let (told, changes) =
+            done.map_err(|error| StepError { message: format!("{place}{}", error.message), ..error })?;
+        self.layered = self.layered.saturating_add(1);
+        self.tell_of_layers(told, &place, stage);
+        Ok(changes)
+    }
+}
+
+/// Puts layers into a mounted system: decided in memory first, then written.
+fn lay(
+    layers: &Layers,
+    root: &RootEditor,
+    what: &str,
+    now: FileTime,
+    ctl: &Ctl,
+) -> Result<(Told, Vec<Change>), StepError> {
+    let mut directory = ServicedDirectory::open_unix(root.dir()?)?;
+    let told = directory.service(ctl, |Round { tree, read: own, looks_into }| {
+        let read = |content: &ContentRef| -> ContentResult {
+            match PartialTree::is_own(content) {
+                true => Ok(own(content)?),
+                false => Ok(layers.contents.read(content)?),
+            }
+        };
+        let mut image = LinuxImage::open_partial(tree, &read, looks_into, now)?;
+        let mut told = put_layers(&mut image, &layers.layers)?;
+        if let Some(path) = image.changed_below(&image.mount_points()?) {
+            let message = format!(
+                "layers change {path}, which is not there when the system runs: its table mounts another file system on the way"
+            );
+            return Err(StepError::new(code::UNSUPPORTED, message).with_cure(
+                "make the plan without --layer, or of an image whose system is on one file system",
+            ));
+        }
+        told.notes.push(format!("{} changes", image.finish(what)?.len()));
+        Ok(told)
+    })?;
+    let contents = |content: &ContentRef| layers.contents.read(content);
+    let written = directory.write(&[], &contents, Rewriting::Replace)?;
+    let files = written.files.into_iter().map(|file| Change {
+        path: file.path,
+        content: Expected::Hash { bytes: file.bytes, blake3: file.blake3, mode: file.mode },
+    });
+    let links = written.links.into_iter().map(|(path, text)| Change { path, content: Expected::Link(text) });
+    let gone = written.gone.into_iter().map(|path| Change { path, content: Expected::Gone });
+    Ok((told, files.chain(links).chain(gone).collect()))
+}
+
+/// What was changed first, as far as nothing else became of it.
+fn later(first: Vec<Change>, then: Vec<Change>) -> Vec<Change> {
+    let is_kept = |change: &Change| then.iter().all(|other| other.path != change.path);
+    let mut out: Vec<Change> = first.into_iter().filter(is_kept).collect();
+    out.extend(then);
+    out
 }
 
 /// Takes away what all copies of a system would share, and gives it its machine id.
@@ -141,7 +216,16 @@ impl Place {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+    use std::sync::Arc;
 
+    use gravure_imaging::{Bundles, CaptureOptions, capture_directory};
+    use gravure_io::FileAt;
+    use gravure_model::event::Silent;
+    use gravure_windows::layers::{Layer, Platform};
+
+    use super::super::super::linux::tests::{LAYER, facts, files};
+    use super::super::super::verify::compare;
     use super::*;
 
     fn system(root: &Path) {
@@ -225,6 +309,95 @@ mod tests {
             (b"", false),
         ] {
             assert_eq!(is_selinux_used(config), is_used, "{}", String::from_utf8_lossy(config));
+        }
+    }
+
+    /// A layer in a bundle, for a system in a directory.
+    fn layers(dir: &Path, root: &Path, text: &str) -> Layers {
+        let beside = dir.join("layer");
+        files(root, &beside, text);
+        let wim = dir.join("layer.wim");
+        capture_directory(&beside, &wim, &CaptureOptions::default(), &Ctl::default(), &Silent).unwrap();
+        let mut bundles = Bundles::default();
+        let tree = bundles.add(Arc::new(FileAt::open(&wim).unwrap()), "room", None).unwrap();
+        let contents = bundles.contents();
+        let read = |content: &ContentRef| -> ContentResult { Ok(contents.read(content)?) };
+        let layer = Layer::of_bundle(Platform::Linux, &tree, &read, &facts()).unwrap();
+        Layers { layers: vec![layer], contents }
+    }
+
+    fn put(layers: &Layers, root: &Path) -> Result<(Told, Vec<Change>), StepError> {
+        let root = RootEditor::new(Dir::open_root(root).unwrap());
+        lay(layers, &root, "deployment p", FileTime(1 << 56), &Ctl::default())
+    }
+
+    #[test]
+    fn layers_are_put_in_where_the_system_lies_and_read_back() {
+        if !gravure_linux::process::is_root() {
+            gravure_testkit::skipped("files are given to root, which needs root");
+            return;
+        }
+        let temp = tempfile::tempdir().unwrap();
+        let root = temp.path().join("root");
+        let layers = layers(temp.path(), &root, LAYER);
+        fs::set_permissions(root.join("etc/motd"), fs::Permissions::from_mode(0o640)).unwrap();
+        std::os::unix::fs::chown(root.join("etc/motd"), Some(7), Some(8)).unwrap();
+        let (told, changes) = put(&layers, &root).unwrap();
+        assert_eq!((told.notes[0].as_str(), told.not_done.len()), ("layer room 2: applied", 0));
+        let read = |path: &str| fs::read_to_string(root.join(path)).unwrap();
+        let stat = |path: &str| fs::metadata(root.join(path)).unwrap();
+        assert_eq!(read("etc/motd"), "Welcome\nRoom B7\n");
+        let motd = stat("etc/motd");
+        assert_eq!(
+            (motd.mode() & 0o7777, motd.uid(), motd.gid()),
+            (0o640, 7, 8),
+            "what was there keeps its own"
+        );
+        assert_eq!(read("var/lib/gravure/changes/0001/0"), "Welcome\n", "kept for undoing");
+        assert_eq!(stat("var/lib/gravure/changes").mode() & 0o7777, 0o700);
+        assert_eq!((read("etc/room"), stat("etc/room").mode() & 0o7777), ("B7 pc-7".to_owned(), 0o600));
+        assert_eq!(stat("usr/local/bin/room").mode() & 0o7777, 0o755);
+
+        let editor = RootEditor::new(Dir::open_root(&root).unwrap());
+        assert_eq!(compare(&changes, &editor).unwrap(), changes.len() as u64);
+        let wanted = "etc/systemd/system/multi-user.target.wants/gravure-layer-room.service";
+        for (path, damage, expected) in [
+            ("etc/room", None, "expected mode 0600, found 0644"),
+            ("etc/motd", Some("Welcome\n"), "expected 16 bytes as written, found 8 other bytes"),
+            (
+                wanted,
+                None,
+                "expected a link to /etc/systemd/system/gravure-layer-room.service, found no link",
+            ),
+        ] {
+            let change = changes.iter().find(|change| change.path == path).unwrap();
+            match damage {
+                Some(text) => fs::write(root.join(path), text).unwrap(),
+                None if path == wanted => fs::remove_file(root.join(path)).unwrap(),
+                None => fs::set_permissions(root.join(path), fs::Permissions::from_mode(0o644)).unwrap(),
+            }
+            let failure = compare(std::slice::from_ref(change), &editor).unwrap_err();
+            assert_eq!((failure.code, failure.message), (code::INTEGRITY, format!("/{path}: {expected}")));
+        }
+        // Once: the stamp is there.
+        let (told, changes) = put(&layers, &root).unwrap();
+        assert_eq!((told.notes[0].as_str(), changes), ("layer room 2: there already", vec![]));
+    }
+
+    #[test]
+    fn what_the_system_would_hide_behind_a_mount_is_refused_before_anything_is_written() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = temp.path().join("root");
+        let layers = layers(temp.path(), &root, LAYER);
+        for (fstab, hidden) in [
+            ("UUID=1 / ext4 defaults 0 1\nUUID=2 /var ext4 defaults 0 2\n", "/var/lib/gravure"),
+            ("UUID=1 /usr/local\text4 x\n", "/usr/local/bin/room"),
+        ] {
+            fs::write(root.join("etc/fstab"), fstab).unwrap();
+            let refused = put(&layers, &root).unwrap_err();
+            assert_eq!(refused.code, code::UNSUPPORTED);
+            assert!(refused.message.contains(&format!("layers change {hidden}")), "{}", refused.message);
+            assert!(!root.join("etc/room").exists() && !root.join("var/lib/gravure").exists());
         }
     }
 }

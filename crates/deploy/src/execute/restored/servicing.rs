@@ -9,10 +9,10 @@ use gravure_nttypes::FileTime;
 use gravure_tree::{ContentRef, Tree};
 use gravure_windows::{ContentResult, OutsideFile, SetupState, System, WindowsImage};
 
+use super::super::sources::BundleSources;
 use super::super::windows::changes::{
     Told, check_start, describe, put_drivers, put_layers, put_settings, settings_of, tell,
 };
-use super::super::windows::sources::BundleSources;
 use crate::failure::{StepError, chain, code};
 
 /// First version of Windows with a driver database: 8.

@@ -112,7 +112,7 @@ fn write(
     let written = directory.write(&additions, &contents, Rewriting::InPlace)?;
     let files = written.files.into_iter().map(|file| Change {
         path: file.path,
-        content: Expected::Hash { bytes: file.bytes, blake3: file.blake3 },
+        content: Expected::Hash { bytes: file.bytes, blake3: file.blake3, mode: file.mode },
     });
     let gone = written.gone.into_iter().map(|path| Change { path, content: Expected::Gone });
     Ok((files.chain(gone).collect(), written.not_done))

@@ -5,9 +5,9 @@ use gravure_model::plan::PlannedWindows;
 use gravure_tree::Tree;
 use gravure_windows::answer::AnswerSettings;
 use gravure_windows::drivers::{
-    BundledPackages, DeviceReport, InjectOptions, InjectReport, Level, Publish, Served, Unsigned, inject,
+    BundledPackages, DeviceReport, InjectOptions, InjectReport, Level, Publish, Served, Unsigned, inject_with,
 };
-use gravure_windows::layers::Layer;
+use gravure_windows::layers::{Layer, Platform};
 use gravure_windows::{ReadContent, SetupState, System, WindowsImage};
 
 use crate::failure::{StepError, code};
@@ -39,7 +39,7 @@ pub(in crate::execute) fn put_drivers(
     for (name, tree) in bundles {
         packages.add(name, tree)?;
     }
-    Ok(inject(windows, &packages, devices, inject_options(planned))?)
+    Ok(inject_with(windows, &packages, devices, &planned.drivers_anyway, inject_options(planned))?)
 }
 
 /// The plan's settings with the name that the plan gives.
@@ -63,7 +63,7 @@ pub(in crate::execute) fn put_layers(
 ) -> Result<Told, StepError> {
     let mut told = Told::default();
     for (name, tree) in bundles {
-        let layer = Layer::of_bundle(tree, read, &planned.facts);
+        let layer = Layer::of_bundle(Platform::Windows, tree, read, &planned.facts);
         let done = layer.and_then(|layer| layer.apply(windows, system)).map_err(|error| {
             let failure = StepError::from(error);
             StepError { message: format!("layer {name}: {}", failure.message), ..failure }

@@ -2,7 +2,7 @@
 //! simple enough that nothing of them is guessed.
 
 use gravure_hive::Data;
-use gravure_inf::{FileCopy, Install, Model, OsVersion, Place, RegEntry, Root, reg_flags};
+use gravure_inf::{EventSource, FileCopy, Install, Model, OsVersion, Place, RegEntry, Root, reg_flags};
 
 use super::boot::{config_scope, file_of, may_take, put_entries, put_registry, put_service, store_name};
 use super::{Chosen, InjectOptions, Level, Unsigned};
@@ -97,6 +97,12 @@ pub(super) fn publish(
         for service in install.services.iter().filter(|service| !service.name.is_empty()) {
             let path = service.binary.as_ref().map(|binary| image_path(binary, &store));
             put_service(image, system, &package.inf, service, &published, path.as_deref())?;
+            if let Some(EventSource { log, name, registry, .. }) = &service.event_source {
+                let key = system.control(&format!("Services\\EventLog\\{log}\\{name}"));
+                for entry in registry {
+                    put_registry(image, HiveFile::System, &key, entry)?;
+                }
+            }
         }
         for entry in install.registry.iter().filter(|entry| entry.root == Root::LocalMachine) {
             put_machine_entry(image, system, entry)?;
@@ -146,7 +152,9 @@ fn why_not_simple(system: &System, package: &Chosen, models: &[(Model, Install)]
                 return at(format!("copies to {}", file.destination.path()));
             }
         }
+        let sources = || install.services.iter().filter_map(|service| service.event_source.as_ref());
         let services = install.services.iter().flat_map(|service| &service.registry);
+        let services = services.chain(sources().flat_map(|source| &source.registry));
         for entry in install.registry.iter().chain(&install.hardware_registry).chain(services) {
             let allowed = [Root::Relative, Root::LocalMachine];
             let odd = reg_flags::DELETE | reg_flags::OVERWRITE_ONLY | reg_flags::VIEW_32;
@@ -157,7 +165,22 @@ fn why_not_simple(system: &System, package: &Chosen, models: &[(Model, Install)]
         if let Some(entry) = install.hardware_registry.iter().find(|entry| entry.root != Root::Relative) {
             return at(format!("line {}: an entry of the whole machine below the device", entry.line));
         }
+        for EventSource { log, name, registry, .. } in sources() {
+            if [log, name].iter().any(|part| part.is_empty() || part.contains('\\')) {
+                return at(format!("event source {name:?} of log {log:?}"));
+            }
+            if let Some(entry) = registry.iter().find(|entry| entry.root != Root::Relative) {
+                return at(format!(
+                    "line {}: an entry of the whole machine below the event source",
+                    entry.line
+                ));
+            }
+        }
         for service in &install.services {
+            // How Windows keeps it is not known well enough: nothing of it stands beside other services that were published.
+            if service.security.is_some() {
+                return at(format!("service {} has Security of its own", service.name));
+            }
             if matches!(service.binary, Some(Place::Elsewhere(_))) {
                 return at(format!("service {} is elsewhere", service.name));
             }

@@ -9,8 +9,8 @@ use gravure_model::plan::PlannedWindows;
 use super::super::fixtures::{LAYER, servicing, sources, windows_files};
 use super::*;
 use crate::execute::fixtures::{planned, signed_repository};
+use crate::execute::sources::BundleSources;
 use crate::execute::verify::compare;
-use crate::execute::windows::sources::BundleSources;
 
 const SYSTEM: &str = "Windows/system32/Config/SYSTEM";
 

@@ -1,15 +1,15 @@
-//! The files a Windows deployment draws from: the image, driver packages, layers.
+//! The files a deployment draws from beside its plan: the image, driver packages, layers.
 
 use std::sync::Arc;
 
 use gravure_imaging::{Bundles, Image, ImageFile, Which};
 use gravure_io::ReadAt;
 use gravure_model::descriptor::ImageDescriptor;
-use gravure_model::plan::{Plan, PlannedBundle, PlannedWindows};
+use gravure_model::plan::{Plan, PlannedBundle};
 use gravure_tree::Tree;
 
-use crate::execute::Machine;
-use crate::execute::image::from_imaging;
+use super::Machine;
+use super::image::from_imaging;
 use crate::failure::{StepError, code};
 
 /// Names and trees of bundles.
@@ -29,7 +29,8 @@ pub(super) struct Sources {
 impl Sources {
     pub(super) fn open(
         plan: &Plan,
-        planned: &PlannedWindows,
+        drivers: &[PlannedBundle],
+        layers: &[PlannedBundle],
         descriptor: &ImageDescriptor,
         machine: &Machine,
     ) -> Result<Self, StepError> {
@@ -41,32 +42,36 @@ impl Sources {
                 file.add_bundle(source, &bundle.path, Some(&bundle.descriptor))
             })
         };
-        let (drivers, layers) = (add(&planned.drivers)?, add(&planned.layers)?);
+        let (drivers, layers) = (add(drivers)?, add(layers)?);
         let index = file.find(&Which::Number(plan.image.index.saturating_add(1))).map_err(from_imaging)?;
         let image = file.image(index).map_err(from_imaging)?;
         Ok(Self { file, image, drivers, layers })
     }
 }
 
-/// The bundles alone, for a Windows that is on a disk.
+/// The bundles alone, for a system that is on a disk.
 #[derive(Default)]
-pub(in crate::execute) struct BundleSources {
-    pub(in crate::execute) bundles: Bundles,
+pub(super) struct BundleSources {
+    pub(super) bundles: Bundles,
     /// Name and tree of each driver package.
-    pub(in crate::execute) drivers: Named,
+    pub(super) drivers: Named,
     /// The same of each layer, in their order.
-    pub(in crate::execute) layers: Named,
+    pub(super) layers: Named,
 }
 
 impl BundleSources {
-    pub(in crate::execute) fn open(planned: &PlannedWindows, machine: &Machine) -> Result<Self, StepError> {
+    pub(super) fn open(
+        drivers: &[PlannedBundle],
+        layers: &[PlannedBundle],
+        machine: &Machine,
+    ) -> Result<Self, StepError> {
         let mut bundles = Bundles::default();
         let mut add = |planned: &[PlannedBundle]| {
             each(machine, planned, |source, bundle| {
                 bundles.add(source, &bundle.path, Some(&bundle.descriptor))
             })
         };
-        let (drivers, layers) = (add(&planned.drivers)?, add(&planned.layers)?);
+        let (drivers, layers) = (add(drivers)?, add(layers)?);
         Ok(Self { bundles, drivers, layers })
     }
 }
