@@ -8,10 +8,11 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use gravure_disk::fat::{FatBuilder, FatOptions, FatTime};
-use gravure_hive::{CreateOptions, Data, Editor, Hive, ValueType};
+use gravure_hive::{Data, Editor, Hive, ValueType};
 use gravure_io::MemoryDisk;
 use gravure_model::inventory::{FirmwareMode, Inventory, PciDevice};
 use gravure_nttypes::{FileTime, NtName, SecurityDescriptor};
+use gravure_testkit::hive;
 use gravure_testkit::signing::{Authority, program};
 
 use crate::partition_start;
@@ -60,28 +61,10 @@ const GUARDED: usize = 5;
 /// More than a cell holds: kept in pieces, as Windows keeps its list of programs that ran.
 const BIG_BYTES: usize = 40_000;
 
-fn hive(values: &[(&str, &str, Data)]) -> Result<Vec<u8>> {
-    Ok(editor(values)?.finish()?)
-}
-
-fn editor(values: &[(&str, &str, Data)]) -> Result<Editor> {
-    let options = CreateOptions {
-        minor: 5,
-        root_name: "ROOT".into(),
-        security: SecurityDescriptor::from_sddl("O:BAG:BAD:(A;CI;KA;;;BA)(A;CI;KR;;;BU)")?,
-        now: FileTime(1),
-    };
-    let mut editor = Editor::new(Hive::create(&options)?, FileTime(1))?;
-    for (key, name, data) in values {
-        let id = editor.create(key)?;
-        editor.set_value(id, &NtName::from(*name), data)?;
-    }
-    Ok(editor)
-}
-
 /// Gives a hive what those of used systems have and small ones have not: a list of lists of keys, data in pieces, descriptors of several
 /// kinds, a class.
-fn as_in_use(mut editor: Editor) -> Result<Vec<u8>> {
+fn as_in_use(bytes: Vec<u8>) -> Result<Vec<u8>> {
+    let mut editor = Editor::new(Hive::parse(bytes)?, FileTime(1))?;
     let descriptors = ["O:SYG:SYD:(A;CI;KA;;;SY)", "O:BAG:SYD:(A;CI;KA;;;SY)(A;CI;KR;;;BU)"];
     let descriptors: Vec<Vec<u8>> = descriptors
         .iter()
@@ -110,7 +93,7 @@ fn as_in_use(mut editor: Editor) -> Result<Vec<u8>> {
 fn system_hive() -> Result<Vec<u8>> {
     let storage = "ControlSet001\\Control\\Class\\{4d36e97b-e325-11ce-bfc1-08002be10318}\\Properties\\\
                    {6a3433f4-5626-40e8-a9b9-dbd9ecd2884b}\\0003";
-    as_in_use(editor(&[
+    as_in_use(hive(&[
         ("Select", "Current", Data::dword(1)),
         ("Select", "Default", Data::dword(1)),
         ("Setup", "SetupType", Data::dword(2)),
@@ -127,10 +110,10 @@ fn system_hive() -> Result<Vec<u8>> {
         ("DriverDatabase", "OemInfMap", Data::binary(vec![0xc0])),
         ("DriverDatabase\\DeviceIds\\PCI\\CC_0106", "mshdc.inf", Data::binary(vec![1, 0xff, 0, 0])),
         ("DriverDatabase\\DriverInfFiles\\mshdc.inf", "Active", Data::sz("mshdc.inf_amd64_1")),
-    ])?)
+    ]))
 }
 
-fn software_hive() -> Result<Vec<u8>> {
+fn software_hive() -> Vec<u8> {
     let current = "Microsoft\\Windows NT\\CurrentVersion";
     hive(&[
         (current, "CurrentMajorVersionNumber", Data::dword(10)),
@@ -169,11 +152,8 @@ fn windows_files(dir: &Path) -> Result<PathBuf> {
     let library: Vec<u8> = (0..400_000u32).flat_map(|n| (n / 300).to_le_bytes()).collect();
     let files: Vec<(&str, Vec<u8>)> = vec![
         ("Windows/System32/config/SYSTEM", system_hive()?),
-        ("Windows/System32/config/SOFTWARE", software_hive()?),
-        (
-            "Windows/System32/config/DRIVERS",
-            hive(&[("DriverDatabase", "Version", Data::dword(0x0a00_0000))])?,
-        ),
+        ("Windows/System32/config/SOFTWARE", software_hive()),
+        ("Windows/System32/config/DRIVERS", hive(&[("DriverDatabase", "Version", Data::dword(0x0a00_0000))])),
         ("Windows/System32/drivers/storahci.sys", program(b"storahci")),
         ("Windows/System32/winload.efi", program(b"winload")),
         ("Windows/System32/library.dll", library),
@@ -248,7 +228,7 @@ pub fn disk_image(program: &Path, dir: &Path, files: &Path, wim: &Path) -> Resul
 
     let loader =
         std::fs::read(files.join("Windows/Boot/EFI/bootmgfw.efi")).context("cannot read the stand-in")?;
-    let store = hive(&[("Description", "KeyName", Data::sz("BCD00000000"))])?;
+    let store = hive(&[("Description", "KeyName", Data::sz("BCD00000000"))]);
     let mut system = FatBuilder::new(FatOptions {
         size_bytes: SYSTEM_BYTES,
         sector_bytes: 512,

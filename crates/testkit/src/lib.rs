@@ -14,6 +14,7 @@ mod console;
 mod crash;
 mod faulty;
 mod foreign;
+mod hive;
 mod lab;
 mod oracle;
 mod postgres;
@@ -39,6 +40,7 @@ pub use console::Console;
 pub use crash::{Recording, RecordingDisk, Survives};
 pub use faulty::{Fault, FaultyDisk, Operation};
 pub use foreign::ForeignDhcp;
+pub use hive::hive;
 pub use lab::{HOST_ADDRESS, HOST_ADDRESS6, Lab, Neighbour, PREFIX_LEN, can_make_labs};
 pub use oracle::{
     debian_python_script, oracle, oracles_required, patient_output, python_oracle, python_oracle_script,

@@ -6,8 +6,9 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use gravure_hive::{CreateOptions, Data, Editor, Hive};
+use gravure_hive::{Data, Editor, Hive};
 use gravure_nttypes::{FileTime, NtName, SecurityDescriptor};
+use gravure_testkit::hive;
 use gravure_testkit::signing::{Authority, program};
 
 const INF: &str = r#"[Version]
@@ -55,21 +56,6 @@ pub(crate) fn ok(dir: &Path, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-fn hive(path: &Path, values: &[(&str, &str, Data)]) {
-    let options = CreateOptions {
-        minor: 5,
-        root_name: "ROOT".into(),
-        security: SecurityDescriptor::from_sddl("O:BAG:BAD:(A;CI;KA;;;BA)").unwrap(),
-        now: FileTime(1),
-    };
-    let mut editor = Editor::new(Hive::create(&options).unwrap(), FileTime(1)).unwrap();
-    for (key, name, data) in values {
-        let id = editor.create(key).unwrap();
-        editor.set_value(id, &NtName::from(*name), data).unwrap();
-    }
-    fs::write(path, editor.finish().unwrap()).unwrap();
-}
-
 /// A Windows volume, captured, and a repository with a driver for its controller.
 pub(crate) fn prepared() -> tempfile::TempDir {
     let temp = tempfile::tempdir().unwrap();
@@ -78,29 +64,21 @@ pub(crate) fn prepared() -> tempfile::TempDir {
     fs::create_dir_all(&config).unwrap();
     fs::create_dir_all(dir.join("c/Windows/System32/drivers")).unwrap();
     fs::write(dir.join("c/Windows/notepad.exe"), vec![7; 200_000]).unwrap();
-    hive(
-        &config.join("SYSTEM"),
-        &[
-            ("Select", "Default", Data::dword(1)),
-            ("Setup", "SetupType", Data::dword(2)),
-            (
-                "ControlSet001\\Control\\Session Manager\\Environment",
-                "PROCESSOR_ARCHITECTURE",
-                Data::sz("AMD64"),
-            ),
-            ("DriverDatabase", "Version", Data::dword(0x0a00_0000)),
-        ],
-    );
+    let system = hive(&[
+        ("Select", "Default", Data::dword(1)),
+        ("Setup", "SetupType", Data::dword(2)),
+        ("ControlSet001\\Control\\Session Manager\\Environment", "PROCESSOR_ARCHITECTURE", Data::sz("AMD64")),
+        ("DriverDatabase", "Version", Data::dword(0x0a00_0000)),
+    ]);
+    fs::write(config.join("SYSTEM"), system).unwrap();
     let current = "Microsoft\\Windows NT\\CurrentVersion";
-    hive(
-        &config.join("SOFTWARE"),
-        &[
-            (current, "CurrentMajorVersionNumber", Data::dword(10)),
-            (current, "CurrentMinorVersionNumber", Data::dword(0)),
-            (current, "CurrentBuildNumber", Data::sz("22631")),
-            (current, "ProductName", Data::sz("Windows 11 Pro")),
-        ],
-    );
+    let software = hive(&[
+        (current, "CurrentMajorVersionNumber", Data::dword(10)),
+        (current, "CurrentMinorVersionNumber", Data::dword(0)),
+        (current, "CurrentBuildNumber", Data::sz("22631")),
+        (current, "ProductName", Data::sz("Windows 11 Pro")),
+    ]);
+    fs::write(config.join("SOFTWARE"), software).unwrap();
     let driver = program(b"driver");
     fs::create_dir(dir.join("pack")).unwrap();
     fs::write(dir.join("pack/raid.inf"), INF).unwrap();

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use gravure_hive::{CreateOptions, Data, Editor, Hive};
+use gravure_hive::Data;
 use gravure_linux::disks::Roots;
 use gravure_linux::machine;
 use gravure_model::descriptor::Digest;
@@ -16,7 +16,7 @@ use gravure_model::plan::{
     Step,
 };
 use gravure_model::{Assurance, Timestamp};
-use gravure_nttypes::{FileTime, NtName, SecurityDescriptor};
+pub(in crate::execute) use gravure_testkit::hive;
 use gravure_testkit::signing::{Authority, program};
 use gravure_windows::drivers::{AddOptions, Repository};
 
@@ -84,21 +84,6 @@ pub(in crate::execute) fn made() -> Machine {
     made.link("devices/platform/80860F14:00/firmware_node", "devices/LNXSYSTM:00/80860F14:00");
     made.disk("xvda", "devices/vbd-51712");
     made
-}
-
-pub(in crate::execute) fn hive(values: &[(&str, &str, Data)]) -> Vec<u8> {
-    let options = CreateOptions {
-        minor: 5,
-        root_name: "ROOT".into(),
-        security: SecurityDescriptor::from_sddl("O:BAG:BAD:(A;CI;KA;;;BA)").unwrap(),
-        now: FileTime(1),
-    };
-    let mut editor = Editor::new(Hive::create(&options).unwrap(), FileTime(1)).unwrap();
-    for (key, name, data) in values {
-        let id = editor.create(key).unwrap();
-        editor.set_value(id, &NtName::from(*name), data).unwrap();
-    }
-    editor.finish().unwrap()
 }
 
 /// The hives of a Windows 11 that knows no disk controller; `setup` is its `SetupType`, 2 when setup goes on at the next start.

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use gravure_blockimg::facts::{Hardware, Scope};
-use gravure_model::inventory::Inventory;
+use gravure_model::inventory::{FirmwareMode, Inventory};
 use serde::Serialize;
 
 use super::misfit::{Drives, Judged, hardware_of, misfits, system_disk};
@@ -234,8 +234,16 @@ fn judge_image(
         let said = facts.table.as_ref().and_then(|table| table.sector_bytes);
         let made_for = said.unwrap_or(facts.source.sector_bytes);
         if sector != made_for {
-            *is_wim = true;
-            reasons.push(format!("{name}: sectors of {sector} bytes, the image was made for {made_for}"));
+            let line = format!("{name}: sectors of {sector} bytes, the image was made for {made_for}");
+            // What a BIOS starts counts in sectors and is not taken over.
+            if facts.scope == Scope::Disk && inventory.firmware.mode == FirmwareMode::Bios {
+                *is_wim = true;
+                reasons.push(format!("{line}, and so was what a BIOS starts"));
+            } else {
+                cautions.push(format!(
+                    "{line}: table and boot sectors are converted, volumes that cannot be are laid out anew, file by file"
+                ));
+            }
         }
         let used: u64 = facts.volumes.iter().map(|volume| volume.used_bytes).sum();
         if size < used {
@@ -254,7 +262,7 @@ fn judge_image(
 mod tests {
     use super::*;
     use gravure_blockimg::facts::Facts;
-    use gravure_model::inventory::{Device, Disk, FirmwareMode, PciDevice};
+    use gravure_model::inventory::{Device, Disk, PciDevice};
 
     fn machine(product: &str, class: u32, size: u64, sector: u32) -> Inventory {
         let mut out = Inventory::default();
@@ -323,11 +331,13 @@ mod tests {
         let smaller = ask(machine("A", 0x010802, 128 << 30, 512));
         assert_eq!(smaller.image, ImageKind::Partition);
         assert!(smaller.cautions[0].contains("smaller than"), "{smaller:?}");
-        for target in [
-            machine("A", 0x010802, 64 << 30, 512),
-            machine("A", 0x010802, 256 << 30, 4096),
-            machine("A", 0x010601, 256 << 30, 512),
-        ] {
+        let converted = ask(machine("A", 0x010802, 256 << 30, 4096));
+        assert_eq!(converted.image, ImageKind::Partition);
+        assert!(converted.cautions[0].contains("boot sectors are converted"), "{converted:?}");
+        // A machine that starts by BIOS starts from its boot code.
+        let mut bios = machine("A", 0x010802, 256 << 30, 4096);
+        bios.firmware.mode = FirmwareMode::Bios;
+        for target in [machine("A", 0x010802, 64 << 30, 512), bios, machine("A", 0x010601, 256 << 30, 512)] {
             let advice = ask(target);
             assert_eq!(advice.image, ImageKind::Wim, "{advice:?}");
             assert!(advice.reasons.iter().any(|reason| reason.starts_with("pc1: ")), "{advice:?}");

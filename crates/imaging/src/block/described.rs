@@ -137,10 +137,10 @@ fn system_of_disk(facts: &Facts, holds_windows: impl Fn(&Volume) -> bool) -> Sys
 
 #[cfg(test)]
 mod tests {
-    use gravure_hive::{CreateOptions, Data, Editor, Hive};
+    use gravure_hive::Data;
     use gravure_model::descriptor::DescribedWindows;
     use gravure_model::event::Silent;
-    use gravure_nttypes::{FileTime, NtName, SecurityDescriptor};
+    use gravure_testkit::hive;
 
     use super::*;
     use crate::volume::{ExistingData, VolumeApplyOptions, VolumeFile, apply_to_volume};
@@ -238,21 +238,6 @@ mod tests {
             assert_eq!(is_fatal(&Judged::by_facts(image.facts())), [true], "a pipe is not looked into");
             assert_eq!(is_fatal(&Judged::by_facts(plan.facts())), [is_windows], "{file}");
         }
-    }
-
-    fn hive(values: &[(&str, &str, Data)]) -> Vec<u8> {
-        let options = CreateOptions {
-            minor: 5,
-            root_name: "ROOT".into(),
-            security: SecurityDescriptor::from_sddl("O:BAG:BAD:(A;CI;KA;;;BA)").unwrap(),
-            now: FileTime(1),
-        };
-        let mut editor = Editor::new(Hive::create(&options).unwrap(), FileTime(1)).unwrap();
-        for (key, name, data) in values {
-            let id = editor.create(key).unwrap();
-            editor.set_value(id, &NtName::from(*name), data).unwrap();
-        }
-        editor.finish().unwrap()
     }
 
     #[test]

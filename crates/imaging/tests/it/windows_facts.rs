@@ -5,33 +5,16 @@ use std::path::Path;
 
 use crate::common::{capture, open, run};
 use crate::windows::{Builder, options, volume};
-use gravure_hive::{CreateOptions, Data, Editor, Hive};
+use gravure_hive::Data;
 use gravure_imaging::{
     AppendOptions, CaptureForm, CaptureOptions, Compact, EditOptions, ImageFile, Overlay, ScanOptions,
     TreeChange, VolumeApplyOptions, Which, append_directory, apply_to_volume, describe, edit,
 };
 use gravure_model::Ctl;
 use gravure_model::event::Silent;
-use gravure_nttypes::{FileTime, NtName, SecurityDescriptor};
-use gravure_testkit::{oracle, shared_dir, skipped};
+use gravure_testkit::{hive, oracle, shared_dir, skipped};
 
 use crate::disk::Disk;
-
-/// A hive of `(key, value, data)`.
-fn hive(values: &[(&str, &str, Data)]) -> Vec<u8> {
-    let options = CreateOptions {
-        minor: 5,
-        root_name: "ROOT".into(),
-        security: SecurityDescriptor::from_sddl("O:BAG:BAD:(A;CI;KA;;;BA)").unwrap(),
-        now: FileTime(1),
-    };
-    let mut editor = Editor::new(Hive::create(&options).unwrap(), FileTime(1)).unwrap();
-    for (key, name, data) in values {
-        let id = editor.create(key).unwrap();
-        editor.set_value(id, &NtName::from(*name), data).unwrap();
-    }
-    editor.finish().unwrap()
-}
 
 fn software() -> Vec<u8> {
     let current = "Microsoft\\Windows NT\\CurrentVersion";

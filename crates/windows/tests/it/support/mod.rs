@@ -3,9 +3,10 @@
 
 use std::path::{Path, PathBuf};
 
-use gravure_hive::{CreateOptions, Data, Editor, Hive};
+use gravure_hive::{Data, Hive};
 use gravure_model::inventory::Device;
-use gravure_nttypes::{FileTime, NtName, SecurityDescriptor};
+use gravure_nttypes::{FileTime, NtName};
+pub(crate) use gravure_testkit::hive;
 use gravure_tree::{ContentRef, Node, Tree};
 
 pub(crate) const NOW: FileTime = FileTime(0x01da_0000_0000_0000);
@@ -13,22 +14,6 @@ pub(crate) const NOW: FileTime = FileTime(0x01da_0000_0000_0000);
 /// Nothing of these images lies outside of their tree.
 pub(crate) fn nothing_outside(_: &ContentRef) -> Result<Vec<u8>, Box<dyn std::error::Error + Send + Sync>> {
     Err("nothing lies outside".into())
-}
-
-/// A hive of `(key, value, data)`.
-pub(crate) fn hive(values: &[(&str, &str, Data)]) -> Vec<u8> {
-    let options = CreateOptions {
-        minor: 5,
-        root_name: "ROOT".into(),
-        security: SecurityDescriptor::from_sddl("O:BAG:BAD:(A;CI;KA;;;BA)(A;CI;KR;;;BU)").unwrap(),
-        now: FileTime(1),
-    };
-    let mut editor = Editor::new(Hive::create(&options).unwrap(), FileTime(1)).unwrap();
-    for (key, name, data) in values {
-        let id = editor.create(key).unwrap();
-        editor.set_value(id, &NtName::from(*name), data).unwrap();
-    }
-    editor.finish().unwrap()
 }
 
 /// What every SYSTEM hive of ours has.
