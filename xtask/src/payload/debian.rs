@@ -23,6 +23,9 @@ const BOOT: [&str; 5] =
 /// Programs that run in the payload, taken with the libraries they depend on.
 const PROGRAMS: [&str; 1] = ["e2fsprogs"];
 
+/// The same where a package depends on much that its other programs need: the libraries of the one that is wanted are named here.
+const PROGRAM_ALONE: [&str; 3] = ["xfsprogs", "libinih1", "liburcu8t64"];
+
 /// Package lists younger than this are good enough; a package that has gone meanwhile makes us fetch them again.
 const LIST_AGE: Duration = Duration::from_secs(24 * 3600);
 
@@ -132,6 +135,7 @@ fn resolve(root: &AptRoot, lock: Option<&Lock>) -> Result<Vec<Candidate>> {
     let mut names: Vec<String> = root.closure(&PROGRAMS)?;
     names.extend([KERNEL.to_owned(), image]);
     names.extend(BOOT.map(str::to_owned));
+    names.extend(PROGRAM_ALONE.map(str::to_owned));
     names.sort();
     names.dedup();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();

@@ -12,11 +12,13 @@ use super::elf;
 use super::modules::Modules;
 
 /// Debian programs in the payload: package and path; their libraries follow by themselves.
-const PROGRAMS: [(&str, &str); 3] = [
+const PROGRAMS: [(&str, &str); 4] = [
     ("e2fsprogs", "usr/sbin/mke2fs"),
     ("e2fsprogs", "usr/sbin/e2fsck"),
     // Makes file systems of images smaller than their blocks reach.
     ("e2fsprogs", "usr/sbin/resize2fs"),
+    // Makes the file system that files of an XFS image go to where its blocks have no place.
+    ("xfsprogs", "usr/sbin/mkfs.xfs"),
 ];
 
 /// Other files of packages.
@@ -136,12 +138,12 @@ mod tests {
 
     /// Puts this test's own program in place of Debian's, which needs a loader and the C library too.
     fn stage_with_programs(dir: &Path) -> Stage {
-        let bin = dir.join("e2fsprogs/usr/sbin");
-        std::fs::create_dir_all(&bin).unwrap();
-        for name in ["mke2fs", "e2fsck", "resize2fs"] {
-            std::fs::copy(std::env::current_exe().unwrap(), bin.join(name)).unwrap();
+        for (package, path) in PROGRAMS {
+            let place = dir.join(package).join(path);
+            std::fs::create_dir_all(place.parent().unwrap()).unwrap();
+            std::fs::copy(std::env::current_exe().unwrap(), place).unwrap();
         }
-        Stage::sample(dir, &["e2fsprogs", "libraries"])
+        Stage::sample(dir, &["e2fsprogs", "libraries", "xfsprogs"])
     }
 
     #[test]
@@ -173,13 +175,16 @@ mod tests {
             std::os::unix::fs::symlink(format!("{name}.real"), lib.join(name)).unwrap();
         }
         let found = programs(&stage).unwrap();
-        for name in ["mke2fs", "e2fsck", "resize2fs"] {
-            assert_eq!(found[&format!("usr/sbin/{name}")].package, "e2fsprogs", "{name}");
+        for (package, path) in PROGRAMS {
+            assert_eq!(found[path].package, package, "{path}");
         }
         for name in needs.libraries.iter().filter(|name| !name.starts_with("ld-")) {
             assert_eq!(found[&format!("usr/lib/x86_64-linux-gnu/{name}")].package, "libraries");
         }
-        assert_eq!(packages(&stage).unwrap().into_iter().collect::<Vec<_>>(), ["e2fsprogs", "libraries"]);
+        assert_eq!(
+            packages(&stage).unwrap().into_iter().collect::<Vec<_>>(),
+            ["e2fsprogs", "libraries", "xfsprogs"]
+        );
 
         let libc = lib.join(needs.libraries.iter().find(|name| name.starts_with("libc.so")).unwrap());
         std::fs::remove_file(&libc).unwrap();
