@@ -12,6 +12,7 @@ use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use gravure_disk::Table;
 use gravure_fsmap::{Kind, probe};
@@ -30,6 +31,8 @@ const WIM: &[u8] = b"MSWIM\0\0\0";
 const SECTOR_BYTES: u32 = 512;
 const NTFS3: &str = "ntfs3";
 const NTFS_3G: &str = "ntfs-3g";
+/// How long a program that mounted a volume may hold it after it is unmounted.
+const RELEASE: Duration = Duration::from_secs(10);
 
 /// A volume with a system.
 #[derive(Debug)]
@@ -336,12 +339,21 @@ impl Mounted {
             return Err(failure);
         }
         if access == Access::Change && self.kind == Kind::Ntfs {
+            wait_for_release(&self.device);
             check(&self.device, &self.name, "after it was changed", ctl)?;
         }
         if let Some(piece) = self.piece.take() {
             piece.detach().map_err(|error| failed("its loop device stays", &error))?;
         }
         Ok(())
+    }
+}
+
+/// ntfs-3g lets go of the device a moment after the unmounting; what holds it for longer is told by who opens it next.
+fn wait_for_release(device: &Path) {
+    let start = Instant::now();
+    while BlockDevice::open_exclusive(device).is_err() && start.elapsed() < RELEASE {
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
