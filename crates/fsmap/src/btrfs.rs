@@ -2,6 +2,7 @@
 //! the chunk tree where they lie.
 
 mod chunks;
+mod layout;
 mod list;
 mod subvolumes;
 mod tree;
@@ -17,6 +18,7 @@ use crate::map::Draft;
 use crate::probe::fact;
 use crate::{Error, Kind, Options, Probe, Reason, State};
 
+pub use layout::{BtrfsChunk, BtrfsContent, BtrfsLayout};
 pub(crate) use list::list;
 
 /// Where the super block stands, bytes.

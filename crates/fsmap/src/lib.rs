@@ -38,6 +38,7 @@ mod xfs;
 #[doc(hidden)]
 pub mod fuzz;
 
+pub use btrfs::{BtrfsChunk, BtrfsContent, BtrfsLayout};
 pub use error::{Error, Reason};
 pub use extents::FileExtent;
 pub use list::{ListKind, Listed, list};

@@ -39,8 +39,7 @@ pub fn default_threads() -> usize {
 /// As many of `threads` threads as memory has room for when each takes `bytes`; at least one. Results never depend on how
 /// many there are.
 pub(crate) fn affordable_threads(threads: usize, bytes: u64) -> usize {
-    let available = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| available_bytes(&text));
-    match available {
+    match available_memory() {
         // A quarter is left to the page cache and to everybody else.
         Some(available) => {
             let room = usize::try_from(available / 4 * 3 / bytes.max(1)).unwrap_or(usize::MAX);
@@ -48,6 +47,11 @@ pub(crate) fn affordable_threads(threads: usize, bytes: u64) -> usize {
         }
         None => threads.max(1),
     }
+}
+
+/// Bytes of memory that are to be had without anything being put aside, where the kernel says so.
+pub(crate) fn available_memory() -> Option<u64> {
+    std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| available_bytes(&text))
 }
 
 fn available_bytes(meminfo: &str) -> Option<u64> {

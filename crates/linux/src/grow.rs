@@ -1,4 +1,4 @@
-//! Mounted file systems made larger by the kernel, which can do it without a program of theirs.
+//! Mounted file systems made larger, or Btrfs smaller, by the kernel, which can do it without a program of theirs.
 
 use std::fs::File;
 use std::path::Path;
@@ -60,4 +60,17 @@ pub fn grow(target: &Path, kind: Growing, device_bytes: u64) -> Result<(), Error
             ioctl::write(&root, &ioctl::BTRFS_IOC_RESIZE, &BtrfsArguments { fd: 0, name }).map_err(failed)
         }
     }
+}
+
+/// Makes device `device_id` of the Btrfs volume that is mounted at `target` take `bytes` of it, fewer than before: what lies behind is moved
+/// to the front. Returns when all of that is on the device. `ENOSPC` when the front has no room for it; then some of it was moved.
+pub fn shrink_btrfs(target: &Path, device_id: u64, bytes: u64) -> Result<(), Error> {
+    let failed = |source| Error::io("make smaller", target.display().to_string(), source);
+    let root = File::open(target).map_err(Error::on_path("open", target))?;
+    let text = format!("{device_id}:{bytes}");
+    let mut name = [0; 4088];
+    name[..text.len()].copy_from_slice(text.as_bytes());
+    ioctl::write(&root, &ioctl::BTRFS_IOC_RESIZE, &BtrfsArguments { fd: 0, name }).map_err(failed)?;
+    // What the last unmounting cannot write, nobody is told of.
+    rustix::fs::syncfs(&root).map_err(Error::on_path("sync", target))
 }

@@ -49,7 +49,8 @@ Where an NTFS volume has no place with its blocks, it is laid out anew out of it
 serial number and boot code; so are FAT volumes whose sectors cannot be counted otherwise. ext2/3/4 are made smaller by resize2fs
 while they are restored (e2fsprogs and FUSE are needed for it). XFS is laid out anew, too, with its label, UUID and features, by
 mkfs.xfs and the kernel (xfsprogs, FUSE and root are needed for it); what files shared, quotas and flags such as immutable are not
-kept. The report names all of them, and --no-file-level refuses them. Btrfs is restored block by block or refused.
+kept. Btrfs on one device is made smaller by the kernel, with all subvolumes (FUSE, loop devices and root are needed for it), to
+256 MiB at least. The report names all of them, and --no-file-level refuses them.
 A machine whose architecture, firmware or storage controller would keep the image's system from starting is refused, unless
 --any-hardware says otherwise.
 

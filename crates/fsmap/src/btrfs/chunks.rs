@@ -11,6 +11,9 @@ const ITEM_CHUNK: u8 = 228;
 /// Bytes of a chunk item before its stripes, and of a stripe.
 const CHUNK_BYTES: usize = 48;
 const STRIPE_BYTES: usize = 32;
+/// Bits of a chunk's kind: contents of files, nodes of trees; system when neither is set.
+pub(super) const KIND_DATA: u64 = 0x1;
+pub(super) const KIND_METADATA: u64 = 0x4;
 /// Twice on the same device.
 const PROFILE_DUP: u64 = 0x20;
 /// All profiles that spread or repeat: RAID0, 1, DUP, 10, 5, 6, 1C3, 1C4.
@@ -29,10 +32,12 @@ pub(super) struct Stripe {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Chunk {
-    len: u64,
+pub(super) struct Chunk {
+    pub(super) len: u64,
+    /// What it holds and how often, as the format has it.
+    pub(super) kind: u64,
     /// The second is there for DUP only.
-    physical: [Option<u64>; 2],
+    pub(super) physical: [Option<u64>; 2],
 }
 
 /// All chunks, by logical address.
@@ -108,8 +113,13 @@ impl Chunks {
         if self.all.len() >= MAX_CHUNKS {
             return Err(Error::unsupported("count of Btrfs chunks", format!("more than {MAX_CHUNKS}")));
         }
-        self.all.insert(key.offset, Chunk { len, physical });
+        self.all.insert(key.offset, Chunk { len, kind, physical });
         Ok(())
+    }
+
+    /// All of them with their logical addresses, ascending.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &Chunk)> {
+        self.all.iter().map(|(logical, chunk)| (*logical, chunk))
     }
 
     /// Where `len` bytes at a logical address lie, all copies.

@@ -2,7 +2,7 @@
 //!
 //! Partitions are restored as they are, at the places that [`gravure_disk::transfer`] finds; the source was never shrunk for it. Where there
 //! is no room for the blocks of an NTFS volume, or its sectors cannot be counted otherwise, it is laid out anew out of its files (`anew.rs`), XFS
-//! likewise (`xfs.rs`), ext2/3/4 are made smaller (`shrink.rs`); which ones, `places.rs` decides. The table
+//! likewise (`xfs.rs`), ext2/3/4 and Btrfs are made smaller (`shrink.rs`, `btrfs.rs`); which ones, `places.rs` decides. The table
 //! is computed anew for this disk and written last, behind what its partitions need to be started from their new places: the count of
 //! hidden sectors in boot sectors of NTFS and FAT, the sectors that GRUB's boot code names.
 //!
@@ -10,11 +10,13 @@
 //! discarded, so that nothing of an old disk stays there; partitions are restored and read back (no table), then those that are laid out anew, likewise; boot sectors are patched (no table); table, its first sector last.
 
 mod anew;
+mod btrfs;
 mod device;
 mod fitted;
 mod kernel;
 mod least;
 mod logical;
+mod mounted;
 mod peek;
 mod places;
 mod program;
@@ -22,6 +24,7 @@ mod references;
 mod sectors;
 mod shown;
 mod shrink;
+mod straddling;
 mod volume;
 mod volumes;
 mod xfs;
@@ -686,7 +689,7 @@ fn erase_ends(device: &dyn VolumeDevice) -> Result<(), Error> {
 
 /// File systems that can do with less room than their blocks take.
 fn can_shrink(kind: Kind) -> bool {
-    matches!(kind, Kind::Ntfs | Kind::Ext2 | Kind::Ext3 | Kind::Ext4 | Kind::Xfs)
+    matches!(kind, Kind::Ntfs | Kind::Ext2 | Kind::Ext3 | Kind::Ext4 | Kind::Xfs | Kind::Btrfs)
 }
 
 /// Which file systems have to have room for all their blocks, in words.

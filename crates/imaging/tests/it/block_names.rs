@@ -228,7 +228,7 @@ fn how_small_a_disk_may_be_is_known_before() {
 }
 
 #[test]
-fn file_systems_that_never_get_smaller_need_all_their_blocks() {
+fn file_systems_that_cannot_get_smaller_need_all_their_blocks() {
     let image = windows_disk(true);
     let least = least_disk_bytes(&image, &Ctl::default()).unwrap().unwrap();
     // NTFS is laid out anew in less.
@@ -238,6 +238,7 @@ fn file_systems_that_never_get_smaller_need_all_their_blocks() {
     if !have(&["mkfs.btrfs"]) {
         return;
     }
+    // The kernel makes no Btrfs smaller than 256 MiB.
     let dir = tempfile::tempdir().unwrap();
     let volume = dir.path().join("volume");
     std::fs::File::create(&volume).unwrap().set_len(128 * MIB).unwrap();

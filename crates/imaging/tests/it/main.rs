@@ -3,6 +3,7 @@
 mod block_aged;
 mod block_anew;
 mod block_at;
+mod block_btrfs;
 mod block_crash;
 mod block_filesystems;
 mod block_fit;

@@ -1,6 +1,6 @@
 //! Partitions that are laid out anew, file by file, out of an image of their blocks: NTFS where there is no room for its blocks or its
-//! sectors have another size, FAT where sectors have, XFS where there is no room (`xfs.rs`). Of ext2/3/4 that have no room as many blocks are
-//! restored as fit, the others are moved (`shrink.rs`). All other partitions of a disk are restored as they are.
+//! sectors have another size, FAT where sectors have, XFS where there is no room (`xfs.rs`). Of ext2/3/4 and Btrfs that have no room as many
+//! blocks are restored as fit, the others are moved (`shrink.rs`, `btrfs.rs`). All other partitions of a disk are restored as they are.
 
 use std::io;
 use std::ops::Range;
@@ -12,6 +12,7 @@ use gravure_io::{ReadAt, Window, WriteAt};
 use gravure_model::Ctl;
 use gravure_model::event::Observer;
 
+use super::btrfs::BtrfsSource;
 use super::xfs::XfsSource;
 use super::{disk_error, shrink};
 use crate::block::apply::{BlockApplyOptions, BlockVerify};
@@ -34,6 +35,8 @@ pub(super) enum Files {
     /// Not files, but blocks that can be moved, of so many bytes.
     Ext(Volume, u32),
     Xfs(Box<XfsSource>),
+    /// Likewise blocks.
+    Btrfs(Box<BtrfsSource>),
 }
 
 /// A partition that is laid out anew.
@@ -86,6 +89,7 @@ impl Files {
                 Ok(Self::Ext(volume, probe.block_size.unwrap_or(1024)))
             }
             Kind::Xfs => Ok(Self::Xfs(Box::new(XfsSource::open(volume, name, ctl)?))),
+            Kind::Btrfs => Ok(Self::Btrfs(Box::new(BtrfsSource::open(volume, name, ctl)?))),
             other => Err(Error::Unsupported {
                 what: "laying a volume out anew",
                 value: format!("{} on {name}", other.name()),
@@ -101,12 +105,21 @@ impl Files {
             Self::Fat(volume) => with_fat(volume, volume.size(), sector_bytes, 0, |_| Ok(volume.size())),
             Self::Ext(volume, block) => shrink::least_bytes(volume, *block).map(with_spare_bytes),
             Self::Xfs(source) => source.least_bytes(sector_bytes),
+            Self::Btrfs(source) => source.needs_means().map(|()| source.least_bytes()),
+        }
+    }
+
+    /// The same where it is known without the means to make them smaller.
+    pub(super) fn judged_bytes(&self) -> Option<u64> {
+        match self {
+            Self::Btrfs(source) => Some(source.least_bytes()),
+            _ => None,
         }
     }
 
     /// Whether blocks are restored, too, as many as fit.
     pub(super) fn keeps_blocks(&self) -> bool {
-        matches!(self, Self::Ext(..))
+        matches!(self, Self::Ext(..) | Self::Btrfs(_))
     }
 }
 
@@ -119,6 +132,7 @@ impl Anew {
             Files::Fat(_) => ("FAT", "times and attributes of files are not kept"),
             Files::Xfs(_) => ("XFS", "blocks that files shared are theirs alone now"),
             Files::Ext(..) => return format!("{name}: ext made smaller by resize2fs, as {why}"),
+            Files::Btrfs(_) => return format!("{name}: Btrfs made smaller by the kernel, as {why}"),
         };
         format!("{name}: {kind} laid out anew, file by file, as {why}; {not_kept}")
     }
@@ -173,11 +187,32 @@ impl Anew {
                 Ok(Outcome { warnings: totals.warnings, skipped: totals.skipped, ..outcome })
             }
             Files::Ext(volume, block) => {
-                let moved = shrink::shrink(&part, volume, *block, is_verified)?;
+                let moved = shrink::shrink(&part, volume, *block, is_verified, ctl)?;
+                let verified_bytes = if is_verified { moved } else { 0 };
+                Ok(Outcome { written_bytes: moved, verified_bytes, ..Outcome::default() })
+            }
+            Files::Btrfs(source) => {
+                let moved = source.shrink(&part, is_verified, ctl)?;
                 let verified_bytes = if is_verified { moved } else { 0 };
                 Ok(Outcome { written_bytes: moved, verified_bytes, ..Outcome::default() })
             }
         }
+    }
+}
+
+/// What our reader says, as an error of this crate; `name` is the volume's.
+pub(super) fn failed<'a>(name: &'a str, ctl: &'a Ctl) -> impl FnOnce(gravure_fsmap::Error) -> Error + 'a {
+    move |error| {
+        let kind = match &error {
+            gravure_fsmap::Error::Stopped => match ctl.check() {
+                Err(stopped) => return stopped.into(),
+                Ok(()) => ErrorKind::Failed,
+            },
+            gravure_fsmap::Error::Io { .. } => ErrorKind::Io,
+            gravure_fsmap::Error::Unsupported { .. } => ErrorKind::Unsupported,
+            _ => ErrorKind::Integrity,
+        };
+        Error::Other { what: name.to_owned(), source: error.into(), kind }
     }
 }
 

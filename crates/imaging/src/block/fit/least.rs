@@ -106,7 +106,7 @@ pub fn least_disk_bytes(image: &BlockImage, ctl: &Ctl) -> Result<Option<u64>, Er
                 let smaller = can_shrink(found.kind).then(|| {
                     let files = Files::open(&read, number, &range, found.kind, ctl)?;
                     match files.least_bytes(sector_bytes) {
-                        Err(_) if files.keeps_blocks() => Ok(content()),
+                        Err(_) if files.keeps_blocks() => Ok(files.judged_bytes().unwrap_or_else(content)),
                         least => least,
                     }
                 });

@@ -30,14 +30,15 @@ fn obstacle(image: &BlockImage, device: &dyn VolumeDevice) -> Option<String> {
 
 fn kind(image: &BlockImage) -> Option<Kind> {
     let volume = image.facts().volumes.first()?;
-    let known = [Kind::Ntfs, Kind::Fat16, Kind::Fat32, Kind::Ext2, Kind::Ext3, Kind::Ext4, Kind::Xfs];
+    let known =
+        [Kind::Ntfs, Kind::Fat16, Kind::Fat32, Kind::Ext2, Kind::Ext3, Kind::Ext4, Kind::Xfs, Kind::Btrfs];
     known.into_iter().find(|kind| kind.name().eq_ignore_ascii_case(&volume.content))
 }
 
 /// Whether `image` is one of a volume whose blocks cannot stand on `device` where they were, but whose files may.
 pub fn is_laid_out_anew(image: &BlockImage, device: &dyn VolumeDevice) -> bool {
     let is_possible = match kind(image) {
-        Some(Kind::Ext2 | Kind::Ext3 | Kind::Ext4 | Kind::Xfs) => {
+        Some(Kind::Ext2 | Kind::Ext3 | Kind::Ext4 | Kind::Xfs | Kind::Btrfs) => {
             image.root().sector_bytes == device.sector_bytes()
         }
         other => other.is_some(),

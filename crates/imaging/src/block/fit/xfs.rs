@@ -11,17 +11,14 @@ mod compare;
 mod copy;
 
 use std::io;
-use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use gravure_fsmap::{State, XfsFacts, XfsVolume};
 use gravure_io::ReadAt;
-use gravure_linux::loopdev::{LoopDevice, LoopOptions};
-use gravure_linux::mount::{self, MountOptions};
 use gravure_model::Ctl;
 
-use super::anew::{Outcome, Volume};
-use super::kernel::{Place, unmount};
+use super::anew::{Outcome, Volume, failed};
+use super::mounted::{mounted, needs_driver};
 use super::program::{output, run};
 use super::shown::{Shown, with_file};
 use crate::meter::Meter;
@@ -36,9 +33,9 @@ const LEAST_BYTES: u64 = 300 << 20;
 const LOG_BYTES: u64 = 64 << 20;
 /// Groups keep room for trees of their own: one part of so many.
 const RESERVED_PART: u64 = 25;
-/// What the kernel answers who wants to mount nothing: it has no such file system (`ENODEV`), or not for this user (`EPERM`).
-const NO_DRIVER: i32 = 19;
-const NOT_ALLOWED: i32 = 1;
+/// As it is called to be mounted, and what lets two volumes with one UUID be about.
+const TYPE: &str = "xfs";
+const MOUNT_DATA: &str = "nouuid";
 
 /// A volume of an image that can be laid out anew.
 #[derive(Debug)]
@@ -89,9 +86,7 @@ impl XfsSource {
         output(PROGRAM, |command| {
             command.arg("-V");
         })?;
-        if !is_driver_there()? {
-            return Err(Error::Unsupported { what: "driver of the kernel", value: "xfs".to_owned() });
-        }
+        needs_driver(TYPE)?;
         let files = self.needs.bytes.saturating_add(self.needs.bytes / RESERVED_PART);
         Ok(with_spare_bytes(files.saturating_add(LOG_BYTES)).max(LEAST_BYTES))
     }
@@ -118,7 +113,7 @@ impl XfsSource {
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let written_bytes = with_file(&held, |file| {
             run(PROGRAM, &arguments, file, None, &[0])?;
-            mounted(file, |place| copy::copy(&source, self, place, meter, ctl))
+            mounted(file, TYPE, MOUNT_DATA, |place| copy::copy(&source, self, place, meter, ctl))
         })?;
         sync()?;
         let mut verified_bytes = 0;
@@ -179,57 +174,6 @@ impl XfsSource {
             out.extend(["-L".to_owned(), label.clone()]);
         }
         Ok(out)
-    }
-}
-
-/// Whether the kernel can mount XFS, before anything is written; a driver that is a module is loaded by the question.
-fn is_driver_there() -> Result<bool, Error> {
-    let place = Place::new()?;
-    let nothing = place.path().join("nothing");
-    match mount::mount(nothing.as_os_str(), place.path(), "xfs", MountOptions::default()) {
-        Err(error) if error.errno() == Some(NO_DRIVER) => Ok(false),
-        Err(error) if error.errno() == Some(NOT_ALLOWED) => Err(Error::linux("a volume of XFS")(error)),
-        _ => Ok(true),
-    }
-}
-
-/// Calls `work` with the place where the volume in `file` is mounted.
-fn mounted<T>(file: &Path, work: impl FnOnce(&Path) -> Result<T, Error>) -> Result<T, Error> {
-    let name = file.display().to_string();
-    let options = LoopOptions { partitions: false, ..LoopOptions::default() };
-    let device = LoopDevice::attach(file, options).map_err(Error::linux(&name))?;
-    let place = Place::new()?;
-    let options = MountOptions {
-        data: "nouuid",
-        no_exec: true,
-        no_dev: true,
-        no_suid: true,
-        no_atime: true,
-        ..MountOptions::default()
-    };
-    mount::mount(device.path().as_os_str(), place.path(), "xfs", options).map_err(Error::linux(&name))?;
-    let worked = work(place.path());
-    let unmounted = unmount(place.path()).map_err(Error::linux(&name));
-    let detached = device.detach().map_err(Error::linux(&name));
-    let out = worked?;
-    unmounted?;
-    detached?;
-    Ok(out)
-}
-
-/// What our reader says, as an error of this crate.
-fn failed<'a>(name: &'a str, ctl: &'a Ctl) -> impl FnOnce(gravure_fsmap::Error) -> Error + 'a {
-    move |error| {
-        let kind = match &error {
-            gravure_fsmap::Error::Stopped => match ctl.check() {
-                Err(stopped) => return stopped.into(),
-                Ok(()) => ErrorKind::Failed,
-            },
-            gravure_fsmap::Error::Io { .. } => ErrorKind::Io,
-            gravure_fsmap::Error::Unsupported { .. } => ErrorKind::Unsupported,
-            _ => ErrorKind::Integrity,
-        };
-        Error::Other { what: name.to_owned(), source: error.into(), kind }
     }
 }
 
