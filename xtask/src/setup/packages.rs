@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 /// Package, and what it is for.
 pub(super) const NEEDED: &[(&str, &str)] = &[
     // Names of Debian 12 and 13 alike.
+    ("attr", "oracle: sets and reads extended attributes of files that are restored"),
     ("bind9-dnsutils", "oracle: dig, a foreign resolver"),
     ("btrfs-progs", "oracle: makes the file systems we recognise"),
     ("build-essential", "linker and C compiler of the crates that bring C code (ring, zstd, sqlite)"),
