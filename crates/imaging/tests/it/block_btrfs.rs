@@ -6,14 +6,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::Mutex;
 
-use gravure_disk::{DiskShape, Identity, Layout, PartitionRequest, PartitionSize, Role, TableImage};
 use gravure_fsmap::BtrfsLayout;
 use gravure_imaging::{
-    BlockImage, BlockSource, Error, ErrorKind, FitOptions, FitPlan, FitReport, VolumeDevice, VolumeFile,
-    apply_volume_anew, is_laid_out_anew, least_disk_bytes,
+    BlockSource, Error, ErrorKind, FitOptions, FitPlan, VolumeDevice, VolumeFile, least_disk_bytes,
 };
 use gravure_io::{FileAt, ReadAt, WriteAt};
 use gravure_model::Ctl;
@@ -22,6 +19,7 @@ use gravure_testkit::{Fault, Operation, full_run};
 
 use crate::block_filesystems::used_target;
 use crate::block_fit::{Sectors, capture, have, options, run, tool};
+use crate::kernel_volumes::{Mounted, apply, put_on_disk};
 use crate::windows::noise;
 
 const MIB: u64 = 1 << 20;
@@ -34,20 +32,6 @@ const MAGIC: &[u8] = b"_BHRfS_M";
 
 struct Lab {
     dir: tempfile::TempDir,
-}
-
-/// Mounted, and unmounted in the end.
-struct Mounted(PathBuf);
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        // Programs that other tests are just starting have its files open for a moment.
-        let is_done = (0..2000).any(|_| {
-            let done = Command::new("umount").arg(&self.0).stderr(Stdio::null()).status();
-            done.is_ok_and(|status| status.success())
-        });
-        assert!(is_done || std::thread::panicking());
-    }
 }
 
 impl Lab {
@@ -225,11 +209,6 @@ fn populate(root: &Path) {
     btrfs(&["filesystem", "sync", "."]);
 }
 
-fn apply(image: &BlockImage, device: &dyn VolumeDevice) -> Result<FitReport, Error> {
-    assert!(is_laid_out_anew(image, device));
-    apply_volume_anew(image, device, &options(), &Ctl::default(), &Silent)
-}
-
 #[test]
 fn btrfs_without_room_for_its_blocks_is_made_smaller_with_all_that_is_on_it() {
     let Some(lab) = Lab::new() else { return };
@@ -255,24 +234,8 @@ fn btrfs_without_room_for_its_blocks_is_made_smaller_with_all_that_is_on_it() {
 fn btrfs_on_a_smaller_disk_is_made_smaller_in_its_partition_or_refused() {
     let Some(lab) = Lab::new() else { return };
     let source = lab.volume(&[]);
-    let request =
-        |role, bytes| PartitionRequest { role, size: PartitionSize::Bytes(bytes), name: "p".into() };
-    let requests = [request(Role::Esp, 34 * MIB), request(Role::LinuxRoot, SOURCE_BYTES)];
-    let shape = DiskShape { size_bytes: SOURCE_BYTES + 40 * MIB, sector_bytes: 512 };
-    let layout = Layout::compute(shape, &Identity::new([1; 32]), &requests).unwrap();
     let disk = lab.path("disk");
-    fs::File::create(&disk).unwrap().set_len(shape.size_bytes).unwrap();
-    let file = VolumeFile::open(&disk, None).unwrap();
-    let range = layout.partitions[1].range.clone();
-    let bytes = FileAt::open(&source).unwrap();
-    for at in (0..SOURCE_BYTES).step_by(1 << 20) {
-        let piece = bytes.read_vec_at(at, 1 << 20).unwrap();
-        if piece.iter().any(|byte| *byte != 0) {
-            file.write_all_at(range.start + at, &piece).unwrap();
-        }
-    }
-    TableImage::new(&layout, None).write(&file).unwrap();
-    drop(file);
+    put_on_disk(&source, &disk);
     let image = capture(BlockSource::open(&disk).unwrap());
     let least = least_disk_bytes(&image, &Ctl::default()).unwrap().unwrap();
     // More than the kernel makes volumes of at least.

@@ -21,6 +21,7 @@ mod disk;
 mod forms;
 mod interop;
 mod keep;
+mod kernel_volumes;
 mod large;
 mod mounts;
 mod ntfs_source;

@@ -2,41 +2,18 @@
 
 use std::path::Path;
 
-use gravure_model::identity::MachineIdentity;
-use gravure_model::inventory::FirmwareMode;
-use gravure_model::job::Afterwards;
-use gravure_model::plan::{PLAN_VERSION, Personality, PlannedDisk, PlannedImage, Step};
-use gravure_model::{Assurance, Ctl, Secret, Timestamp};
+use gravure_model::plan::Step;
+use gravure_model::{Assurance, Ctl, Secret};
 use gravure_testkit::{bitlocker, oracle, skipped};
 
+use super::super::fixtures::bare_plan;
 use super::super::restored::fixtures::{ntfs_volume, windows_files};
 use super::*;
 
 fn plan(keys: &[&[u8]]) -> Plan {
     let keys = keys.iter().map(|key| Secret::of_bytes(key)).collect();
     Plan {
-        version: PLAN_VERSION,
-        id: "p".into(),
-        job: "j".into(),
-        machine: MachineIdentity::default(),
-        nonce: String::new(),
-        created: Timestamp(1_000_000),
-        expires: Timestamp(2_000_000),
         assurance: Assurance::Approved,
-        firmware: FirmwareMode::Uefi,
-        seed: String::new(),
-        image: PlannedImage { path: String::new(), descriptor: Digest([0; 32]), index: 0 },
-        disk: PlannedDisk {
-            name: "vda".into(),
-            model: None,
-            serial: None,
-            size_bytes: 0,
-            logical_sector_bytes: 512,
-            wipe: false,
-        },
-        personality: Personality { host_name: String::new(), machine_id: String::new(), confirm: None },
-        windows: None,
-        linux: None,
         capture: Some(PlannedCapture {
             name: "golden".into(),
             description: None,
@@ -45,7 +22,7 @@ fn plan(keys: &[&[u8]]) -> Plan {
             keys,
         }),
         steps: vec![Step::CaptureDisk {}],
-        then: Afterwards::Reboot,
+        ..bare_plan()
     }
 }
 
