@@ -31,8 +31,9 @@ pub trait Files: Send + Sync + std::fmt::Debug {
     fn open(&self, path: &Path) -> io::Result<Arc<dyn ReadAt>>;
     /// Names and lengths of the files, and names of the directories, in a directory; nothing when there is none.
     fn list(&self, path: &Path) -> io::Result<Listing>;
-    /// Makes a file that is locked as long as the result lives. It need not be durable.
-    fn lock_new(&self, path: &Path) -> io::Result<Box<dyn Locked>>;
+    /// Makes a file that is locked as long as the result lives. It need not be durable. Nothing when
+    /// [`remove_unlocked`](Self::remove_unlocked) came between the two.
+    fn lock_new(&self, path: &Path) -> io::Result<Option<Box<dyn Locked>>>;
     /// Whether somebody holds the lock of the file.
     fn is_locked(&self, path: &Path) -> io::Result<bool>;
     /// Removes a file whose lock nobody holds, so that nobody can take it meanwhile.
@@ -121,15 +122,15 @@ impl Files for SystemFiles {
         Ok((files, dirs))
     }
 
-    fn lock_new(&self, path: &Path) -> io::Result<Box<dyn Locked>> {
+    fn lock_new(&self, path: &Path) -> io::Result<Option<Box<dyn Locked>>> {
         use std::os::unix::fs::MetadataExt as _;
         let file = File::options().write(true).create_new(true).open(path)?;
         // Others hold it for a moment only, to look.
         file.lock()?;
         if file.metadata()?.nlink() == 0 {
-            return Err(io::Error::other("removed by a collection before it was locked"));
+            return Ok(None);
         }
-        Ok(Box::new(SystemLock { _file: file, path: path.to_owned() }))
+        Ok(Some(Box::new(SystemLock { _file: file, path: path.to_owned() })))
     }
 
     fn is_locked(&self, path: &Path) -> io::Result<bool> {
@@ -150,7 +151,11 @@ impl Files for SystemFiles {
             file => file?,
         };
         match file.try_lock() {
-            Ok(()) => std::fs::remove_file(path),
+            Ok(()) => match std::fs::remove_file(path) {
+                // Its holder ended since it was opened, and removed it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                removed => removed,
+            },
             Err(std::fs::TryLockError::WouldBlock) => Ok(()),
             Err(std::fs::TryLockError::Error(error)) => Err(error),
         }

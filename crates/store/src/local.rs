@@ -174,11 +174,15 @@ impl<F: Files> Objects for LocalObjects<F> {
     }
 
     fn begin_session(&self) -> Result<Box<dyn Session>, Error> {
-        let name = unique_name()?;
-        let path = self.root.join(SESSIONS).join(&name);
-        let made = self.make_parents(&path).and_then(|()| self.files.lock_new(&path));
-        let lock = made.map_err(Error::io("write", path.display()))?;
-        Ok(Box::new(LocalSession { name, _lock: lock }))
+        loop {
+            // Another name each time: a collection that has opened the file with this name removes what has it.
+            let name = unique_name()?;
+            let path = self.root.join(SESSIONS).join(&name);
+            let made = self.make_parents(&path).and_then(|()| self.files.lock_new(&path));
+            if let Some(lock) = made.map_err(Error::io("write", path.display()))? {
+                return Ok(Box::new(LocalSession { name, _lock: lock }));
+            }
+        }
     }
 
     fn sessions(&self) -> Result<Vec<String>, Error> {

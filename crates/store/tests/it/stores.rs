@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::support::{CrashFiles, content, contents, read_image, store_image, write_contents};
 use gravure_blockimg::{ChunkId, FrameDecoder};
@@ -98,6 +98,29 @@ fn a_collection_beside_a_writer_keeps_what_the_writer_counts_on() {
     let report = collect();
     assert!(report.removed_packs > 0 && report.wanted == 0);
     assert_eq!(local(dir.path()).packs(), []);
+}
+
+#[test]
+fn writers_begin_while_collections_clean_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let objects = LocalObjects::new(dir.path());
+            while !done.load(Ordering::Relaxed) {
+                objects.clean().unwrap();
+            }
+        });
+        let objects = LocalObjects::new(dir.path());
+        let begun: Result<Vec<bool>, _> = (0..3000)
+            .map(|_| {
+                let session = objects.begin_session()?;
+                Ok::<bool, gravure_store::Error>(objects.sessions()? == [session.name()])
+            })
+            .collect();
+        done.store(true, Ordering::Relaxed);
+        assert!(begun.unwrap().into_iter().all(|is_seen| is_seen));
+    });
 }
 
 #[test]

@@ -232,7 +232,7 @@ impl Files for CrashFiles {
         })
     }
 
-    fn lock_new(&self, path: &Path) -> io::Result<Box<dyn Locked>> {
+    fn lock_new(&self, path: &Path) -> io::Result<Option<Box<dyn Locked>>> {
         self.step(|state, _| {
             let number = state.next;
             state.next += 1;
@@ -241,7 +241,7 @@ impl Files for CrashFiles {
             state.locks.insert(path.to_owned());
             Ok(())
         })?;
-        Ok(Box::new(Lock(self.clone(), path.to_owned())))
+        Ok(Some(Box::new(Lock(self.clone(), path.to_owned()))))
     }
 
     fn is_locked(&self, path: &Path) -> io::Result<bool> {
