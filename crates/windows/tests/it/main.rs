@@ -12,6 +12,7 @@ mod layers;
 mod layers_more;
 mod linux_layers;
 mod partial;
+mod real_packages;
 mod repository;
 mod support;
 mod vendors;
