@@ -4,10 +4,12 @@
 #![expect(clippy::print_stdout, reason = "tests tell how long boots took")]
 
 mod boot;
+mod data;
 mod disk;
 mod scene;
 pub mod windows;
 
 pub use boot::{BootSite, SERVER, changed_payload, damage};
+pub use data::{DataKind, DataVolume};
 pub use disk::{Replayed, copy_disk, copy_partition, is_same_disk, looks_blank, partition_start};
 pub use scene::{APPLY_PATIENCE, BOOT_PATIENCE, Scene};

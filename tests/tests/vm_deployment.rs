@@ -7,7 +7,8 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use gravure_disk::{Guid, Table};
 use gravure_e2e::{
-    APPLY_PATIENCE, BOOT_PATIENCE, Replayed, Scene, copy_disk, is_same_disk, looks_blank, partition_start,
+    APPLY_PATIENCE, BOOT_PATIENCE, DataKind, DataVolume, Replayed, Scene, copy_disk, is_same_disk,
+    looks_blank, partition_start,
 };
 use gravure_model::Assurance;
 use gravure_model::api::{MachineReport, TransferReport};
@@ -179,6 +180,50 @@ fn captures(firmware: Firmware, all: bool) -> Result<()> {
     let resent = moved(&scene.capture("second")?)?;
     assert!(resent.network_bytes * 2 < sent.network_bytes, "{resent:?} after {sent:?}");
     Ok(())
+}
+
+/// Volumes beside the system whose blocks have no room on the other disk: their files come with it all the same.
+fn takes_data_along(firmware: Firmware) -> Result<()> {
+    const KINDS: [(DataKind, u64); 2] = [(DataKind::Xfs, 900), (DataKind::Btrfs, 1100)];
+    let dir = tempfile::tempdir()?;
+    if !KINDS.iter().all(|(kind, _)| kind.is_known_here()) {
+        return Ok(());
+    }
+    let Some(mut scene) = installed(firmware, dir.path())? else { return Ok(()) };
+    let mut volumes = Vec::new();
+    for (number, (kind, mib)) in (3..).zip(KINDS) {
+        let volume = DataVolume::make(kind, dir.path(), mib)?;
+        volume.add_to(&scene.disk(), number)?;
+        volumes.push((number, volume, mib << 20));
+    }
+    let sent = moved(&scene.capture("golden")?)?;
+    assert!(sent.network_bytes > 60 << 20, "{sent:?}");
+
+    // Only with all three file systems smaller there is room.
+    scene.set_blank_disk("small.img", 1350 << 20)?;
+    scene.order_image("golden.gim", &[])?;
+    let mut vm = scene.switch_on()?;
+    let report = scene.expect_confirmed(&vm)?;
+    vm.kill()?;
+    moved(&report)?;
+    let Table::Gpt { gpt, faults, .. } = scene.table()? else { anyhow::bail!("no GPT") };
+    assert!(faults.is_empty(), "{faults:?}");
+    for (number, volume, had) in &volumes {
+        let entry = &gpt.entries[usize::try_from(number - 1)?];
+        let (start, bytes) = (entry.first_lba * 512, (entry.last_lba + 1 - entry.first_lba) * 512);
+        assert!(bytes < *had, "partition {number} has {bytes} bytes");
+        assert_eq!(partition_start(&scene.disk(), *number)?, start);
+        volume.compare(&scene.disk(), start, bytes)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn xfs_and_btrfs_beside_the_system_follow_onto_a_smaller_disk() -> Result<()> {
+    if !in_full_run("XFS and Btrfs on a machine whose disk is copied onto a smaller one") {
+        return Ok(());
+    }
+    takes_data_along(Firmware::Uefi)
 }
 
 #[test]
