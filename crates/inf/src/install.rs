@@ -1,5 +1,5 @@
-//! What installing a model does: files, registry entries, services; followed through `Needs` within the file (WDD
-//! "inf-ddinstall-section" and those of its directives). Nothing is done here, only described.
+//! What installing a model does: files, registry entries, services; followed through `Needs` within the file, and into files of
+//! Windows' own that are given (WDD "inf-ddinstall-section" and those of its directives). Nothing is done here, only described.
 
 use std::collections::{HashMap, HashSet};
 
@@ -32,7 +32,7 @@ pub struct FileCopy {
 pub struct Install {
     /// The section that was taken, decoration and all.
     pub section: String,
-    /// Files, each once.
+    /// Files of the package, each once. Those of included files come with Windows.
     pub files: Vec<FileCopy>,
     /// `AddReg` of the section: below the driver's key when relative.
     pub registry: Vec<RegEntry>,
@@ -47,9 +47,9 @@ pub struct Install {
     /// `AddComponent`: hardware IDs of the software components that Windows makes below the device, `SWC\...`; packages of their own drive
     /// them.
     pub components: Vec<String>,
-    /// Files named by `Include`.
+    /// Files named by `Include`, in lower case, and those that included files name in turn.
     pub includes: Vec<String>,
-    /// Sections named by `Needs` that are not in this file, so in those.
+    /// Sections named by `Needs` that are neither in this file nor in an included one that was given.
     pub needs_elsewhere: Vec<String>,
     /// Directives that are there and are not described here, each once: `CoInstallers32`, `AddInterface`, `DelReg`...
     pub other_directives: Vec<String>,
@@ -69,6 +69,9 @@ impl Install {
     }
 }
 
+/// A file that `Include` names: its name in lower case, and what it is.
+pub type Included<'a> = (&'a str, &'a Inf);
+
 /// The section `name` decorated for a processor, for NT, or plain.
 pub(crate) fn install_section<'a>(inf: &'a Inf, name: &str, arch: Arch) -> Option<&'a Section> {
     inf.section(&format!("{name}.nt{arch}"))
@@ -80,6 +83,13 @@ impl Inf {
     /// What installing `model` on `target` does; `None` when its install section is missing.
     pub fn install(&self, model: &Model, target: &Target) -> Option<Install> {
         self.install_named(&model.install, target)
+    }
+
+    /// The same, with what sections of `included` add, as far as `Include` names these files.
+    pub fn install_with(&self, model: &Model, target: &Target, included: &[Included<'_>]) -> Option<Install> {
+        let mut budget = MAX_ENTRIES_OF_INSTALL;
+        let sources = Sources::new(self, target.arch);
+        self.describe(&model.install, target.arch, &sources, included, &mut budget)
     }
 
     /// The same by the name of an install section without decoration.
@@ -96,9 +106,23 @@ impl Inf {
         sources: &Sources<'_>,
         budget: &mut usize,
     ) -> Option<Install> {
+        self.describe(name, arch, sources, &[], budget)
+    }
+
+    fn describe(
+        &self,
+        name: &str,
+        arch: Arch,
+        sources: &Sources<'_>,
+        included: &[Included<'_>],
+        budget: &mut usize,
+    ) -> Option<Install> {
         let section = install_section(self, name, arch)?;
         let mut work = Work {
+            own: self,
             inf: self,
+            from: None,
+            included,
             sources,
             out: Install {
                 section: section.name.clone(),
@@ -147,12 +171,26 @@ enum Part {
     Services,
 }
 
-struct Work<'a> {
+/// A section and the file it is in.
+struct Owned<'a> {
     inf: &'a Inf,
+    /// Name of an included file.
+    from: Option<&'a str>,
+    section: &'a Section,
+}
+
+struct Work<'a> {
+    /// The file itself.
+    own: &'a Inf,
+    /// The file whose section is described: itself, or an included one.
+    inf: &'a Inf,
+    /// Name of the included one.
+    from: Option<&'a str>,
+    included: &'a [Included<'a>],
     sources: &'a Sources<'a>,
     out: Install,
     /// Sections that were followed, so that circles end.
-    seen: HashSet<(String, Part)>,
+    seen: HashSet<(Option<&'a str>, String, Part)>,
     sections: usize,
     /// Entries that may still come.
     budget: &'a mut usize,
@@ -161,7 +199,15 @@ struct Work<'a> {
 
 impl<'a> Work<'a> {
     fn note(&mut self, line: u32, text: String) {
-        self.out.notes.push(Note { severity: Severity::Error, line, text });
+        self.note_as(Severity::Error, line, text);
+    }
+
+    fn note_as(&mut self, severity: Severity, line: u32, text: String) {
+        let text = match self.from {
+            Some(from) => format!("{from}: {text}"),
+            None => text,
+        };
+        self.out.notes.push(Note { severity, line, text });
     }
 
     /// Counts a section against the limit; false when it is one too many.
@@ -195,12 +241,31 @@ impl<'a> Work<'a> {
         self.values(line).into_iter().filter(|name| !name.is_empty()).collect()
     }
 
+    /// A section that `Needs` names: in the file itself, or else in those that were included so far.
+    fn needed(&self, name: &str) -> Option<Owned<'a>> {
+        if let Some(section) = self.inf.section(name) {
+            return Some(Owned { inf: self.inf, from: self.from, section });
+        }
+        let named = |file: &str| self.out.includes.iter().any(|name| name == file);
+        self.included
+            .iter()
+            .filter(|(file, _)| named(file))
+            .find_map(|(file, inf)| inf.section(name).map(|section| Owned { inf, from: Some(file), section }))
+    }
+
     fn follow(&mut self, section: &'a Section, part: Part) {
-        let mut open = vec![section];
-        while let Some(section) = open.pop() {
-            let new = self.seen.insert((section.name.to_lowercase(), part));
+        let mut open = vec![Owned { inf: self.own, from: None, section }];
+        while let Some(Owned { inf, from, section }) = open.pop() {
+            (self.inf, self.from) = (inf, from);
+            let new = self.seen.insert((from, section.name.to_lowercase(), part));
             if !new || !self.counted(section.number) {
                 continue;
+            }
+            // Before `Needs`, wherever it stands.
+            for line in self.inf.entries(section, "Include") {
+                for name in self.names(line) {
+                    push_once(&mut self.out.includes, name.to_lowercase());
+                }
             }
             for line in &section.lines {
                 let Some(key) = line.key.as_deref() else { continue };
@@ -208,17 +273,15 @@ impl<'a> Work<'a> {
                 match (key.as_str(), part) {
                     ("needs", _) => {
                         for name in self.names(line) {
-                            match self.inf.section(&name) {
-                                Some(section) => open.push(section),
+                            match self.needed(&name) {
+                                Some(needed) => open.push(needed),
                                 None => push_once(&mut self.out.needs_elsewhere, name),
                             }
                         }
                     }
-                    ("include", _) => {
-                        for name in self.names(line) {
-                            push_once(&mut self.out.includes, name.to_lowercase());
-                        }
-                    }
+                    ("include", _) => {}
+                    // Of the package they are; Windows brings its own. Ranks are the model's own, too.
+                    ("copyfiles" | "featurescore", Part::Main) if self.from.is_some() => {}
                     ("copyfiles", Part::Main) => self.copy_files(line),
                     ("addreg", Part::Main | Part::Hardware) => {
                         let entries = self.registry(line);
@@ -255,6 +318,7 @@ impl<'a> Work<'a> {
                 }
             }
         }
+        (self.inf, self.from) = (self.own, None);
     }
 
     /// Directives of a section that is not described.
@@ -427,7 +491,7 @@ impl<'a> Work<'a> {
         if found.is_none() {
             // The driver works without.
             let text = format!("AddService: section [{}] for the event log is missing", shown(&section));
-            self.out.notes.push(Note { severity: Severity::Warning, line: line.number, text });
+            self.note_as(Severity::Warning, line.number, text);
         }
         for line in found.map(|found| found.lines.as_slice()).unwrap_or_default() {
             match line.key.as_deref().map(str::trim) {
@@ -472,6 +536,7 @@ impl<'a> Work<'a> {
             boot_flags: None,
             registry: Vec::new(),
             event_source: None,
+            from: self.from.map(str::to_owned),
             line: line.number,
         };
         service.event_source = self.event_source(line, [field(3), field(4), field(5)], &service.name);

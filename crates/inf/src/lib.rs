@@ -31,7 +31,7 @@ pub mod fuzz;
 pub use check::Report;
 pub use error::{Error, Note, Severity};
 pub use inf::Inf;
-pub use install::{FileCopy, Install};
+pub use install::{FileCopy, Included, Install};
 pub use limits::{MAX_FIELD_CHARS, MAX_FILE_BYTES, MAX_SECTION_NAME_CHARS};
 pub use lines::{Line, Section};
 pub use models::Model;

@@ -49,6 +49,9 @@ pub struct Service {
     pub registry: Vec<RegEntry>,
     /// What is entered of it as a source of the event log.
     pub event_source: Option<EventSource>,
+    /// The included file that it is of: such services come with Windows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
     /// One-based line of the `AddService`.
     pub line: u32,
 }

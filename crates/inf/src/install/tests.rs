@@ -191,3 +191,111 @@ fn what_repeats_without_end_is_cut() {
         install.notes.last()
     );
 }
+
+/// What Windows' own files would add.
+fn with_windows(text: &str, windows: &[(&str, &str)]) -> Install {
+    let inf = Inf::parse(text.as_bytes()).unwrap();
+    let windows: Vec<(&str, Inf)> =
+        windows.iter().map(|(name, text)| (*name, Inf::parse(text.as_bytes()).unwrap())).collect();
+    let included: Vec<Included<'_>> = windows.iter().map(|(name, inf)| (*name, inf)).collect();
+    let target = Target::client(Arch::Amd64, "10.0.22631".parse().unwrap());
+    let model = inf.models(&target).into_iter().next().unwrap();
+    inf.install_with(&model, &target, &included).unwrap()
+}
+
+const MOUSE: &str = "[Version]
+Signature=$Windows NT$
+Class=Mouse
+[Manufacturer]
+Maker=Models,NTamd64
+[Models.NTamd64]
+Mouse=Inst,HID\\VID_1
+[Inst.NT]
+Needs=HID_Inst.NT, Nowhere
+Include=MsMouse.inf
+[Inst.NT.HW]
+Needs=HID_Inst.NT.HW
+AddReg=Filter
+[Inst.NT.Services]
+Include=msmouse.inf
+Needs=HID_Inst.NT.Services
+AddService=Flt,,Flt_Service
+[Filter]
+HKR,,\"UpperFilters\",0x00010000,\"Flt\"
+[Flt_Service]
+ServiceType=1
+StartType=3
+ServiceBinary=%13%\\flt.sys
+";
+const MS_MOUSE: &str = "[Version]
+Signature=$Windows NT$
+LayoutFile=layout.inf
+[HID_Inst.NT]
+Include=input.inf
+Needs=Deep,Inst.NT
+FeatureScore=10
+ExcludeID=HID\\NO
+CopyFiles=@mouhid.sys
+[HID_Inst.NT.HW]
+AddReg=Values
+[HID_Inst.NT.Services]
+AddService=mouhid,2,Service
+[Values]
+HKR,,%NAME%,0x00010001,1
+[Service]
+ServiceType=1
+StartType=3
+ServiceBinary=%12%\\mouhid.sys
+AddReg=Params
+[Params]
+HKR,Parameters,UseOnlyMice,0x00010001,0
+[Strings]
+NAME=Wheel
+";
+const INPUT: &str = "[Version]
+Signature=$Windows NT$
+[Deep]
+Needs=HID_Inst.NT
+AddReg=Deep_Values
+[Deep_Values]
+HKR,,Deep,,yes
+HKR = no entry
+[Other]
+AddReg=Missing
+";
+
+#[test]
+fn sections_of_windows_own_files_add_what_they_have() {
+    let files = [("msmouse.inf", MS_MOUSE), ("input.inf", INPUT), ("never.inf", MS_MOUSE)];
+    let install = with_windows(MOUSE, &files);
+    assert_eq!(install.includes, ["msmouse.inf", "input.inf"]);
+    // `Inst.NT` is here, but not in the file that asks for it.
+    assert_eq!(install.needs_elsewhere, ["Nowhere", "Inst.NT"]);
+    let names = |entries: &[RegEntry]| entries.iter().map(|entry| entry.value.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&install.registry), ["Deep"]);
+    // With the texts of the file it is in.
+    assert_eq!(names(&install.hardware_registry), ["UpperFilters", "Wheel"]);
+    assert_eq!(install.files, [], "Windows' own files are not the package's");
+    assert_eq!((install.feature_score, install.exclude_ids.as_slice()), (0xff, &["HID\\NO".to_owned()][..]));
+    let services: Vec<_> = install.services.iter().map(|s| (s.name.as_str(), s.from.as_deref())).collect();
+    assert_eq!(services, [("Flt", None), ("mouhid", Some("msmouse.inf"))]);
+    assert_eq!(install.function_driver().map(|service| service.name.as_str()), Some("mouhid"));
+    assert_eq!(names(&install.services[1].registry), ["UseOnlyMice"]);
+    assert_eq!((install.notes.as_slice(), install.other_directives.as_slice()), (&[][..], &[][..]));
+}
+
+#[test]
+fn what_is_not_given_is_needed_elsewhere_and_faults_name_their_file() {
+    let install = with_windows(MOUSE, &[("input.inf", INPUT)]);
+    assert_eq!(
+        install.needs_elsewhere,
+        ["HID_Inst.NT", "Nowhere", "HID_Inst.NT.HW", "HID_Inst.NT.Services"],
+        "input.inf is not included"
+    );
+    assert_eq!(install.includes, ["msmouse.inf"]);
+    let faulty = MS_MOUSE.replace("AddReg=Values", "AddReg=Absent");
+    let install = with_windows(MOUSE, &[("msmouse.inf", &faulty)]);
+    let notes: Vec<_> = install.notes.iter().map(|note| note.text.as_str()).collect();
+    assert_eq!(notes, ["msmouse.inf: AddReg: section [Absent] is missing"]);
+    assert_eq!(install.notes[0].line, 11);
+}

@@ -6,6 +6,7 @@
 //! database, as `dism /Add-Driver` leaves it; only on request, and only for simple packages.
 
 mod boot;
+mod included;
 mod publish;
 mod stage;
 

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use gravure_hive::{Data, ValueType};
 use gravure_inf::{Arch, Inf, Install, Model, Place, RegData, RegEntry, Root, Service, Target, reg_flags};
-use gravure_nttypes::{FileTime, Guid};
+use gravure_nttypes::{FileTime, Guid, SecurityDescriptor};
 
 use super::database::{DATABASE, VersionRecord};
 
@@ -18,6 +18,8 @@ const SIGNER_SCORE_HARDWARE: u32 = 0x0d00_0005;
 /// `SignerScore` of a package with another signature.
 const SIGNER_SCORE_OTHER: u32 = 0x0f00_0000;
 const STATUS_FLAGS: u32 = 0x12;
+/// Bit of `StatusFlags`: a configuration has `IncludedInfs`. In a real hive of Windows 10 all 54 such packages have it.
+const STATUS_INCLUDES: u32 = 0x100;
 /// Bits of `ConfigScope`: the install section itself, `.HW`, `.Services`.
 const SCOPE_DRIVER: u32 = 1;
 const SCOPE_DEVICE: u32 = 2;
@@ -27,6 +29,13 @@ pub(super) const MAX_KNOWN_SCOPE: u32 = 0x1ff;
 /// Property that holds the number under which a package was signed, and the type of its value.
 const SUBMISSION_PROPERTY: &str = "Properties\\{4da162c1-5eb1-4140-a444-5064c9814e76}\\0009";
 const SUBMISSION_TYPE: ValueType = ValueType(0xffff_0012);
+/// Sets of properties of a device, and of its driver, below `Properties`.
+const DEVICE_PROPERTIES: &str = "{a45c254e-df1c-4efd-8020-67d146a850e0}";
+const DRIVER_PROPERTIES: &str = "{a8b865dd-2e3d-4094-ad97-e593a70c75d6}";
+/// Types of their values: `DEVPROP_TYPE_UINT32`, `_STRING`, `_SECURITY_DESCRIPTOR`.
+const PROPERTY_NUMBER: ValueType = ValueType(0xffff_0007);
+const PROPERTY_STRING: ValueType = SUBMISSION_TYPE;
+const PROPERTY_SECURITY: ValueType = ValueType(0xffff_0013);
 /// Value types below `Configurations`.
 const KEEP_WHAT_IS_THERE: u32 = 0x2_0000;
 const APPEND_TO_LIST: u32 = 0x4_0000;
@@ -170,7 +179,9 @@ impl Publication<'_> {
         }
         let score = if self.is_hardware_signed { SIGNER_SCORE_HARDWARE } else { SIGNER_SCORE_OTHER };
         set(out, &key, "SignerScore", Data::dword(score));
-        set(out, &key, "StatusFlags", Data::dword(STATUS_FLAGS));
+        let includes = self.models.iter().any(|(_, install)| !install.includes.is_empty());
+        let status = if includes { STATUS_FLAGS | STATUS_INCLUDES } else { STATUS_FLAGS };
+        set(out, &key, "StatusFlags", Data::dword(status));
         if let Some(number) = &self.submission {
             let data = Data { kind: SUBMISSION_TYPE, ..Data::sz(number) };
             set(out, &format!("{key}\\{SUBMISSION_PROPERTY}"), "", data);
@@ -197,8 +208,17 @@ impl Publication<'_> {
         if !install.exclude_ids.is_empty() {
             set(out, key, "ExcludeIds", Data::multi_sz(&install.exclude_ids));
         }
-        relative(&format!("{key}\\Device"), &install.hardware_registry, out);
-        relative(&format!("{key}\\Driver"), &install.registry, out);
+        for (entries, part) in [(&install.hardware_registry, Part::Device), (&install.registry, Part::Driver)]
+        {
+            let (special, plain): (Vec<&RegEntry>, Vec<&RegEntry>) =
+                entries.iter().partition(|entry| kept_apart(entry, part).is_some());
+            relative(&format!("{key}\\{}", part.key()), plain, out);
+            for entry in special {
+                if let Some(Apart::At(below, name, data)) = kept_apart(entry, part) {
+                    set(out, format!("{key}\\{below}").trim_end_matches('\\'), &name, data);
+                }
+            }
+        }
         for service in &install.services {
             relative(&format!("{key}\\Services\\{}", service.name), &service.registry, out);
         }
@@ -296,9 +316,81 @@ pub(super) fn service_values(
     out
 }
 
+/// The part of an installation whose key entries are relative to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// The device, `.HW`.
+    Device,
+    /// Its driver.
+    Driver,
+}
+
+impl Part {
+    fn key(self) -> &'static str {
+        match self {
+            Self::Device => "Device",
+            Self::Driver => "Driver",
+        }
+    }
+}
+
+/// A value that Windows does not keep with the others of its part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Apart {
+    /// Key below the configuration, name and data.
+    At(String, String, Data),
+    /// Where it is kept, or how, is not known.
+    Unknown,
+}
+
+/// Whether a value is a property of the device or of its driver, or names filters (WDD "inf-addreg-directive"). Places and types are those of
+/// all configurations of two real hives: of such values none is below `Device` there, and page providers none below `Driver`.
+pub(super) fn kept_apart(entry: &RegEntry, part: Part) -> Option<Apart> {
+    let data = entry
+        .data
+        .as_ref()
+        .filter(|_| entry.root == Root::Relative && entry.key.trim_matches('\\').is_empty())?;
+    let name = entry.value.to_lowercase();
+    let property = |set: &str, number: &str, data: Option<Data>| match data {
+        Some(data) => Apart::At(format!("Properties\\{set}\\{number}"), String::new(), data),
+        None => Apart::Unknown,
+    };
+    let number = || match data {
+        RegData::Dword(number) => Some(Data { kind: PROPERTY_NUMBER, bytes: number.to_le_bytes().to_vec() }),
+        _ => None,
+    };
+    let string = || match data {
+        RegData::Sz(text) => Some(Data { kind: PROPERTY_STRING, ..Data::sz(text) }),
+        _ => None,
+    };
+    let security = || match data {
+        RegData::Sz(text) => {
+            let bytes = SecurityDescriptor::from_sddl(text).ok()?.to_bytes().ok()?;
+            Some(Data { kind: PROPERTY_SECURITY, bytes })
+        }
+        _ => None,
+    };
+    let is_odd = entry.flags & (reg_flags::NO_CLOBBER | reg_flags::APPEND) != 0;
+    let apart = match (part, name.as_str()) {
+        (Part::Device, "upperfilters" | "lowerfilters") => match data {
+            RegData::MultiSz(names) => Apart::At(String::new(), entry.value.clone(), Data::multi_sz(names)),
+            RegData::Sz(name) => Apart::At(String::new(), entry.value.clone(), Data::multi_sz([name])),
+            _ => Apart::Unknown,
+        },
+        (Part::Device, "security") => property(DEVICE_PROPERTIES, "0019", security()),
+        (Part::Device, "devicecharacteristics") => property(DEVICE_PROPERTIES, "001D", number()),
+        (Part::Device, "removalpolicy") => property(DEVICE_PROPERTIES, "0023", number()),
+        (Part::Device, "devicetype" | "exclusive" | "friendlyname" | "uinumberdescformat") => Apart::Unknown,
+        (Part::Driver, "enumproppages32") => property(DRIVER_PROPERTIES, "000A", string()),
+        (Part::Driver, "resourcepickertags" | "resourcepickerexceptions") => Apart::Unknown,
+        _ => return None,
+    };
+    Some(if is_odd { Apart::Unknown } else { apart })
+}
+
 /// Entries below `HKR`.
-fn relative(key: &str, entries: &[RegEntry], out: &mut Vec<RecordEntry>) {
-    for entry in entries.iter().filter(|entry| entry.root == Root::Relative) {
+fn relative<'a>(key: &str, entries: impl IntoIterator<Item = &'a RegEntry>, out: &mut Vec<RecordEntry>) {
+    for entry in entries.into_iter().filter(|entry| entry.root == Root::Relative) {
         let below = entry.key.trim_matches('\\');
         let key = if below.is_empty() { key.to_owned() } else { format!("{key}\\{below}") };
         match &entry.data {

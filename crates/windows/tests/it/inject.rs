@@ -381,6 +381,55 @@ fn event_sources_of_services_are_published_and_their_security_is_not_guessed() {
     }
 }
 
+/// What is needed of Windows' own files is taken from those that the image has.
+#[test]
+fn sections_of_windows_own_files_are_published_where_the_image_has_them() {
+    let temp = tempfile::tempdir().unwrap();
+    let mut repository = Repository::create(&temp.path().join("repository")).unwrap();
+    let inf = storage_inf(RAID, 0)
+        .replace("[Inst]\n", "[Inst]\nInclude=Machine.inf\nNeeds=Shared\n")
+        .replace("AddService=raid,2,svc", "AddService=raid,2,svc\nNeeds=Shared.Services");
+    repository.add(&package(temp.path(), "raid", &inf), ALLOW).unwrap();
+    repository.commit().unwrap();
+    let machine = "[Version]\nSignature=$Windows NT$\n[Shared]\nInclude=pci.inf\nNeeds=Deep\nCopyFiles=@own.sys\n\
+                   [Shared.Services]\nAddService=SERVICE,,s\n[s]\nServiceType=1\nServiceBinary=%12%\\own.sys\n";
+    let pci = "[Version]\nSignature=$Windows NT$\n[Deep]\nAddReg=deep\n[deep]\nHKR,,FromWindows,0x10001,7\n";
+    let options = InjectOptions { publish: Publish::WhereSimple, unsigned: Unsigned::Allow };
+    for (service, files, why_not) in [
+        ("storahci", 2, None),
+        ("storahci", 1, Some("[Inst] needs section Deep of machine.inf or pci.inf, which")),
+        ("storahci", 0, Some("[Inst] needs section Shared of machine.inf, which")),
+        ("absent", 2, Some("service absent of machine.inf is not in this Windows")),
+    ] {
+        let machine = machine.replace("SERVICE", service);
+        let mut tree = windows();
+        let mut image = WindowsImage::open(&mut tree, &nothing_outside, NOW).unwrap();
+        for (name, text) in [("machine.inf", machine.as_str()), ("PCI.INF", pci)].into_iter().take(files) {
+            image.write_file(&format!("Windows\\INF\\{name}"), text.as_bytes().to_vec()).unwrap();
+        }
+        let report = inject(&mut image, &repository, &devices()[..1], options).unwrap();
+        let why = report.devices[0].notes.join("; ");
+        let Some(expected) = why_not else {
+            assert_eq!(report.packages[0].level, Level::Published, "{why}");
+            let published = report.packages[0].published.as_deref().unwrap();
+            let active = format!("DriverDatabase\\DriverInfFiles\\{published}");
+            let store = image.text(HiveFile::System, &active, "Active").unwrap().unwrap();
+            let key = format!("DriverDatabase\\DriverPackages\\{store}\\Configurations\\Inst");
+            let included = image.value(HiveFile::System, &key, "IncludedInfs").unwrap();
+            assert_eq!(included, Some(Data::multi_sz(["machine.inf", "pci.inf"])));
+            let driver = format!("{key}\\Driver");
+            assert_eq!(image.number(HiveFile::System, &driver, "FromWindows").unwrap(), Some(7));
+            // Windows' own service is left as it is, with its driver.
+            let own = "ControlSet001\\Services\\storahci";
+            let owners = image.value(HiveFile::System, own, "Owners").unwrap();
+            assert_eq!(owners, Some(Data::multi_sz(["mshdc.inf"])));
+            assert!(!image.exists("Windows\\System32\\drivers\\own.sys"));
+            continue;
+        };
+        assert!(report.packages[0].level != Level::Published && why.contains(expected), "{expected}: {why}");
+    }
+}
+
 /// Windows 11 means more by `ConfigScope` than is known: new packages get what its own have.
 #[test]
 fn a_scope_that_is_not_understood_is_the_one_of_the_images_own_packages() {

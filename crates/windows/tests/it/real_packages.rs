@@ -1,5 +1,6 @@
 //! Driver packages that Microsoft signed, as vendors give them away. None of them is the project's to hand on, so
 //! `GRAVURE_SIGNED_DRIVERS` names a directory that holds some (INF files, catalogues and programs as they were published).
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -5,11 +5,12 @@ use gravure_hive::Data;
 use gravure_inf::{EventSource, FileCopy, Install, Model, OsVersion, Place, RegEntry, Root, reg_flags};
 
 use super::boot::{config_scope, file_of, may_take, put_entries, put_registry, put_service, store_name};
+use super::included::WindowsFiles;
 use super::{Chosen, InjectOptions, Level, Unsigned};
 use crate::Error;
 use crate::drivers::manifest::{FileEntry, Manifest};
 use crate::drivers::packages::Packages;
-use crate::drivers::publication::Publication;
+use crate::drivers::publication::{Apart, Part, Publication, kept_apart};
 use crate::image::{HiveFile, WindowsImage};
 use crate::system::System;
 
@@ -32,10 +33,13 @@ pub(super) fn publish(
     options: InjectOptions,
 ) -> Result<Result<(), String>, Error> {
     let target = system.target();
-    let models = package.inf.models(&target).into_iter();
-    let models: Vec<(Model, Install)> = models
-        .filter_map(|model| package.inf.install(&model, &target).map(|install| (model, install)))
-        .collect();
+    let mut windows = WindowsFiles::default();
+    let mut models: Vec<(Model, Install)> = Vec::new();
+    for model in package.inf.models(&target) {
+        if let Some(install) = windows.install(image, &package.inf, &model, &target)? {
+            models.push((model, install));
+        }
+    }
     if let Some(why) = why_not_simple(system, package, &models) {
         return Ok(Err(why));
     }
@@ -43,8 +47,19 @@ pub(super) fn publish(
         return Ok(Err("the image has no driver database".to_owned()));
     }
     for service in models.iter().flat_map(|(_, install)| &install.services) {
-        if let Err(why) = may_take(image, system, service, &package.manifest)? {
-            return Ok(Err(why));
+        match &service.from {
+            // Windows has it with its driver, or else what it would be is for Windows to say.
+            Some(from) => {
+                let key = system.control(&format!("Services\\{}", service.name));
+                if !service.name.is_empty() && !image.has_key(HiveFile::System, &key)? {
+                    return Ok(Err(format!("service {} of {from} is not in this Windows", service.name)));
+                }
+            }
+            None => {
+                if let Err(why) = may_take(image, system, service, &package.manifest)? {
+                    return Ok(Err(why));
+                }
+            }
         }
     }
     let drivers = package.manifest.files.iter().filter(|file| file.path.to_lowercase().ends_with(".sys"));
@@ -94,7 +109,8 @@ pub(super) fn publish(
         for file in &install.files {
             put_reflected(image, repository, &package.manifest, file, &published, &store, &package.inf)?;
         }
-        for service in install.services.iter().filter(|service| !service.name.is_empty()) {
+        let own = install.services.iter().filter(|service| service.from.is_none());
+        for service in own.filter(|service| !service.name.is_empty()) {
             let path = service.binary.as_ref().map(|binary| image_path(binary, &store));
             put_service(image, system, &package.inf, service, &published, path.as_deref())?;
             if let Some(EventSource { log, name, registry, .. }) = &service.event_source {
@@ -142,7 +158,8 @@ fn why_not_simple(system: &System, package: &Chosen, models: &[(Model, Install)]
             return at(format!("has {directive}"));
         }
         if let Some(section) = install.needs_elsewhere.first() {
-            return at(format!("needs section {section} of Windows"));
+            let files = install.includes.join(" or ");
+            return at(format!("needs section {section} of {files}, which this Windows does not have"));
         }
         if let Some(note) = install.notes.first() {
             return at(format!("line {}: {}", note.line, note.text));
@@ -150,6 +167,14 @@ fn why_not_simple(system: &System, package: &Chosen, models: &[(Model, Install)]
         for file in &install.files {
             if matches!(file.destination, Place::Elsewhere(_)) {
                 return at(format!("copies to {}", file.destination.path()));
+            }
+        }
+        let parts = [(&install.registry, Part::Driver), (&install.hardware_registry, Part::Device)];
+        for (entry, part) in
+            parts.iter().flat_map(|(entries, part)| entries.iter().map(move |one| (one, *part)))
+        {
+            if kept_apart(entry, part) == Some(Apart::Unknown) {
+                return at(format!("line {}: where Windows keeps {} is not known", entry.line, entry.value));
             }
         }
         let sources = || install.services.iter().filter_map(|service| service.event_source.as_ref());
@@ -176,7 +201,7 @@ fn why_not_simple(system: &System, package: &Chosen, models: &[(Model, Install)]
                 ));
             }
         }
-        for service in &install.services {
+        for service in install.services.iter().filter(|service| service.from.is_none()) {
             // How Windows keeps it is not known well enough: nothing of it stands beside other services that were published.
             if service.security.is_some() {
                 return at(format!("service {} has Security of its own", service.name));

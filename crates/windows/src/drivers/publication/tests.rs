@@ -106,6 +106,138 @@ fn every_record_of_a_package_that_windows_published_is_equal() {
         let stored = key.data(&name).unwrap();
         assert_eq!(stored, Some(data), "{name}");
     }
+    // As a source of the event log.
+    let source = service.event_source.as_ref().unwrap();
+    let key = format!("ControlSet001\\Services\\EventLog\\{}\\{}", source.log, source.name);
+    let mut ours = Records::new();
+    for entry in &source.registry {
+        let data = data_of(entry.data.as_ref().unwrap());
+        let place = (String::new(), Some(entry.value.to_lowercase()));
+        ours.insert(place, Some((data.kind.0, data.bytes)));
+    }
+    let windows: Records =
+        below(&hive, &key).into_iter().map(|((_, name), data)| ((String::new(), name), data)).collect();
+    assert_eq!((ours.len(), &ours), (2, &windows));
+}
+
+/// Written for this test after what the registry says of VMware's package and of Windows' own for mice.
+const USB_MOUSE: &str = include_str!("../../../tests/data/vmusbmouse.inf");
+const MICE: &str = include_str!("../../../tests/data/msmouse.inf");
+
+#[test]
+fn a_package_that_needs_sections_of_windows_own_has_them_as_windows_wrote_them() {
+    let Some(hive) = hive("SYSTEM_WIN_10_1709") else { return };
+    let (inf, mice) = (Inf::parse(USB_MOUSE.as_bytes()).unwrap(), Inf::parse(MICE.as_bytes()).unwrap());
+    let target = Target::client(Arch::Amd64, "10.0.18362".parse().unwrap());
+    let package = "vmusbmouse.inf_amd64_64ac7a0aab2a032c";
+    let model = inf.models(&target).remove(0);
+    let install = inf.install_with(&model, &target, &[("msmouse.inf", &mice)]).unwrap();
+    assert_eq!((install.needs_elsewhere.as_slice(), install.notes.as_slice()), (&[][..], &[][..]));
+    let publication = Publication {
+        original: "vmusbmouse.inf".into(),
+        catalog: Some("vmusbmouse.cat".into()),
+        submission: Some("30099670_14599792264229480_1152921504628131539".into()),
+        origin: "C:\\Program Files\\Common Files\\VMware\\Drivers\\mouse\\Win8".into(),
+        now: FileTime(0x01d5_e245_8ce3_6030),
+        models: vec![(model, install)],
+        ..publication(&inf, target, "oem0.inf", package)
+    };
+    let ours = of_entries(&publication.entries());
+    let mut windows = below(&hive, &format!("{DATABASE}\\DriverPackages\\{package}"));
+    windows.extend(below(&hive, &format!("{DATABASE}\\DriverInfFiles\\oem0.inf")));
+    windows.extend(device_ids(&hive, "oem0.inf"));
+    // A device that the package gives no driver.
+    windows.retain(|(key, _), _| !key.ends_with("&mi_01"));
+    assert_eq!(ours, windows);
+    assert!(windows.len() > 30, "{}", windows.len());
+}
+
+/// What Windows keeps apart from the values of a device, in all configurations of two real hives.
+#[test]
+fn properties_of_devices_stand_where_windows_keeps_them() {
+    let (mut filters, mut descriptors, mut numbers) = (0, 0, 0);
+    for name in ["SYSTEM_WIN_10_1709", "SYSTEM_2"] {
+        let Some(hive) = hive(name) else { return };
+        for ((key, value), data) in below(&hive, &format!("{DATABASE}\\DriverPackages")) {
+            let (Some(value), Some((kind, bytes))) = (value, data) else { continue };
+            let parts: Vec<&str> = key.split('\\').collect();
+            let Some(at) = parts.iter().position(|part| *part == "configurations") else { continue };
+            let below = parts[at + 2..].join("\\");
+            let entry = |name: &str, data: RegData| RegEntry {
+                root: Root::Relative,
+                key: String::new(),
+                value: name.to_owned(),
+                flags: 0,
+                data: Some(data),
+                line: 1,
+            };
+            let at = |below: String, value: &str| {
+                Apart::At(below, value.to_owned(), Data { kind: ValueType(kind), bytes: bytes.clone() })
+            };
+            let own = |number: &str| format!("Properties\\{DEVICE_PROPERTIES}\\{number}");
+            match (below.as_str(), value.as_str()) {
+                ("", "upperfilters" | "lowerfilters") => {
+                    let names = Data { kind: ValueType(kind), bytes: bytes.clone() }.as_multi().unwrap();
+                    let names = names.iter().map(ToString::to_string).collect();
+                    let ours = kept_apart(&entry(&value, RegData::MultiSz(names)), Part::Device);
+                    assert_eq!(ours, Some(at(String::new(), &value)));
+                    filters += 1;
+                }
+                ("properties\\{a45c254e-df1c-4efd-8020-67d146a850e0}\\0019", "") => {
+                    let sddl = SecurityDescriptor::parse(&bytes).unwrap().to_sddl().unwrap();
+                    let ours = kept_apart(&entry("Security", RegData::Sz(sddl.clone())), Part::Device);
+                    assert_eq!(ours, Some(at(own("0019"), "")), "{sddl}");
+                    descriptors += 1;
+                }
+                ("properties\\{a45c254e-df1c-4efd-8020-67d146a850e0}\\001d", "") => {
+                    let number = u32::from_le_bytes(bytes.as_slice().try_into().unwrap());
+                    let ours =
+                        kept_apart(&entry("DeviceCharacteristics", RegData::Dword(number)), Part::Device);
+                    assert_eq!(ours, Some(at(own("001D"), "")));
+                    numbers += 1;
+                }
+                ("device", _) => {
+                    let ours = kept_apart(&entry(&value, RegData::Dword(0)), Part::Device);
+                    assert_eq!(ours, None, "{key} {value}");
+                }
+                ("driver", _) => {
+                    let ours = kept_apart(&entry(&value, RegData::Dword(0)), Part::Driver);
+                    assert_eq!(ours, None, "{key} {value}");
+                }
+                _ => {}
+            }
+        }
+    }
+    assert!(filters > 50 && descriptors > 80 && numbers > 60, "{filters} {descriptors} {numbers}");
+}
+
+#[test]
+fn what_has_another_form_than_was_seen_is_not_guessed() {
+    let entry = |value: &str, flags, data| RegEntry {
+        root: Root::Relative,
+        key: String::new(),
+        value: value.to_owned(),
+        flags,
+        data: Some(data),
+        line: 1,
+    };
+    let filters = || RegData::MultiSz(vec!["f".into()]);
+    for unknown in [
+        entry("LowerFilters", reg_flags::APPEND, filters()),
+        entry("UpperFilters", 0, RegData::Dword(1)),
+        entry("Security", 0, RegData::Sz("D:nonsense".into())),
+        entry("DeviceType", 0, RegData::Dword(1)),
+        entry("FriendlyName", 0, RegData::Sz("x".into())),
+    ] {
+        assert_eq!(kept_apart(&unknown, Part::Device), Some(Apart::Unknown), "{}", unknown.value);
+        assert_eq!(kept_apart(&unknown, Part::Driver), None);
+    }
+    let below = RegEntry { key: "Parameters".into(), ..entry("UpperFilters", 0, filters()) };
+    assert_eq!(kept_apart(&below, Part::Device), None, "a value of that name in a key of its own");
+    let pages = kept_apart(&entry("EnumPropPages32", 0, RegData::Sz("a.dll,b".into())), Part::Driver);
+    let place = format!("Properties\\{DRIVER_PROPERTIES}\\000A");
+    let data = Data { kind: PROPERTY_STRING, ..Data::sz("a.dll,b") };
+    assert_eq!(pages, Some(Apart::At(place, String::new(), data)));
 }
 
 /// LSI's own package of another version than Windows has: what both say must be the same.
