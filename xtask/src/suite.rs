@@ -37,6 +37,8 @@ const VM_TESTS: [&str; 9] = [
     "--test",
     "vm_windows",
 ];
+/// Unit and integration tests. No documentation tests: rustdoc would read every crate to find none (tidy keeps it so).
+const TESTS: [&str; 6] = ["--workspace", "--exclude", "gravure-e2e", "--lib", "--bins", "--tests"];
 /// Recipe of the image that tests deploy: the smallest system that starts and reports.
 const TEST_RECIPE: &str = "images/tiny.toml";
 
@@ -129,17 +131,10 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         // The daily run builds one that is sooner done; the one that is shipped is what a full run and the demo start.
         let wanted = payload::Options { quick: !options.full, ..payload::Options::default() };
         report.stage("payload", || payload::run(&wanted).map(drop));
-        report.stage("the gravure program", build_program);
+        report.stage("build", build);
         report.stage("test image", || image::build(&program_path(), TEST_RECIPE, false).map(drop));
     }
-    report.counted("unit and integration tests", || {
-        // No documentation tests: rustdoc would read every crate to find none (tidy keeps it so).
-        runner::run(
-            &settings,
-            &["--workspace", "--exclude", "gravure-e2e", "--lib", "--bins", "--tests"],
-            &[],
-        )
-    });
+    report.counted("unit and integration tests", || runner::run(&settings, &TESTS, &[]));
     if !options.no_vm {
         report.counted("virtual machines", || {
             let threads = format!("--test-threads={}", machines_at_once());
@@ -190,15 +185,15 @@ fn clippy() -> Result<()> {
     ]))
 }
 
-/// Where [`build_program`] leaves its program.
+/// Where [`build`] leaves the program.
 fn program_path() -> PathBuf {
     workspace::target().join("debug/gravure")
 }
 
-/// The program the virtual machines boot from; the test profile is good enough and already half built.
-fn build_program() -> Result<()> {
-    // As a part of the workspace, so that its dependencies have the features they have in the tests, and are built once.
-    process::run(workspace::cargo().args(["build", "--workspace", "--bin", "gravure"]))
+/// Builds the tests, and with them the program the virtual machines boot from: integration tests of the command line start it. By itself it would
+/// be built with other features of its dependencies, and these a second time.
+fn build() -> Result<()> {
+    process::run(workspace::cargo().arg("test").args(TESTS).args(["--no-run", "--quiet"]))
 }
 
 fn days_since_1970() -> u64 {
