@@ -193,7 +193,7 @@ fn program_path() -> PathBuf {
 /// Builds the tests, and with them the program the virtual machines boot from: integration tests of the command line start it. By itself it would
 /// be built with other features of its dependencies, and these a second time.
 fn build() -> Result<()> {
-    process::run(workspace::cargo().arg("test").args(TESTS).args(["--no-run", "--quiet"]))
+    process::run(workspace::cargo().arg("test").args(TESTS).arg("--no-run"))
 }
 
 fn days_since_1970() -> u64 {
