@@ -65,6 +65,9 @@ impl From<gravure_imaging::Error> for Failure {
         if is_limit(&error) {
             return failure.with_cure(crate::limits::CURE);
         }
+        if matches!(error, gravure_imaging::Error::NotFound { what: "partition", .. }) {
+            return failure.with_cure("`gravure ls FILE` lists the partitions of a block image");
+        }
         match kind {
             ErrorKind::Integrity => failure.with_cure("the image is damaged: take another copy of it"),
             ErrorKind::Permission => failure.with_cure("run as root, or choose a place you may write"),

@@ -14,7 +14,7 @@ use crate::stored::{self, is_of_device};
 use crate::target::ImageName;
 use crate::{Common, interrupt};
 
-/// List the files of an image or an NTFS volume
+/// List the files of an image, of a partition in a block image, or of an NTFS volume
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   gravure ls debian.wim
@@ -27,7 +27,8 @@ use crate::{Common, interrupt};
   gravure ls disk.gim:2/subvolid=5                       all of Btrfs, not what its default subvolume has
   gravure ls /srv/store.gim/#golden:1/EFI")]
 pub(crate) struct Options {
-    /// Image file, with :NUMBER or :NAME when it holds several; or an NTFS volume, a partition or file
+    /// Image file, with :NUMBER or :NAME when it holds several, block image with :PARTITION/PATH; or an NTFS volume, a partition or
+    /// file
     image: ImageName,
     /// List what is below this path only
     #[arg(default_value = "/")]

@@ -59,6 +59,9 @@ fn images_in_files_stores_and_streams() {
     let volume = &info["facts"]["volumes"][0];
     assert_eq!((volume["content"].as_str(), volume["label"].as_str()), (Some("ext4"), Some("data")));
     assert!(ok(dir, &["ls", "x.gim"]).contains("ext4"));
+    let (_, error) = fails(dir, &["ls", "x.gim:3/etc"]);
+    let expected = "partition 3 of x.gim (it is of one volume, which has no number) not found";
+    assert!(error.contains(expected) && error.contains("lists the partitions of a block image"), "{error}");
     assert!(ok(dir, &["verify", "x.gim", "--progress", "none"]).starts_with("sound: "));
 
     // A new file is as large as the device was; what is not in use reads as zeros there.

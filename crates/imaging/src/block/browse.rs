@@ -25,9 +25,19 @@ impl BlockImageAt {
                 return Err(Error::Usage { what, expected, found });
             }
         };
+        let image = self.image().name();
+        let volume = volume.ok_or_else(|| {
+            let numbers: Vec<String> =
+                facts.volumes.iter().filter_map(|volume| Some(volume.number?.to_string())).collect();
+            let has = match numbers.as_slice() {
+                [] => "it is of one volume, which has no number".to_owned(),
+                numbers => format!("it has {}", numbers.join(", ")),
+            };
+            let number = number.map_or_else(String::new, |number| format!("{number} "));
+            Error::NotFound { what: "partition", which: format!("{number}of {image} ({has})") }
+        })?;
         let which = number.map_or_else(|| "volume".to_owned(), |number| format!("partition {number}"));
-        let volume = volume.ok_or_else(|| Error::NotFound { what: "partition", which: which.clone() })?;
-        let name = format!("{which} of {}", self.image().name());
+        let name = format!("{which} of {image}");
         let window = Window::new(Arc::clone(self), volume.offset_bytes, volume.size_bytes);
         let not_found = || Error::NotFound { what: "path", which: format!("{path} on {name}") };
         match volume.content.to_ascii_lowercase().as_str() {
