@@ -32,7 +32,7 @@ pub enum Placed {
 /// Packages to choose from.
 pub trait Packages {
     /// Ids of packages that may name the hardware or compatible ID.
-    fn candidates(&self, id: &str) -> Vec<String>;
+    fn candidates(&self, id: &str) -> Result<Vec<String>, Error>;
     /// The package of that id.
     fn package(&self, id: &str) -> Result<Manifest, Error>;
     /// The content of a file of a package, checked against its hash.
@@ -115,8 +115,8 @@ impl<'a> BundledPackages<'a> {
 }
 
 impl Packages for BundledPackages<'_> {
-    fn candidates(&self, id: &str) -> Vec<String> {
-        self.by_device.get(&id.to_uppercase()).cloned().unwrap_or_default()
+    fn candidates(&self, id: &str) -> Result<Vec<String>, Error> {
+        Ok(self.by_device.get(&id.to_uppercase()).cloned().unwrap_or_default())
     }
 
     fn package(&self, id: &str) -> Result<Manifest, Error> {

@@ -79,7 +79,7 @@ fn packages_go_in_once_are_matched_and_come_out_as_they_were() {
     // The index as written, and made anew when it is damaged or gone.
     for damage in [None, Some(&b"GVDRVIX1"[..]), Some(b"")] {
         if let Some(bytes) = damage {
-            fs::write(root.join("index"), bytes).unwrap();
+            fs::write(root.join("index.sqlite"), bytes).unwrap();
         }
         let repository = Repository::open(&root).unwrap();
         let found = repository.matches(&devices, &target()).unwrap();
