@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use gravure_inf::{Arch, Inf, MAX_FILE_BYTES, Target};
+use gravure_inf::{Inf, MAX_FILE_BYTES, Target};
 use gravure_model::inventory::Device;
 
 use super::index::{IdsOf, Index};
@@ -51,13 +51,20 @@ pub struct Added {
     pub is_new: bool,
 }
 
+/// A package whose files are stored and whose description is not yet written.
+#[derive(Debug)]
+struct Pending {
+    manifest: Manifest,
+    /// Where contents came from, by hash.
+    sources: BTreeMap<String, PathBuf>,
+}
+
 /// A driver repository in a directory.
 #[derive(Debug)]
 pub struct Repository {
     pub(super) root: PathBuf,
     index: Mutex<Index>,
-    /// Packages whose files are stored and whose descriptions are not yet written.
-    pending: BTreeMap<String, Manifest>,
+    pending: BTreeMap<String, Pending>,
     /// Certificates that signers' chains must lead to; any chain will do when there is none.
     roots: Option<Roots>,
 }
@@ -99,7 +106,8 @@ impl Repository {
         let place = self.place_of(&manifest.id);
         fs::remove_file(&place).map_err(Error::io("delete", &place))?;
         let mut needed: BTreeSet<String> = BTreeSet::new();
-        for other in self.packages()?.iter().chain(self.pending.values()) {
+        let pending = self.pending.values().map(|pending| &pending.manifest);
+        for other in self.packages()?.iter().chain(pending) {
             needed.extend(other.files.iter().map(|file| file.hash.clone()));
         }
         for file in manifest.files.iter().filter(|file| !needed.contains(&file.hash)) {
@@ -190,11 +198,19 @@ impl Repository {
             Err(why) if has_catalog && !options.allow_unsigned => return Err(refused(why)),
             Err(_) => None,
         };
-        let mut files = Vec::new();
+        let (mut files, mut sources) = (Vec::new(), BTreeMap::new());
         for (path, source) in found.into_values() {
-            files.push(self.store(&path, &source)?);
+            let stored = self.store(&path, &source)?;
+            sources.insert(stored.hash.clone(), source);
+            files.push(stored);
         }
-        Ok(self.publish(&inf, name, files, &complete, has_catalog, signature))
+        let manifest = Manifest { signature, ..Manifest::new(&inf, name, files, &complete, has_catalog) };
+        let there = self.place_of(&manifest.id).metadata().is_ok_and(|data| data.len() > 0);
+        let is_new = !there && !self.pending.contains_key(&manifest.id);
+        if is_new {
+            self.pending.insert(manifest.id.clone(), Pending { manifest: manifest.clone(), sources });
+        }
+        Ok(Added { manifest, is_new })
     }
 
     /// What the catalogues among `found` prove of all other files; `Ok(Err(why))` when they prove nothing.
@@ -246,24 +262,6 @@ impl Repository {
             }
         }
         Ok(Ok(signature))
-    }
-
-    fn publish(
-        &mut self,
-        inf: &Inf,
-        name: &str,
-        files: Vec<FileEntry>,
-        complete: &[Arch],
-        has_catalog: bool,
-        signature: Option<PackageSignature>,
-    ) -> Added {
-        let manifest = Manifest { signature, ..Manifest::new(inf, name, files, complete, has_catalog) };
-        let there = self.place_of(&manifest.id).metadata().is_ok_and(|data| data.len() > 0);
-        let is_new = !there && !self.pending.contains_key(&manifest.id);
-        if is_new {
-            self.pending.insert(manifest.id.clone(), manifest.clone());
-        }
-        Added { manifest, is_new }
     }
 
     /// Copies a file among the objects; one that is there already is read back instead.
@@ -324,8 +322,11 @@ impl Repository {
     pub fn commit(&mut self) -> Result<(), Error> {
         self.flush()?;
         let _lock = self.lock()?;
+        if self.store_again()? {
+            self.flush()?;
+        }
         let dir = self.root.join("packages");
-        for (id, manifest) in &self.pending {
+        for (id, Pending { manifest, .. }) in &self.pending {
             let place = self.place_of(id);
             let mut text = serde_json::to_vec_pretty(manifest).map_err(|error| Error::Io {
                 what: "describe",
@@ -339,11 +340,28 @@ impl Repository {
         let written = std::mem::take(&mut self.pending);
         let names = package_names(&self.root)?;
         let index = Index::update(&self.root, &names, &|id| match written.get(id) {
-            Some(manifest) => Ok(manifest.ids.clone()),
+            Some(written) => Ok(written.manifest.ids.clone()),
             None => Ok(package(&self.root, id)?.ids),
         })?;
         self.index = Mutex::new(index);
         Ok(())
+    }
+
+    /// Stores contents of new packages again that somebody took out with the last package that named them. Whether there were any.
+    fn store_again(&self) -> Result<bool, Error> {
+        let mut is_any = false;
+        for Pending { manifest, sources } in self.pending.values() {
+            for file in manifest.files.iter().filter(|file| !self.object(&file.hash).is_file()) {
+                let source = sources.get(&file.hash).map_or_else(|| Path::new(&file.path), PathBuf::as_path);
+                let found = self.store(&file.path, source)?.hash;
+                if found != file.hash {
+                    let (path, expected) = (source.display().to_string(), format!("content {}", file.hash));
+                    return Err(Error::Corrupt { path, expected, found: format!("content {found}") });
+                }
+                is_any = true;
+            }
+        }
+        Ok(is_any)
     }
 
     /// Nobody else writes while this is held.

@@ -224,6 +224,9 @@ fn what_another_handle_takes_out_is_found_no_more() {
     fs::write(root.join(format!("packages/{}.json", manifests[2].id)), b"").unwrap();
     let opened = Repository::open(&root).unwrap();
     assert_answers(&opened, &truth(&opened), "empty");
+    take(&mut repository, temp.path(), 5..6);
+    repository.commit().unwrap();
+    assert_eq!(opened.candidates(&own_id(5)).unwrap().len(), 1);
     // It can be taken in again.
     take(&mut repository, temp.path(), 2..3);
     repository.commit().unwrap();
