@@ -153,31 +153,35 @@ impl Index {
         Self::open_file(&place).map_err(failed)
     }
 
-    /// Ids of packages that have the hardware or compatible ID, sorted. `None` when the index turns out to be damaged.
-    pub(super) fn find(&self, id: &str) -> Option<Vec<String>> {
-        self.look_up(&id.to_uppercase()).ok().flatten()
-    }
-
-    fn look_up(&self, id: &str) -> rusqlite::Result<Option<Vec<String>>> {
-        let bucket = bucket_of(id);
-        // One transaction, so that rows and sum are of one state whoever writes meanwhile.
-        let transaction = self.connection.unchecked_transaction()?;
-        let mut rows = transaction.prepare_cached(
-            "SELECT h.id, p.id FROM hardware_ids h LEFT JOIN packages p ON p.number = h.package WHERE h.bucket = ?1 LIMIT ?2",
-        )?;
-        let (mut sum, mut found) = (0, Vec::new());
-        let mut rows = rows.query(params![bucket, MAX_BUCKET_ROWS])?;
-        while let Some(row) = rows.next()? {
-            let of_row = row.get_ref(0)?.as_str()?;
-            let Some(package) = row.get_ref(1)?.as_str_or_null()? else { return Ok(None) };
-            sum ^= sum_of(of_row, package);
-            if of_row == id {
-                found.push(package.to_owned());
-            }
+    /// Ids of packages that have one of the hardware or compatible IDs. `None` when the index turns out to be damaged.
+    pub(super) fn find(&self, ids: &[&str]) -> Option<BTreeSet<String>> {
+        // One transaction, so that rows and sums are of one state whoever writes meanwhile.
+        let transaction = self.connection.unchecked_transaction().ok()?;
+        let mut found = BTreeSet::new();
+        for id in ids {
+            found.extend(look_up(&transaction, &id.to_uppercase()).ok().flatten()?);
         }
-        found.sort_unstable();
-        Ok((sum == sum_in(&transaction, bucket)?).then_some(found))
+        Some(found)
     }
+}
+
+/// Packages of an ID in upper case, unless the rows of its bucket are not what its sum says.
+fn look_up(transaction: &Transaction<'_>, id: &str) -> rusqlite::Result<Option<Vec<String>>> {
+    let bucket = bucket_of(id);
+    let mut rows = transaction.prepare_cached(
+        "SELECT h.id, p.id FROM hardware_ids h LEFT JOIN packages p ON p.number = h.package WHERE h.bucket = ?1 LIMIT ?2",
+    )?;
+    let (mut sum, mut found) = (0, Vec::new());
+    let mut rows = rows.query(params![bucket, MAX_BUCKET_ROWS])?;
+    while let Some(row) = rows.next()? {
+        let of_row = row.get_ref(0)?.as_str()?;
+        let Some(package) = row.get_ref(1)?.as_str_or_null()? else { return Ok(None) };
+        sum ^= sum_of(of_row, package);
+        if of_row == id {
+            found.push(package.to_owned());
+        }
+    }
+    Ok((sum == sum_in(transaction, bucket)?).then_some(found))
 }
 
 /// Where the index of a repository stands.

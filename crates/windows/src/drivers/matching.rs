@@ -135,12 +135,9 @@ pub fn matches(
     for device in devices {
         let ids =
             DeviceIds { hardware: device.hardware_ids.clone(), compatible: device.compatible_ids.clone() };
-        let mut names: BTreeSet<String> = BTreeSet::new();
-        for id in ids.hardware.iter().chain(&ids.compatible) {
-            names.extend(packages.candidates(id)?);
-        }
+        let wanted: Vec<&str> = ids.hardware.iter().chain(&ids.compatible).map(String::as_str).collect();
         let mut candidates = Vec::new();
-        for name in names {
+        for name in packages.candidates(&wanted)? {
             if !loaded.contains_key(&name) {
                 loaded.insert(name.clone(), packages.load(&name)?);
             }

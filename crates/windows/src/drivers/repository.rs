@@ -414,19 +414,19 @@ impl Repository {
 
 impl Packages for Repository {
     /// An index that turns out to be damaged is opened again, as somebody may have made it anew; then it is made anew.
-    fn candidates(&self, id: &str) -> Result<Vec<String>, Error> {
+    fn candidates(&self, ids: &[&str]) -> Result<BTreeSet<String>, Error> {
         let mut index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = index.find(id) {
+        if let Some(found) = index.find(ids) {
             return Ok(found);
         }
         if let Some(other) = opened(&self.root)? {
             *index = other;
-            if let Some(found) = index.find(id) {
+            if let Some(found) = index.find(ids) {
                 return Ok(found);
             }
         }
         *index = mended(&self.root, Index::rebuild)?;
-        index.find(id).ok_or_else(|| Error::Corrupt {
+        index.find(ids).ok_or_else(|| Error::Corrupt {
             path: self.root.display().to_string(),
             expected: "an index that can be read once it was made anew".to_owned(),
             found: "damage in it".to_owned(),

@@ -47,12 +47,17 @@ fn truth(repository: &Repository) -> BTreeMap<String, Vec<String>> {
     out
 }
 
+/// Packages of one ID.
+fn found(repository: &Repository, id: &str) -> Vec<String> {
+    repository.candidates(&[id]).unwrap().into_iter().collect()
+}
+
 fn assert_answers(repository: &Repository, truth: &BTreeMap<String, Vec<String>>, why: &str) {
     for (id, packages) in truth {
-        assert_eq!(repository.candidates(id).unwrap(), *packages, "{why}: {id}");
-        assert_eq!(repository.candidates(&id.to_lowercase()).unwrap(), *packages, "{why}: {id}");
+        assert_eq!(found(repository, id), *packages, "{why}: {id}");
+        assert_eq!(found(repository, &id.to_lowercase()), *packages, "{why}: {id}");
     }
-    assert_eq!(repository.candidates("PCI\\VEN_FFFF").unwrap(), [""; 0], "{why}");
+    assert_eq!(found(repository, "PCI\\VEN_FFFF"), [""; 0], "{why}");
 }
 
 #[test]
@@ -123,7 +128,7 @@ fn an_index_of_another_version_is_made_anew_and_the_first_format_goes() {
     take(&mut repository, temp.path(), 2..3);
     repository.commit().unwrap();
     assert!(!root.join("index").exists());
-    assert_eq!(repository.candidates(&own_id(2)).unwrap().len(), 1);
+    assert_eq!(found(&repository, &own_id(2)).len(), 1);
 }
 
 /// Nothing is written where nothing can be written; answers are the same.
@@ -146,7 +151,7 @@ fn where_no_index_can_be_written_one_in_memory_does() {
         "{error:?}"
     );
     // The package is there nevertheless.
-    assert_eq!(Repository::open(&root).unwrap().candidates(SHARED_ID).unwrap().len(), 4);
+    assert_eq!(found(&Repository::open(&root).unwrap(), SHARED_ID).len(), 4);
 }
 
 #[test]
@@ -166,7 +171,7 @@ fn several_who_add_at_the_same_time_lose_nothing_and_disturb_no_reader() {
                         repository.commit().unwrap();
                         let ids = taken.into_iter().map(|manifest| manifest.id).collect();
                         repository.note_model(&"dell:0B98".parse().unwrap(), &ids).unwrap();
-                        assert_eq!(repository.candidates(&own_id(number)).unwrap().len(), 1);
+                        assert_eq!(found(&repository, &own_id(number)).len(), 1);
                     }
                 })
             })
@@ -174,7 +179,7 @@ fn several_who_add_at_the_same_time_lose_nothing_and_disturb_no_reader() {
         let reader = scope.spawn(|| {
             let (mut counts, mut open) = (Vec::new(), Repository::open(&root).unwrap());
             while !is_done.load(Ordering::Relaxed) {
-                counts.push(open.candidates(SHARED_ID).unwrap().len());
+                counts.push(found(&open, SHARED_ID).len());
                 if counts.len() % 5 == 0 {
                     open = Repository::open(&root).unwrap();
                 }
@@ -191,10 +196,10 @@ fn several_who_add_at_the_same_time_lose_nothing_and_disturb_no_reader() {
     let place = root.join("index.sqlite");
     let before = fs::read(&place).unwrap();
     let repository = Repository::open(&root).unwrap();
-    assert_eq!(repository.candidates(SHARED_ID).unwrap().len(), 30);
+    assert_eq!(found(&repository, SHARED_ID).len(), 30);
     assert_answers(&repository, &truth(&repository), "all");
     let model: PackModel = "dell:0B98".parse().unwrap();
-    assert_eq!(repository.of_model(&model).unwrap(), repository.candidates(SHARED_ID).unwrap());
+    assert_eq!(repository.of_model(&model).unwrap(), found(&repository, SHARED_ID));
     assert_eq!(fs::read(&place).unwrap(), before, "there was nothing left to do");
 }
 
@@ -209,16 +214,13 @@ fn what_another_handle_takes_out_is_found_no_more() {
     other.remove(&manifests[2]).unwrap();
     // Before the index follows.
     let opened = Repository::open(&root).unwrap();
-    assert_eq!(
-        (opened.candidates(SHARED_ID).unwrap().len(), opened.candidates(&own_id(2)).unwrap().len()),
-        (4, 0)
-    );
+    assert_eq!((found(&opened, SHARED_ID).len(), found(&opened, &own_id(2)).len()), (4, 0));
     other.remove(&manifests[4]).unwrap();
     other.commit().unwrap();
     for repository in [&repository, &other, &opened] {
-        assert_eq!(repository.candidates(SHARED_ID).unwrap().len(), 3);
-        assert_eq!(repository.candidates(&own_id(4)).unwrap(), [""; 0]);
-        assert_eq!(repository.candidates(&own_id(3)).unwrap(), [manifests[3].id.clone()]);
+        assert_eq!(found(repository, SHARED_ID).len(), 3);
+        assert_eq!(found(repository, &own_id(4)), [""; 0]);
+        assert_eq!(found(repository, &own_id(3)), [manifests[3].id.clone()]);
     }
     // The empty file of a package that a power cut leaves is none.
     fs::write(root.join(format!("packages/{}.json", manifests[2].id)), b"").unwrap();
@@ -226,9 +228,9 @@ fn what_another_handle_takes_out_is_found_no_more() {
     assert_answers(&opened, &truth(&opened), "empty");
     take(&mut repository, temp.path(), 5..6);
     repository.commit().unwrap();
-    assert_eq!(opened.candidates(&own_id(5)).unwrap().len(), 1);
+    assert_eq!(found(&opened, &own_id(5)).len(), 1);
     // It can be taken in again.
     take(&mut repository, temp.path(), 2..3);
     repository.commit().unwrap();
-    assert_eq!(opened.candidates(&own_id(2)).unwrap(), [manifests[2].id.clone()]);
+    assert_eq!(found(&opened, &own_id(2)), [manifests[2].id.clone()]);
 }

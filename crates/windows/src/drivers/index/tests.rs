@@ -67,7 +67,18 @@ impl Sample {
 
     /// Whether what is found by `index` is all right; it may say of single IDs that it does not know.
     fn is_honest(&self, index: &Index, truth: &BTreeMap<String, Vec<String>>) -> bool {
-        truth.iter().all(|(id, packages)| index.find(id).is_none_or(|found| found == *packages))
+        truth.iter().all(|(id, packages)| index.of(id).is_none_or(|found| found == *packages))
+    }
+}
+
+trait Of {
+    fn of(&self, id: &str) -> Option<Vec<String>>;
+}
+
+impl Of for Index {
+    /// Packages of one ID.
+    fn of(&self, id: &str) -> Option<Vec<String>> {
+        Some(self.find(&[id])?.into_iter().collect())
     }
 }
 
@@ -75,15 +86,17 @@ impl Sample {
 fn packages_are_found_by_each_of_their_ids_in_any_case() {
     let sample = Sample::new(&[("a", &["X\\1", "Y"]), ("b", &["y", "Y", "stra\u{df}e"]), ("c", &[])]);
     let index = sample.update();
-    let found = |id: &str| index.find(id).unwrap();
+    let found = |id: &str| index.of(id).unwrap();
     assert_eq!((found("x\\1"), found("X\\1")), (vec!["a".to_owned()], vec!["a".to_owned()]));
     assert_eq!((found("Y"), found("y")), (vec!["a".to_owned(), "b".to_owned()], found("Y")));
     assert_eq!((found("STRASSE"), found("Z")), (vec!["b".to_owned()], Vec::new()));
-    assert_eq!(sample.open().unwrap().find("Y"), Some(found("Y")));
+    assert_eq!(sample.open().unwrap().of("Y"), Some(found("Y")));
+    let any = index.find(&["x\\1", "strasse", "Z"]).unwrap();
+    assert_eq!(any, BTreeSet::from(["a".to_owned(), "b".to_owned()]));
     let memory =
         Index::in_memory(sample.root(), &sample.names(), &|name| Ok(sample.packages[name].clone())).unwrap();
-    assert_eq!(memory.find("Y"), Some(found("Y")));
-    assert_eq!(Sample::new(&[]).update().find("Y"), Some(Vec::new()));
+    assert_eq!(memory.of("Y"), Some(found("Y")));
+    assert_eq!(Sample::new(&[]).update().of("Y"), Some(Vec::new()));
 }
 
 #[test]
@@ -102,11 +115,11 @@ fn only_what_is_new_is_read_and_what_is_gone_goes() {
     let index = sample.update();
     assert_eq!(*sample.asked.borrow(), ["new"]);
     for (id, packages) in sample.truth() {
-        assert_eq!(index.find(&id), Some(packages), "{id}");
+        assert_eq!(index.of(&id), Some(packages), "{id}");
     }
     // Of the last package alone.
-    assert_eq!(index.find(&format!("PCI\\VEN_8086&DEV_{:04X}", 39 * 9 + 11)), Some(Vec::new()));
-    assert_eq!(index.find("usb\\vid_1"), Some(vec!["new".to_owned()]));
+    assert_eq!(index.of(&format!("PCI\\VEN_8086&DEV_{:04X}", 39 * 9 + 11)), Some(Vec::new()));
+    assert_eq!(index.of("usb\\vid_1"), Some(vec!["new".to_owned()]));
     // Nothing to be done: not a byte changes.
     let bytes = sample.bytes();
     sample.update();
@@ -155,7 +168,7 @@ fn damage_anywhere_is_never_another_answer() {
             None => noticed += 1,
             Some(index) => {
                 assert!(sample.is_honest(&index, &truth), "byte {at:#x}");
-                noticed += usize::from(truth.keys().any(|id| index.find(id).is_none()));
+                noticed += usize::from(truth.keys().any(|id| index.of(id).is_none()));
             }
         }
     }
@@ -176,7 +189,7 @@ fn damage_anywhere_is_never_another_answer() {
             sample.put(&bad);
             let index = sample.open().unwrap();
             assert!(sample.is_honest(&index, &truth), "{id} at {at:#x}");
-            index.find(id).is_none()
+            index.of(id).is_none()
         });
         assert_eq!(hidden.count(), truth[id].len(), "{id}");
     }
@@ -191,7 +204,7 @@ fn a_file_with_any_cut_is_never_another_answer() {
         sample.put(&good[..len]);
         if let Some(index) = sample.open() {
             assert!(sample.is_honest(&index, &truth), "{len}");
-            assert!(truth.keys().any(|id| index.find(id).is_none()), "{len}");
+            assert!(truth.keys().any(|id| index.of(id).is_none()), "{len}");
         }
     }
     // A page of zeros in place of each.
@@ -247,7 +260,7 @@ fn whatever_is_in_its_place_an_update_makes_it_whole() {
         assert_eq!(sample.asked.borrow().len(), if is_anew { 40 } else { 1 }, "{what}");
         if is_anew {
             for (id, packages) in &truth {
-                assert_eq!(index.find(id).as_ref(), Some(packages), "{what}: {id}");
+                assert_eq!(index.of(id).as_ref(), Some(packages), "{what}: {id}");
             }
             assert!(sample.open().is_some(), "{what}");
         }
@@ -279,7 +292,7 @@ fn a_power_cut_while_it_is_written_leaves_what_was_there() {
     let index = sample.update();
     assert_eq!(sample.asked.borrow().len(), 0);
     for (id, packages) in sample.truth() {
-        assert_eq!(index.find(&id), Some(packages), "{id}");
+        assert_eq!(index.of(&id), Some(packages), "{id}");
     }
     assert!(!journal.exists());
     // Somebody tidied the journal away.
@@ -301,12 +314,12 @@ fn readers_go_on_while_others_write() {
     let truth = sample.truth();
     Index::rebuild(sample.root(), &sample.names(), &|name| Ok(sample.packages[name].clone())).unwrap();
     for (id, packages) in &truth {
-        assert_eq!(reader.find(id).as_ref(), Some(packages));
+        assert_eq!(reader.of(id).as_ref(), Some(packages));
     }
     let reader = sample.open().unwrap();
     sample.packages.insert("new".to_owned(), vec!["USB\\VID_1".to_owned()]);
     sample.update();
-    assert_eq!(reader.find("USB\\VID_1"), Some(vec!["new".to_owned()]));
+    assert_eq!(reader.of("USB\\VID_1"), Some(vec!["new".to_owned()]));
 }
 
 #[test]
@@ -319,5 +332,5 @@ fn a_package_that_cannot_be_read_is_named_and_the_index_stays() {
     assert!(matches!(found, Err(Error::NotFound { name, .. }) if name == "b"));
     let found = Index::in_memory(sample.root(), &names, &unreadable);
     assert!(matches!(found, Err(Error::NotFound { name, .. }) if name == "a"));
-    assert_eq!(sample.open().unwrap().find("x"), Some(vec!["a".to_owned()]));
+    assert_eq!(sample.open().unwrap().of("x"), Some(vec!["a".to_owned()]));
 }
