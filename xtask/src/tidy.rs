@@ -66,6 +66,7 @@ const RULES: &[(&str, &str)] = &[
     ("cycle", "no crate depends on itself through others"),
     ("licence", "nothing under the GPL, LGPL or AGPL is linked; every dependency states a licence"),
     ("banned", "no dependency that DESIGN section 6 or STYLE rules out, or only where it is allowed"),
+    ("payload", "the payload is built without crates that only other programs need"),
     ("header", "every Rust file opens with a `//!` line that says what it is"),
     ("length", "at most 800 lines that are not tests; generated tables say `//! Generated: <why>`"),
     ("unfinished", "no task markers, no ignored tests"),
@@ -109,6 +110,7 @@ fn check(root: &Path) -> Result<Vec<Violation>> {
     let metadata = workspace::metadata()?;
     let mut found = layers::check(&layers::graph(&metadata, root));
     found.extend(dependencies::check(&metadata, root));
+    found.extend(dependencies::check_payload(&workspace::tree_of("gravure-payload")?));
     found.extend(layout::check(&metadata, root)?);
     for path in tracked_files(root)? {
         let full = root.join(&path);

@@ -102,3 +102,10 @@ pub(crate) fn metadata() -> Result<Metadata> {
     serde_json::from_slice(&process::output(&mut command)?)
         .context("cargo metadata printed something unexpected")
 }
+
+/// What is built for one package by itself, a name and a version a line.
+pub(crate) fn tree_of(package: &str) -> Result<String> {
+    let mut command = cargo();
+    command.args(["tree", "--edges=normal,build", "--prefix=none", "--format={p}", "--package", package]);
+    String::from_utf8(process::output(&mut command)?).context("cargo tree printed something unexpected")
+}

@@ -1,5 +1,9 @@
 //! Offline servicing of Windows: an image in memory that is changed with a record, drivers that are chosen and put into it.
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    not(feature = "repository"),
+    expect(dead_code, unused_imports, reason = "what only repositories ask of signatures and descriptions")
+)]
 
 mod error;
 mod journal;

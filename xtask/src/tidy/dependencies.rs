@@ -33,6 +33,25 @@ const RESTRICTED: &[(&str, Allowed, &str)] = &[
 const BANNED_BELOW: &[(&str, &[&str])] =
     &[("native-tls", &[]), ("openssl-sys", &["gravure-server", "gravure-cli", "gravure-e2e", "xtask"])];
 
+/// Crates that must not be in the payload, and why. The graph of the workspace cannot tell: its features are those of all members.
+const NOT_IN_PAYLOAD: &[(&str, &str)] = &[
+    ("libsqlite3-sys", "only repositories of drivers need it, behind a feature of windows"),
+    ("tokio", "the payload has threads"),
+    ("openssl-sys", "only the listener of firmware HTTPS boot needs it"),
+];
+
+/// Checks what `cargo tree` says is built for the payload: a name and a version a line.
+pub(super) fn check_payload(tree: &str) -> Vec<Violation> {
+    let built: BTreeSet<&str> = tree.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    let found = NOT_IN_PAYLOAD.iter().filter(|(name, _)| built.contains(name));
+    found
+        .map(|(name, why)| {
+            let manifest = Path::new("crates/payload/Cargo.toml");
+            Violation::new(manifest, 0, "payload", format!("{name} is built for the payload: {why}"))
+        })
+        .collect()
+}
+
 /// Checks every package in the resolved graph.
 pub(super) fn check(metadata: &Metadata, root: &Path) -> Vec<Violation> {
     let ours = |package: &&Package| metadata.workspace_members.contains(&package.id);
@@ -173,6 +192,15 @@ mod tests {
         }
         assert_eq!(licence_problem(None, false).as_deref(), Some("states no licence"));
         assert_eq!(licence_problem(None, true), None);
+    }
+
+    #[test]
+    fn the_payload_is_built_without_what_it_does_not_need() {
+        let tree = "gravure-payload v0.1.0 (/src/crates/payload)\nsqlite3 v1.0.0\nlibsqlite3-sys v0.30.1\nrustls v0.23.0 (*)\n";
+        let found: Vec<String> = check_payload(tree).into_iter().map(|found| found.message).collect();
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].starts_with("libsqlite3-sys is built for the payload"), "{found:?}");
+        assert_eq!(check_payload(&tree.replace("lib", "")), []);
     }
 
     #[test]

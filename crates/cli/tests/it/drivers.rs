@@ -203,6 +203,14 @@ fn in_repository<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
     [arguments, &["--repository", "repository"]].concat()
 }
 
+/// An inventory of a machine with these devices.
+fn inventory_with(devices: &str) -> String {
+    let machine = r#"{"version":1,"firmware":{"mode":"uefi"},"smbios":{"bios":{},"system":{},"board":{},"chassis":{}},
+        "cpu":{"packages":1,"cores":1,"threads":1,"architecture":"x86_64"},"memory":{"usable_bytes":1,"installed_bytes":1,"modules":[]},
+        "disks":[],"nics":[],"pci":[],"usb":[],"devices":[]}"#;
+    machine.replace("\"devices\":[]", &format!("\"devices\":[{devices}]"))
+}
+
 /// Signs the newer driver.
 fn sign(dir: &Path) {
     let signer = gravure_testkit::signing::Authority::new("Test Root").signer("Test Signer");
@@ -229,11 +237,10 @@ fn a_repository_takes_matches_and_gives_back() {
     let listed = json(dir, &run(&["driver", "list"]));
     let id = listed[0]["id"].as_str().unwrap();
     assert_eq!((&listed[0]["inf"], &listed[0]["files"][0]["path"]), (&"net.INF".into(), &"net.INF".into()));
-    let inventory = r#"{"version":1,"firmware":{"mode":"uefi"},"smbios":{"bios":{},"system":{},"board":{},"chassis":{}},
-        "cpu":{"packages":1,"cores":1,"threads":1,"architecture":"x86_64"},"memory":{"usable_bytes":1,"installed_bytes":1,"modules":[]},
-        "disks":[],"nics":[],"pci":[],"usb":[],"devices":[
-        {"bus":"pci","place":"0000:00:03.0","hardware_ids":["PCI\\VEN_1AF4&DEV_1041"],"compatible_ids":[]},
-        {"bus":"acpi","place":"X:00","hardware_ids":["ACPI\\X"],"compatible_ids":[]}]}"#;
+    let inventory = inventory_with(
+        r#"{"bus":"pci","place":"0000:00:03.0","hardware_ids":["PCI\\VEN_1AF4&DEV_1041"],"compatible_ids":[]},
+        {"bus":"acpi","place":"X:00","hardware_ids":["ACPI\\X"],"compatible_ids":[]}"#,
+    );
     std::fs::write(dir.join("pc.json"), inventory).unwrap();
     let found = json(dir, &run(&["driver", "match", "--inventory", "pc.json", "--os", "10.0.22631"]));
     assert_eq!(
@@ -261,11 +268,61 @@ fn a_repository_takes_matches_and_gives_back() {
     assert_eq!(fails(dir, &run(&["driver", "match", "--inventory", "pc.json", "--os", "10.0.22631"])).0, 5);
 }
 
+/// Several technicians, or a technician and a script.
+#[test]
+fn processes_that_add_and_remove_at_the_same_time_lose_nothing() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path();
+    let path = |number: usize| format!("pack-{number}/net.inf");
+    for number in 0..24 {
+        std::fs::create_dir(dir.join(format!("pack-{number}"))).unwrap();
+        let inf = INF.replace("DATE", &format!("01/31/2020,1.0.0.{number}")).replace("START", "3");
+        std::fs::write(dir.join(format!("pack-{number}/net.sys")), b"MZ").unwrap();
+        std::fs::write(dir.join(path(number)), inf.replace("DEV_1041", &format!("DEV_10{number:02}")))
+            .unwrap();
+    }
+    let start = |arguments: &[&str]| {
+        let mut gravure = Command::new(env!("CARGO_BIN_EXE_gravure"));
+        gravure.current_dir(dir).args(in_repository(arguments)).stdout(std::process::Stdio::null());
+        gravure.spawn().unwrap()
+    };
+    let any = "--allow-unsigned";
+    ok(dir, &in_repository(&["driver", "add", &path(0), any]));
+    let first = json(dir, &in_repository(&["driver", "list"]))[0]["id"].as_str().unwrap().to_owned();
+    // The first goes while 23 others come, by themselves and in directories. All have one driver.
+    let mut running: Vec<std::process::Child> =
+        (1..20).map(|number| start(&["driver", "add", &path(number), any])).collect();
+    running.push(start(&["driver", "remove", &first]));
+    running.push(start(&["driver", "add", "pack-20", "pack-21", "pack-22", "pack-23", any]));
+    for mut gravure in running {
+        assert!(gravure.wait().unwrap().success());
+    }
+    let devices: Vec<String> = (0..24)
+        .map(|number| {
+            format!(
+                "{{\"bus\":\"pci\",\"place\":\"{number}\",\"hardware_ids\":[\"PCI\\\\VEN_1AF4&DEV_10{number:02}\"],\"compatible_ids\":[]}}"
+            )
+        })
+        .collect();
+    std::fs::write(dir.join("pc.json"), inventory_with(&devices.join(","))).unwrap();
+    let before = std::fs::read(dir.join("repository/index.sqlite")).unwrap();
+    let found =
+        json(dir, &in_repository(&["driver", "match", "--inventory", "pc.json", "--os", "10.0.22631"]));
+    for (number, device) in found.as_array().unwrap().iter().enumerate() {
+        let packages = device["candidates"].as_array().unwrap();
+        assert_eq!(packages.len(), usize::from(number != 0), "{number}: {device}");
+    }
+    let export = ["driver", "export", "--inventory", "pc.json", "--os", "10.0.22631", "-o", "out"];
+    assert_eq!(ok(dir, &in_repository(&export)).lines().count(), 23);
+    // What was written last is the index of all of them: nobody has to make it anew.
+    assert!(std::fs::read(dir.join("repository/index.sqlite")).unwrap() == before);
+}
+
 #[test]
 fn a_vendors_catalogue_says_which_pack_is_for_a_machine() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    let catalogue = "<ModelList version=\"1.0\"><Model name=\"ThinkPad T14\"><Types><Type>20S0</Type></Types>\
+    let catalogue = "<ModelList version=\"1.0\"><Model name=\"ThinkPad T14\"><Types><Type>20S0</Type><Type>20S1</Type></Types>\
         <SCCM os=\"win11\" version=\"24H2\" date=\"2025-01-01\" crc=\"ABCD\" md5=\"ef\">https://vendor/t14.exe</SCCM></Model></ModelList>";
     std::fs::write(dir.join("catalogv2.xml"), catalogue).unwrap();
     std::fs::create_dir(dir.join("repository")).unwrap();
@@ -280,6 +337,22 @@ fn a_vendors_catalogue_says_which_pack_is_for_a_machine() {
     );
     let (code, error) = fails(dir, &[&find[..], &["--windows", "10"]].concat());
     assert_eq!(code, 3, "{error}");
+    // What is out of the pack, by its file name, is noted for all models that the catalogue says it is for.
+    std::fs::create_dir(dir.join("unpacked")).unwrap();
+    std::fs::write(dir.join("unpacked/net.inf"), INF.replace("DATE", "01/31/2020,1.0").replace("START", "3"))
+        .unwrap();
+    std::fs::write(dir.join("unpacked/net.sys"), b"MZ").unwrap();
+    let add = in_repository(&["driver", "add", "unpacked", "--allow-unsigned", "--pack"]);
+    let with = |pack: &'static str| [&add[..5], &[pack], &add[5..]].concat();
+    let (code, error) = fails(dir, &with("14.exe"));
+    assert!(code == 3 && error.contains("no catalogue in the repository has a pack"), "{code}: {error}");
+    assert_eq!(json(dir, &in_repository(&["driver", "list"])).as_array().map(Vec::len), Some(0));
+    let said = ok(dir, &with("T14.exe"));
+    assert!(said.ends_with("0 refused\nof the pack of lenovo:20S0, lenovo:20S1\n"), "{said}");
+    for (model, count) in [("lenovo:20S0", 1), ("lenovo:20s1", 1), ("lenovo:20S2", 0)] {
+        let listed = json(dir, &in_repository(&["driver", "list", "--model", model]));
+        assert_eq!(listed.as_array().map(Vec::len), Some(count), "{model}: {listed}");
+    }
     let (code, error) = fails(
         dir,
         &["driver", "catalogue", "find", "--repository", "repository", "--vendor", "dell", "--key", "0B98"],

@@ -1,187 +1,395 @@
-//! The index: a table of (hash of an ID, package), sorted, searched by halving.
+//! The index: which packages have a hardware ID, as a database of SQLite, `index.sqlite`.
 //!
-//! | offset | content |
-//! |---|---|
-//! | 0 | `GVDRVIX1` |
-//! | 8 | BLAKE3 over the ids of all packages, 32 bytes: what the index is of |
-//! | 40 | number of packages, u32; number of entries, u32 |
-//! | 48 | ids of the packages, 32 bytes each, sorted |
-//! | behind | entries: hash u64, number of the package u32; sorted |
+//! | table | columns | content |
+//! |---|---|---|
+//! | `packages` | `number` (key), `id` | the packages it is of |
+//! | `hardware_ids` | `bucket`, `id`, `package` (key all three, no row numbers) | an ID in upper case, and the number of a package that has it |
+//! | `buckets` | `bucket` (key), `sum` | what the rows of a bucket of `hardware_ids` come to |
 //!
-//! Little-endian. A hash is the first eight bytes of BLAKE3 of the ID in upper case; two IDs of one hash only make a
-//! package a candidate that the INF file itself then rejects.
+//! `application_id` is `GVDR`, `user_version` is [`VERSION`]; the tables are these and no others.
+//!
+//! SQLite finds pages that cannot be, but has no sums over what is in them: a bit that fell over in an ID would hide a driver, and nobody
+//! would be told. So IDs are in 65,536 buckets, by the first two bytes of the BLAKE3 of the ID. The sum of a bucket is the exclusive or over its
+//! rows of the first eight bytes of BLAKE3 over ID, zero byte, id of the package; whoever looks an ID up reads its bucket and holds it against the sum.
+//!
+//! The descriptions of packages are the truth, the index follows them. One that is missing, of another version, or damaged is made anew beside its
+//! place and renamed; one that lists other packages than there are gets the difference, in a transaction. Who writes holds the lock
+//! of the repository, as a file that is renamed under a writer would be given the journal of another. There is a journal beside the file while it is
+//! written (no write-ahead log: that needs a directory that can be written by readers); what a power cut leaves of it is
+//! taken back by the next that writes, who is whoever opens the repository then.
 
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use super::manifest::Manifest;
+use rusqlite::config::DbConfig;
+use rusqlite::limits::Limit;
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Transaction, TransactionBehavior, params};
 
-const MAGIC: &[u8; 8] = b"GVDRVIX1";
-const HEADER_BYTES: usize = 48;
-const ID_BYTES: usize = 32;
-const ENTRY_BYTES: usize = 12;
+use super::repository::temporary;
+use crate::Error;
 
-/// An index in memory.
-#[derive(Debug, Clone, PartialEq, Eq)]
+const APPLICATION_ID: i32 = i32::from_be_bytes(*b"GVDR");
+const VERSION: i32 = 1;
+const PACKAGES: &str = "CREATE TABLE packages(number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE) STRICT";
+const HARDWARE_IDS: &str = "CREATE TABLE hardware_ids(bucket INTEGER NOT NULL, id TEXT NOT NULL, package INTEGER NOT NULL, \
+     PRIMARY KEY(bucket, id, package)) STRICT, WITHOUT ROWID";
+const BUCKETS: &str = "CREATE TABLE buckets(bucket INTEGER PRIMARY KEY, sum INTEGER NOT NULL) STRICT";
+/// What a sound file says of its tables.
+const SCHEMA: [&str; 4] = [PACKAGES, "sqlite_autoindex_packages_1", HARDWARE_IDS, BUCKETS];
+
+/// Largest file read: 50 million IDs.
+const MAX_BYTES: u64 = 2 << 30;
+/// Longest text in it: an ID is in a description, which has at most 16 MiB.
+const MAX_TEXT_BYTES: i32 = 32 << 20;
+/// Most rows of a bucket read; an ID of a million packages is none that real hardware has. Pages that refer to one another in a circle end here.
+const MAX_BUCKET_ROWS: i64 = 1 << 20;
+/// Most rows read to find those of packages that are gone.
+const MAX_ROWS: i64 = 1 << 27;
+/// How long one who reads or writes waits for another.
+const BUSY: Duration = Duration::from_secs(30);
+/// Pages of a writer in memory, so that a large repository is not written again and again while it is indexed.
+const WRITER_CACHE_KIB: i64 = 64 << 10;
+
+/// Gives the IDs of a package.
+pub(super) type IdsOf<'a> = dyn Fn(&str) -> Result<Vec<String>, Error> + 'a;
+
+/// An index that is open for reading.
+#[derive(Debug)]
 pub(super) struct Index {
-    bytes: Vec<u8>,
-    packages: usize,
-    entries: usize,
+    connection: Connection,
+}
+
+/// Why an index was not made or changed.
+enum Failure {
+    /// The file cannot be used.
+    Database(rusqlite::Error),
+    /// It is no index of this version, or not whole.
+    Unfit,
+    /// A package cannot be read: no index will help.
+    Package(Error),
+}
+
+impl From<rusqlite::Error> for Failure {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Database(error)
+    }
+}
+
+impl Failure {
+    fn at(self, place: &Path) -> Error {
+        let source = match self {
+            Self::Database(error) => io::Error::other(error),
+            Self::Unfit => io::Error::from(io::ErrorKind::InvalidData),
+            Self::Package(error) => return error,
+        };
+        Error::io("write the index", place)(source)
+    }
 }
 
 impl Index {
-    /// Makes the index of `manifests`.
-    pub(super) fn build(manifests: &[Manifest]) -> Self {
-        let mut sorted: Vec<&Manifest> = manifests.iter().collect();
-        sorted.sort_by(|a, b| a.id.cmp(&b.id));
-        let mut entries: Vec<(u64, u32)> = Vec::new();
-        for (number, manifest) in (0u32..).zip(&sorted) {
-            entries.extend(manifest.ids.iter().map(|id| (hash_of(id), number)));
-        }
-        entries.sort_unstable();
-        entries.dedup();
-        let names: Vec<&str> = sorted.iter().map(|manifest| manifest.id.as_str()).collect();
-        let mut bytes = MAGIC.to_vec();
-        bytes.extend(digest(&names));
-        let count = |len: usize| u32::try_from(len).unwrap_or(u32::MAX).to_le_bytes();
-        bytes.extend(count(sorted.len()));
-        bytes.extend(count(entries.len()));
-        for name in &names {
-            bytes.extend(binary(name));
-        }
-        for (hash, number) in &entries {
-            bytes.extend(hash.to_le_bytes());
-            bytes.extend(number.to_le_bytes());
-        }
-        Self { bytes, packages: sorted.len(), entries: entries.len() }
+    /// Opens the index of the repository in `root` if it is one, of exactly the packages `names` (sorted).
+    pub(super) fn open(root: &Path, names: &[String]) -> Option<Self> {
+        let index = Self::open_file(&path(root)).ok()?;
+        let is_fitting = is_ours(&index.connection).ok()? && lists(&index.connection, names).ok()?;
+        is_fitting.then_some(index)
     }
 
-    /// Takes bytes that were written before, if they are the index of the packages `names` (sorted).
-    pub(super) fn load(bytes: Vec<u8>, names: &[&str]) -> Option<Self> {
-        let word = |at: usize| {
-            let word = bytes.get(at..at.checked_add(4)?)?.try_into().ok()?;
-            usize::try_from(u32::from_le_bytes(word)).ok()
+    fn open_file(place: &Path) -> Result<Self, Failure> {
+        if !fs::metadata(place).is_ok_and(|data| data.is_file() && data.len() <= MAX_BYTES) {
+            return Err(Failure::Unfit);
+        }
+        Ok(Self { connection: connect(place, OpenFlags::SQLITE_OPEN_READ_ONLY)? })
+    }
+
+    /// An index of `names` in memory, where none can be written.
+    pub(super) fn in_memory(root: &Path, names: &[String], ids_of: &IdsOf<'_>) -> Result<Self, Error> {
+        let made = || {
+            let mut connection = Connection::open_in_memory()?;
+            fill(&mut connection, names, ids_of)?;
+            Ok(Self { connection })
         };
-        let (packages, entries) = (word(40)?, word(44)?);
-        let len = packages
-            .checked_mul(ID_BYTES)?
-            .checked_add(entries.checked_mul(ENTRY_BYTES)?)?
-            .checked_add(HEADER_BYTES)?;
-        let fits = bytes.starts_with(MAGIC)
-            && bytes.len() == len
-            && packages == names.len()
-            && bytes.get(8..40)? == digest(names);
-        fits.then_some(Self { bytes, packages, entries })
+        made().map_err(|failure: Failure| failure.at(&path(root)))
     }
 
-    pub(super) fn as_bytes(&self) -> &[u8] {
-        &self.bytes
-    }
-
-    /// Ids of packages that may have the ID.
-    pub(super) fn find(&self, id: &str) -> Vec<String> {
-        let wanted = hash_of(id);
-        let (mut low, mut high) = (0, self.entries);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            match self.entry(middle) {
-                Some((hash, _)) if hash < wanted => low = middle + 1,
-                _ => high = middle,
+    /// Makes the index in `root` one of exactly the packages `names` (sorted), and opens it. What it lists already is not read again. The
+    /// caller holds the lock of the repository.
+    pub(super) fn update(root: &Path, names: &[String], ids_of: &IdsOf<'_>) -> Result<Self, Error> {
+        let place = path(root);
+        match change(&place, names, ids_of).and_then(|()| Self::open_file(&place)) {
+            Ok(index) => {
+                remove_old(root)?;
+                Ok(index)
             }
+            Err(Failure::Package(error)) => Err(error),
+            Err(_) => Self::rebuild(root, names, ids_of),
         }
-        let same = (low..self.entries).map_while(|at| self.entry(at).filter(|(hash, _)| *hash == wanted));
-        same.filter_map(|(_, number)| self.package(usize::try_from(number).ok()?)).collect()
     }
 
-    fn entry(&self, at: usize) -> Option<(u64, u32)> {
-        let start = HEADER_BYTES + self.packages * ID_BYTES + at * ENTRY_BYTES;
-        let bytes = self.bytes.get(start..start + ENTRY_BYTES)?;
-        let (hash, number) = bytes.split_at_checked(8)?;
-        Some((u64::from_le_bytes(hash.try_into().ok()?), u32::from_le_bytes(number.try_into().ok()?)))
+    /// Puts a new index into the place of whatever is there, and opens it. The caller holds the lock of the repository.
+    pub(super) fn rebuild(root: &Path, names: &[String], ids_of: &IdsOf<'_>) -> Result<Self, Error> {
+        let place = path(root);
+        let file = temporary(root)?;
+        let failed = |failure: Failure| failure.at(&place);
+        let mut connection =
+            connect(file.path(), OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(|error| failed(error.into()))?;
+        fill(&mut connection, names, ids_of).map_err(failed)?;
+        connection.close().map_err(|(_, error)| failed(error.into()))?;
+        file.as_file().sync_all().map_err(Error::io("write the index", &place))?;
+        // A journal that a power cut left belongs to the file that was there. It must be gone before another file has the name.
+        for suffix in ["", "-journal", "-wal", "-shm"] {
+            let mut name = place.clone().into_os_string();
+            name.push(suffix);
+            remove_file(Path::new(&name))?;
+        }
+        sync_directory(root)?;
+        // Closed before it has its name: closing a file takes back all locks that this process has on it, SQLite's too.
+        let renamed = file.into_temp_path().persist(&place);
+        renamed.map_err(|error| Error::io("write the index", &place)(error.error))?;
+        remove_old(root)?;
+        sync_directory(root)?;
+        Self::open_file(&place).map_err(failed)
     }
 
-    fn package(&self, number: usize) -> Option<String> {
-        let start = HEADER_BYTES + number.checked_mul(ID_BYTES)?;
-        let bytes = self.bytes.get(start..start + ID_BYTES).filter(|_| number < self.packages)?;
-        Some(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    /// Ids of packages that have one of the hardware or compatible IDs. `None` when the index turns out to be damaged.
+    pub(super) fn find(&self, ids: &[&str]) -> Option<BTreeSet<String>> {
+        // One transaction, so that rows and sums are of one state whoever writes meanwhile.
+        let transaction = self.connection.unchecked_transaction().ok()?;
+        let mut found = BTreeSet::new();
+        for id in ids {
+            found.extend(look_up(&transaction, &id.to_uppercase()).ok().flatten()?);
+        }
+        Some(found)
     }
+}
+
+/// Packages of an ID in upper case, unless the rows of its bucket are not what its sum says.
+fn look_up(transaction: &Transaction<'_>, id: &str) -> rusqlite::Result<Option<Vec<String>>> {
+    let bucket = bucket_of(id);
+    let mut rows = transaction.prepare_cached(
+        "SELECT h.id, p.id FROM hardware_ids h LEFT JOIN packages p ON p.number = h.package WHERE h.bucket = ?1 LIMIT ?2",
+    )?;
+    let (mut sum, mut found) = (0, Vec::new());
+    let mut rows = rows.query(params![bucket, MAX_BUCKET_ROWS])?;
+    while let Some(row) = rows.next()? {
+        let of_row = row.get_ref(0)?.as_str()?;
+        let Some(package) = row.get_ref(1)?.as_str_or_null()? else { return Ok(None) };
+        sum ^= sum_of(of_row, package);
+        if of_row == id {
+            found.push(package.to_owned());
+        }
+    }
+    Ok((sum == sum_in(transaction, bucket)?).then_some(found))
 }
 
 /// Where the index of a repository stands.
-pub(super) fn path(root: &Path) -> std::path::PathBuf {
-    root.join("index")
+fn path(root: &Path) -> PathBuf {
+    root.join("index.sqlite")
 }
 
-fn hash_of(id: &str) -> u64 {
-    let hash = blake3::hash(id.to_uppercase().as_bytes());
-    let [a, b, c, d, e, f, g, h, ..] = *hash.as_bytes();
-    u64::from_le_bytes([a, b, c, d, e, f, g, h])
+/// Takes away the index of the first versions, a sorted table of hashes.
+fn remove_old(root: &Path) -> Result<(), Error> {
+    remove_file(&root.join("index"))
 }
 
-fn digest(names: &[&str]) -> [u8; 32] {
+fn remove_file(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("delete", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+fn sync_directory(dir: &Path) -> Result<(), Error> {
+    let synced = fs::File::open(dir).and_then(|dir| dir.sync_all());
+    synced.map_err(Error::io("write", dir))
+}
+
+/// Opens a file whose content nobody vouches for.
+fn connect(place: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
+    let connection = Connection::open_with_flags(place, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, MAX_TEXT_BYTES);
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false)?;
+    connection.pragma_update(None, "trusted_schema", false)?;
+    connection.pragma_update(None, "cell_size_check", true)?;
+    connection.busy_timeout(BUSY)?;
+    Ok(connection)
+}
+
+fn is_ours(connection: &Connection) -> rusqlite::Result<bool> {
+    let number = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
+    if number("application_id")? != APPLICATION_ID || number("user_version")? != VERSION {
+        return Ok(false);
+    }
+    let mut rows =
+        connection.prepare("SELECT coalesce(sql, name) FROM sqlite_schema ORDER BY rowid LIMIT ?1")?;
+    let limit = i64::try_from(SCHEMA.len()).unwrap_or(i64::MAX).saturating_add(1);
+    let found: Vec<String> = rows.query_map([limit], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    Ok(found == SCHEMA)
+}
+
+/// Whether an index is of exactly the packages `names` (sorted).
+fn lists(connection: &Connection, names: &[String]) -> rusqlite::Result<bool> {
+    let mut rows = connection.prepare("SELECT id FROM packages ORDER BY id")?;
+    let mut rows = rows.query([])?;
+    let mut wanted = names.iter();
+    while let Some(row) = rows.next()? {
+        if wanted.next().map(String::as_str) != Some(row.get_ref(0)?.as_str()?) {
+            return Ok(false);
+        }
+    }
+    Ok(wanted.next().is_none())
+}
+
+/// Makes tables in the empty `connection`, of the packages `names`. Until it is done nobody else sees the file.
+fn fill(connection: &mut Connection, names: &[String], ids_of: &IdsOf<'_>) -> Result<(), Failure> {
+    connection.pragma_update_and_check(None, "journal_mode", "memory", |_| Ok(()))?;
+    connection.pragma_update(None, "synchronous", "off")?;
+    connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
+    let transaction = connection.transaction()?;
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.pragma_update(None, "user_version", VERSION)?;
+    for table in [PACKAGES, HARDWARE_IDS, BUCKETS] {
+        transaction.execute(table, [])?;
+    }
+    let mut sums = Sums::default();
+    add(&transaction, names, ids_of, &mut sums)?;
+    sums.write(&transaction)?;
+    Ok(transaction.commit()?)
+}
+
+/// Changes the index at `place` to one of the packages `names`, in one transaction.
+fn change(place: &Path, names: &[String], ids_of: &IdsOf<'_>) -> Result<(), Failure> {
+    if !fs::metadata(place).is_ok_and(|data| data.is_file() && data.len() <= MAX_BYTES) {
+        return Err(Failure::Unfit);
+    }
+    let mut connection = connect(place, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    connection.pragma_update(None, "synchronous", "full")?;
+    connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
+    // Nothing is written into a file that is damaged.
+    let verdict: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
+    if verdict != "ok" || !is_ours(&connection)? {
+        return Err(Failure::Unfit);
+    }
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let mut gone: BTreeMap<String, i64> = BTreeMap::new();
+    {
+        let mut rows = transaction.prepare("SELECT id, number FROM packages LIMIT ?1")?;
+        let mut rows = rows.query([MAX_ROWS])?;
+        while let Some(row) = rows.next()? {
+            gone.insert(row.get(0)?, row.get(1)?);
+        }
+    }
+    let mut new = names.to_vec();
+    new.retain(|name| gone.remove(name).is_none());
+    if gone.is_empty() && new.is_empty() {
+        return Ok(());
+    }
+    let mut sums = Sums::default();
+    take_out(&transaction, gone, &mut sums)?;
+    add(&transaction, &new, ids_of, &mut sums)?;
+    sums.write(&transaction)?;
+    transaction.commit()?;
+    connection.close().map_err(|(_, error)| Failure::Database(error))
+}
+
+fn add(
+    transaction: &Transaction<'_>,
+    names: &[String],
+    ids_of: &IdsOf<'_>,
+    sums: &mut Sums,
+) -> Result<(), Failure> {
+    let mut package = transaction.prepare("INSERT INTO packages(id) VALUES (?1)")?;
+    let mut row = transaction.prepare("INSERT INTO hardware_ids(bucket, id, package) VALUES (?1, ?2, ?3)")?;
+    for name in names {
+        let number = package.insert([name])?;
+        let ids = ids_of(name).map_err(Failure::Package)?;
+        let ids: BTreeSet<String> = ids.into_iter().map(|id| id.to_uppercase()).collect();
+        for id in ids {
+            let bucket = bucket_of(&id);
+            row.execute(params![bucket, id, number])?;
+            sums.change(bucket, &id, name);
+        }
+    }
+    Ok(())
+}
+
+/// Takes packages out; there is no order of rows by package, as that would double the file for what is seldom done.
+fn take_out(
+    transaction: &Transaction<'_>,
+    gone: BTreeMap<String, i64>,
+    sums: &mut Sums,
+) -> Result<(), Failure> {
+    if gone.is_empty() {
+        return Ok(());
+    }
+    let gone: BTreeMap<i64, String> = gone.into_iter().map(|(name, number)| (number, name)).collect();
+    let mut of_gone: Vec<(i64, String, i64)> = Vec::new();
+    {
+        let mut rows = transaction.prepare("SELECT bucket, id, package FROM hardware_ids LIMIT ?1")?;
+        let mut rows = rows.query([MAX_ROWS])?;
+        while let Some(row) = rows.next()? {
+            let package = row.get(2)?;
+            if gone.contains_key(&package) {
+                of_gone.push((row.get(0)?, row.get(1)?, package));
+            }
+        }
+    }
+    let mut row =
+        transaction.prepare("DELETE FROM hardware_ids WHERE bucket = ?1 AND id = ?2 AND package = ?3")?;
+    for (bucket, id, package) in &of_gone {
+        row.execute(params![bucket, id, package])?;
+        if let Some(name) = gone.get(package) {
+            sums.change(*bucket, id, name);
+        }
+    }
+    let mut package = transaction.prepare("DELETE FROM packages WHERE number = ?1")?;
+    for number in gone.keys() {
+        package.execute([number])?;
+    }
+    Ok(())
+}
+
+/// What changes of sums a transaction makes. A sum that did not fit its rows before will not fit afterwards.
+#[derive(Debug, Default)]
+struct Sums(BTreeMap<i64, i64>);
+
+impl Sums {
+    /// A row comes or goes.
+    fn change(&mut self, bucket: i64, id: &str, package: &str) {
+        *self.0.entry(bucket).or_default() ^= sum_of(id, package);
+    }
+
+    fn write(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+        let mut row = transaction.prepare("INSERT OR REPLACE INTO buckets(bucket, sum) VALUES (?1, ?2)")?;
+        for (bucket, change) in &self.0 {
+            row.execute([*bucket, sum_in(transaction, *bucket)? ^ change])?;
+        }
+        Ok(())
+    }
+}
+
+/// What the rows of a bucket should come to; that of none is 0.
+fn sum_in(connection: &Connection, bucket: i64) -> rusqlite::Result<i64> {
+    let mut row = connection.prepare_cached("SELECT sum FROM buckets WHERE bucket = ?1")?;
+    Ok(row.query_row([bucket], |row| row.get(0)).optional()?.unwrap_or(0))
+}
+
+fn bucket_of(id: &str) -> i64 {
+    let hash = blake3::hash(id.as_bytes());
+    let [first, second, ..] = *hash.as_bytes();
+    i64::from(u16::from_be_bytes([first, second]))
+}
+
+fn sum_of(id: &str, package: &str) -> i64 {
     let mut hash = blake3::Hasher::new();
-    names.iter().for_each(|name| {
-        hash.update(name.as_bytes());
-    });
-    *hash.finalize().as_bytes()
-}
-
-/// The bytes of a hexadecimal id.
-fn binary(id: &str) -> [u8; ID_BYTES] {
-    blake3::Hash::from_hex(id).map_or([0; ID_BYTES], |hash| *hash.as_bytes())
+    hash.update(id.as_bytes()).update(&[0]).update(package.as_bytes());
+    let [a, b, c, d, e, f, g, h, ..] = *hash.finalize().as_bytes();
+    i64::from_le_bytes([a, b, c, d, e, f, g, h])
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::drivers::manifest::{FileEntry, MANIFEST_VERSION, id_of};
-
-    fn manifest(name: &str, ids: &[&str]) -> Manifest {
-        let files = vec![FileEntry { path: name.into(), size: 1, hash: "00".into() }];
-        Manifest {
-            version: MANIFEST_VERSION,
-            id: id_of(&files),
-            inf: name.into(),
-            files,
-            class: None,
-            class_guid: None,
-            provider: None,
-            date: None,
-            driver_version: None,
-            architectures: Vec::new(),
-            extension: false,
-            boot_critical: false,
-            has_catalog: false,
-            signature: None,
-            ids: ids.iter().map(|id| (*id).to_owned()).collect(),
-        }
-    }
-
-    #[test]
-    fn packages_are_found_by_each_of_their_ids() {
-        let all = [manifest("a", &["X", "Y"]), manifest("b", &["Y"]), manifest("c", &[])];
-        let index = Index::build(&all);
-        let mut both = vec![all[0].id.clone(), all[1].id.clone()];
-        both.sort();
-        assert_eq!(index.find("x"), [all[0].id.clone()]);
-        assert_eq!(index.find("Y"), both);
-        assert_eq!(index.find("Z"), [""; 0]);
-        assert_eq!(Index::build(&[]).find("X"), [""; 0]);
-    }
-
-    #[test]
-    fn an_index_of_other_packages_or_with_any_cut_is_not_taken() {
-        let all = [manifest("a", &["X", "Y"]), manifest("b", &["Y"])];
-        let index = Index::build(&all);
-        let mut names: Vec<&str> = all.iter().map(|m| m.id.as_str()).collect();
-        names.sort_unstable();
-        assert_eq!(Index::load(index.as_bytes().to_vec(), &names), Some(index.clone()));
-        assert_eq!(Index::load(index.as_bytes().to_vec(), &names[..1]), None);
-        for len in 0..index.as_bytes().len() {
-            assert_eq!(Index::load(index.as_bytes()[..len].to_vec(), &names), None, "{len}");
-        }
-        let mut wild = index.as_bytes().to_vec();
-        // Counts that no file could have.
-        wild[40..48].fill(0xff);
-        assert_eq!(Index::load(wild, &names), None);
-    }
-}
+mod tests;

@@ -21,8 +21,7 @@ pub use stage::DRIVERS_DIR;
 
 use super::database::ImageDriver;
 use super::manifest::Manifest;
-use super::matching::{self, Candidate, DeviceMatch, matches};
-use super::models::fitting_packages;
+use super::matching::{self, Candidate, DeviceMatch, fitting_packages, matches};
 use super::packages::Packages;
 use crate::Error;
 use crate::image::WindowsImage;

@@ -10,7 +10,6 @@ use serde::Serialize;
 use super::inject::Unsigned;
 use super::manifest::Manifest;
 use super::packages::Packages;
-use super::repository::Repository;
 use crate::Error;
 
 /// A package that fits a device.
@@ -123,13 +122,6 @@ pub fn chosen_packages(
     Ok(out)
 }
 
-impl Repository {
-    /// As [`matches`] for a repository, on machines that take signed drivers only.
-    pub fn matches(&self, devices: &[Device], target: &Target) -> Result<Vec<DeviceMatch>, Error> {
-        matches(self, devices, target, Unsigned::Refuse)
-    }
-}
-
 /// Packages for each of `devices` on `target`. Devices without any are there with an empty list. Those that nobody signed stand behind all
 /// others, as Windows ranks them; a machine with test signing takes them like others.
 pub fn matches(
@@ -143,10 +135,9 @@ pub fn matches(
     for device in devices {
         let ids =
             DeviceIds { hardware: device.hardware_ids.clone(), compatible: device.compatible_ids.clone() };
-        let names: BTreeSet<String> =
-            ids.hardware.iter().chain(&ids.compatible).flat_map(|id| packages.candidates(id)).collect();
+        let wanted: Vec<&str> = ids.hardware.iter().chain(&ids.compatible).map(String::as_str).collect();
         let mut candidates = Vec::new();
-        for name in names {
+        for name in packages.candidates(&wanted)? {
             if !loaded.contains_key(&name) {
                 loaded.insert(name.clone(), packages.load(&name)?);
             }
@@ -184,6 +175,25 @@ pub fn matches(
         candidates.sort_by(|(a, _), (b, _)| a.cmp(b));
         let candidates = candidates.into_iter().map(|(_, candidate)| candidate).collect();
         out.push(DeviceMatch { device: device.clone(), candidates });
+    }
+    Ok(out)
+}
+
+/// Those of `ids` that are for this Windows and processor, and signed unless unsigned ones are taken.
+pub fn fitting_packages(
+    packages: &dyn Packages,
+    ids: &[String],
+    target: &Target,
+    unsigned: Unsigned,
+) -> Result<Vec<String>, Error> {
+    let mut out = Vec::new();
+    for id in ids {
+        let (manifest, inf) = packages.load(id)?;
+        let is_whole = manifest.architectures.iter().any(|arch| arch == target.arch.as_str());
+        let is_trusted = manifest.signature.is_some() || unsigned == Unsigned::Allow;
+        if is_whole && is_trusted && !inf.models(target).is_empty() {
+            out.push(id.clone());
+        }
     }
     Ok(out)
 }

@@ -10,14 +10,11 @@ use std::fs;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use gravure_inf::Target;
 use gravure_model::inventory::Smbios;
 use gravure_probe::smbios::vendor_key;
 use serde::{Deserialize, Serialize};
 
-use super::inject::Unsigned;
 use super::manifest::is_hash;
-use super::packages::Packages;
 use super::repository::Repository;
 use super::vendor::{Vendor, VendorCatalogue};
 use crate::Error;
@@ -112,6 +109,8 @@ impl Repository {
         let place = self.list_of(model);
         let dir = self.root.join(DIRECTORY);
         fs::create_dir_all(&dir).map_err(Error::io("create", &dir))?;
+        // Others may note packages of the same model.
+        let _lock = self.lock()?;
         let mut all = self.kept(model)?;
         all.extend(packages.iter().cloned());
         let kept = Kept { version: VERSION, model: model.to_string(), packages: all };
@@ -177,25 +176,6 @@ impl Repository {
             None => Ok(kept.packages),
         }
     }
-}
-
-/// Those of `ids` that are for this Windows and processor, and signed unless unsigned ones are taken.
-pub fn fitting_packages(
-    packages: &dyn Packages,
-    ids: &[String],
-    target: &Target,
-    unsigned: Unsigned,
-) -> Result<Vec<String>, Error> {
-    let mut out = Vec::new();
-    for id in ids {
-        let (manifest, inf) = packages.load(id)?;
-        let is_whole = manifest.architectures.iter().any(|arch| arch == target.arch.as_str());
-        let is_trusted = manifest.signature.is_some() || unsigned == Unsigned::Allow;
-        if is_whole && is_trusted && !inf.models(target).is_empty() {
-            out.push(id.clone());
-        }
-    }
-    Ok(out)
 }
 
 #[cfg(test)]

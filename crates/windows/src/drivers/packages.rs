@@ -1,6 +1,6 @@
 //! Where packages for injection come from: a repository on this machine, or bundles that a server made of its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use gravure_inf::{Inf, MAX_FILE_BYTES};
@@ -31,8 +31,8 @@ pub enum Placed {
 
 /// Packages to choose from.
 pub trait Packages {
-    /// Ids of packages that may name the hardware or compatible ID.
-    fn candidates(&self, id: &str) -> Vec<String>;
+    /// Ids of packages that may name one of the hardware or compatible IDs.
+    fn candidates(&self, ids: &[&str]) -> Result<BTreeSet<String>, Error>;
     /// The package of that id.
     fn package(&self, id: &str) -> Result<Manifest, Error>;
     /// The content of a file of a package, checked against its hash.
@@ -115,8 +115,8 @@ impl<'a> BundledPackages<'a> {
 }
 
 impl Packages for BundledPackages<'_> {
-    fn candidates(&self, id: &str) -> Vec<String> {
-        self.by_device.get(&id.to_uppercase()).cloned().unwrap_or_default()
+    fn candidates(&self, ids: &[&str]) -> Result<BTreeSet<String>, Error> {
+        Ok(ids.iter().filter_map(|id| self.by_device.get(&id.to_uppercase())).flatten().cloned().collect())
     }
 
     fn package(&self, id: &str) -> Result<Manifest, Error> {

@@ -5,11 +5,17 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
-use gravure_inf::{Arch, Inf, MAX_FILE_BYTES};
+use gravure_inf::{Inf, MAX_FILE_BYTES, Target};
+use gravure_model::inventory::Device;
 
-use super::index::{self, Index};
+use super::index::{IdsOf, Index};
+use super::inject::Unsigned;
+use super::lock::WriteLock;
 use super::manifest::{FileEntry, Manifest, PackageSignature, is_hash};
+use super::matching::{DeviceMatch, matches};
 use super::packages::{
     BUNDLE_FILES, BUNDLE_MANIFEST, MAX_MANIFEST_BYTES, MAX_PROGRAM_BYTES, Packages, Placed,
 };
@@ -18,8 +24,10 @@ use crate::signature::{Catalog, MAX_CATALOG_BYTES, Roots, Vouched, vouched};
 
 /// Marks a directory as a repository.
 const MARKER: &str = "gravure-drivers.json";
-/// Largest index read: 100 million entries.
-const MAX_INDEX_BYTES: u64 = 2 << 30;
+/// How long one who adds waits for another to be done.
+const WRITER_PATIENCE: Duration = Duration::from_secs(300);
+/// How long one who only reads does so, before an index in memory has to do.
+const READER_PATIENCE: Duration = Duration::from_secs(10);
 /// Who signs packages that passed Microsoft's hardware program.
 const HARDWARE_SIGNER: &str = "Microsoft Windows Hardware Compatibility Publisher";
 /// Bytes copied at once.
@@ -43,13 +51,20 @@ pub struct Added {
     pub is_new: bool,
 }
 
+/// A package whose files are stored and whose description is not yet written.
+#[derive(Debug)]
+struct Pending {
+    manifest: Manifest,
+    /// Where contents came from, by hash.
+    sources: BTreeMap<String, PathBuf>,
+}
+
 /// A driver repository in a directory.
 #[derive(Debug)]
 pub struct Repository {
     pub(super) root: PathBuf,
-    index: Index,
-    /// Packages whose files are stored and whose descriptions are not yet written.
-    pending: BTreeMap<String, Manifest>,
+    index: Mutex<Index>,
+    pending: BTreeMap<String, Pending>,
     /// Certificates that signers' chains must lead to; any chain will do when there is none.
     roots: Option<Roots>,
 }
@@ -67,29 +82,16 @@ impl Repository {
         Self::open(root)
     }
 
-    /// Opens a repository; an index that does not fit is made anew in memory.
+    /// Opens a repository. An index that does not fit is made anew: in its place, or in memory where nothing can be written.
     pub fn open(root: &Path) -> Result<Self, Error> {
         if !root.join(MARKER).is_file() {
             return Err(Error::NotFound { what: "driver repository", name: root.display().to_string() });
         }
-        let mut out =
-            Self { root: root.to_owned(), index: Index::build(&[]), pending: BTreeMap::new(), roots: None };
-        let written = read(&index::path(root), MAX_INDEX_BYTES).ok();
-        // Names alone first: an index of all of them says that each was whole when it was written, and saves a look at each.
-        let names = out.listed()?;
-        let load = |names: &[String], bytes: Vec<u8>| {
-            Index::load(bytes, &names.iter().map(String::as_str).collect::<Vec<_>>())
-        };
-        if let Some(index) = written.clone().and_then(|bytes| load(&names, bytes)) {
-            out.index = index;
-            return Ok(out);
-        }
-        let names = out.package_names()?;
-        out.index = match written.and_then(|bytes| load(&names, bytes)) {
+        let index = match opened(root)? {
             Some(index) => index,
-            None => Index::build(&out.packages()?),
+            None => mended(root, Index::update)?,
         };
-        Ok(out)
+        Ok(Self { root: root.to_owned(), index: Mutex::new(index), pending: BTreeMap::new(), roots: None })
     }
 
     /// Lets only packages in whose signers lead to one of these certificates.
@@ -97,35 +99,15 @@ impl Repository {
         self.roots = Some(roots);
     }
 
-    /// Ids of all packages, sorted. Empty files are what a power cut leaves.
-    fn package_names(&self) -> Result<Vec<String>, Error> {
-        let mut names = self.listed()?;
-        names.retain(|id| self.place_of(id).metadata().is_ok_and(|data| data.len() > 0));
-        Ok(names)
-    }
-
-    /// Ids that files of packages are called by, sorted, whatever is in them.
-    fn listed(&self) -> Result<Vec<String>, Error> {
-        let dir = self.root.join("packages");
-        let mut names = Vec::new();
-        for entry in fs::read_dir(&dir).map_err(Error::io("list", &dir))? {
-            let entry = entry.map_err(Error::io("list", &dir))?;
-            let name = entry.file_name();
-            // Files that are still being written have other names.
-            let id = name.to_str().and_then(|name| name.strip_suffix(".json")).filter(|id| is_hash(id));
-            names.extend(id.map(str::to_owned));
-        }
-        names.sort_unstable();
-        Ok(names)
-    }
-
-    /// Takes a package out, and the contents that no other has. The index follows with [`Repository::commit`]; until then it
-    /// is made anew wherever the repository is opened.
+    /// Takes a package out, and the contents that no other has. The index follows with [`Repository::commit`], or wherever the
+    /// repository is opened before.
     pub fn remove(&mut self, manifest: &Manifest) -> Result<(), Error> {
+        let _lock = self.lock()?;
         let place = self.place_of(&manifest.id);
         fs::remove_file(&place).map_err(Error::io("delete", &place))?;
         let mut needed: BTreeSet<String> = BTreeSet::new();
-        for other in self.packages()?.iter().chain(self.pending.values()) {
+        let pending = self.pending.values().map(|pending| &pending.manifest);
+        for other in self.packages()?.iter().chain(pending) {
             needed.extend(other.files.iter().map(|file| file.hash.clone()));
         }
         for file in manifest.files.iter().filter(|file| !needed.contains(&file.hash)) {
@@ -142,12 +124,12 @@ impl Repository {
 
     /// All packages, sorted by id.
     pub fn packages(&self) -> Result<Vec<Manifest>, Error> {
-        self.package_names()?.iter().map(|id| self.package(id)).collect()
+        package_names(&self.root)?.iter().map(|id| self.package(id)).collect()
     }
 
     /// The package whose id starts with `id`, if there is exactly one.
     pub fn find(&self, id: &str) -> Result<Manifest, Error> {
-        let names = self.package_names()?;
+        let names = package_names(&self.root)?;
         let mut fitting = names.iter().filter(|name| !id.is_empty() && name.starts_with(id));
         match (fitting.next(), fitting.next()) {
             (Some(one), None) => self.package(one),
@@ -216,11 +198,19 @@ impl Repository {
             Err(why) if has_catalog && !options.allow_unsigned => return Err(refused(why)),
             Err(_) => None,
         };
-        let mut files = Vec::new();
+        let (mut files, mut sources) = (Vec::new(), BTreeMap::new());
         for (path, source) in found.into_values() {
-            files.push(self.store(&path, &source)?);
+            let stored = self.store(&path, &source)?;
+            sources.insert(stored.hash.clone(), source);
+            files.push(stored);
         }
-        Ok(self.publish(&inf, name, files, &complete, has_catalog, signature))
+        let manifest = Manifest { signature, ..Manifest::new(&inf, name, files, &complete, has_catalog) };
+        let there = self.place_of(&manifest.id).metadata().is_ok_and(|data| data.len() > 0);
+        let is_new = !there && !self.pending.contains_key(&manifest.id);
+        if is_new {
+            self.pending.insert(manifest.id.clone(), Pending { manifest: manifest.clone(), sources });
+        }
+        Ok(Added { manifest, is_new })
     }
 
     /// What the catalogues among `found` prove of all other files; `Ok(Err(why))` when they prove nothing.
@@ -272,24 +262,6 @@ impl Repository {
             }
         }
         Ok(Ok(signature))
-    }
-
-    fn publish(
-        &mut self,
-        inf: &Inf,
-        name: &str,
-        files: Vec<FileEntry>,
-        complete: &[Arch],
-        has_catalog: bool,
-        signature: Option<PackageSignature>,
-    ) -> Added {
-        let manifest = Manifest { signature, ..Manifest::new(inf, name, files, complete, has_catalog) };
-        let there = self.place_of(&manifest.id).metadata().is_ok_and(|data| data.len() > 0);
-        let is_new = !there && !self.pending.contains_key(&manifest.id);
-        if is_new {
-            self.pending.insert(manifest.id.clone(), manifest.clone());
-        }
-        Added { manifest, is_new }
     }
 
     /// Copies a file among the objects; one that is there already is read back instead.
@@ -344,14 +316,19 @@ impl Repository {
         Err(Error::Corrupt { path, expected, found: found.to_owned() })
     }
 
-    /// Makes the packages added since the last time part of the repository, and writes the index. One flush of the volume
-    /// before and one after: contents are on the disk before a package names them, and it costs no flush a file.
+    /// Makes the packages added since the last time part of the repository, and brings the index up to what is there, whoever else
+    /// added and took out. Each step is on the disk before the next: contents, descriptions that name them, the index, which
+    /// says that descriptions are whole. Two flushes of the volume, however many files there are.
     pub fn commit(&mut self) -> Result<(), Error> {
         self.flush()?;
+        let _lock = self.lock()?;
+        if self.store_again()? {
+            self.flush()?;
+        }
         let dir = self.root.join("packages");
-        for (id, manifest) in std::mem::take(&mut self.pending) {
-            let place = self.place_of(&id);
-            let mut text = serde_json::to_vec_pretty(&manifest).map_err(|error| Error::Io {
+        for (id, Pending { manifest, .. }) in &self.pending {
+            let place = self.place_of(id);
+            let mut text = serde_json::to_vec_pretty(manifest).map_err(|error| Error::Io {
                 what: "describe",
                 path: place.display().to_string(),
                 source: error.into(),
@@ -359,9 +336,37 @@ impl Repository {
             text.push(b'\n');
             write(&dir, &place, &text)?;
         }
-        self.index = Index::build(&self.packages()?);
-        write(&self.root, &index::path(&self.root), self.index.as_bytes())?;
-        self.flush()
+        self.flush()?;
+        let written = std::mem::take(&mut self.pending);
+        let names = package_names(&self.root)?;
+        let index = Index::update(&self.root, &names, &|id| match written.get(id) {
+            Some(written) => Ok(written.manifest.ids.clone()),
+            None => Ok(package(&self.root, id)?.ids),
+        })?;
+        self.index = Mutex::new(index);
+        Ok(())
+    }
+
+    /// Stores contents of new packages again that somebody took out with the last package that named them. Whether there were any.
+    fn store_again(&self) -> Result<bool, Error> {
+        let mut is_any = false;
+        for Pending { manifest, sources } in self.pending.values() {
+            for file in manifest.files.iter().filter(|file| !self.object(&file.hash).is_file()) {
+                let source = sources.get(&file.hash).map_or_else(|| Path::new(&file.path), PathBuf::as_path);
+                let found = self.store(&file.path, source)?.hash;
+                if found != file.hash {
+                    let (path, expected) = (source.display().to_string(), format!("content {}", file.hash));
+                    return Err(Error::Corrupt { path, expected, found: format!("content {found}") });
+                }
+                is_any = true;
+            }
+        }
+        Ok(is_any)
+    }
+
+    /// Nobody else writes while this is held.
+    pub(super) fn lock(&self) -> Result<WriteLock, Error> {
+        WriteLock::take(&self.root.join(MARKER), WRITER_PATIENCE)
     }
 
     fn flush(&self) -> Result<(), Error> {
@@ -370,7 +375,7 @@ impl Repository {
     }
 
     pub(super) fn place_of(&self, id: &str) -> PathBuf {
-        self.root.join("packages").join(format!("{id}.json"))
+        place_of(&self.root, id)
     }
 
     /// Writes all files of a package below `dir`, each checked; nothing there is replaced.
@@ -388,6 +393,11 @@ impl Repository {
 }
 
 impl Repository {
+    /// As [`matches`] for a repository, on machines that take signed drivers only.
+    pub fn matches(&self, devices: &[Device], target: &Target) -> Result<Vec<DeviceMatch>, Error> {
+        matches(self, devices, target, Unsigned::Refuse)
+    }
+
     /// Writes a package into the empty directory `dir`, from which an image is made that [`super::BundledPackages`] takes:
     /// its description, and its files in a directory below.
     pub fn write_bundle(&self, manifest: &Manifest, dir: &Path) -> Result<(), Error> {
@@ -403,14 +413,29 @@ impl Repository {
 }
 
 impl Packages for Repository {
-    fn candidates(&self, id: &str) -> Vec<String> {
-        self.index.find(id)
+    /// An index that turns out to be damaged is opened again, as somebody may have made it anew; then it is made anew.
+    fn candidates(&self, ids: &[&str]) -> Result<BTreeSet<String>, Error> {
+        let mut index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = index.find(ids) {
+            return Ok(found);
+        }
+        if let Some(other) = opened(&self.root)? {
+            *index = other;
+            if let Some(found) = index.find(ids) {
+                return Ok(found);
+            }
+        }
+        *index = mended(&self.root, Index::rebuild)?;
+        index.find(ids).ok_or_else(|| Error::Corrupt {
+            path: self.root.display().to_string(),
+            expected: "an index that can be read once it was made anew".to_owned(),
+            found: "damage in it".to_owned(),
+        })
     }
 
     /// What the description says of its files must be what the id is made of.
     fn package(&self, id: &str) -> Result<Manifest, Error> {
-        let path = self.place_of(id);
-        Manifest::parse(&read(&path, MAX_MANIFEST_BYTES)?, Some(id), &path.display().to_string())
+        package(&self.root, id)
     }
 
     fn content(&self, file: &FileEntry, max: u64) -> Result<Vec<u8>, Error> {
@@ -427,6 +452,63 @@ impl Packages for Repository {
     fn place(&self, file: &FileEntry) -> Result<Placed, Error> {
         self.checked_object(file).map(Placed::File)
     }
+}
+
+/// The index as it is, if it fits what is there.
+fn opened(root: &Path) -> Result<Option<Index>, Error> {
+    // Names alone first: an index of all of them says that each was whole when it was written, and saves a look at each.
+    let names = listed(root)?;
+    if let Some(index) = Index::open(root, &names) {
+        return Ok(Some(index));
+    }
+    let whole = package_names(root)?;
+    Ok(if whole == names { None } else { Index::open(root, &whole) })
+}
+
+/// The index made to fit by `how`; in memory where nothing can be written, or somebody else writes for too long.
+fn mended(
+    root: &Path,
+    how: impl FnOnce(&Path, &[String], &IdsOf<'_>) -> Result<Index, Error>,
+) -> Result<Index, Error> {
+    let ids_of = |id: &str| Ok(package(root, id)?.ids);
+    if let Ok(_lock) = WriteLock::take(&root.join(MARKER), READER_PATIENCE)
+        && let Ok(index) = how(root, &package_names(root)?, &ids_of)
+    {
+        return Ok(index);
+    }
+    // What is wrong with packages, and not with writing, is told here, too.
+    Index::in_memory(root, &package_names(root)?, &ids_of)
+}
+
+/// Ids of all packages, sorted. Empty files are what a power cut leaves.
+fn package_names(root: &Path) -> Result<Vec<String>, Error> {
+    let mut names = listed(root)?;
+    names.retain(|id| place_of(root, id).metadata().is_ok_and(|data| data.len() > 0));
+    Ok(names)
+}
+
+/// Ids that files of packages are called by, sorted, whatever is in them.
+fn listed(root: &Path) -> Result<Vec<String>, Error> {
+    let dir = root.join("packages");
+    let mut names = Vec::new();
+    for entry in fs::read_dir(&dir).map_err(Error::io("list", &dir))? {
+        let entry = entry.map_err(Error::io("list", &dir))?;
+        let name = entry.file_name();
+        // Files that are still being written have other names.
+        let id = name.to_str().and_then(|name| name.strip_suffix(".json")).filter(|id| is_hash(id));
+        names.extend(id.map(str::to_owned));
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+fn place_of(root: &Path, id: &str) -> PathBuf {
+    root.join("packages").join(format!("{id}.json"))
+}
+
+fn package(root: &Path, id: &str) -> Result<Manifest, Error> {
+    let path = place_of(root, id);
+    Manifest::parse(&read(&path, MAX_MANIFEST_BYTES)?, Some(id), &path.display().to_string())
 }
 
 /// Files below a directory by path without regard to case, as Windows finds them.
@@ -486,7 +568,7 @@ fn read(path: &Path, max: u64) -> Result<Vec<u8>, Error> {
 }
 
 /// A new file in `dir` that others may read once it has its name.
-fn temporary(dir: &Path) -> Result<tempfile::NamedTempFile, Error> {
+pub(super) fn temporary(dir: &Path) -> Result<tempfile::NamedTempFile, Error> {
     let permissions = fs::Permissions::from_mode(0o644);
     let file = tempfile::Builder::new().prefix(".gravure-").permissions(permissions).tempfile_in(dir);
     file.map_err(Error::io("create a file in", dir))

@@ -315,8 +315,12 @@ fn a_simple_package_is_published_as_dism_would() {
     }
 }
 
-/// What is published of a storage driver with more in its INF file; why it is not, else.
+/// What is published of a storage driver with more in its INF file for the event log, as `System\raid`; why it is not, else.
 fn published_with(replace: &[(&str, &str)]) -> Result<Vec<(String, Data)>, String> {
+    published_as("System\\raid", replace)
+}
+
+fn published_as(source: &str, replace: &[(&str, &str)]) -> Result<Vec<(String, Data)>, String> {
     let temp = tempfile::tempdir().unwrap();
     let mut repository = Repository::create(&temp.path().join("repository")).unwrap();
     let inf = replace.iter().fold(storage_inf(RAID, 0), |inf, (from, to)| inf.replace(from, to));
@@ -326,12 +330,12 @@ fn published_with(replace: &[(&str, &str)]) -> Result<Vec<(String, Data)>, Strin
     let mut image = WindowsImage::open(&mut tree, &nothing_outside, NOW).unwrap();
     let options = InjectOptions { publish: Publish::WhereSimple, unsigned: Unsigned::Allow };
     let report = inject(&mut image, &repository, &devices()[..1], options).unwrap();
-    let log = "ControlSet001\\Services\\EventLog\\System\\raid";
+    let log = format!("ControlSet001\\Services\\EventLog\\{source}");
     match report.packages[0].level {
-        Level::Published if image.has_key(HiveFile::System, log).unwrap() => {
+        Level::Published if image.has_key(HiveFile::System, &log).unwrap() => {
             let values = ["EventMessageFile", "TypesSupported"];
             let value =
-                |name: &str| Some((name.to_owned(), image.value(HiveFile::System, log, name).unwrap()?));
+                |name: &str| Some((name.to_owned(), image.value(HiveFile::System, &log, name).unwrap()?));
             Ok(values.into_iter().filter_map(value).collect())
         }
         Level::Published => Ok(Vec::new()),
@@ -351,6 +355,9 @@ fn event_sources_of_services_are_published_and_their_security_is_not_guessed() {
         ("TypesSupported".to_owned(), Data::dword(7)),
     ];
     assert_eq!(published.unwrap(), expected);
+    let named = [(service, "AddService=raid,2,svc,log,Application,Controllers"), ("[files]\n", log)];
+    assert_eq!(published_as("Application\\Controllers", &named).unwrap(), expected);
+    assert_eq!(published_with(&named), Ok(Vec::new()));
     for (replace, expected) in [
         (
             [("ErrorControl=1\n", "ErrorControl=1\nSecurity=\"D:(A;;GA;;;SY)\"\n"), (service, service)],
@@ -374,6 +381,13 @@ fn event_sources_of_services_are_published_and_their_security_is_not_guessed() {
                 ("[files]\n", "[log]\nAddReg=all\n[all]\nHKLM,SOFTWARE\\x,y,,z\n[files]\n"),
             ],
             "an entry of the whole machine below the event source",
+        ),
+        (
+            [
+                (service, "AddService=raid,2,svc,log"),
+                ("[files]\n", "[log]\nAddReg=odd\n[odd]\nHKR,,y,0x20,z\n[files]\n"),
+            ],
+            "an unusual registry entry",
         ),
     ] {
         let why = published_with(&replace).unwrap_err();
@@ -427,6 +441,39 @@ fn sections_of_windows_own_files_are_published_where_the_image_has_them() {
             continue;
         };
         assert!(report.packages[0].level != Level::Published && why.contains(expected), "{expected}: {why}");
+    }
+}
+
+/// Nothing is guessed: what is not simple stays at the level below, and the report says what keeps it there.
+#[test]
+fn what_is_not_simple_enough_to_be_published_is_named() {
+    for (replace, expected) in [
+        (("[Inst]\n", "[Inst]\nDelFiles=files\n"), "[Inst] has DelFiles"),
+        (
+            ("[Inst]\n", "[Inst]\nInclude=pci.inf\nNeeds=PCI_DRV\n"),
+            "[Inst] needs section PCI_DRV of pci.inf, which this Windows does not have",
+        ),
+        (("files=12", "files=66000"), "[Inst] copies to "),
+        (("[hw]\n", "[hw]\nHKCU,x,y,,z\n"), "an unusual registry entry"),
+        (("[hw]\n", "[hw]\nHKR,x,y,0x4\n"), "an unusual registry entry"),
+        (("[hw]\n", "[hw]\nHKR,x,y,0x4000,z\n"), "an unusual registry entry"),
+        (("[params]\n", "[params]\nHKR,x,y,0x20,z\n"), "an unusual registry entry"),
+        (("[hw]\n", "[hw]\nHKLM,SOFTWARE\\x,y,,z\n"), "an entry of the whole machine below the device"),
+        (("%12%\\raid.sys", "%66000%\\raid.sys"), "service raid is elsewhere"),
+        (("%12%\\raid.sys", "%12%\\other.sys"), "service raid is none of its own files"),
+        (
+            (
+                "[svc]\nServiceType=1\nStartType=3",
+                "AddService=raid2,,svc2\n[svc2]\nServiceType=1\nStartType=0\nErrorControl=1\nServiceBinary=%12%\\raid.sys\n\
+                 [svc]\nServiceType=1\nStartType=0",
+            ),
+            "2 services start at boot",
+        ),
+        (("ClassGuid={4d36e97b-e325-11ce-bfc1-08002be10318}\n", ""), "no class"),
+    ] {
+        // Not needed to start, so that only publishing looks at it.
+        let why = published_with(&[("StartType=0", "StartType=3"), replace]).unwrap_err();
+        assert!(why.starts_with("not published: ") && why.contains(expected), "{expected}: {why}");
     }
 }
 

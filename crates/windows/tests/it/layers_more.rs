@@ -197,8 +197,23 @@ fn values_of_every_type_are_set_and_bytes_are_put_together() {
                 [[registry]]\nkey='HKLM\\SOFTWARE\\T'\nvalue='b'\ntype='binary'\ndata='03'\naction='append'\n\
                 [[registry]]\nkey='HKLM\\SOFTWARE\\T'\nvalue='b'\ntype='binary'\ndata='00'\naction='prepend'\n\
                 [[registry]]\nkey='HKLM\\SOFTWARE\\T'\nvalue='r'\ntype='hex(8)'\ndata='0a,0b'\n\
-                [[registry]]\nkey='HKLM\\SOFTWARE\\T'\nvalue='p'\ntype='hex(ffff0012)'\ndata='4100 0000'\n";
+                [[registry]]\nkey='HKLM\\SOFTWARE\\T'\nvalue='p'\ntype='hex(ffff0012)'\ndata='4100 0000'\n\
+                [[registry]]\nkey='HKLM\\SOFTWARE\\T'\nvalue='n'\ntype='none'\ndata='fe'\n\
+                [[registry]]\nkey='HKLM\\SOFTWARE\\T'\nvalue='d'\ntype='dword'\ndata=4294967295\n\
+                [[registry]]\nkey='HKLM\\SOFTWARE\\T'\nvalue='i'\ndata=258\n\
+                [[registry]]\nkey='HKLM\\SOFTWARE\\T'\nvalue='i'\ndata=1\nwhen='if-absent'\n\
+                [[registry]]\nkey='HKLM\\SOFTWARE\\T'\nvalue='e'\ntype='expand-sz'\ndata='b'\n\
+                [[registry]]\nkey='HKLM\\SOFTWARE\\T'\nvalue='e'\ndata='c'\naction='append'\nwhen='if-present'\n\
+                [[registry]]\nkey='HKLM\\SOFTWARE\\T'\nvalue='e'\ndata='a'\naction='prepend'\n\
+                [[registry]]\nkey='HKLM\\SOFTWARE\\T'\nvalue='m'\ntype='multi-sz'\ndata=['a', 'b']\n\
+                [[registry]]\nkey='HKLM\\SOFTWARE\\T'\nvalue='m'\ndata=['B', 'y', 'z']\naction='prepend'\n\
+                [[registry]]\nkey='HKLM\\SOFTWARE\\T'\nvalue='m'\ndata=['Y', 'c']\naction='append'\n\
+                [[registry]]\nkey='HKLM\\SOFTWARE\\T'\nvalue='new'\ntype='binary'\ndata='07'\naction='append'\n\
+                [[registry]]\nkey='HKLM\\SOFTWARE\\T'\nvalue='absent'\ndata='x'\nwhen='if-present'\n\
+                [[registry]]\nkey='HKLM\\SOFTWARE\\T\\Empty'\n";
     apply_and_undo(text, std::path::Path::new("/"), |image| {
+        assert!(image.has_key(HiveFile::Software, "T\\Empty").unwrap());
+        assert_eq!(image.value(HiveFile::Software, "T", "absent").unwrap(), None);
         let mut value = |name: &str| {
             let data = image.value(HiveFile::Software, "T", name).unwrap().unwrap();
             (data.kind.0, data.bytes)
@@ -207,6 +222,13 @@ fn values_of_every_type_are_set_and_bytes_are_put_together() {
         assert_eq!(value("b"), (3, vec![0, 1, 2, 3]));
         assert_eq!(value("r"), (8, vec![10, 11]));
         assert_eq!(value("p"), (0xffff_0012, vec![0x41, 0, 0, 0]));
+        assert_eq!(value("n"), (0, vec![0xfe]));
+        assert_eq!(value("d"), (4, vec![0xff; 4]));
+        assert_eq!(value("i"), (4, vec![2, 1, 0, 0]));
+        // The type is the one that is there.
+        assert_eq!(value("e"), (2, b"a\0b\0c\0\0\0".to_vec()));
+        assert_eq!(value("m"), (7, b"y\0\0\0z\0\0\0a\0\0\0b\0\0\0c\0\0\0\0\0".to_vec()));
+        assert_eq!(value("new"), (3, vec![7]));
     });
     for (kind, data) in
         [("hex()", "00"), ("hex(g)", "00"), ("hex(123456789)", "00"), ("binary", "0"), ("word", "1")]
@@ -217,4 +239,28 @@ fn values_of_every_type_are_set_and_bytes_are_put_together() {
         let error = Layer::parse(&text, std::path::Path::new("/"), &BTreeMap::new()).unwrap_err();
         assert!(error.to_string().contains("data of its type"), "{kind}: {error}");
     }
+    for (kind, data) in [
+        ("dword", "4294967296"),
+        ("qword", "-1"),
+        ("sz", "1"),
+        ("multi-sz", "[1]"),
+        ("expand-sz", "['a']"),
+        ("binary", "[1]"),
+    ] {
+        let text = format!(
+            "[layer]\nid='x'\nversion=1\n[[registry]]\nkey='HKLM\\SOFTWARE\\T'\nvalue='v'\ntype='{kind}'\ndata={data}\n"
+        );
+        let error = Layer::parse(&text, std::path::Path::new("/"), &BTreeMap::new()).unwrap_err();
+        assert!(error.to_string().contains("data of its type"), "{kind}: {error}");
+    }
+    // What cannot be put together is not put in its place.
+    let text = "[layer]\nid='x'\nversion=1\n\
+                [[registry]]\nkey='HKLM\\SOFTWARE\\T'\nvalue='v'\ntype='dword'\ndata=1\n\
+                [[registry]]\nkey='HKLM\\SOFTWARE\\T'\nvalue='v'\ndata='x'\naction='append'\n";
+    let layer = Layer::parse(text, std::path::Path::new("/"), &BTreeMap::new()).unwrap();
+    let mut tree = windows();
+    let mut image = WindowsImage::open(&mut tree, &nothing_outside, NOW).unwrap();
+    let system = image.system().unwrap();
+    let error = layer.apply(&mut image, &system).unwrap_err();
+    assert!(error.to_string().contains("texts, lists of texts or bytes to put together"), "{error}");
 }

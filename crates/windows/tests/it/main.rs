@@ -5,6 +5,7 @@ mod bios_start;
 mod boot;
 mod bundles;
 mod driver_hives;
+mod driver_index;
 mod fuzz_bodies;
 mod identity;
 mod inject;

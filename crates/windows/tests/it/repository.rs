@@ -79,7 +79,7 @@ fn packages_go_in_once_are_matched_and_come_out_as_they_were() {
     // The index as written, and made anew when it is damaged or gone.
     for damage in [None, Some(&b"GVDRVIX1"[..]), Some(b"")] {
         if let Some(bytes) = damage {
-            fs::write(root.join("index"), bytes).unwrap();
+            fs::write(root.join("index.sqlite"), bytes).unwrap();
         }
         let repository = Repository::open(&root).unwrap();
         let found = repository.matches(&devices, &target()).unwrap();
@@ -135,6 +135,34 @@ fn a_package_that_is_taken_out_leaves_what_others_have() {
         .map(|d| fs::read_dir(d.unwrap().path()).unwrap().count())
         .sum();
     assert_eq!(objects, 3);
+}
+
+/// Contents that a new package shares with one that another process takes out before the new one is described.
+#[test]
+fn what_goes_with_another_package_is_stored_again() {
+    let temp = tempfile::tempdir().unwrap();
+    let root = temp.path().join("repository");
+    let mut repository = Repository::create(&root).unwrap();
+    let old = package(temp.path(), "old", &inf(NET, "1.0.0.0", "PCI\\VEN_1", ""));
+    let old = repository.add(&old, AddOptions::default()).unwrap().manifest;
+    repository.commit().unwrap();
+    let new = package(temp.path(), "new", &inf(NET, "2.0.0.0", "PCI\\VEN_1", ""));
+    let manifest = repository.add(&new, AddOptions::default()).unwrap().manifest;
+    let driver = manifest.files.iter().find(|file| file.path == "SUB/drv.sys").unwrap().hash.clone();
+    let object = root.join("objects").join(&driver[..2]).join(&driver);
+    let mut other = Repository::open(&root).unwrap();
+    other.remove(&old).unwrap();
+    other.commit().unwrap();
+    assert!(!object.exists());
+    // What came to stand in its place is not what was checked.
+    fs::write(temp.path().join("new/SUB/drv.sys"), b"MZ something else").unwrap();
+    let error = repository.commit().unwrap_err();
+    assert!(matches!(&error, Error::Corrupt { path, .. } if path.ends_with("drv.sys")), "{error}");
+    fs::write(temp.path().join("new/SUB/drv.sys"), DRIVER).unwrap();
+    repository.commit().unwrap();
+    assert_eq!(Repository::open(&root).unwrap().packages().unwrap(), std::slice::from_ref(&manifest));
+    repository.export(&manifest, &temp.path().join("out")).unwrap();
+    assert_eq!(fs::read(temp.path().join("out/SUB/drv.sys")).unwrap(), DRIVER);
 }
 
 #[test]
