@@ -1,5 +1,7 @@
 //! Mounting, unmounting and the list of what is mounted (`/proc/self/mountinfo`, proc(5)).
 
+mod hidden;
+
 use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -7,6 +9,8 @@ use std::path::{Path, PathBuf};
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 
 use crate::{DeviceNumber, Error};
+
+pub use hidden::{HiddenMount, needs_driver};
 
 /// Largest mount table read. A line is some 100 bytes; ten thousand mounts fit.
 const MAX_MOUNTINFO_BYTES: u64 = 1 << 22;
@@ -72,7 +76,8 @@ pub fn make_all_private() -> Result<(), Error> {
         .map_err(Error::on_path("make private", Path::new("/")))
 }
 
-/// Unmounts `target`; `EBUSY` while anything below it is in use. Everything is on the disk when this returns.
+/// Unmounts `target`; `EBUSY` while anything below it is in use. Everything is on the disk when this returns, unless another mount namespace
+/// has a copy of the mount, which nobody is told of: see [`HiddenMount`].
 pub fn unmount(target: &Path) -> Result<(), Error> {
     rustix::mount::unmount(target, UnmountFlags::NOFOLLOW).map_err(Error::on_path("unmount", target))
 }

@@ -1,16 +1,20 @@
 //! Block devices, partitions without a table, mounts and busy detection on loop devices. Needs root.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
+use std::io::Read as _;
 use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
 
 use gravure_disk::{DiskShape, Identity, Layout, PartitionRequest, PartitionSize, Role, TableImage};
 use gravure_io::{ReadAt, WriteAt};
 use gravure_linux::disks::{self, Roots, Use};
 use gravure_linux::loopdev::{LoopDevice, LoopOptions};
-use gravure_linux::mount::{self, MountOptions};
+use gravure_linux::mount::{self, HiddenMount, MountOptions};
 use gravure_linux::{BlockDevice, Dir, Error, block, partition, process};
 
 const MIB: u64 = 1 << 20;
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// An image file of `mib` MiB as a loop device with sectors of `sector_bytes`.
 fn loop_device(mib: u64, sector_bytes: u32) -> Option<(tempfile::TempDir, LoopDevice)> {
@@ -213,4 +217,97 @@ fn a_write_protected_device_is_not_opened_for_writing() {
         BlockDevice::open_rw(second.path()).unwrap_err().io_kind(),
         std::io::ErrorKind::PermissionDenied
     );
+}
+
+/// A program with a copy of everything that is mounted now; it ends when this is dropped.
+struct OtherNamespace(std::process::Child);
+
+impl OtherNamespace {
+    fn new() -> Option<Self> {
+        let mut child = std::process::Command::new("unshare")
+            .args(["--mount", "sh", "-c", "echo ready; read line"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .ok()?;
+        let mut ready = [0; 6];
+        child.stdout.as_mut().unwrap().read_exact(&mut ready).unwrap();
+        Some(Self(child))
+    }
+}
+
+impl Drop for OtherNamespace {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        self.0.wait().unwrap();
+    }
+}
+
+#[test]
+fn a_hidden_mount_is_copied_into_no_namespace_and_released_for_all() {
+    let Some((temp, device)) = loop_device(64, 512) else { return };
+    let made = std::process::Command::new("mkfs.ext4").args(["-q", "-F"]).arg(device.path()).status();
+    assert!(made.unwrap().success());
+    let is_free = || match BlockDevice::open_exclusive(device.path()) {
+        Ok(_) => true,
+        Err(error) => {
+            assert_eq!(error.errno(), Some(16), "{error}");
+            false
+        }
+    };
+    // What every other mount is like: unmounted here, and still in use.
+    let target = temp.path().join("mnt");
+    std::fs::create_dir(&target).unwrap();
+    mount::mount(device.path().as_os_str(), &target, "ext4", MountOptions::default()).unwrap();
+    let Some(other) = OtherNamespace::new() else {
+        eprintln!("SKIPPED: unshare(1) is missing");
+        mount::unmount(&target).unwrap();
+        return;
+    };
+    mount::unmount(&target).unwrap();
+    assert!(!is_free());
+    drop(other);
+    // Without a parent the mounts of a namespace that has ended go a moment later.
+    let none = HiddenMount::new(device.path().as_os_str(), "ext4", MountOptions::default()).unwrap();
+    none.release(device.path(), PATIENCE).unwrap();
+
+    let options = MountOptions {
+        no_atime: true,
+        no_dev: true,
+        data: "data=ordered,nodelalloc",
+        ..MountOptions::default()
+    };
+    let hidden = HiddenMount::new(device.path().as_os_str(), "ext4", options).unwrap();
+    let path = hidden.path().join("file");
+    std::fs::write(&path, b"content").unwrap();
+    let seen = std::process::Command::new("cat").arg(&path).output().unwrap();
+    assert_eq!(seen.stdout, b"content");
+    let _other = OtherNamespace::new().unwrap();
+    assert!(!is_free());
+    hidden.release(device.path(), Duration::ZERO).unwrap();
+    assert!(is_free() && !path.exists());
+
+    // Read-only, and kept by an open file.
+    let options = MountOptions { read_only: true, ..MountOptions::default() };
+    let hidden = HiddenMount::new(device.path().as_os_str(), "ext4", options).unwrap();
+    let path = hidden.path().join("file");
+    let refused = std::fs::write(&path, b"x").unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+    let mut file = std::fs::File::open(&path).unwrap();
+    let busy = hidden.release(device.path(), Duration::from_millis(50)).unwrap_err();
+    assert_eq!((busy.errno(), busy.to_string()), (Some(16), format!("unmount {}", device.path().display())));
+    let mut text = String::new();
+    file.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "content");
+    drop(file);
+    assert!(is_free());
+
+    let unknown =
+        HiddenMount::new(device.path().as_os_str(), "nosuchfs", MountOptions::default()).unwrap_err();
+    assert_eq!(unknown.errno(), Some(19), "{unknown}"); // ENODEV
+    assert_eq!(mount::needs_driver("nosuchfs").unwrap_err().errno(), Some(19));
+    mount::needs_driver("ext4").unwrap();
+    let options = MountOptions { data: "nosuchoption", ..MountOptions::default() };
+    let unknown = HiddenMount::new(device.path().as_os_str(), "ext4", options).unwrap_err();
+    assert_eq!(unknown.errno(), Some(22), "{unknown}"); // EINVAL
 }

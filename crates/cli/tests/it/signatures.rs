@@ -89,6 +89,58 @@ pub(crate) fn inventory(dir: &Path, name: &str, product: &str, class: u32, mode:
     std::fs::write(dir.join("lab").join(name), document.to_string()).unwrap();
 }
 
+/// What a technician is told of a fleet: what to take for all, and for each kind of machine, why, and what to look out for.
+#[test]
+fn advice_for_a_mixed_fleet_is_given_kind_by_kind() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let machines = [
+        ("a1", "Desk 5", 0x01_0802, "uefi", 256, 512),
+        ("a2", "Desk 5", 0x01_0802, "uefi", 512, 4096),
+        ("a3", "Desk 5", 0x01_0802, "uefi", 256, 4096),
+        ("b1", "Old 1", 0x01_0601, "bios", 500, 512),
+        ("b2", "Old 2", 0x01_0601, "bios", 500, 512),
+        ("c1", "Old 1", 0x01_0601, "bios", 4000, 4096),
+    ];
+    for (name, product, class, mode, gigabytes, sector) in machines {
+        let name = format!("{name}.json");
+        inventory(dir, &name, product, class, mode);
+        let path = dir.join("lab").join(&name);
+        let mut document: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        document["disks"][0]["size_bytes"] = (gigabytes * 1_000_000_000u64).into();
+        document["disks"][0]["logical_sector_bytes"] = sector.into();
+        std::fs::write(&path, document.to_string()).unwrap();
+    }
+    let expected = "\
+advice: WIM
+because 6 machines are of 3 kinds that do not start from the same blocks; a WIM gets the drivers and boot files of each
+mind that a partition image for each kind restores faster, but is one more image to keep up to date
+3 x x86_64, uefi, NVMe, sectors of 512 and 4096 bytes, smallest disk 256.0 GB: a1, a2, a3
+  for these alone: partition image
+  because 3 machines are alike: a partition image is the quickest, and a re-deploy moves only what differs
+  mind that disks of 256000000000 to 512000000000 bytes: capture on the smallest, a1; on larger ones the last partition is moved and grown
+  mind that sectors of 512 bytes (a1) and of 4096 bytes (a2, a3): table and boot sectors are converted, volumes that cannot be are laid out anew, file by file; a disk with BitLocker, LUKS, LVM or exFAT is refused where sectors differ from the source's
+2 x x86_64, bios, AHCI, sectors of 512 bytes, smallest disk 500.0 GB: b1, b2
+  for these alone: partition image
+  because 2 models with the same firmware and controller: one image starts on all of them
+  mind that drivers of other devices differ between models: have plans put them into the restored Windows, or take a WIM
+1 x x86_64, bios, AHCI, sectors of 4096 bytes, smallest disk 4.0 TB: c1
+  for these alone: partition image
+  because there is one machine of this kind: a partition image is the quickest, and a re-deploy moves only what differs
+";
+    assert_eq!(ok(dir, &["image", "advise", "--group", "lab"]), expected);
+    let told = json(dir, &["image", "advise", "--group", "lab"]);
+    assert_eq!(told["groups"][0]["image"], "partition");
+    assert_eq!(told["groups"][0]["cautions"].as_array().unwrap().len(), 2);
+    // Of one kind nothing is said twice.
+    let alone = ok(dir, &["image", "advise", "--group", "lab/b1.json", "lab/b2.json"]);
+    assert!(alone.starts_with("advice: partition image\nbecause 2 models"), "{alone}");
+    assert_eq!(alone.matches("2 models").count(), 1, "{alone}");
+    // Only the sector size keeps these apart, for a BIOS.
+    let apart = ok(dir, &["image", "advise", "--group", "lab/b1.json", "lab/c1.json"]);
+    assert!(apart.starts_with("advice: WIM\nbecause 2 machines are of 2 kinds"), "{apart}");
+}
+
 #[test]
 fn machines_that_are_too_far_from_the_source_are_refused_and_advice_says_why() {
     let dir = tempfile::tempdir().unwrap();

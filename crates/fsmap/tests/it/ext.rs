@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 
 use gravure_fsmap::{Basis, Error, Fallback, Kind, Options, Owner, Reason, State, map, owners, probe};
 use gravure_io::ReadAt;
-use gravure_testkit::{Random, full_run, seed};
+use gravure_testkit::{MountedFile, Random, full_run, seed};
 use support::{
-    Files, Lab, Mounted, allocated, assert_same_files, check_extents, covers, every_third, files, have,
-    map_of, open, output, partclone, read_tree, run, sampled, tool, transplant,
+    Files, Lab, allocated, assert_same_files, check_extents, covers, every_third, files, have, map_of, open,
+    output, partclone, read_tree, run, sampled, tool, transplant,
 };
 
 const TOOLS: &[&str] = &["mke2fs", "debugfs", "e2fsck", "dumpe2fs"];
@@ -283,7 +283,7 @@ fn files_that_were_synced_before_a_crash_are_all_there() {
         let crash = lab.path("crash");
         let content = files(9, 40, 120_000);
         {
-            let Some(mounted) = Mounted::new(&lab, &image, "loop") else { return };
+            let Some(mounted) = MountedFile::new(&image, "") else { return };
             for (path, content) in &content {
                 let path = mounted.root.join(path.replace('/', "-"));
                 fs::write(&path, content).unwrap();

@@ -8,9 +8,10 @@ use std::os::unix::fs::{FileExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
-use crate::support::{Lab, Mounted, files, have, open, run, sampled, tool};
+use crate::support::{Lab, files, have, open, run, sampled, tool};
 use gravure_fsmap::{Error, ListKind, Listed, list};
 use gravure_io::FileAt;
+use gravure_testkit::MountedFile;
 
 fn one(name: &str, kind: ListKind, size: u64) -> Listed {
     Listed { name: name.to_owned(), kind, size }
@@ -134,10 +135,10 @@ fn xfs_directories_of_every_form() {
         let image = lab.blank("image", 320 << 20);
         run(tool("mkfs.xfs").args(["-q", "-f"]).args(args).arg(&image));
         {
-            let Some(mounted) = Mounted::new(&lab, &image, "loop") else { return };
+            let Some(mounted) = MountedFile::new(&image, "") else { return };
             populate(&mounted.root, 4000);
         }
-        let mounted = Mounted::new(&lab, &image, "loop,ro").unwrap();
+        let mounted = MountedFile::new(&image, "ro").unwrap();
         let dev = open(&image);
         let count = assert_as_shown(&dev, &mounted.root, "");
         assert!(count > 2900, "{args:?}: {count}");
@@ -169,7 +170,7 @@ fn xfs_with_sparse_inodes() {
     let image = lab.blank("image", 310 << 20);
     run(tool("mkfs.xfs").args(["-q", "-f", "-d", "agcount=2", "-i", "size=512,sparse=1"]).arg(&image));
     {
-        let Some(mounted) = Mounted::new(&lab, &image, "loop") else { return };
+        let Some(mounted) = MountedFile::new(&image, "") else { return };
         let full = |name: &str| {
             let mut file = fs::File::create(mounted.root.join(name)).unwrap();
             while std::io::Write::write_all(&mut file, &[7; 1 << 16]).is_ok() {}
@@ -200,7 +201,7 @@ fn xfs_with_sparse_inodes() {
         holes += records.filter(|record| record.split(',').nth(1).unwrap().starts_with("0x")).count();
     }
     assert!(holes > 5, "{holes}");
-    let mounted = Mounted::new(&lab, &image, "loop,ro").unwrap();
+    let mounted = MountedFile::new(&image, "ro").unwrap();
     assert_eq!(assert_as_shown(&open(&image), &mounted.root, ""), 5003);
 }
 
@@ -215,7 +216,7 @@ fn xfs_with_large_numbers_of_inodes() {
     let image = lab.blank("image", 4 << 40);
     run(tool("mkfs.xfs").args(["-q", "-f", "-K", "-d", "agcount=8", "-l", "size=64m"]).arg(&image));
     {
-        let Some(mounted) = Mounted::new(&lab, &image, "loop") else { return };
+        let Some(mounted) = MountedFile::new(&image, "") else { return };
         for n in 0..8 {
             let dir = mounted.root.join(format!("dir{n}"));
             fs::create_dir(&dir).unwrap();
@@ -224,7 +225,7 @@ fn xfs_with_large_numbers_of_inodes() {
         let numbers = (0..8).map(|n| mounted.root.join(format!("dir{n}")).metadata().unwrap().ino());
         assert!(numbers.max().unwrap() > u64::from(u32::MAX));
     }
-    let mounted = Mounted::new(&lab, &image, "loop,ro").unwrap();
+    let mounted = MountedFile::new(&image, "ro").unwrap();
     assert_eq!(assert_as_shown(&open(&image), &mounted.root, ""), 36);
 }
 
@@ -327,7 +328,7 @@ fn subvolume(args: &[&str], paths: &[&Path]) {
 
 #[test]
 fn btrfs_with_subvolumes_and_snapshots() {
-    if !have(&["mkfs.btrfs", "btrfs", "mount"]) {
+    if !have(&["mkfs.btrfs", "btrfs"]) {
         return;
     }
     for (nth, args) in [&["-m", "dup", "-n", "4096"][..], &["-m", "single", "--mixed"], &["-O", "^no-holes"]]
@@ -342,7 +343,7 @@ fn btrfs_with_subvolumes_and_snapshots() {
         let image = lab.blank("image", 300 << 20);
         run(tool("mkfs.btrfs").args(["-q", "-f"]).args(args).arg(&image));
         let number = {
-            let Some(mounted) = Mounted::new(&lab, &image, "loop,compress=zstd") else { return };
+            let Some(mounted) = MountedFile::new(&image, "compress=zstd") else { return };
             let root = &mounted.root;
             populate(root, 4000);
             subvolume(&["create"], &[&root.join("@home")]);
@@ -361,7 +362,7 @@ fn btrfs_with_subvolumes_and_snapshots() {
         };
         let dev = open(&image);
         {
-            let mounted = Mounted::new(&lab, &image, "loop,ro").unwrap();
+            let mounted = MountedFile::new(&image, "ro").unwrap();
             assert!(assert_as_shown(&dev, &mounted.root, "") > 2900, "{args:?}");
         }
         let file = vec![one("file", ListKind::File, 5)];
@@ -379,7 +380,7 @@ fn btrfs_with_subvolumes_and_snapshots() {
         assert_eq!(listed(&dev, &format!("subvolid={number}")), Some(nested.clone()));
         // Another one is the default now.
         {
-            let mounted = Mounted::new(&lab, &image, "loop").unwrap();
+            let mounted = MountedFile::new(&image, "").unwrap();
             subvolume(&["set-default", &number], &[&mounted.root]);
         }
         let dev = open(&image);
@@ -387,7 +388,7 @@ fn btrfs_with_subvolumes_and_snapshots() {
         assert_eq!(listed(&dev, "/nested"), Some(file));
         assert_eq!(listed(&dev, "/a"), None);
         assert_eq!(listed(&dev, "/subvolid=5/a/moved"), Some(vec![one("inside", ListKind::File, 1)]));
-        let mounted = Mounted::new(&lab, &image, "loop,ro,subvolid=5").unwrap();
+        let mounted = MountedFile::new(&image, "ro,subvolid=5").unwrap();
         assert!(assert_as_shown(&dev, &mounted.root, "subvolid=5") > 2900, "{args:?}");
     }
 }

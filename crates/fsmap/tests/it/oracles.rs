@@ -13,9 +13,10 @@ use gravure_fsmap::{
     probe,
 };
 use gravure_io::ReadAt;
+use gravure_testkit::MountedFile;
 use support::{
-    Files, Lab, Mounted, allocated, assert_same_files, every_third, files, have, map_of, open, partclone,
-    read_tree, run, sampled, tool, transplant,
+    Files, Lab, allocated, assert_same_files, every_third, files, have, map_of, open, partclone, read_tree,
+    run, sampled, tool, transplant,
 };
 
 /// Bytes in all.
@@ -207,6 +208,16 @@ fn fat_that_was_not_unmounted_is_kept_whole_and_refused_with_errors() {
     }
 }
 
+/// What a program of its own shows; unmounted when dropped.
+struct Fused(PathBuf);
+
+impl Drop for Fused {
+    fn drop(&mut self) {
+        let done = tool("umount").arg(&self.0).status();
+        assert!(done.is_ok_and(|status| status.success()) || std::thread::panicking());
+    }
+}
+
 #[test]
 fn exfat_with_files_put_there_by_another_driver() {
     if !have(&["mkfs.exfat", "fsck.exfat", "mount.exfat-fuse", "losetup"]) {
@@ -216,6 +227,10 @@ fn exfat_with_files_put_there_by_another_driver() {
     let image = lab.blank("image", 60 << 20);
     run(tool("mkfs.exfat").args(["-L", "Stick", "-c", "4K"]).arg(&image));
     let mut content = files(4, 40, 60_000);
+    // Names of several entries each; one of three files is removed below.
+    for n in [1, 2] {
+        content.insert(format!("dir0/zu lang für einen Eintrag im Verzeichnis {n}.bin"), vec![n; 5000]);
+    }
     let mounted = |image: &Path| {
         let root = lab.path("mounted");
         fs::create_dir_all(&root).unwrap();
@@ -223,17 +238,18 @@ fn exfat_with_files_put_there_by_another_driver() {
         let device = run(tool("losetup").args(["--find", "--show"]).arg(image));
         run(tool("mount.exfat-fuse").arg(device.trim()).arg(&root));
         run(tool("losetup").args(["--detach", device.trim()]));
-        Mounted { root }
+        Fused(root)
     };
     {
         let mounted = mounted(&image);
         for (path, content) in &content {
-            let path = mounted.root.join(path);
+            let path = mounted.0.join(path);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, content).unwrap();
         }
-        every_third(&mut content).iter().for_each(|path| fs::remove_file(mounted.root.join(path)).unwrap());
+        every_third(&mut content).iter().for_each(|path| fs::remove_file(mounted.0.join(path)).unwrap());
     }
+    assert!(content.keys().any(|path| path.starts_with("dir0/zu lang")));
     let map = map_of(&image);
     assert_eq!(
         (map.probe.kind, map.probe.state, map.probe.label.as_deref()),
@@ -241,7 +257,7 @@ fn exfat_with_files_put_there_by_another_driver() {
     );
     let target = transplant(&lab, &image, &map);
     run(tool("fsck.exfat").arg("-n").arg(&target));
-    assert_same_files(&read_tree(&mounted(&target).root), &content);
+    assert_same_files(&read_tree(&mounted(&target).0), &content);
     if let Some(expected) = partclone(&lab, "partclone.exfat", &image) {
         assert_eq!(allocated(&map), expected);
     }
@@ -270,7 +286,7 @@ fn through_the_kernel(
     run(mkfs.arg(&image));
     let mut content = files(6, 60, 200_000);
     let crash = lab.path("crash");
-    let mounted = Mounted::new(lab, &image, "loop")?;
+    let mounted = MountedFile::new(&image, "")?;
     for (path, content) in &content {
         let path = mounted.root.join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -317,7 +333,7 @@ fn xfs_of_both_versions() {
         let target = transplant(&lab, &image, &map);
         run(tool("xfs_repair").args(["-n", "-f"]).arg(&target));
         {
-            let mounted = Mounted::new(&lab, &target, "loop,ro,norecovery,nouuid").unwrap();
+            let mounted = MountedFile::new(&target, "ro,norecovery,nouuid").unwrap();
             assert_same_files(&read_tree(&mounted.root), &content);
         }
         if sampled(nth, 4)

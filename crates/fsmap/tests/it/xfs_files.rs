@@ -6,9 +6,10 @@ use std::fs;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, symlink};
 use std::path::Path;
 
-use crate::support::{Lab, Mounted, files, have, open, run, sampled, tool};
+use crate::support::{Lab, files, have, open, run, sampled, tool};
 use gravure_fsmap::{XfsAttribute, XfsFile, XfsVolume};
 use gravure_io::ReadAt;
+use gravure_testkit::MountedFile;
 
 /// Attributes that were set, by path.
 type Attributes = BTreeMap<String, Vec<(String, Vec<u8>)>>;
@@ -172,10 +173,10 @@ fn xfs_files_are_as_the_kernel_has_them() {
             .args(args)
             .arg(&image));
         let set = {
-            let Some(mounted) = Mounted::new(&lab, &image, "loop") else { return };
+            let Some(mounted) = MountedFile::new(&image, "") else { return };
             populate(&mounted.root, if nth == 0 { 1024 } else { 4096 })
         };
-        let mounted = Mounted::new(&lab, &image, "loop,ro,noatime").unwrap();
+        let mounted = MountedFile::new(&image, "ro,noatime").unwrap();
         let dev = open(&image);
         let xfs = XfsVolume::open(&dev, &|| true).unwrap();
         let facts = xfs.facts();

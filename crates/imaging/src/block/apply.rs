@@ -9,7 +9,6 @@
 //! **Memory:** 2 MiB an item, one item a thread and 4, and 1 MiB a thread to join what lies side by side (104 MiB with the 32 threads
 //! at most that work); two MiB that come last; a bit for each extent; 14 MiB of chunks that come early; tables of a region. Large writes go past the page cache.
 
-use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -21,7 +20,8 @@ use gravure_model::Ctl;
 use gravure_model::event::Observer;
 
 use super::blockimg;
-use super::image::{BlockImage, Fetch, FrameAt, Target};
+use super::early::{Early, Needed};
+use super::image::{BlockImage, Fetch};
 use super::read_back::{Comparison, Differing, differs, is_there};
 use crate::meter::{Context, Meter, default_threads};
 use crate::stage::{self, Item, Outbox, Work};
@@ -132,65 +132,6 @@ impl BlockApplyReport {
         self.verified_bytes += outcome.verified_bytes;
         self.warnings.extend(outcome.warnings.iter().cloned());
         self.skipped += outcome.skipped;
-    }
-}
-
-/// A bit for each extent of each region: it must be written.
-#[derive(Debug, Default)]
-pub(super) struct Needed {
-    regions: Vec<Vec<u64>>,
-}
-
-impl Needed {
-    fn push_region(&mut self, extents: usize, is_needed: bool) {
-        let word = if is_needed { u64::MAX } else { 0 };
-        self.regions.push(vec![word; extents.div_ceil(64)]);
-    }
-
-    fn set(&mut self, region: usize, extent: usize) {
-        self.regions[region][extent / 64] |= 1 << (extent % 64);
-    }
-
-    fn clear(&mut self, region: usize, extent: usize) {
-        self.regions[region][extent / 64] &= !(1 << (extent % 64));
-    }
-
-    fn get(&self, region: usize, extent: usize) -> bool {
-        self.regions[region][extent / 64] >> (extent % 64) & 1 == 1
-    }
-}
-
-/// Frames that are remembered with the first region that wants them: those of 128 GiB of content or more, in 8 MiB.
-const MAX_FIRST: usize = 1 << 17;
-/// Chunks that go with earlier regions, in 6 MiB.
-const MAX_EARLY: usize = 1 << 16;
-
-/// Chunks that are written before their regions come, with the frames they are in. What is above the limits comes in its turn.
-#[derive(Debug, Default)]
-struct Early {
-    /// The first region that wants a frame.
-    first: HashMap<(ChunkId, u64), usize>,
-    of_region: HashMap<usize, Vec<(FrameAt, Target)>>,
-    count: usize,
-}
-
-impl Early {
-    /// Whether a chunk of `region` is written with an earlier region.
-    fn takes(&mut self, region: usize, at: FrameAt, target: Target) -> bool {
-        match self.first.get(&at.key()) {
-            Some(first) if *first < region && self.count < MAX_EARLY => {
-                self.of_region.entry(*first).or_default().push((at, target));
-                self.count += 1;
-                true
-            }
-            Some(_) => false,
-            None => {
-                if self.first.len() < MAX_FIRST {
-                    self.first.insert(at.key(), region);
-                }
-                false
-            }
-        }
     }
 }
 
@@ -535,20 +476,17 @@ impl Run<'_> {
         for index in 0..self.image.root().regions.len() {
             self.context.ctl.check()?;
             let extents = self.image.extents(&mut decoder, index)?;
-            if needed.regions.len() <= index {
+            if needed.regions() <= index {
                 needed.push_region(extents.len(), true);
             }
             let is_wanted = |at: usize| {
                 let extent = &extents[at];
                 needed.get(index, at) && !self.is_late(extent) && !self.is_left_out(extent)
             };
-            for (at, frame, target) in self.image.wanted(&mut decoder, index, &extents, &is_wanted)? {
-                if early.takes(index, frame, target) {
-                    needed.clear(index, at);
-                }
-            }
+            let wanted = self.image.wanted(&mut decoder, index, &extents, &is_wanted)?;
+            early.take(index, wanted, needed);
         }
-        early.first = HashMap::new();
+        early.end();
         Ok(early)
     }
 
@@ -619,7 +557,7 @@ impl Run<'_> {
                 }
                 let wanted = self.image.wanted(&mut decoder, region, &extents, &is_needed)?;
                 let wanted = wanted.into_iter().map(|(_, at, target)| (at, target));
-                let early = early.of_region.remove(&region).unwrap_or_default();
+                let early = early.of_region(region);
                 fetches = self.image.joined(wanted.chain(early)).into_iter();
                 region += 1;
             }

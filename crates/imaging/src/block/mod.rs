@@ -6,6 +6,7 @@ mod at;
 mod browse;
 mod capture;
 mod described;
+mod early;
 mod files;
 mod fit;
 mod image;

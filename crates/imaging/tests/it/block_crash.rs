@@ -16,7 +16,7 @@ use gravure_imaging::{
 use gravure_io::{FileAt, MemoryDisk, ReadAt};
 use gravure_model::Ctl;
 use gravure_model::event::Silent;
-use gravure_testkit::{Fault, FaultyDisk, Operation, Random, full_run, oracle, skipped};
+use gravure_testkit::{Fault, FaultyDisk, MountedFile, Operation, Random, full_run, oracle};
 
 const MIB: u64 = 1 << 20;
 /// Where the partition begins.
@@ -34,28 +34,6 @@ fn run(command: &mut Command) -> String {
     text
 }
 
-/// A mounted file, unmounted when dropped.
-struct Mounted(PathBuf);
-
-impl Mounted {
-    fn new(image: &Path, at: &Path, options: &str) -> Option<Self> {
-        std::fs::create_dir_all(at).unwrap();
-        let output = oracle("mount")?.arg("-o").arg(options).arg(image).arg(at).output().unwrap();
-        if !output.status.success() {
-            skipped(&format!("cannot mount: {}", String::from_utf8_lossy(&output.stderr)));
-            return None;
-        }
-        Some(Self(at.to_owned()))
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        let done = Command::new("umount").arg(&self.0).status();
-        assert!(done.is_ok_and(|status| status.success()) || std::thread::panicking());
-    }
-}
-
 /// Files that were synced before the power went.
 type Synced = Vec<(String, Vec<u8>)>;
 
@@ -71,27 +49,27 @@ impl Crashed {
     fn new(size: u64, mkfs: &mut Command, files: usize, largest: u64) -> Option<Self> {
         let mut sgdisk = oracle("sgdisk")?;
         let dir = tempfile::tempdir().unwrap();
-        let (volume, mount) = (dir.path().join("volume"), dir.path().join("mount"));
+        let volume = dir.path().join("volume");
         std::fs::File::create(&volume).unwrap().set_len(size).unwrap();
         run(mkfs.arg(&volume));
         let mut random = Random::new(size);
         let disk = dir.path().join("disk");
         let synced = {
-            let mounted = Mounted::new(&volume, &mount, "loop")?;
+            let mounted = MountedFile::new(&volume, "")?;
             // Aged: files that were there are gone, and their blocks are taken again.
             for number in 0..files {
-                std::fs::write(mounted.0.join(format!("old{number}")), vec![0x55; 40_000]).unwrap();
+                std::fs::write(mounted.root.join(format!("old{number}")), vec![0x55; 40_000]).unwrap();
             }
-            run(Command::new("sync").arg("-f").arg(&mounted.0));
+            run(Command::new("sync").arg("-f").arg(&mounted.root));
             for number in (0..files).step_by(2) {
-                std::fs::remove_file(mounted.0.join(format!("old{number}"))).unwrap();
+                std::fs::remove_file(mounted.root.join(format!("old{number}"))).unwrap();
             }
             let mut synced = Vec::new();
             for number in 0..files {
                 let mut content = vec![0; usize::try_from(largest / 2 + random.below(largest / 2)).unwrap()];
                 random.fill(&mut content);
                 let name = format!("new{number}");
-                let mut file = std::fs::File::create(mounted.0.join(&name)).unwrap();
+                let mut file = std::fs::File::create(mounted.root.join(&name)).unwrap();
                 file.write_all(&content).unwrap();
                 file.sync_all().unwrap();
                 synced.push((name, content));
@@ -125,9 +103,9 @@ impl Crashed {
     }
 
     /// Synced files that are not right on a mounted volume.
-    fn wrong(&self, mounted: &Mounted) -> Vec<&str> {
+    fn wrong(&self, mounted: &MountedFile) -> Vec<&str> {
         let differs = |name: &str, content: &[u8]| {
-            std::fs::read(mounted.0.join(name)).map_or(true, |found| found != content)
+            std::fs::read(mounted.root.join(name)).map_or(true, |found| found != content)
         };
         let wrong = self.synced.iter().filter(|(name, content)| differs(name, content));
         wrong.map(|(name, _)| name.as_str()).collect()
@@ -199,7 +177,7 @@ fn every_synced_file_of_ext4_is_right_after_a_crash() {
     let partition = crashed.partition(&target);
     run(fsck.arg("-fn").arg(&partition));
     // Without the journal: everything must stand in its place already.
-    let mounted = Mounted::new(&partition, &crashed.path("mount"), "loop,ro,noload").unwrap();
+    let mounted = MountedFile::new(&partition, "ro,noload").unwrap();
     let wrong = crashed.wrong(&mounted);
     assert!(wrong.is_empty(), "{} of {} files are wrong: {wrong:?}", wrong.len(), crashed.synced.len());
 }
@@ -218,7 +196,7 @@ fn xfs_with_a_pending_log_is_refused_or_kept_whole() {
     capture(&crashed.disk, &image, Keep::UsedOrEverything).unwrap();
     let partition = crashed.partition(&crashed.restore(&image));
     {
-        let mounted = Mounted::new(&partition, &crashed.path("mount"), "loop,nouuid").unwrap();
+        let mounted = MountedFile::new(&partition, "nouuid").unwrap();
         let wrong = crashed.wrong(&mounted);
         assert!(wrong.is_empty(), "{} of {} files are wrong: {wrong:?}", wrong.len(), crashed.synced.len());
     }

@@ -371,7 +371,7 @@ fn a_file_system_that_is_smaller_than_its_partition_grows_into_it() {
 fn xfs_and_btrfs_grow_into_their_partitions() {
     for (mkfs, check, args, size) in [
         ("mkfs.xfs", &["xfs_repair", "-n", "-f"][..], &["-q", "-f"][..], 320 * MIB),
-        ("mkfs.btrfs", &["btrfs", "check", "--readonly"], &["-q"], 128 * MIB),
+        ("mkfs.btrfs", &["btrfs", "check", "--readonly"], &["-q"], 300 * MIB),
     ] {
         if !have(&[mkfs, check[0]]) {
             return;

@@ -4,6 +4,7 @@
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::disk::Disk;
 
@@ -169,24 +170,30 @@ fn a_redeploy_moves_only_what_differs() {
     assert!(report.written_bytes < 4 * MIB as u64, "{}", report.written_bytes);
 }
 
-#[test]
-fn a_frame_that_several_regions_want_is_fetched_once() {
-    const PIECE: usize = 64 << 10;
-    // The first region has noise; each of the others has all its pieces again, every time in another order.
+const REPEATED_PIECE: usize = 64 << 10;
+
+/// The first region has noise; each of three others has all its pieces again, every time in another order.
+fn repeated() -> Vec<u8> {
     let mut random = Random::new(12);
     let mut noise = vec![0; 16 * MIB];
     random.fill(&mut noise);
     let mut source = vec![0; 132 * MIB];
-    let mut pieces: Vec<&[u8]> = noise.chunks(PIECE).collect();
+    let mut pieces: Vec<&[u8]> = noise.chunks(REPEATED_PIECE).collect();
     for region in 0..4 {
         let start = region * 32 * MIB + 2 * MIB;
         for (at, piece) in pieces.iter().enumerate() {
-            source[start + at * PIECE..][..PIECE].copy_from_slice(piece);
+            source[start + at * REPEATED_PIECE..][..REPEATED_PIECE].copy_from_slice(piece);
         }
         for at in (1..pieces.len()).rev() {
             pieces.swap(at, usize::try_from(random.below(at as u64 + 1)).unwrap());
         }
     }
+    source
+}
+
+#[test]
+fn a_frame_that_several_regions_want_is_fetched_once() {
+    let source = repeated();
     let (file, captured) = capture(&source, &whole_device(source.len() as u64), 2);
     assert!(file.len() < 17 * MIB, "{} bytes for 16 MiB of noise", file.len());
     let image = open(&file).unwrap();
@@ -212,6 +219,60 @@ fn a_frame_that_several_regions_want_is_fetched_once() {
         assert!(report.fetched_bytes < 17 * MIB as u64, "fetched {}", report.fetched_bytes);
         assert_eq!((report.kept_bytes, report.written_bytes), (32 * MIB as u64, 32 * MIB as u64));
     }
+}
+
+/// An image file that counts the bytes that are read of it.
+struct Counted(Vec<u8>, AtomicU64);
+
+impl ReadAt for Counted {
+    fn size(&self) -> u64 {
+        self.0.size()
+    }
+    fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        self.1.fetch_add(buf.len() as u64, Ordering::Relaxed);
+        self.0.read_exact_at(offset, buf)
+    }
+}
+
+#[test]
+fn verification_decodes_a_frame_once_and_names_every_partition_that_lacks_it() {
+    let source = repeated();
+    let layout = whole_device(source.len() as u64);
+    let volume = |number, offset_bytes, size_bytes| Volume {
+        number: Some(number),
+        offset_bytes,
+        size_bytes,
+        ..Volume::default()
+    };
+    let volumes = vec![volume(1, 0, 64 * MIB as u64), volume(2, 64 * MIB as u64, 68 * MIB as u64)];
+    let facts = Facts { volumes, ..facts(source.len()) };
+    let capture =
+        BlockCapture { source: &source, name: "test", layout: &layout, facts: &facts, hits: &no_hits };
+    let dir = tempfile::tempdir().unwrap();
+    let gim = dir.path().join("x.gim");
+    capture.to_file(&gim, &capture_options(2), &Ctl::default(), &Silent).unwrap();
+    let file = std::fs::read(&gim).unwrap();
+    let counted = Arc::new(Counted(file.clone(), AtomicU64::new(0)));
+    let source: Arc<dyn ReadAt> = counted.clone();
+    let image = BlockImage::open(source, "image").unwrap();
+    let report = verify_block_image(&image, Some(2), &Ctl::default(), &Silent).unwrap();
+    // Every piece at each of its places, but read once; tables are read twice.
+    assert_eq!((report.bytes, report.damage), (64 * MIB as u64, Vec::new()));
+    assert_eq!(report.chunks, 4 * 16 * MIB as u64 / REPEATED_PIECE as u64);
+    assert!(report.tree.is_some());
+    let read = counted.1.load(Ordering::Relaxed);
+    assert!(read > 16 * MIB as u64 && read < 17 * MIB as u64, "{read} bytes read");
+
+    // A frame of content amid the file.
+    let mut bad = file;
+    bad[8 * MIB] ^= 1;
+    let image = open(&bad).unwrap();
+    let report = verify_block_image(&image, Some(2), &Ctl::default(), &Silent).unwrap();
+    let [first, second] = report.damage.as_slice() else { panic!("{:?}", report.damage) };
+    assert!(first.starts_with("partition 1, device at 0x"), "{first}");
+    assert!(second.starts_with("partition 2, device at 0x"), "{second}");
+    assert_eq!(report.tree, None);
+    assert!(report.bytes < 64 * MIB as u64 && report.bytes > 56 * MIB as u64, "{}", report.bytes);
 }
 
 /// The first and last MiB of a device whose restore did not end must be nothing; where they are not, the restore ended amid them: all the

@@ -11,11 +11,11 @@ use gravure_imaging::{BlockSource, Error, ErrorKind, FitOptions, FitPlan, Volume
 use gravure_io::{FileAt, ReadAt, WriteAt};
 use gravure_model::Ctl;
 use gravure_model::event::Silent;
-use gravure_testkit::{Fault, Operation, full_run};
+use gravure_testkit::{Fault, MountedFile, Operation, full_run};
 
 use crate::block_filesystems::used_target;
 use crate::block_fit::{Sectors, capture, have, options, run, tool};
-use crate::kernel_volumes::{Mounted, apply, put_on_disk};
+use crate::kernel_volumes::{apply, put_on_disk};
 use crate::windows::noise;
 
 const MIB: u64 = 1 << 20;
@@ -47,32 +47,20 @@ impl Lab {
             gravure_testkit::skipped("no /dev/fuse");
             return None;
         }
-        if !have(&["mkfs.xfs", "xfs_repair", "mount", "setfattr", "getfattr", "fallocate", "mknod"]) {
+        if !have(&["mkfs.xfs", "xfs_repair", "setfattr", "getfattr", "fallocate", "mknod"]) {
             return None;
         }
         let lab = Self { dir: tempfile::tempdir().unwrap() };
         let probe = lab.path("probe");
         fs::File::create(&probe).unwrap().set_len(320 * MIB).unwrap();
         run(tool("mkfs.xfs").args(["-q", "-f"]).arg(&probe));
-        let mounted = lab.mount(&probe, "loop");
-        if mounted.is_none() {
-            gravure_testkit::skipped("cannot mount XFS");
-        }
-        drop(mounted);
+        let can_mount = MountedFile::new(&probe, "").is_some();
         fs::remove_file(probe).unwrap();
-        Some(lab)
+        can_mount.then_some(lab)
     }
 
     fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
-    }
-
-    fn mount(&self, volume: &Path, options: &str) -> Option<Mounted> {
-        let place = self.path(&format!("on-{}", volume.file_name().unwrap().to_str().unwrap()));
-        fs::create_dir_all(&place).unwrap();
-        let output =
-            tool("mount").args(["-t", "xfs", "-o", options]).arg(volume).arg(&place).output().unwrap();
-        output.status.success().then(|| Mounted(place))
     }
 
     /// A volume whose files lie behind much that was removed later.
@@ -81,20 +69,20 @@ impl Lab {
         fs::File::create(&path).unwrap().set_len(SOURCE_BYTES).unwrap();
         let uuid = format!("uuid={UUID}");
         run(tool("mkfs.xfs").args(["-q", "-f", "-L", "daten", "-m", &uuid]).args(args).arg(&path));
-        let mounted = self.mount(&path, "loop,nouuid").unwrap();
-        populate(&mounted.0);
+        let mounted = MountedFile::new(&path, "nouuid").unwrap();
+        populate(&mounted.root);
         drop(mounted);
         path
     }
 
     /// Everything that the kernel says of a volume.
     fn facts(&self, volume: &Path) -> (BTreeMap<PathBuf, Facts>, String) {
-        let mounted = self.mount(volume, "loop,ro,noatime,nouuid").unwrap();
+        let mounted = MountedFile::new(volume, "ro,noatime,nouuid").unwrap();
         let mut all = BTreeMap::new();
-        walk(&mounted.0, Path::new(""), &mut all);
+        walk(&mounted.root, Path::new(""), &mut all);
         let attributes = run(tool("getfattr")
             .args(["-R", "-h", "-d", "-m", "-", "-e", "hex", "."])
-            .current_dir(&mounted.0));
+            .current_dir(&mounted.root));
         // In the order in which directories have them.
         let mut attributes: Vec<&str> = attributes.split("\n\n").collect();
         attributes.sort_unstable();

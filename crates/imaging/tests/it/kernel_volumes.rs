@@ -1,9 +1,8 @@
-//! What tests of file systems that the kernel moves or fills share: mounts that end, and a disk around a volume.
+//! What tests of file systems that the kernel moves or fills share: a disk around a volume.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
 
 use gravure_disk::{DiskShape, Identity, Layout, PartitionRequest, PartitionSize, Role, TableImage};
 use gravure_imaging::{BlockImage, FitReport, VolumeDevice, VolumeFile, apply_volume_anew, is_laid_out_anew};
@@ -14,20 +13,6 @@ use gravure_model::event::Silent;
 use crate::block_fit::options;
 
 const MIB: u64 = 1 << 20;
-
-/// Mounted, and unmounted in the end.
-pub(crate) struct Mounted(pub(crate) PathBuf);
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        // Programs that other tests are just starting have its files open for a moment.
-        let is_done = (0..2000).any(|_| {
-            let done = Command::new("umount").arg(&self.0).stderr(Stdio::null()).status();
-            done.is_ok_and(|status| status.success())
-        });
-        assert!(is_done || std::thread::panicking());
-    }
-}
 
 /// Makes `disk` with the volume as its second and last partition, which has its size.
 pub(crate) fn put_on_disk(volume: &Path, disk: &Path) {

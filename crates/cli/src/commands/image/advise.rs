@@ -24,7 +24,8 @@ const MAX_INVENTORY_BYTES: u64 = 16 << 20;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "From inventories (gravure inventory show --format json): how alike the machines are in what a copied system needs: architecture, firmware,
-the storage controller that the disk hangs on, sector size, model, size of the disk. With --image also whether that image starts on each of
+the storage controller that the disk hangs on, model, size of the disk, and for those that start by a BIOS the sector size, which is converted for
+others. Of several kinds of machines each has its own advice below that for all. With --image also whether that image starts on each of
 them; with --drivers, a repository, whether a plan can put in the driver that its Windows lacks, which is tried on the image in memory.
 
 Examples:
@@ -128,23 +129,35 @@ impl Foresight<'_> {
     }
 }
 
-fn text(advice: &Advice) -> String {
-    let kind = match advice.image {
+/// Names of a group that are shown.
+const SHOWN: usize = 8;
+
+fn name_of(kind: ImageKind) -> &'static str {
+    match kind {
         ImageKind::Partition => "partition image",
         ImageKind::Wim => "WIM",
-    };
-    let mut out = format!("advice: {kind}\n");
+    }
+}
+
+fn text(advice: &Advice) -> String {
+    let mut out = format!("advice: {}\n", name_of(advice.image));
     advice.reasons.iter().for_each(|reason| out.push_str(&format!("because {reason}\n")));
     advice.cautions.iter().for_each(|caution| out.push_str(&format!("mind that {caution}\n")));
     for group in &advice.groups {
         let (count, disk) = (group.machines.len(), bytes(group.smallest_disk_bytes));
-        let names: Vec<&str> = group.machines.iter().take(8).map(String::as_str).collect();
+        let names: Vec<&str> = group.machines.iter().take(SHOWN).map(String::as_str).collect();
         let more = if count > names.len() { ", ..." } else { "" };
         out.push_str(&format!(
             "{count} x {}, smallest disk {disk}: {}{more}\n",
             group.like,
             names.join(", ")
         ));
+        // Of one group all was said above.
+        if advice.groups.len() > 1 {
+            out.push_str(&format!("  for these alone: {}\n", name_of(group.image)));
+            group.reasons.iter().for_each(|reason| out.push_str(&format!("  because {reason}\n")));
+            group.cautions.iter().for_each(|caution| out.push_str(&format!("  mind that {caution}\n")));
+        }
     }
     out
 }

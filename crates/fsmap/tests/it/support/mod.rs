@@ -234,32 +234,6 @@ pub(crate) fn check_extents(image: &Path, map: &UsedMap, files: &Files) -> u64 {
     left
 }
 
-/// A mounted image; unmounted in the end. `None` with a loud skip where mounting is not possible.
-pub(crate) struct Mounted {
-    pub(crate) root: PathBuf,
-}
-
-impl Mounted {
-    pub(crate) fn new(lab: &Lab, image: &Path, options: &str) -> Option<Self> {
-        let root = lab.path("mounted");
-        fs::create_dir_all(&root).unwrap();
-        let mut mount = oracle("mount")?;
-        let output = output(mount.arg("-o").arg(options).arg(image).arg(&root));
-        if !output.status.success() {
-            gravure_testkit::skipped(&format!("cannot mount: {}", String::from_utf8_lossy(&output.stderr)));
-            return None;
-        }
-        Some(Self { root })
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        let done = Command::new("umount").arg(&self.root).status();
-        assert!(done.is_ok_and(|status| status.success()) || std::thread::panicking());
-    }
-}
-
 /// Case `nth` is among those of this run: one in `every`, another with each seed; all of them in a full run.
 pub(crate) fn sampled(nth: usize, every: u64) -> bool {
     full_run() || (nth as u64 + seed()).is_multiple_of(every)

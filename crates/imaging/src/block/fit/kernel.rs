@@ -14,6 +14,7 @@ use gravure_linux::{BlockDevice, partition};
 use gravure_model::Ctl;
 
 use super::anew::which;
+use super::mounted::mounted_device;
 use super::references::TreeChanges;
 use super::volumes::{Mountable, mountables};
 use super::{FittedPartition, references};
@@ -167,15 +168,8 @@ fn mounted<T>(
     work: impl FnOnce(&Path) -> Result<T, Error>,
 ) -> Result<T, Error> {
     let name = volume.device.display().to_string();
-    let place = Place::new()?;
-    let options = MountOptions { data, no_exec: true, no_dev: true, ..MountOptions::default() };
-    mount::mount(volume.device.as_os_str(), &place.0, kind.mount_type(), options)
-        .map_err(Error::linux(&name))?;
-    let worked = work(&place.0);
-    let unmounted = unmount(&place.0).map_err(Error::linux(&name));
-    let out = worked?;
-    unmounted?;
-    Ok(out)
+    let options = MountOptions { data, ..MountOptions::default() };
+    mounted_device(&volume.device, &name, kind.mount_type(), options, work)
 }
 
 /// Unmounts what is at `place`. Programs that are just being started by other threads have its files open for a moment, whoever watches for new

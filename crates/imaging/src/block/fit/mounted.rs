@@ -1,30 +1,25 @@
 //! Volumes in files, mounted by the kernel through a loop device for as long as something is done in them.
 
 use std::path::Path;
+use std::time::Duration;
 
 use gravure_linux::loopdev::{LoopDevice, LoopOptions};
-use gravure_linux::mount::{self, MountOptions};
+use gravure_linux::mount::{self, HiddenMount, MountOptions};
 
-use super::kernel::{Place, unmount};
 use crate::Error;
 
-/// What the kernel answers who wants to mount nothing: it has no such file system (`ENODEV`), or not for this user (`EPERM`).
+/// What the kernel answers whoever asks for a driver: it has none (`ENODEV`).
 const NO_DRIVER: i32 = 19;
-const NOT_ALLOWED: i32 = 1;
+/// How long somebody may have files of a volume open that is to be let go: programs that other threads are just starting, or whoever looks at new
+/// volumes.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Fails where the kernel cannot mount file systems of `kind`, before anything is written; a driver that is a module is loaded by the question.
+/// Fails where the kernel cannot mount file systems of `kind`, before anything is written.
 pub(super) fn needs_driver(kind: &str) -> Result<(), Error> {
-    let place = Place::new()?;
-    let nothing = place.path().join("nothing");
-    match mount::mount(nothing.as_os_str(), place.path(), kind, MountOptions::default()) {
-        Err(error) if error.errno() == Some(NO_DRIVER) => {
-            Err(Error::Unsupported { what: "driver of the kernel", value: kind.to_owned() })
-        }
-        Err(error) if error.errno() == Some(NOT_ALLOWED) => {
-            Err(Error::linux(format!("a volume of {kind}"))(error))
-        }
-        _ => Ok(()),
-    }
+    mount::needs_driver(kind).map_err(|error| match error.errno() {
+        Some(NO_DRIVER) => Error::Unsupported { what: "driver of the kernel", value: kind.to_owned() },
+        _ => Error::linux(format!("a volume of {kind}"))(error),
+    })
 }
 
 /// Calls `work` with the place where the volume of `kind` in `file` is mounted, with what the driver is told by `data`.
@@ -37,21 +32,28 @@ pub(super) fn mounted<T>(
     let name = file.display().to_string();
     let options = LoopOptions { partitions: false, ..LoopOptions::default() };
     let device = LoopDevice::attach(file, options).map_err(Error::linux(&name))?;
-    let place = Place::new()?;
-    let options = MountOptions {
-        data,
-        no_exec: true,
-        no_dev: true,
-        no_suid: true,
-        no_atime: true,
-        ..MountOptions::default()
-    };
-    mount::mount(device.path().as_os_str(), place.path(), kind, options).map_err(Error::linux(&name))?;
-    let worked = work(place.path());
-    let unmounted = unmount(place.path()).map_err(Error::linux(&name));
+    let options = MountOptions { data, no_suid: true, no_atime: true, ..MountOptions::default() };
+    let done = mounted_device(device.path(), &name, kind, options, work);
     let detached = device.detach().map_err(Error::linux(&name));
-    let out = worked?;
-    unmounted?;
+    let out = done?;
     detached?;
+    Ok(out)
+}
+
+/// Calls `work` with the place where the volume of `kind` on `device` is mounted, called `name` in messages. Nobody else sees it, and it is
+/// unmounted for all when this returns.
+pub(super) fn mounted_device<T>(
+    device: &Path,
+    name: &str,
+    kind: &str,
+    options: MountOptions<'_>,
+    work: impl FnOnce(&Path) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let options = MountOptions { no_exec: true, no_dev: true, ..options };
+    let mount = HiddenMount::new(device.as_os_str(), kind, options).map_err(Error::linux(name))?;
+    let worked = work(mount.path());
+    let released = mount.release(device, PATIENCE).map_err(Error::linux(name));
+    let out = worked?;
+    released?;
     Ok(out)
 }

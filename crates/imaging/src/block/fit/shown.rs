@@ -1,22 +1,27 @@
 //! A device of ours shown as a file, by FUSE: for programs that want a path.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use fuser::{
-    Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, KernelConfig,
-    LockOwner, MountOption, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry,
-    ReplyOpen, ReplyWrite, Request, Session, SessionACL, TimeOrNow, WriteFlags,
+    BackgroundSession, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation,
+    INodeNo, KernelConfig, LockOwner, MountOption, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory,
+    ReplyEmpty, ReplyEntry, ReplyOpen, ReplyWrite, Request, Session, SessionACL, TimeOrNow, WriteFlags,
 };
+use gravure_linux::mount::{HiddenMount, MountOptions};
 
 use super::kernel::{Place, unmount};
+use super::mounted::PATIENCE;
 use crate::Error;
 
+/// What is said to be mounted.
+const SOURCE: &str = "gravure-device";
 /// Name of the file.
 const NAME: &str = "device";
 const FILE: INodeNo = INodeNo(2);
@@ -28,6 +33,10 @@ const MAX_BYTES: u32 = 1 << 20;
 const THREADS: usize = 4;
 /// How often somebody without work looks whether there will be any.
 const LOOK: Duration = Duration::from_millis(200);
+/// The same where it should be done.
+const SHORT: Duration = Duration::from_millis(5);
+/// What the kernel answers whoever may not mount (`EPERM`).
+const NOT_ALLOWED: i32 = 1;
 
 /// What is behind the file.
 pub(super) trait Shown: Sync {
@@ -50,13 +59,9 @@ pub(super) fn with_file<T>(
     device: &dyn Shown,
     work: impl FnOnce(&Path) -> Result<T, Error>,
 ) -> Result<T, Error> {
-    let dir = Place::new()?;
-    let path = dir.path();
-    let of_directory = std::fs::metadata(path).map_err(Error::io("look at", path.display()))?;
     let (ask, asked) = bounded(THREADS);
-    let files = FileFs { size: device.size(), uid: of_directory.uid(), gid: of_directory.gid(), ask };
-    let session = Session::new(files, path, &config()).and_then(Session::spawn);
-    let session = session.map_err(Error::io("mount on", path.display()))?;
+    let (uid, gid) = gravure_linux::process::owner();
+    let showing = Showing::new(FileFs { size: device.size(), uid, gid, ask })?;
     let stop = AtomicBool::new(false);
     let (failed, failure) = bounded(1);
     std::thread::scope(|scope| {
@@ -66,18 +71,89 @@ pub(super) fn with_file<T>(
             let (asked, failed, stop) = (asked.clone(), failed.clone(), &stop);
             scope.spawn(move || serve(device, &asked, &failed, stop));
         }
-        let done = work(&path.join(NAME));
-        // The session tries once only; who may not unmount himself leaves it to that.
-        let unmounted = unmount(path);
-        let joined = session.umount_and_join().map_err(Error::io("unmount", path.display()));
-        let unmounted = unmounted.map_or(joined, |()| Ok(()));
+        let done = work(&showing.path().join(NAME));
+        let ended = showing.end();
         if let Ok(error) = failure.try_recv() {
             return Err(error);
         }
         let done = done?;
-        unmounted?;
+        ended?;
         Ok(done)
     })
+}
+
+/// A directory with the file, served by threads of its own.
+struct Showing {
+    session: BackgroundSession,
+    root: Root,
+}
+
+enum Root {
+    Hidden(HiddenMount),
+    /// By the program that mounts for whoever has not the rights of root.
+    Placed(Place),
+}
+
+impl Showing {
+    fn new(files: FileFs) -> Result<Self, Error> {
+        let path = Path::new("/dev/fuse");
+        let kernel = File::options().read(true).write(true).open(path);
+        let kernel = kernel.map_err(Error::io("open", path.display()))?;
+        let (uid, gid) = (files.uid, files.gid);
+        let data =
+            format!("subtype=gravure,fd={},rootmode=40000,user_id={uid},group_id={gid}", kernel.as_raw_fd());
+        let options = MountOptions {
+            data: &data,
+            no_suid: true,
+            no_dev: true,
+            no_exec: true,
+            ..MountOptions::default()
+        };
+        let (session, root) = match HiddenMount::new(OsStr::new(SOURCE), "fuse", options) {
+            Ok(hidden) => {
+                let session = Session::from_fd(files, kernel.into(), SessionACL::Owner, config());
+                (session, Root::Hidden(hidden))
+            }
+            Err(error) if error.errno() == Some(NOT_ALLOWED) => {
+                let place = Place::new()?;
+                (Session::new(files, place.path(), &config()), Root::Placed(place))
+            }
+            Err(error) => return Err(Error::linux("a file of ours")(error)),
+        };
+        let session = session.and_then(Session::spawn).map_err(Error::io("show", "a file of ours"))?;
+        Ok(Self { session, root })
+    }
+
+    fn path(&self) -> &Path {
+        match &self.root {
+            Root::Hidden(hidden) => hidden.path(),
+            Root::Placed(place) => place.path(),
+        }
+    }
+
+    /// Ends it, with everything that was written at the device. A loop device lets its file go a little later than it says.
+    fn end(self) -> Result<(), Error> {
+        let failed = Error::io("unmount", "a file of ours");
+        match self.root {
+            Root::Hidden(hidden) => {
+                drop(hidden);
+                let start = Instant::now();
+                while !self.session.guard.is_finished() {
+                    if start.elapsed() > PATIENCE {
+                        return Err(failed(io::ErrorKind::ResourceBusy.into()));
+                    }
+                    std::thread::sleep(SHORT);
+                }
+                self.session.join().map_err(failed)
+            }
+            Root::Placed(place) => {
+                // The session tries once only; who may not unmount himself leaves it to that.
+                let unmounted = unmount(place.path());
+                let joined = self.session.umount_and_join().map_err(failed);
+                unmounted.map_or(joined, |()| Ok(()))
+            }
+        }
+    }
 }
 
 struct Stopper<'a>(&'a AtomicBool);
@@ -123,7 +199,7 @@ fn serve(device: &dyn Shown, asked: &Receiver<Ask>, failed: &Sender<Error>, stop
 fn config() -> Config {
     let mut config = Config::default();
     config.mount_options = vec![
-        MountOption::FSName("gravure-device".to_owned()),
+        MountOption::FSName(SOURCE.to_owned()),
         MountOption::Subtype("gravure".to_owned()),
         MountOption::NoDev,
         MountOption::NoSuid,

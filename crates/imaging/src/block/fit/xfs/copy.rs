@@ -2,14 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
+use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use gravure_fsmap::{XfsFile, XfsPiece, XfsVolume};
 use gravure_io::ReadAt;
-use gravure_linux::dir::Dir;
-use gravure_linux::{DeviceNumber, SpecialNode, Timestamp};
+use gravure_linux::dir::{self, Dir};
+use gravure_linux::{DeviceNumber, SpecialNode, Timestamp, xattr};
 use gravure_model::Ctl;
 
 use super::{Needs, XfsSource, failed};
@@ -28,6 +29,10 @@ const MODE_CHAR: u32 = 0o020_000;
 const MODE_BLOCK: u32 = 0o060_000;
 const MODE_FIFO: u32 = 0o010_000;
 const MODE_SOCKET: u32 = 0o140_000;
+
+fn timestamp((seconds, nanos): (i64, u32)) -> Timestamp {
+    Timestamp { seconds, nanos }
+}
 
 /// A directory that two names lead to, or one too deep, is an error of the volume.
 fn wrong(what: &str, number: u64) -> gravure_fsmap::Error {
@@ -83,11 +88,6 @@ pub(super) fn copy(
     ctl: &Ctl,
 ) -> Result<u64, Error> {
     let linux = |path: &Path| Error::linux(path.display().to_string());
-    // Owner and times of the mounted root are set by its name, as those of all others.
-    let (Some(above), Some(name)) = (place.parent(), place.file_name()) else {
-        return Err(Error::NotFound { what: "directory", which: place.display().to_string() });
-    };
-    let above = Dir::open_root(above).map_err(linux(above))?;
     let root = Dir::open_root(place).map_err(linux(place))?;
     let file = xfs.root().map_err(failed(&source.name, ctl))?;
     let mut copier = Copier {
@@ -101,7 +101,7 @@ pub(super) fn copy(
         bytes: 0,
     };
     copier.directory(&file, &root, Path::new(""), 0)?;
-    copier.metadata(&file, &above, name, Path::new("/"))?;
+    copier.root_metadata(&file, place)?;
     root.sync_volume().map_err(linux(place))?;
     Ok(copier.bytes)
 }
@@ -198,6 +198,20 @@ impl Copier<'_> {
     }
 
     /// Owner first, since that clears set-id bits and capabilities; times last.
+    /// The root has no name in a directory.
+    fn root_metadata(&self, file: &XfsFile, place: &Path) -> Result<(), Error> {
+        let linux = || Error::linux("/");
+        let root = File::open(place).map_err(Error::io("open", place.display()))?;
+        dir::set_file_owner(&root, file.uid, file.gid).map_err(linux())?;
+        for attribute in self.xfs.attributes(file).map_err(failed(&self.source.name, self.ctl))? {
+            xattr::set_file_xattr(&root, OsStr::from_bytes(&attribute.name), &attribute.value)
+                .map_err(linux())?;
+        }
+        dir::set_file_mode(&root, file.mode & MODE_BITS).map_err(linux())?;
+        let [accessed, written] = [file.accessed, file.written].map(timestamp);
+        dir::set_file_times(&root, accessed, written).map_err(linux())
+    }
+
     fn metadata(&self, file: &XfsFile, dir: &Dir, name: &OsStr, path: &Path) -> Result<(), Error> {
         let linux = || Error::linux(path.display().to_string());
         dir.set_owner(name, file.uid, file.gid).map_err(linux())?;
@@ -207,7 +221,6 @@ impl Copier<'_> {
         if !file.is_link() {
             dir.set_mode(name, file.mode & MODE_BITS).map_err(linux())?;
         }
-        let time = |(seconds, nanos): (i64, u32)| Timestamp { seconds, nanos };
-        dir.set_times(name, time(file.accessed), time(file.written)).map_err(linux())
+        dir.set_times(name, timestamp(file.accessed), timestamp(file.written)).map_err(linux())
     }
 }

@@ -1,0 +1,78 @@
+//! Volumes in files, mounted by the kernel where nobody but the test sees them.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use gravure_linux::loopdev::{LoopDevice, LoopOptions};
+use gravure_linux::mount::{HiddenMount, MountOptions};
+
+use crate::skipped;
+
+/// Programs that other tests are just starting have files of the volume open for a moment.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Where file systems say what they are, and how.
+const MAGICS: [(u64, &[u8], &str); 3] =
+    [(0, b"XFSB", "xfs"), (0x438, &[0x53, 0xef], "ext4"), (0x1_0040, b"_BHRfS_M", "btrfs")];
+
+/// An ext, XFS or Btrfs volume in a file, mounted without a place in the tree: other tests start programs in mount namespaces of their own, which
+/// would keep a copy of any other mount, and so the volume in use with its log open, after it was unmounted here. Unmounted when dropped.
+#[derive(Debug)]
+pub struct MountedFile {
+    /// Its root, for the test and for programs that it starts.
+    pub root: PathBuf,
+    mount: Option<(HiddenMount, LoopDevice)>,
+}
+
+impl MountedFile {
+    /// Mounts `volume` with `options`, as mount(8) takes them after `-o`. Says so loudly and returns `None` where this kernel or user cannot.
+    ///
+    /// # Panics
+    /// When no file system is on it.
+    pub fn new(volume: &Path, options: &str) -> Option<Self> {
+        let kind = kind(volume).unwrap_or_else(|| panic!("no file system on {}", volume.display()));
+        let has = |wanted: &str| options.split(',').any(|option| option == wanted);
+        let data = options.split(',').filter(|option| !["ro", "noatime"].contains(option));
+        let data = data.collect::<Vec<_>>().join(",");
+        let options = MountOptions {
+            read_only: has("ro"),
+            no_atime: has("noatime"),
+            data: &data,
+            ..MountOptions::default()
+        };
+        let of_device =
+            LoopOptions { read_only: options.read_only, partitions: false, ..LoopOptions::default() };
+        let mounted = LoopDevice::attach(volume, of_device).and_then(|device| {
+            let mount = HiddenMount::new(device.path().as_os_str(), kind, options)?;
+            Ok((mount, device))
+        });
+        match mounted {
+            Ok((mount, device)) => Some(Self { root: mount.path().to_owned(), mount: Some((mount, device)) }),
+            Err(error) => {
+                let source = std::error::Error::source(&error).map(ToString::to_string);
+                skipped(&format!("cannot mount: {error}: {}", source.unwrap_or_default()));
+                None
+            }
+        }
+    }
+}
+
+fn kind(volume: &Path) -> Option<&'static str> {
+    let file = File::open(volume).ok()?;
+    let is_there = |offset: u64, magic: &[u8]| {
+        let mut found = vec![0; magic.len()];
+        file.read_exact_at(&mut found, offset).is_ok_and(|()| found == magic)
+    };
+    MAGICS.iter().find(|(offset, magic, _)| is_there(*offset, magic)).map(|(_, _, kind)| *kind)
+}
+
+impl Drop for MountedFile {
+    fn drop(&mut self) {
+        let Some((mount, device)) = self.mount.take() else { return };
+        let released = mount.release(device.path(), PATIENCE);
+        let detached = device.detach();
+        let is_done = released.is_ok() && detached.is_ok();
+        assert!(is_done || std::thread::panicking(), "{released:?} {detached:?}");
+    }
+}
