@@ -161,17 +161,20 @@ fn several_who_add_at_the_same_time_lose_nothing_and_disturb_no_reader() {
     Repository::create(&root).unwrap();
     let is_done = AtomicBool::new(false);
     thread::scope(|scope| {
-        let writers: Vec<_> = (0..3)
+        let writers: Vec<_> = (0..4)
             .map(|writer| {
                 let (root, dir) = (&root, temp.path());
                 scope.spawn(move || {
                     let mut repository = Repository::open(root).unwrap();
-                    for number in writer * 10..writer * 10 + 10 {
+                    for number in writer * 15..writer * 15 + 15 {
                         let taken = take(&mut repository, dir, number..number + 1);
                         repository.commit().unwrap();
                         let ids = taken.into_iter().map(|manifest| manifest.id).collect();
                         repository.note_model(&"dell:0B98".parse().unwrap(), &ids).unwrap();
-                        assert_eq!(found(&repository, &own_id(number)).len(), 1);
+                        // All that it has added itself, whatever others thought was there.
+                        for own in writer * 15..=number {
+                            assert_eq!(found(&repository, &own_id(own)).len(), 1, "{own}");
+                        }
                     }
                 })
             })
@@ -186,17 +189,17 @@ fn several_who_add_at_the_same_time_lose_nothing_and_disturb_no_reader() {
             }
             counts
         });
-        for writer in writers {
-            writer.join().unwrap();
-        }
+        // The reader ends whatever became of them.
+        let ended: Vec<_> = writers.into_iter().map(thread::ScopedJoinHandle::join).collect();
         is_done.store(true, Ordering::Relaxed);
+        ended.into_iter().for_each(Result::unwrap);
         let counts = reader.join().unwrap();
         assert!(counts.is_sorted(), "{counts:?}");
     });
     let place = root.join("index.sqlite");
     let before = fs::read(&place).unwrap();
     let repository = Repository::open(&root).unwrap();
-    assert_eq!(found(&repository, SHARED_ID).len(), 30);
+    assert_eq!(found(&repository, SHARED_ID).len(), 60);
     assert_answers(&repository, &truth(&repository), "all");
     let model: PackModel = "dell:0B98".parse().unwrap();
     assert_eq!(repository.of_model(&model).unwrap(), found(&repository, SHARED_ID));
@@ -233,4 +236,25 @@ fn what_another_handle_takes_out_is_found_no_more() {
     take(&mut repository, temp.path(), 2..3);
     repository.commit().unwrap();
     assert_eq!(found(&opened, &own_id(2)), [manifests[2].id.clone()]);
+}
+
+#[test]
+fn packages_noted_for_one_model_at_the_same_time_are_all_kept() {
+    let temp = tempfile::tempdir().unwrap();
+    Repository::create(temp.path()).unwrap();
+    let model: PackModel = "dell:0B98".parse().unwrap();
+    thread::scope(|scope| {
+        for technician in 0..4 {
+            let (root, model) = (temp.path(), &model);
+            scope.spawn(move || {
+                let repository = Repository::open(root).unwrap();
+                for number in 0..25 {
+                    let id = format!("{:064x}", technician * 100 + number);
+                    repository.note_model(model, &[id].into()).unwrap();
+                }
+            });
+        }
+    });
+    let kept = fs::read_to_string(temp.path().join("models/dell-0B98.json")).unwrap();
+    assert_eq!(kept.matches("\"0000").count(), 100, "{kept}");
 }
