@@ -3,10 +3,10 @@
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
-use gravure_testkit::oracle;
+use gravure_testkit::{MountedFile, oracle};
 
 /// Blocks of a MiB that stand before the files while these are written.
 const FILLER_BLOCKS: u64 = 500;
@@ -58,13 +58,13 @@ impl DataVolume {
         File::create(&file)?.set_len(mib * MIB)?;
         run(Command::new(format!("mkfs.{}", kind.name())).args(["-q", "-f", "-L", "data"]).arg(&file))?;
         let out = Self { kind, file };
-        let mounted = out.mount(&out.file, "loop")?;
-        populate(&mounted.0)?;
+        let mounted = mounted(&out.file, "")?;
+        populate(&mounted.root)?;
         if kind == DataKind::Btrfs {
             // Chunks that are empty go now, and not when the driver gets to it.
-            run(Command::new("btrfs").args(["balance", "start", "-dusage=0"]).arg(&mounted.0))?;
+            run(Command::new("btrfs").args(["balance", "start", "-dusage=0"]).arg(&mounted.root))?;
         }
-        mounted.end()?;
+        drop(mounted);
         Ok(out)
     }
 
@@ -89,8 +89,8 @@ impl DataVolume {
             DataKind::Btrfs => run(Command::new("btrfs").args(["check", "--readonly"]).arg(&copy))?,
         }
         // One after the other: both have one UUID.
-        let found = list(&self.mount(&copy, "ro,loop")?)?;
-        let wanted = list(&self.mount(&self.file, "ro,loop")?)?;
+        let found = list(&mounted(&copy, "ro")?)?;
+        let wanted = list(&mounted(&self.file, "ro")?)?;
         let [found_list, wanted_list] =
             ["found.list", "wanted.list"].map(|name| self.file.with_extension(name));
         fs::write(&found_list, found)?;
@@ -98,45 +98,19 @@ impl DataVolume {
         run(Command::new("diff").arg(&wanted_list).arg(&found_list))?;
         fs::remove_file(&copy).context("cannot remove a copy")
     }
+}
 
-    fn mount(&self, file: &Path, options: &str) -> Result<Mounted> {
-        let place = self.file.with_extension("mounted");
-        fs::create_dir_all(&place)?;
-        run(Command::new("mount").args(["-t", self.kind.name(), "-o", options]).arg(file).arg(&place))?;
-        Ok(Mounted(place))
+impl DataVolume {
+    /// Changes a file of the volume that is kept, to see whether that is noticed.
+    pub fn change_a_file(&self) -> Result<()> {
+        let mounted = mounted(&self.file, "")?;
+        File::options().write(true).open(mounted.root.join("the same"))?.write_all_at(b"x", 7)?;
+        run(Command::new("sync").arg("-f").arg(&mounted.root))
     }
 }
 
-/// Mounted, and unmounted in the end.
-#[derive(Debug)]
-struct Mounted(PathBuf);
-
-impl Mounted {
-    /// Unmounts and tells of failures.
-    fn end(mut self) -> Result<()> {
-        let place = std::mem::take(&mut self.0);
-        if !unmounted(&place) {
-            bail!("{} cannot be unmounted", place.display());
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        // Nothing where `end` was before.
-        if !self.0.as_os_str().is_empty() {
-            unmounted(&self.0);
-        }
-    }
-}
-
-fn unmounted(place: &Path) -> bool {
-    // Programs that other tests are just starting have its files open for a moment.
-    (0..2000).any(|_| {
-        let done = Command::new("umount").arg(place).stderr(Stdio::null()).status();
-        done.is_ok_and(|status| status.success())
-    })
+fn mounted(volume: &Path, options: &str) -> Result<MountedFile> {
+    MountedFile::new(volume, options).with_context(|| format!("{} cannot be mounted", volume.display()))
 }
 
 fn populate(root: &Path) -> Result<()> {
@@ -176,11 +150,11 @@ fn noise(len: usize, seed: u64) -> Vec<u8> {
 }
 
 /// Kind, rights, owner, names and length of everything below, and time and content of files.
-fn list(mounted: &Mounted) -> Result<Vec<u8>> {
+fn list(mounted: &MountedFile) -> Result<Vec<u8>> {
     let script = "set -e; find . -mindepth 1 -printf '%P %M %U:%G %n %l\\n' | sort
         find . -type f -printf '%P %s %T@\\n' | sort
         find . -type f -print0 | sort -z | xargs -0 sha256sum";
-    let output = Command::new("sh").args(["-c", script]).current_dir(&mounted.0).output()?;
+    let output = Command::new("sh").args(["-c", script]).current_dir(&mounted.root).output()?;
     let lines = output.stdout.iter().filter(|byte| **byte == b'\n').count();
     if !output.status.success() || u64::try_from(lines)? < 3 * FILES {
         bail!("find: {} {}", output.status, String::from_utf8_lossy(&output.stderr));

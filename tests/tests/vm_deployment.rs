@@ -2,6 +2,7 @@
 //! deployed is captured over the network, and copied to disks of other sizes.
 #![expect(clippy::print_stdout, reason = "tests tell what was moved")]
 
+use std::fs::File;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -214,6 +215,24 @@ fn takes_data_along(firmware: Firmware) -> Result<()> {
         assert!(bytes < *had, "partition {number} has {bytes} bytes");
         assert_eq!(partition_start(&scene.disk(), *number)?, start);
         volume.compare(&scene.disk(), start, bytes)?;
+    }
+    Ok(())
+}
+
+/// What the test of a machine with data goes by.
+#[test]
+fn a_volume_of_data_is_known_from_one_with_other_files() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    for kind in [DataKind::Xfs, DataKind::Btrfs].into_iter().filter(|kind| kind.is_known_here()) {
+        let volume = DataVolume::make(kind, dir.path(), 900)?;
+        let disk = dir.path().join("disk.img");
+        File::create(&disk)?.set_len(GIB)?;
+        volume.add_to(&disk, 1)?;
+        let (start, bytes) = (partition_start(&disk, 1)?, 900 << 20);
+        volume.compare(&disk, start, bytes)?;
+        volume.change_a_file()?;
+        let other = volume.compare(&disk, start, bytes).expect_err("a file was changed");
+        assert!(format!("{other:#}").contains("the same"), "{other:#}");
     }
     Ok(())
 }

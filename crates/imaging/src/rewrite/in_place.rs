@@ -9,6 +9,7 @@
 //! copied as they are stored both times.
 
 use std::collections::HashSet;
+use std::fs::TryLockError;
 use std::path::{Path, PathBuf};
 
 use gravure_io::{FileAt, ReadAt, WriteAt};
@@ -30,7 +31,7 @@ const FLAGS_OFFSET: usize = 0x10;
 #[derive(Debug)]
 pub(crate) struct InPlace {
     path: PathBuf,
-    target: FileAt,
+    target: Locked,
     file: ImageFile,
     /// As it was before the flag was set.
     header: Vec<u8>,
@@ -48,8 +49,7 @@ pub(crate) struct Changed {
 impl InPlace {
     /// Opens `path`. Nothing is written yet, but to recover an unfinished file when that is asked for.
     pub(crate) fn open(path: &Path, unfinished: Unfinished, limits: &Limits) -> Result<Self, Error> {
-        let target = FileAt::open_rw(path).map_err(Error::io("open for writing", path.display()))?;
-        lock(&target, path)?;
+        let target = Locked::open(path)?;
         let mut file = ImageFile::open_path_within(path, limits)?;
         if file.wim().header().flags.contains(HeaderFlags::WRITE_IN_PROGRESS) {
             if unfinished == Unfinished::Refuse {
@@ -90,7 +90,7 @@ impl InPlace {
             return self.change_pipable(context, meter, options, work);
         }
         let name = self.name();
-        let changed = write(context, &self.target, &self.file, &name, options, work)
+        let changed = write(context, &*self.target, &self.file, &name, options, work)
             .and_then(|changed| self.settle(context, meter, options, changed));
         if changed.is_err() {
             // Should this fail too, the file is still the old one but for the flag, and the first error says why.
@@ -205,16 +205,40 @@ pub(super) fn known(file: &ImageFile) -> Known {
     known
 }
 
-fn lock(target: &FileAt, path: &Path) -> Result<(), Error> {
-    match target.file().try_lock() {
-        Ok(()) => Ok(()),
-        Err(std::fs::TryLockError::WouldBlock) => Err(Error::Refused {
-            what: format!("changing {}", path.display()),
-            why: "another program is writing to it".to_owned(),
-        }),
-        // File systems without locks: the flag in the header is all there is.
-        Err(std::fs::TryLockError::Error(error)) if error.kind() == std::io::ErrorKind::Unsupported => Ok(()),
-        Err(std::fs::TryLockError::Error(error)) => Err(Error::io("lock", path.display())(error)),
+/// A file that nobody else changes.
+#[derive(Debug)]
+struct Locked(FileAt);
+
+impl Locked {
+    fn open(path: &Path) -> Result<Self, Error> {
+        let target = FileAt::open_rw(path).map_err(Error::io("open for writing", path.display()))?;
+        match target.file().try_lock() {
+            Ok(()) => Ok(Self(target)),
+            Err(TryLockError::WouldBlock) => Err(Error::Refused {
+                what: format!("changing {}", path.display()),
+                why: "another program is writing to it".to_owned(),
+            }),
+            // File systems without locks: the flag in the header is all there is.
+            Err(TryLockError::Error(error)) if error.kind() == std::io::ErrorKind::Unsupported => {
+                Ok(Self(target))
+            }
+            Err(TryLockError::Error(error)) => Err(Error::io("lock", path.display())(error)),
+        }
+    }
+}
+
+impl std::ops::Deref for Locked {
+    type Target = FileAt;
+
+    fn deref(&self) -> &FileAt {
+        &self.0
+    }
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        // Closing is not enough: a program that another thread is just starting has the file, and with it the lock, for a moment longer.
+        let _ = self.0.file().unlock();
     }
 }
 
@@ -246,4 +270,24 @@ fn recover(target: &FileAt, wim: &Wim, path: &Path) -> Result<(), Error> {
     }
     target.write_all_at(0, &bytes).map_err(failed())?;
     target.sync().map_err(failed())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lock_goes_with_its_holder_whoever_else_has_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.wim");
+        std::fs::write(&path, b"").unwrap();
+        let first = Locked::open(&path).unwrap();
+        // As a program has it that is just being started.
+        let copy = first.file().try_clone().unwrap();
+        let refused = Locked::open(&path).unwrap_err();
+        assert!(refused.to_string().contains("another program is writing to it"), "{refused}");
+        drop(first);
+        drop(Locked::open(&path).unwrap());
+        drop(copy);
+    }
 }
