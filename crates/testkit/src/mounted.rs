@@ -3,7 +3,8 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use gravure_linux::loopdev::{LoopDevice, LoopOptions};
 use gravure_linux::mount::{HiddenMount, MountOptions};
@@ -56,6 +57,20 @@ impl MountedFile {
             }
         }
     }
+}
+
+/// Unmounts what a program mounted at `place`, by FUSE or for others to see; whether that is done. Programs that other tests are just starting have
+/// files of the volume open for a moment: that is waited for.
+pub fn unmounted(place: &Path) -> bool {
+    let start = Instant::now();
+    while start.elapsed() < PATIENCE {
+        let done = Command::new("umount").arg(place).stderr(Stdio::null()).status();
+        if done.is_ok_and(|status| status.success()) {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    false
 }
 
 fn kind(volume: &Path) -> Option<&'static str> {

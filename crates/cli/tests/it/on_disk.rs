@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::Path;
 use std::process::Command;
 
-use gravure_testkit::{oracle, skipped};
+use gravure_testkit::{oracle, skipped, unmounted};
 
 use crate::service::{contents, gravure, ok, prepared};
 
@@ -121,7 +121,7 @@ fn can_mount(dir: &Path, volume: &str, arguments: &[&str]) -> bool {
         skipped(&format!("a volume cannot be mounted: {}", String::from_utf8_lossy(&mounted.stderr)));
         return false;
     }
-    assert!(Command::new("umount").arg(&at).status().unwrap().success());
+    assert!(unmounted(&at));
     true
 }
 
@@ -177,7 +177,7 @@ fn a_windows_on_a_volume_or_disk_in_a_file_is_serviced_there_and_back() {
         Command::new("mount").args(["-o", "loop", "-t", "ntfs-3g"]).arg(dir.join("c.ntfs")).arg(&at).status();
     assert!(mount.unwrap().success());
     let refused = gravure(dir, &service("c.ntfs"));
-    assert!(Command::new("umount").arg(&at).status().unwrap().success());
+    assert!(unmounted(&at));
     let text = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(refused.status.code(), Some(4), "{text}");
     assert!(text.contains("the file is in use as /dev/loop"), "{text}");

@@ -8,8 +8,8 @@ use std::process::{Command, Output};
 
 use gravure_hive::{Data, Editor, Hive};
 use gravure_nttypes::{FileTime, NtName, SecurityDescriptor};
-use gravure_testkit::hive;
 use gravure_testkit::signing::{Authority, program};
+use gravure_testkit::{hive, unmounted};
 
 const INF: &str = r#"[Version]
 Signature="$Windows NT$"
@@ -429,8 +429,7 @@ struct Mounted(std::path::PathBuf);
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        let unmounted = Command::new("umount").arg(&self.0).status().is_ok_and(|status| status.success());
-        if !unmounted {
+        if !unmounted(&self.0) {
             eprintln!("{} is still mounted", self.0.display());
         }
     }

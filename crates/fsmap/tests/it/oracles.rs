@@ -7,14 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
 use gravure_fsmap::{
     Basis, Class, Error, Excluded, Fallback, Kind, ListKind, Options, Owner, Reason, State, UsedMap, map,
     probe,
 };
 use gravure_io::ReadAt;
-use gravure_testkit::MountedFile;
+use gravure_testkit::{MountedFile, unmounted};
 use support::{
     Files, Lab, allocated, assert_same_files, every_third, files, have, map_of, open, partclone, read_tree,
     run, sampled, tool, transplant,
@@ -214,12 +213,7 @@ struct Fused(PathBuf);
 
 impl Drop for Fused {
     fn drop(&mut self) {
-        // Programs that other tests are just starting have its files open for a moment.
-        let is_done = (0..2000).any(|_| {
-            let done = tool("umount").arg(&self.0).stderr(Stdio::null()).status();
-            done.is_ok_and(|status| status.success())
-        });
-        assert!(is_done || std::thread::panicking());
+        assert!(unmounted(&self.0) || std::thread::panicking());
     }
 }
 

@@ -10,7 +10,7 @@ use std::process::Command;
 use crate::block_filesystems::{apply, capture, open, run, used_target};
 
 use gravure_io::FileAt;
-use gravure_testkit::{Random, oracle, skipped};
+use gravure_testkit::{Random, oracle, skipped, unmounted};
 
 const MIB: u64 = 1 << 20;
 const SECTOR: usize = 512;
@@ -343,8 +343,7 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        let done = Command::new("umount").arg(&self.0).status();
-        assert!(done.is_ok_and(|status| status.success()) || std::thread::panicking());
+        assert!(unmounted(&self.0) || std::thread::panicking());
     }
 }
 

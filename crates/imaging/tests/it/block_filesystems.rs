@@ -16,7 +16,7 @@ use gravure_io::FileAt;
 use gravure_model::Ctl;
 use gravure_model::event::Silent;
 use gravure_store::{LocalObjects, OnExisting, Store};
-use gravure_testkit::{Random, oracle};
+use gravure_testkit::{Random, oracle, unmounted};
 use gravure_unlock::Key;
 
 const MIB: u64 = 1 << 20;
@@ -388,7 +388,7 @@ fn bad_sectors_are_named_by_the_files_that_they_hit() {
         for name in ["letters/other.bin", "letters/secret.bin"] {
             std::fs::copy(tree.join(name), root.join(name)).unwrap();
         }
-        run(Command::new("umount").arg(&root));
+        assert!(unmounted(&root));
         Some("letters/secret.bin")
     };
     let kinds: [(&str, &dyn Fn() -> Option<&'static str>); 4] =

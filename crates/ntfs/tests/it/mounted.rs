@@ -5,15 +5,14 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use gravure_testkit::oracle;
+use gravure_testkit::{oracle, unmounted};
 
 /// A mounted volume, until it is dropped.
 pub(crate) struct Mounted(pub(crate) PathBuf);
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        let unmounted = Command::new("umount").arg(&self.0).status().is_ok_and(|status| status.success());
-        if !unmounted {
+        if !unmounted(&self.0) {
             eprintln!("{} is still mounted", self.0.display());
         }
     }
