@@ -5,10 +5,14 @@
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use crate::sys::ioctl::{self, BlkpgPartition};
 use crate::{BlockDevice, Error, sysfs};
 
+/// How long a partition that is in use is waited for, and how often it is tried.
+const PATIENCE: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_millis(20);
 const ADD: i32 = 1;
 const DELETE: i32 = 2;
 const RESIZE: i32 = 3;
@@ -23,9 +27,18 @@ pub fn resize(disk: &BlockDevice, number: u32, range: Range<u64>) -> Result<(), 
     run(disk, RESIZE, "resize partition", number, range)
 }
 
-/// Makes the kernel forget partition `number`; `EBUSY` while it is in use, `ENXIO` when it does not know it.
+/// Makes the kernel forget partition `number`; `EBUSY` while it is in use, `ENXIO` when it does not know it. Programs that look at new partitions
+/// or are just being started have it open for a moment: two seconds are waited for them.
 pub fn delete(disk: &BlockDevice, number: u32) -> Result<(), Error> {
-    run(disk, DELETE, "delete partition", number, 0..0)
+    let start = Instant::now();
+    loop {
+        match run(disk, DELETE, "delete partition", number, 0..0) {
+            Err(error) if error.errno() == Some(libc::EBUSY) && start.elapsed() < PATIENCE => {
+                std::thread::sleep(LOOK);
+            }
+            done => return done,
+        }
+    }
 }
 
 /// Makes the kernel forget all partitions of `disk`; fails at the first that is in use.

@@ -43,7 +43,7 @@ pub use faulty::{Fault, FaultyDisk, Operation};
 pub use foreign::ForeignDhcp;
 pub use hive::hive;
 pub use lab::{HOST_ADDRESS, HOST_ADDRESS6, Lab, Neighbour, PREFIX_LEN, can_make_labs};
-pub use mounted::{MountedFile, unmounted};
+pub use mounted::{MountedExfat, MountedFile, unmounted};
 pub use oracle::{
     debian_python_script, oracle, oracles_required, patient_output, python_oracle, python_oracle_script,
     skipped,

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use gravure_linux::loopdev::{LoopDevice, LoopOptions};
 use gravure_linux::mount::{HiddenMount, MountOptions};
 
-use crate::skipped;
+use crate::{oracle, skipped};
 
 /// Programs that other tests are just starting have files of the volume open for a moment.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -71,6 +71,65 @@ pub fn unmounted(place: &Path) -> bool {
         std::thread::sleep(Duration::from_millis(10));
     }
     false
+}
+
+/// An exFAT volume in a file, mounted by a program of others' (FUSE). When it is dropped, everything is in the file.
+#[derive(Debug)]
+pub struct MountedExfat {
+    /// Its root.
+    pub root: PathBuf,
+    volume: PathBuf,
+}
+
+impl MountedExfat {
+    /// Mounts `volume` at `root`, a directory that is made. Says so loudly and returns `None` where that cannot be.
+    ///
+    /// # Panics
+    /// When `root` cannot be made.
+    pub fn new(volume: &Path, root: &Path) -> Option<Self> {
+        let (mut losetup, mut mount) = (oracle("losetup")?, oracle("mount.exfat-fuse")?);
+        let made = std::fs::create_dir_all(root);
+        assert!(made.is_ok(), "{}: {made:?}", root.display());
+        // It mounts devices only; the device goes away by itself once it is unmounted.
+        let attached = said(losetup.args(["--find", "--show"]).arg(volume))?;
+        let device = attached.trim();
+        let mounted = said(mount.arg(device).arg(root));
+        said(Command::new("losetup").args(["--detach", device]))?;
+        mounted.map(|_| Self { root: root.to_owned(), volume: volume.to_owned() })
+    }
+}
+
+impl Drop for MountedExfat {
+    fn drop(&mut self) {
+        let is_unmounted = unmounted(&self.root);
+        // The program writes the rest and ends after that, and then the device is flushed into the file and goes.
+        let start = Instant::now();
+        let is_attached = || {
+            let users = Command::new("losetup").arg("-j").arg(&self.volume).output();
+            users.is_ok_and(|users| !users.stdout.is_empty())
+        };
+        let mut is_free = !is_attached();
+        while !is_free && start.elapsed() < PATIENCE {
+            std::thread::sleep(Duration::from_millis(10));
+            is_free = !is_attached();
+        }
+        assert!(
+            is_unmounted && is_free || std::thread::panicking(),
+            "{} is still in use",
+            self.root.display()
+        );
+    }
+}
+
+/// What a program printed; `None` after a loud skip when it failed.
+fn said(command: &mut Command) -> Option<String> {
+    match command.output() {
+        Ok(output) if output.status.success() => Some(String::from_utf8_lossy(&output.stdout).into_owned()),
+        output => {
+            skipped(&format!("{command:?}: {output:?}"));
+            None
+        }
+    }
 }
 
 fn kind(volume: &Path) -> Option<&'static str> {

@@ -13,7 +13,7 @@ use gravure_fsmap::{
     probe,
 };
 use gravure_io::ReadAt;
-use gravure_testkit::{MountedFile, unmounted};
+use gravure_testkit::{MountedExfat, MountedFile};
 use support::{
     Files, Lab, allocated, assert_same_files, every_third, files, have, map_of, open, partclone, read_tree,
     run, sampled, tool, transplant,
@@ -208,15 +208,6 @@ fn fat_that_was_not_unmounted_is_kept_whole_and_refused_with_errors() {
     }
 }
 
-/// What a program of its own shows; unmounted when dropped.
-struct Fused(PathBuf);
-
-impl Drop for Fused {
-    fn drop(&mut self) {
-        assert!(unmounted(&self.0) || std::thread::panicking());
-    }
-}
-
 #[test]
 fn exfat_with_files_put_there_by_another_driver() {
     if !have(&["mkfs.exfat", "fsck.exfat", "mount.exfat-fuse", "losetup"]) {
@@ -230,23 +221,15 @@ fn exfat_with_files_put_there_by_another_driver() {
     for n in [1, 2] {
         content.insert(format!("dir0/zu lang für einen Eintrag im Verzeichnis {n}.bin"), vec![n; 5000]);
     }
-    let mounted = |image: &Path| {
-        let root = lab.path("mounted");
-        fs::create_dir_all(&root).unwrap();
-        // It mounts devices only; the device goes away by itself once it is unmounted.
-        let device = run(tool("losetup").args(["--find", "--show"]).arg(image));
-        run(tool("mount.exfat-fuse").arg(device.trim()).arg(&root));
-        run(tool("losetup").args(["--detach", device.trim()]));
-        Fused(root)
-    };
+    let mounted = |image: &Path| MountedExfat::new(image, &lab.path("mounted")).unwrap();
     {
         let mounted = mounted(&image);
         for (path, content) in &content {
-            let path = mounted.0.join(path);
+            let path = mounted.root.join(path);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, content).unwrap();
         }
-        every_third(&mut content).iter().for_each(|path| fs::remove_file(mounted.0.join(path)).unwrap());
+        every_third(&mut content).iter().for_each(|path| fs::remove_file(mounted.root.join(path)).unwrap());
     }
     assert!(content.keys().any(|path| path.starts_with("dir0/zu lang")));
     let map = map_of(&image);
@@ -256,7 +239,7 @@ fn exfat_with_files_put_there_by_another_driver() {
     );
     let target = transplant(&lab, &image, &map);
     run(tool("fsck.exfat").arg("-n").arg(&target));
-    assert_same_files(&read_tree(&mounted(&target).0), &content);
+    assert_same_files(&read_tree(&mounted(&target).root), &content);
     if let Some(expected) = partclone(&lab, "partclone.exfat", &image) {
         assert_eq!(allocated(&map), expected);
     }

@@ -10,7 +10,7 @@ use std::process::Command;
 use crate::block_filesystems::{apply, capture, open, run, used_target};
 
 use gravure_io::FileAt;
-use gravure_testkit::{Random, oracle, skipped, unmounted};
+use gravure_testkit::{MountedExfat, Random, oracle, skipped};
 
 const MIB: u64 = 1 << 20;
 const SECTOR: usize = 512;
@@ -317,36 +317,6 @@ fn fat_of_every_width_keeps_what_its_tools_call_used() {
     }
 }
 
-/// An exFAT volume mounted by FUSE, unmounted when dropped.
-struct Mounted(PathBuf);
-
-impl Mounted {
-    fn new(lab: &Lab, volume: &Path) -> Option<Self> {
-        let root = lab.path("mounted");
-        drop(std::fs::create_dir(&root));
-        // It mounts devices only; the device goes away by itself once it is unmounted.
-        let attached = oracle("losetup")?.args(["--find", "--show"]).arg(volume).output().unwrap();
-        if !attached.status.success() {
-            skipped(&format!("no loop device: {}", String::from_utf8_lossy(&attached.stderr)));
-            return None;
-        }
-        let device = String::from_utf8(attached.stdout).unwrap().trim().to_owned();
-        let mounted = oracle("mount.exfat-fuse")?.arg(&device).arg(&root).output().unwrap();
-        run(Command::new("losetup").args(["--detach", &device]));
-        if !mounted.status.success() {
-            skipped(&format!("cannot mount exFAT: {}", String::from_utf8_lossy(&mounted.stderr)));
-            return None;
-        }
-        Some(Self(root))
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        assert!(unmounted(&self.0) || std::thread::panicking());
-    }
-}
-
 #[test]
 fn exfat_keeps_what_its_tools_call_used() {
     if ["mkfs.exfat", "fsck.exfat"].iter().any(|program| oracle(program).is_none()) {
@@ -356,16 +326,16 @@ fn exfat_keeps_what_its_tools_call_used() {
     let mut files = lab.write("old", 40);
     run(oracle("mkfs.exfat").unwrap().args(["-c", "4K"]).arg(lab.volume()));
     {
-        let Some(mounted) = Mounted::new(&lab, &lab.volume()) else { return };
+        let Some(mounted) = MountedExfat::new(&lab.volume(), &lab.path("mounted")) else { return };
         let put = |files: &Files| {
             for (path, content) in files {
-                let path = mounted.0.join(path);
+                let path = mounted.root.join(path);
                 std::fs::create_dir_all(path.parent().unwrap()).unwrap();
                 std::fs::write(path, content).unwrap();
             }
         };
         let remove = |paths: &[String]| {
-            paths.iter().for_each(|path| std::fs::remove_file(mounted.0.join(path)).unwrap());
+            paths.iter().for_each(|path| std::fs::remove_file(mounted.root.join(path)).unwrap());
         };
         put(&files);
         remove(&half(&mut files));
@@ -376,7 +346,7 @@ fn exfat_keeps_what_its_tools_call_used() {
     }
     let (target, kept, unclear) = restored(&lab);
     run(oracle("fsck.exfat").unwrap().arg("-n").arg(&target));
-    let files_of = |volume: &Path| read_tree(&Mounted::new(&lab, volume).unwrap().0);
+    let files_of = |volume: &Path| read_tree(&MountedExfat::new(volume, &lab.path("mounted")).unwrap().root);
     assert_files(&files_of(&target), &files, "exFAT");
     if let Some(theirs) = taken(&lab, "partclone.exfat") {
         assert_eq!(first_difference(&kept, &theirs, &unclear), None, "sector of partclone");

@@ -16,7 +16,7 @@ use gravure_io::FileAt;
 use gravure_model::Ctl;
 use gravure_model::event::Silent;
 use gravure_store::{LocalObjects, OnExisting, Store};
-use gravure_testkit::{Random, oracle, unmounted};
+use gravure_testkit::{MountedExfat, Random, oracle};
 use gravure_unlock::Key;
 
 const MIB: u64 = 1 << 20;
@@ -376,19 +376,13 @@ fn bad_sectors_are_named_by_the_files_that_they_hit() {
     };
     let exfat = || {
         run(oracle("mkfs.exfat")?.args(["-c", "4K"]).arg(&volume));
-        let (mut mount, mut losetup) = (oracle("mount.exfat-fuse")?, oracle("losetup")?);
         let root = dir.path().join("mounted");
-        std::fs::create_dir(&root).unwrap();
-        // It mounts devices only; the device goes away by itself once it is unmounted.
-        let device = losetup.args(["--find", "--show"]).arg(&volume).output().unwrap().stdout;
-        let device = String::from_utf8(device).unwrap();
-        run(mount.arg(device.trim()).arg(&root));
-        run(Command::new("losetup").args(["--detach", device.trim()]));
+        let mounted = MountedExfat::new(&volume, &root)?;
         std::fs::create_dir(root.join("letters")).unwrap();
         for name in ["letters/other.bin", "letters/secret.bin"] {
             std::fs::copy(tree.join(name), root.join(name)).unwrap();
         }
-        assert!(unmounted(&root));
+        drop(mounted);
         Some("letters/secret.bin")
     };
     let kinds: [(&str, &dyn Fn() -> Option<&'static str>); 4] =

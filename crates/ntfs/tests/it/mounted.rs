@@ -3,7 +3,6 @@
 #![allow(clippy::print_stderr, reason = "a test that cannot run says so")]
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use gravure_testkit::{oracle, unmounted};
 
