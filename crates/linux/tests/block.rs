@@ -4,6 +4,7 @@
 use std::io::Read as _;
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use gravure_disk::{DiskShape, Identity, Layout, PartitionRequest, PartitionSize, Role, TableImage};
@@ -15,6 +16,9 @@ use gravure_linux::{BlockDevice, Dir, Error, block, partition, process};
 
 const MIB: u64 = 1 << 20;
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Held by tests that start programs, and by those that claim a device for themselves: a program that is just being started has everything open for a
+/// moment that the others have.
+static ALONE: Mutex<()> = Mutex::new(());
 
 /// An image file of `mib` MiB as a loop device with sectors of `sector_bytes`.
 fn loop_device(mib: u64, sector_bytes: u32) -> Option<(tempfile::TempDir, LoopDevice)> {
@@ -140,6 +144,7 @@ fn ranges(disk: &BlockDevice) -> Vec<(u32, std::ops::Range<u64>)> {
 
 #[test]
 fn partitions_exist_before_the_table_does_and_the_table_says_the_same() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     for sector_bytes in [512, 4096] {
         let Some((temp, device)) = loop_device(64, sector_bytes) else { return };
         let disk = BlockDevice::open_exclusive(device.path()).unwrap();
@@ -245,6 +250,7 @@ impl Drop for OtherNamespace {
 
 #[test]
 fn a_hidden_mount_is_copied_into_no_namespace_and_released_for_all() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let Some((temp, device)) = loop_device(64, 512) else { return };
     let made = std::process::Command::new("mkfs.ext4").args(["-q", "-F"]).arg(device.path()).status();
     assert!(made.unwrap().success());
