@@ -210,14 +210,18 @@ impl Publication<'_> {
         }
         for (entries, part) in [(&install.hardware_registry, Part::Device), (&install.registry, Part::Driver)]
         {
-            let (special, plain): (Vec<&RegEntry>, Vec<&RegEntry>) =
-                entries.iter().partition(|entry| kept_apart(entry, part).is_some());
-            relative(&format!("{key}\\{}", part.key()), plain, out);
-            for entry in special {
-                if let Some(Apart::At(below, name, data)) = kept_apart(entry, part) {
-                    set(out, format!("{key}\\{below}").trim_end_matches('\\'), &name, data);
+            let mut plain = Vec::new();
+            for entry in entries {
+                match kept_apart(entry, part) {
+                    None => plain.push(entry),
+                    Some(Apart::At(below, name, data)) => {
+                        set(out, format!("{key}\\{below}").trim_end_matches('\\'), &name, data);
+                    }
+                    // Such packages are not published. What a controller needs to start is, and has the rest when it is installed.
+                    Some(Apart::Unknown) => {}
                 }
             }
+            relative(&format!("{key}\\{}", part.key()), plain, out);
         }
         for service in &install.services {
             relative(&format!("{key}\\Services\\{}", service.name), &service.registry, out);

@@ -453,6 +453,8 @@ fn what_is_not_simple_enough_to_be_published_is_named() {
             ("[Inst]\n", "[Inst]\nInclude=pci.inf\nNeeds=PCI_DRV\n"),
             "[Inst] needs section PCI_DRV of pci.inf, which this Windows does not have",
         ),
+        (("[Inst]\n", "[Inst]\nNeeds=Absent\n"), "[Inst] needs section Absent, which it does not have, and"),
+        (("[hw]\n", "[hw]\nHKR,,FriendlyName,,x\n"), "where Windows keeps FriendlyName is not known"),
         (("files=12", "files=66000"), "[Inst] copies to "),
         (("[hw]\n", "[hw]\nHKCU,x,y,,z\n"), "an unusual registry entry"),
         (("[hw]\n", "[hw]\nHKR,x,y,0x4\n"), "an unusual registry entry"),

@@ -158,8 +158,15 @@ fn why_not_simple(system: &System, package: &Chosen, models: &[(Model, Install)]
             return at(format!("has {directive}"));
         }
         if let Some(section) = install.needs_elsewhere.first() {
-            let files = install.includes.join(" or ");
-            return at(format!("needs section {section} of {files}, which this Windows does not have"));
+            return at(match install.includes.as_slice() {
+                [] => format!("needs section {section}, which it does not have, and includes no file"),
+                files => {
+                    format!(
+                        "needs section {section} of {}, which this Windows does not have",
+                        files.join(" or ")
+                    )
+                }
+            });
         }
         if let Some(note) = install.notes.first() {
             return at(format!("line {}: {}", note.line, note.text));
