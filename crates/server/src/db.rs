@@ -174,6 +174,12 @@ impl Db {
     /// Waits for running work and closes.
     pub(crate) async fn close(&self) {
         self.reader.close().await;
+        // The last connection would do it, but threads of readers may end a moment after their pool: what was deleted must not stay in the log then.
+        if self.is_sqlite
+            && let Err(error) = self.writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").await
+        {
+            tracing::warn!(%error, "the database's log was not written back; that is done at the next start");
+        }
         self.writer.close().await;
     }
 }
